@@ -1,0 +1,99 @@
+"""The command line that all verbs share: --config FILE, key=value, --dry-run, --address, --help, errors in one line."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import signal
+import sys
+import typing
+
+from seit_ray import config as configs
+
+VERBS = {
+    "quickstart": configs.Quickstart,
+    "fit_tokenizer": configs.FitTokenizer,
+    "tokenize_images": configs.TokenizeImages,
+    "inspect_tokens": configs.InspectTokens,
+    "pretrain": configs.Pretrain,
+    "finetune": configs.Finetune,
+    "evaluate": configs.Evaluate,
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """`seit-ray <verb> ...`."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: seit-ray VERB [--config FILE] [key=value ...] [--dry-run] [--address ADDRESS] [--help]\n")
+        for name, verb in VERBS.items():
+            print(f"  {name:16} {verb.__doc__}")
+        return
+    verb, *rest = arguments
+    if verb not in VERBS:
+        sys.exit(f"error: verb {verb!r}; expected one of {', '.join(VERBS)}")
+    run_verb(verb, rest)
+
+
+def run_verb(verb: str, arguments: list[str] | None = None) -> None:
+    """Parse, then plan (--dry-run) or run; a user's mistake ends with one line and exit status 2."""
+    parsed = parse(verb, sys.argv[1:] if arguments is None else arguments)
+    try:
+        config = configs.load(VERBS[verb], parsed.config, parsed.overrides)
+        if parsed.address:
+            config.cluster.address = parsed.address
+        show(verb, config, dry_run=parsed.dry_run)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
+        sys.exit(130)
+
+
+def show(verb: str, config: typing.Any, *, dry_run: bool) -> None:
+    """Run a verb or its plan, and print the table that it returns."""
+    module = importlib.import_module(f"pipelines.{verb}")
+    from seit_ray.report.terminal import table
+
+    if dry_run:
+        print(table(module.plan(config), f"{verb}: plan (dry run, nothing is done)"))
+        return
+    from pipelines.progress import Progress
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds: a local ray is shut down, not orphaned
+    with Progress() as progress:
+        rows = getattr(module, verb)(config, progress)
+    print(table(rows, verb))
+
+
+def parse(verb: str, arguments: list[str]) -> argparse.Namespace:
+    """The command line of a verb; --help prints every key and ends."""
+    parser = argparse.ArgumentParser(
+        prog=f"seit-ray {verb}",
+        description=VERBS[verb].__doc__,
+        epilog=keys_help(VERBS[verb]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file of keys")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, print the plan, do nothing")
+    parser.add_argument("--address", help="ray cluster; default RAY_ADDRESS, or a local ray")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="keys; they win over the file")
+    return parser.parse_intermixed_args(arguments)
+
+
+def keys_help(verb: type[configs.Verb]) -> str:
+    """Every key of a verb with type, default and meaning."""
+    lines = ["keys:"]
+    shared = [name + "." for name in configs.Verb.model_fields]  # these come last: few need them
+    keys = sorted(configs.fields(verb), key=lambda item: item[0].startswith(tuple(shared)))
+    for key, (kind, text, default) in keys:
+        required = str(default) == "PydanticUndefined"
+        shown = "required" if required else "" if default is None else f"default {default}"
+        lines.append(f"  {key}={configs.type_name(kind)}")
+        lines.append(f"      {text}{' (' + shown + ')' if shown else ''}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Pre-train by masked token modelling (SeiT++); the same run name continues.
+
+seit-ray pretrain --config pipelines/configs/pretrain_base_in1k_400e.yaml dataset=s3://bucket/tokens run=mtm-b
+"""
+
+from pipelines.command import run_verb
+from pipelines.places import Rows, cluster_rows, dataset_rows, folder_of, output_rows
+from pipelines.progress import silent
+from seit_ray.config import Pretrain, Training
+
+
+def plan(config: Pretrain) -> Rows:
+    """What would be trained, on what, with which resources."""
+    return [
+        *dataset_rows(folder_of(config.dataset, config.storage)),
+        *loop_rows(config),
+        *output_rows(folder_of(config.output, config.storage).join(config.run)),
+        *cluster_rows(config.cluster, config.workers),
+    ]
+
+
+def loop_rows(config: Training) -> Rows:
+    """Model size, steps and peak rate."""
+    from seit_ray.batches import num_steps
+    from seit_ray.shards import TokenDataset
+    from seit_ray.training.schedule import peak_lr
+
+    loop, optimizer = config.loop, config.optimizer
+    rows = TokenDataset(folder_of(config.dataset, config.storage)).split("train").rows
+    steps = num_steps(rows, loop.global_batch_size, loop.epochs)
+    names = ("lr", "blr", "lr_rule")
+    peak = peak_lr(global_batch_size=loop.global_batch_size, **{k: getattr(optimizer, k) for k in names})
+    return [
+        ("model", f"{config.model.size}, stem {config.model.stem_kernel}x{config.model.stem_kernel}"),
+        ("steps", f"{steps} of {loop.global_batch_size} samples, {loop.epochs} epochs, peak lr {peak:.2e}"),
+    ]
+
+
+def pretrain(config: Pretrain, progress=silent) -> Rows:
+    """Train; returns the table to print."""
+    from seit_ray.training.runs import pretrain as run_function
+
+    metrics, run = train(config, "pretrain", run_function, {"masking": config.masking.model_dump()}, progress)
+    rows = [("run", run.uri), ("steps", str(metrics["step"])), ("train loss", f"{metrics['train_loss']:.4f}")]
+    if "val_loss" in metrics:
+        rows.append(("val loss", f"{metrics['val_loss']:.4f}"))
+        rows.append(("val accuracy of masked tokens", f"{metrics['val_masked_accuracy']:.2%}"))
+    return rows
+
+
+def train(config: Training, verb: str, function, more: dict, progress):
+    """What both training verbs do: check, connect, record, run; (metrics, run folder)."""
+    import contextlib
+
+    from pipelines.record import write_record
+    from seit_ray.distributed.cluster import connected
+    from seit_ray.distributed.train_job import run_training
+    from seit_ray.shards import TokenDataset
+
+    dataset = folder_of(config.dataset, config.storage)
+    run = folder_of(config.output, config.storage).join(config.run)
+    TokenDataset(dataset).split("train")
+    run.check_writable()
+    write_record(run, verb, config)
+    names = ("model", "loop", "optimizer")
+    arguments = {"dataset": dataset, "run": run, **{name: getattr(config, name).model_dump() for name in names}, **more}
+    workers = config.workers
+    needs_ray = workers.num_workers > 0
+    with connected(**config.cluster.model_dump()) if needs_ray else contextlib.nullcontext() as cluster:
+        metrics = run_training(
+            function,
+            arguments,
+            name=config.run,
+            cluster=cluster,
+            on_progress=lambda done, total, note: progress(config.run, done, total, note),
+            **workers.model_dump(),
+        )
+    return metrics, run
+
+
+if __name__ == "__main__":
+    run_verb("pretrain")

@@ -1,0 +1,117 @@
+"""From images to a fine-tuned classifier: every verb in a row, and a report.
+
+make quickstart, or: seit-ray quickstart images=photos/
+"""
+
+from pathlib import Path
+
+from pipelines.command import run_verb
+from pipelines.places import Rows, cluster_rows, folder_of, output_rows, source_rows
+from pipelines.progress import silent
+from seit_ray import config as configs
+from seit_ray.config import Quickstart
+
+HERE = Path(__file__).resolve().parent
+SAMPLE = HERE / "sample" / "fashion_mnist_test.parquet"
+DEFAULT_CONFIG = HERE / "configs" / "quickstart.yaml"
+
+
+def images_of(config: Quickstart) -> str:
+    """The user's images, or the bundled sample."""
+    return config.images or str(SAMPLE)
+
+
+def parts(config: Quickstart) -> dict[str, configs.Verb]:
+    """The config of every verb that the quickstart runs, in order; they are those a user would write."""
+    out, seed = config.output.rstrip("/"), config.seed
+    shared = {"storage": config.storage, "cluster": config.cluster}
+    tokenize = config.tokenize.model_copy(update={"seed": seed})
+    looking = {"images": images_of(config), "source": config.source, **shared}
+    training = {"dataset": f"{out}/tokens", "output": out, "workers": config.workers, **shared}
+
+    def seeded(part):
+        return {**dict(part), "loop": part.loop.model_copy(update={"seed": seed})}
+
+    return {
+        "fit_tokenizer": configs.FitTokenizer(
+            output=f"{out}/tokenizer", centroid=config.centroid, val_fraction=tokenize.val_fraction, seed=seed, **looking
+        ),
+        "tokenize_images": configs.TokenizeImages(
+            tokenizer=f"{out}/tokenizer", output=f"{out}/tokens", tokenize=tokenize, **looking
+        ),
+        "pretrain": configs.Pretrain(run="pretrain", **seeded(config.pretrain), **training),
+        "finetune": configs.Finetune(
+            run="finetune", init_from=f"{out}/pretrain", **seeded(config.finetune), **training
+        ),
+        "scratch": configs.Finetune(run="scratch", **seeded(config.finetune), **training),
+        "evaluate": configs.Evaluate(dataset=f"{out}/tokens", run=f"{out}/finetune", **shared),
+        "evaluate_scratch": configs.Evaluate(dataset=f"{out}/tokens", run=f"{out}/scratch", **shared),
+    }
+
+
+def plan(config: Quickstart) -> Rows:
+    """What would be run."""
+    rows = source_rows(
+        folder_of(images_of(config), config.storage),
+        config.source,
+        val_fraction=config.tokenize.val_fraction,
+        seed=config.seed,
+    )
+    output = folder_of(config.output, config.storage)
+    return [*rows, *output_rows(output), *cluster_rows(config.cluster, config.workers), ("runs", ", ".join(parts(config)))]
+
+
+def quickstart(config: Quickstart, progress=silent) -> Rows:
+    """Run everything; finished phases of an earlier call with the same settings are not done again."""
+    from pipelines.evaluate import evaluate
+    from pipelines.finetune import finetune
+    from pipelines.fit_tokenizer import fit_tokenizer
+    from pipelines.pretrain import pretrain
+    from pipelines.quickstart_report import write_report
+    from pipelines.record import write_record
+    from pipelines.tokenize_images import tokenize_images
+    from seit_ray.distributed.cluster import connected
+
+    output = folder_of(config.output, config.storage)
+    output.check_writable()
+    begin_anew_if_changed(output, config)
+    write_record(output, "quickstart", config)
+    each = parts(config)
+    if not output.exists("tokenizer/tokenizer.json"):
+        fit_tokenizer(each["fit_tokenizer"], progress)
+    with connected(**config.cluster.model_dump()):
+        tokenize_images(each["tokenize_images"], progress)
+        pretrain(each["pretrain"], progress)
+        finetune(each["finetune"], progress)
+        finetune(each["scratch"], progress)
+    evaluate(each["evaluate"], progress)
+    evaluate(each["evaluate_scratch"], progress)
+    return write_report(config, output, folder_of(images_of(config), config.storage), progress)
+
+
+def begin_anew_if_changed(output, config: Quickstart) -> None:
+    """Remove what an earlier quickstart with other settings left in its own folder."""
+    import json
+
+    if not output.exists("quickstart.run.json"):
+        return
+    before = json.loads(output.read("quickstart.run.json"))["config"]
+    ignored = ("cluster", "storage", "workers")
+    now = config.model_dump(mode="json")
+    if any(before.get(key) != now[key] for key in now if key not in ignored):
+        for name in ("tokenizer", "tokens", "pretrain", "finetune", "scratch"):
+            output.delete_tree(name)
+
+
+def main() -> None:
+    """The command line, with the quickstart's own config as default."""
+    import sys
+
+    arguments = sys.argv[1:]
+    if not any(a == "--config" or a.startswith("--config=") for a in arguments):
+        arguments = ["--config", str(DEFAULT_CONFIG), *arguments]
+    run_verb("quickstart", arguments)
+
+
+if __name__ == "__main__":
+    main()

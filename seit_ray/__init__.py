@@ -1,0 +1,6 @@
+"""Train vision models from stored tokens: images -> tokenizers -> shards -> batches -> models -> evaluation.
+
+The packages follow the data's way. Only `seit_ray.distributed` imports ray, only `seit_ray.config` pydantic.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,95 @@
+"""Connect to a Ray cluster, or start one on this machine, quietly."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+# Before ray is imported: these silence notices on the terminal that a user can do nothing about.
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # an error-level line appears for every healthy actor pool
+
+import ray
+from ray.exceptions import RayError
+
+
+_LOCAL: set[str] = set()  # clusters that this process started: they cannot grow
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What is at hand now; an autoscaling cluster may grow beyond it."""
+
+    address: str
+    is_local: bool
+    num_cpus: float
+    num_gpus: float
+
+    def gpus_each(self, wanted: float | None) -> float:
+        """GPUs for one actor or worker: what is wanted, else one where there are any."""
+        return wanted if wanted is not None else float(self.num_gpus >= 1)
+
+
+@contextlib.contextmanager
+def connected(
+    address: str | None = None, num_cpus: int | None = None, object_store_mib: int = 1024
+) -> Iterator[Cluster]:
+    """A connection to the cluster at `address` or RAY_ADDRESS, or a local ray that ends with the block.
+
+    A connection that already stands is used as it is. ValueError when the cluster cannot be reached.
+    """
+    if ray.is_initialized():
+        current = ray.get_runtime_context().gcs_address
+        yield _resources(current, is_local=current in _LOCAL)
+        return
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    is_local = address == "local"
+    options = {"num_cpus": num_cpus, "object_store_memory": object_store_mib << 20} if is_local else {}
+    if is_local:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        options["include_dashboard"] = False
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (ConnectionError, RayError, RuntimeError, OSError) as error:
+        raise ValueError(
+            f"ray at {address} cannot be reached ({' '.join(str(error).split())[:300]}); expected a running cluster; "
+            "check --address or RAY_ADDRESS, and that RAY_AUTH_MODE is the same on both sides"
+        ) from error
+    quieten_ray_data()
+    current = ray.get_runtime_context().gcs_address
+    if is_local:
+        _LOCAL.add(current)
+    try:
+        yield _resources(current, is_local)
+    finally:
+        _LOCAL.discard(current)
+        ray.shutdown()
+
+
+def _resources(address: str, is_local: bool) -> Cluster:
+    total = ray.cluster_resources()
+    return Cluster(address, is_local, total.get("CPU", 0.0), total.get("GPU", 0.0))
+
+
+def quieten_ray_data() -> None:
+    """Ray Data's own bars and logs give way to this project's progress lines."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def user_error(error: BaseException) -> ValueError | None:
+    """The ValueError for the user inside an error that Ray wrapped, if there is one."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        cause = getattr(error, "cause", None) or error.__cause__ or error.__context__
+        if isinstance(error, ValueError) and not isinstance(error, RayError):
+            return ValueError(str(error))
+        error = cause
+    return None

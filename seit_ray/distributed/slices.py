@@ -1,0 +1,193 @@
+"""The tokenising job: slices of the manifest -> fetch and decode (tasks) -> encode (actors) -> fragments (tasks).
+
+A row of the Ray dataset is one slice. A fragment that stands is never made again, so a rerun does what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import torch
+
+from seit_ray.distributed.cluster import Cluster, user_error
+from seit_ray.images.decode import ImageError, decode_image
+from seit_ray.images.fetch import fetch_images
+from seit_ray.images.manifest import Manifest, load_manifest
+from seit_ray.shards.fragments import Fragment, write_fragment
+from seit_ray.shards.parquet import META, TokenRows
+from seit_ray.storage import Folder
+from seit_ray.tokenizers import load_tokenizer
+
+REJECTED = pa.schema({"key": pa.string(), "reason": pa.string()})
+Progress = Callable[[int, int, str], None]
+
+
+def run_slices(
+    todo: list[tuple[str, int]],
+    *,
+    manifest_folder: Folder,
+    source: Folder,
+    tokenizer_folder: Folder,
+    fragments: Folder,
+    cluster: Cluster,
+    num_actors: int | None,
+    gpus_per_actor: float | None,
+    batch_size: int,
+    image_column: str,
+    limits: dict[str, int],
+    on_fragment: Callable[[Fragment], None],
+) -> None:
+    """Make the fragments of the given (split, slice) pairs; ValueError for what a user can mend."""
+    gpus = cluster.gpus_each(gpus_per_actor)
+    size = num_actors or int(cluster.num_gpus / gpus if gpus else max(1, cluster.num_cpus // 2))
+    size = max(1, min(size, len(todo)))
+    rows = [{"split": split, "slice": index} for split, index in todo]
+    # A block is what one decode task takes: small enough that all CPUs stay busy to the end, large enough that
+    # starting a task (about 10 ms) does not show.
+    num_blocks = max(1, min(len(todo), 4096, max(len(todo) // 8, int(4 * cluster.num_cpus))))
+    data = ray.data.from_items(rows, override_num_blocks=num_blocks)
+    data = data.map_batches(
+        DecodeSlices(manifest_folder, source, tokenizer_folder, image_column, limits),
+        batch_size=1,
+        batch_format="pyarrow",
+        # two tasks a core where the source is remote: one waits for objects while the other decodes
+        num_cpus=0.5 if source.is_remote else 1,
+    )
+    data = data.map_batches(
+        EncodeSlices,
+        fn_constructor_args=(tokenizer_folder, batch_size, gpus > 0),
+        batch_size=1,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(min_size=1 if gpus else size, max_size=size),
+        num_gpus=gpus or None,
+        num_cpus=0,  # decode tasks own the CPUs; an actor that held one could starve them for ever
+    )
+    data = data.map_batches(WriteFragments(fragments), batch_size=1, batch_format="pyarrow", num_cpus=0.25)
+    try:
+        for row in data.iter_rows():
+            on_fragment(Fragment(row["split"], row["slice"], row["rows"], row["rejected"]))
+    except Exception as error:
+        raise user_error(error) or error from error
+
+
+def one_row(**values: Any) -> pa.Table:
+    """A table of one row; bytes become large_binary, for slices of more than 2 GiB."""
+    types = {bytes: pa.large_binary(), str: pa.string(), int: pa.int64()}
+    return pa.table({k: pa.array([v], types[type(v)]) for k, v in values.items()})
+
+
+def table_bytes(table: pa.Table) -> bytes:
+    """A table in Arrow's stream format."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def bytes_table(value: Any) -> pa.Table:
+    """The inverse of `table_bytes`, for a binary scalar."""
+    return pa.ipc.open_stream(value.as_buffer()).read_all()
+
+
+class DecodeSlices:
+    """Task: (split, slice) -> uint8 pixels of the slice's good images, what the source gave, and the rejects."""
+
+    def __init__(
+        self,
+        manifest_folder: Folder,
+        source: Folder,
+        tokenizer_folder: Folder,
+        image_column: str,
+        limits: dict[str, int],
+    ):
+        self.manifest_folder, self.source = manifest_folder, source
+        self.image_column, self.limits = image_column, limits
+        tokenizer, _ = load_tokenizer(tokenizer_folder)
+        self.size, self.resize = tokenizer.image_size, tokenizer.resize
+        self.manifest: Manifest | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "manifest": None}  # each worker reads its own slices
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        self.manifest = self.manifest or load_manifest(self.manifest_folder)
+        split, index = batch["split"][0].as_py(), batch["slice"][0].as_py()
+        listed = self.manifest.read_slice(split, index)
+        keys, labels = listed["key"].to_pylist(), listed["label"].to_pylist()
+        found = fetch_images(
+            list(zip(keys, listed["uri"].to_pylist(), strict=True)),
+            self.source,
+            image_column=self.image_column,
+            max_bytes=self.limits["max_bytes"],
+        )
+        pixels = np.empty((len(keys), 3, self.size, self.size), np.uint8)
+        meta: dict[str, list] = {name: [] for name in META}
+        rejected: dict[str, list[str]] = {"key": [], "reason": []}
+        good = 0
+        for key, label, data in zip(keys, labels, found, strict=True):
+            try:
+                if isinstance(data, Exception):
+                    raise data
+                image = decode_image(
+                    data, image_size=self.size, resize=self.resize, max_pixels=self.limits["max_pixels"]
+                )
+            except ImageError as error:
+                rejected["key"].append(key)
+                rejected["reason"].append(str(error))
+                continue
+            pixels[good] = image.pixels
+            good += 1
+            for name, value in zip(META, (key, label, image.width, image.height, len(data)), strict=True):
+                meta[name].append(value)
+        return one_row(
+            split=split,
+            slice=index,
+            pixels=pixels[:good].tobytes(),
+            meta=table_bytes(pa.table(meta, pa.schema(META))),
+            rejected=table_bytes(pa.table(rejected, REJECTED)),
+        )
+
+
+class EncodeSlices:
+    """Actor: pixels -> tokens, with the tokenizer on its device."""
+
+    def __init__(self, tokenizer_folder: Folder, batch_size: int, on_gpu: bool):
+        self.tokenizer, _ = load_tokenizer(tokenizer_folder)
+        self.tokenizer.to("cuda" if on_gpu else "cpu")
+        self.batch_size, self.on_gpu = batch_size, on_gpu
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        size = self.tokenizer.image_size
+        # a copy: torch warns of read-only memory, and the block is Ray's
+        pixels = np.frombuffer(batch["pixels"][0].as_buffer(), np.uint8).reshape(-1, 3, size, size).copy()
+        images = torch.from_numpy(pixels)
+        tokens = [self.encode(part) for part in images.split(self.batch_size)] if len(images) else []
+        num_tokens = self.tokenizer.grid[0] * self.tokenizer.grid[1]
+        rows = np.concatenate(tokens) if tokens else np.empty((0, num_tokens), np.uint16)
+        out = batch.drop_columns(["pixels"]).append_column("tokens", pa.array([rows.tobytes()], pa.large_binary()))
+        return out.append_column("num_tokens", pa.array([num_tokens]))
+
+    def encode(self, images: torch.Tensor) -> np.ndarray:
+        """tokens uint16 [B,L] of uint8 images [B,3,H,W]."""
+        if self.on_gpu:
+            images = images.pin_memory().to("cuda", non_blocking=True)
+        return self.tokenizer.encode(images).to(torch.int32).cpu().numpy().astype(np.uint16)
+
+
+class WriteFragments:
+    """Task: tokens -> one fragment file, written atomically."""
+
+    def __init__(self, fragments: Folder):
+        self.fragments = fragments
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        row = {name: batch[name][0] for name in batch.column_names}
+        tokens = np.frombuffer(row["tokens"].as_buffer(), np.uint16).reshape(-1, row["num_tokens"].as_py())
+        rows = TokenRows(tokens, bytes_table(row["meta"]))
+        rejected = bytes_table(row["rejected"])
+        made = write_fragment(self.fragments, row["split"].as_py(), row["slice"].as_py(), rows, rejected)
+        return pa.table({k: [v] for k, v in made._asdict().items()})

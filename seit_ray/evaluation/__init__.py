@@ -1,0 +1,1 @@
+"""How good a model is: each evaluation yields named values."""

@@ -1,0 +1,17 @@
+"""A split for evaluation: fixed chunks dealt out to ranks, so that any number of workers gives the same figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from seit_ray.batches import TokenStore, load_batch
+from seit_ray.objectives import Batch
+from seit_ray.training.world import World
+
+
+def eval_batches(store: TokenStore, batch_size: int, world: World) -> Iterator[tuple[int, Batch]]:
+    """(chunk number, batch) of this rank's chunks; together the ranks see each sample exactly once."""
+    for chunk in range(world.rank, -(-len(store) // batch_size), world.size):
+        start, stop = chunk * batch_size, min((chunk + 1) * batch_size, len(store))
+        tokens, labels = load_batch(store, slice(start, stop), world.device)
+        yield chunk, Batch(tokens, labels, num_global=len(store), offset=start)

@@ -1,0 +1,38 @@
+"""Top-1, top-5, cross-entropy and per-class accuracy of a classifier on a labelled split. C classes."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from seit_ray.batches import TokenStore
+from seit_ray.evaluation.batches import eval_batches
+from seit_ray.training.world import World
+
+
+@torch.inference_mode()
+def class_counts(model: nn.Module, store: TokenStore, num_classes: int, world: World, batch_size: int) -> torch.Tensor:
+    """Sums over the split and all ranks, float64 [C,4] by true class: samples, top-1 hits, top-5 hits, loss."""
+    model.eval()
+    counts = torch.zeros(num_classes, 4, dtype=torch.float64, device=world.device)
+    for _, batch in eval_batches(store, batch_size, world):
+        logits = model(batch.tokens).float()
+        top = logits.topk(min(5, num_classes), dim=1).indices == batch.labels[:, None]
+        loss = F.cross_entropy(logits, batch.labels, reduction="none")
+        values = torch.stack([torch.ones_like(loss), top[:, 0], top.any(1), loss], dim=1)
+        counts.index_add_(0, batch.labels, values.double())
+    return world.sum(counts)
+
+
+def classification_metrics(
+    model: nn.Module, store: TokenStore, num_classes: int, world: World, batch_size: int = 512
+) -> dict[str, float]:
+    """loss, top1 and top5 (shares) over the split; exact for any number of ranks."""
+    samples, top1, top5, loss = class_counts(model, store, num_classes, world, batch_size).sum(0).tolist()
+    return {"loss": loss / samples, "top1": top1 / samples, "top5": top5 / samples}
+
+
+def per_class_top1(counts: torch.Tensor) -> list[float | None]:
+    """Top-1 share of each class of `class_counts`; None where the split has no sample of it."""
+    return [hits / total if total else None for total, hits in counts[:, :2].tolist()]

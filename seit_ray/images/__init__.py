@@ -1,0 +1,26 @@
+"""Images as they come: `find_images` lists them with labels and splits, whatever the layout of the bucket.
+
+The manifest keeps that list as Parquet files whose row groups are the slices of work; `fetch_images` gets the
+encoded bytes of a slice; `decode_image` makes uint8 RGB of them. An image that cannot be used is an
+`ImageError`, one row with its reason; a storage that cannot be used is a `StorageError`, and stops the work.
+"""
+
+from seit_ray.images.decode import DecodedImage, ImageError, decode_image
+from seit_ray.images.fetch import fetch_images
+from seit_ray.images.manifest import Manifest, SplitListing, load_manifest, write_manifest
+from seit_ray.images.records import FoundImages, ImageRecord
+from seit_ray.images.sources import find_images
+
+__all__ = [
+    "DecodedImage",
+    "FoundImages",
+    "ImageError",
+    "ImageRecord",
+    "Manifest",
+    "SplitListing",
+    "decode_image",
+    "fetch_images",
+    "find_images",
+    "load_manifest",
+    "write_manifest",
+]

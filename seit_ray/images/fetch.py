@@ -1,0 +1,117 @@
+"""The encoded bytes of listed images, from objects of their own or from rows of Parquet files."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from seit_ray.images.decode import ImageError
+from seit_ray.images.records import missing_column
+from seit_ray.images.tables import Columns, DamagedParquetError, open_parquet
+from seit_ray.storage import Folder, StorageError, split_uri
+
+MAX_BYTES = 64 << 20
+BATCH_ROWS = 64
+_ROW = re.compile(r"(.*\.parquet)#(\d+)", re.IGNORECASE | re.DOTALL)
+
+
+def fetch_images(
+    records: Sequence[tuple[str, str]],
+    source: Folder,
+    *,
+    image_column: str = Columns.image,
+    max_bytes: int = MAX_BYTES,
+) -> list[bytes | Exception]:
+    """Encoded bytes in the order of records, (key, uri) each, read with the credentials of source.
+
+    What cannot be had gives an exception in its place: an ImageError where the image is at fault (not there,
+    larger than max_bytes, damaged file), a StorageError where the storage is (denied, unreachable). Raises
+    ValueError when a Parquet file has no image_column.
+    """
+    found: list = [None] * len(records)
+    objects: list[int] = []
+    rows: dict[str, dict[int, list[int]]] = defaultdict(
+        lambda: defaultdict(list)
+    )  # uri -> row -> places in records
+    for place, (_, uri) in enumerate(records):
+        row = _ROW.fullmatch(uri)
+        if row:
+            rows[row[1]][int(row[2])].append(place)
+        else:
+            objects.append(place)
+    contents = source.read_uris([records[place][1] for place in objects], max_bytes=max_bytes)
+    for place, content in zip(objects, contents, strict=True):
+        found[place] = _at_fault(content)
+    for uri, places in rows.items():
+        for row, content in _fetch_rows(source, uri, sorted(places), image_column, max_bytes).items():
+            for place in places[row]:
+                found[place] = content
+    return found
+
+
+def _at_fault(content: bytes | Exception) -> bytes | Exception:
+    """A StorageError that is about the object as an ImageError."""
+    if isinstance(content, StorageError) and content.kind in ("missing", "too_large"):
+        return ImageError(str(content))
+    return content
+
+
+def _fetch_rows(
+    source: Folder, uri: str, rows: list[int], image_column: str, max_bytes: int
+) -> dict[int, bytes | Exception]:
+    """Row -> bytes or error, for ascending rows of one file; reads the images of each row group once."""
+    found: dict[int, bytes | Exception] = {}
+    folder, name = split_uri(uri)
+    try:
+        with open_parquet(source.at(folder), name) as file:
+            if image_column not in file.schema_arrow.names:
+                raise missing_column(image_column, uri, file.schema_arrow.names, "image_column")
+            for row, content in _images_of(file, rows, image_column):
+                if content is None:
+                    found[row] = ImageError(
+                        "no bytes in the Parquet row; expected an encoded image; embed the images"
+                    )
+                elif content.as_buffer().size > max_bytes:
+                    found[row] = ImageError(
+                        f"size {content.as_buffer().size} bytes; expected at most {max_bytes}; raise the limit"
+                    )
+                else:
+                    found[row] = content.as_buffer().to_pybytes()
+    except StorageError as error:
+        failure = _at_fault(error)
+    except DamagedParquetError as error:
+        failure = ImageError(str(error))
+    else:
+        failure = ImageError(
+            f"{uri} has fewer rows than were listed; expected the listed file; list the source again"
+        )
+    return {row: found.get(row, failure) for row in rows}
+
+
+def _images_of(file: pq.ParquetFile, rows: list[int], image_column: str):
+    """(row, binary scalar or None) for ascending rows; in batches, since an Arrow array ends at 2 GiB."""
+    is_struct = pa.types.is_struct(file.schema_arrow.field(image_column).type)
+    column = f"{image_column}.bytes" if is_struct else image_column
+    wanted = iter(rows)
+    row = next(wanted, None)
+    first = 0
+    for group in range(file.num_row_groups):
+        end = first + file.metadata.row_group(group).num_rows
+        if row is None or row >= end:
+            first = end
+            continue
+        for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=[column]):
+            images = batch.column(0)
+            images = images.field("bytes") if is_struct else images
+            while row is not None and row < first + len(batch):
+                image = images[row - first]
+                yield row, image if image.is_valid else None
+                row = next(wanted, None)
+            first += len(batch)
+            if row is None or row >= end:
+                break
+        first = end

@@ -1,0 +1,44 @@
+"""From a source to a manifest, with progress: the first step of every verb that reads images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from seit_ray.images.manifest import Manifest, write_manifest
+from seit_ray.images.records import ImageRecord
+from seit_ray.images.sources import find_images
+from seit_ray.storage import Folder
+
+
+def list_images(
+    source: Folder,
+    source_settings: dict[str, Any],
+    folder: Folder,
+    *,
+    val_fraction: float,
+    seed: int,
+    slice_size: int = 256,
+    on_progress: Callable[[str, int, int, str], None] = lambda phase, done, total, note: None,
+) -> Manifest:
+    """Find the images of a source and write their manifest into a folder; ValueError when there are none."""
+    source.check_readable()
+    found = find_images(source, **source_settings)
+
+    def counted() -> Iterator[ImageRecord]:
+        number = 0
+        for number, record in enumerate(found, 1):
+            if number % 1000 == 0:
+                on_progress("list", number, 0, "images")
+            yield record
+        on_progress("list", number, number, "images")
+
+    manifest = write_manifest(
+        counted(), folder, val_fraction=val_fraction, seed=seed, class_names=found.class_names, slice_size=slice_size
+    )
+    if not any(split.num_images for split in manifest.splits.values()):
+        raise ValueError(
+            f"no images in {source.uri}; expected jpg, png, webp, ... files, a table of them, or Parquet with image "
+            "bytes; check the path and source.kind"
+        )
+    return manifest

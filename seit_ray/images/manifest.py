@@ -1,0 +1,252 @@
+"""The listing of a source as files: Parquet parts whose row groups are the slices of work, and a marker.
+
+    manifest.json               written last: counts, class names, digest
+    <split>/part-00000.parquet  id, key, uri, label; part_slices row groups of slice_size rows
+
+The final label of a class is known only when all records were seen (names are numbered in sorted order), but
+the parts are written as they fill, so that memory stays bounded. So the parts hold a provisional code, numbered
+as labels first come, and the marker holds the table from code to label that every read applies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from seit_ray.images.records import ImageRecord
+from seit_ray.storage import Folder
+
+MARKER = "manifest.json"
+FORMAT = 1
+MAX_LABEL = 1_000_000
+SCHEMA = pa.schema({"id": pa.int64(), "key": pa.string(), "uri": pa.string(), "label": pa.int32()})
+_SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_PART_NAME = re.compile(r"[^/]+/part-\d{5,}\.parquet")
+
+
+@dataclass(frozen=True)
+class SplitListing:
+    """Counts of one split; size_bytes of all its images, None when the source does not tell."""
+
+    num_images: int
+    num_slices: int
+    size_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A complete listing; slice i of a split holds its images i * slice_size and on. Cheap to pickle."""
+
+    folder: Folder
+    splits: dict[str, SplitListing]
+    class_names: list[str] | None
+    label_of_code: list[int]
+    digest: str
+    slice_size: int
+    part_slices: int
+
+    def read_slice(self, split: str, index: int) -> pa.Table:
+        """id int64, key and uri string, label int32 (null: none), [up to slice_size] rows; ids are unique."""
+        if not 0 <= index < self._listing(split).num_slices:
+            raise ValueError(
+                f"slice {index} of split {split!r}; expected 0 to {self._listing(split).num_slices - 1}; "
+                "use the manifest that the slices were counted from"
+            )
+        part, group = divmod(index, self.part_slices)
+        return self._read(split, part, [group])
+
+    def sample(self, split: str, num_images: int, seed: int) -> pa.Table:
+        """As read_slice: num_images at random, without repeats, in order of id; all when there are fewer."""
+        listed = self._listing(split).num_images
+        chosen = np.random.default_rng(seed).choice(listed, min(num_images, listed), replace=False)
+        parts, rows = np.divmod(np.sort(chosen), self.slice_size * self.part_slices)
+        tables = [SCHEMA.empty_table()]
+        for part in np.unique(parts).tolist():
+            groups, offsets = np.divmod(rows[parts == part], self.slice_size)
+            needed, places = np.unique(groups, return_inverse=True)
+            table = self._read(split, part, needed.tolist())
+            tables.append(table.take(pa.array(places * self.slice_size + offsets)))
+        return pa.concat_tables(tables).combine_chunks()
+
+    def _listing(self, split: str) -> SplitListing:
+        if split not in self.splits:
+            raise ValueError(
+                f"split {split!r} of {self.folder.uri}; expected one of {sorted(self.splits)}; correct it"
+            )
+        return self.splits[split]
+
+    def _read(self, split: str, part: int, groups: list[int]) -> pa.Table:
+        with self.folder.open(_part_name(split, part)) as file:
+            table = pq.ParquetFile(file).read_row_groups(groups)
+        labels = pa.array(self.label_of_code, pa.int32()).take(table["label"].combine_chunks())
+        return table.set_column(SCHEMA.get_field_index("label"), "label", labels)
+
+
+def write_manifest(
+    records: Iterable[ImageRecord],
+    folder: Folder,
+    *,
+    val_fraction: float,
+    seed: int,
+    class_names: Sequence[str] | None = None,
+    slice_size: int = 256,
+    part_slices: int = 64,
+) -> Manifest:
+    """Writes the listing, replacing one that is there; holds one part a split in memory.
+
+    Records without a split go to val when a hash of seed and key, as a fraction, is below val_fraction, else
+    to train, whatever their order. class_names, where the source has them, number the labels; else strings are
+    numbered in sorted order and integers keep their value. ValueError for labels that are no class numbers.
+    """
+    if not 0 <= val_fraction < 1:
+        raise ValueError(f"val_fraction {val_fraction}; expected 0 or more and less than 1; correct it")
+    if slice_size < 1 or part_slices < 1:
+        raise ValueError(
+            f"slice_size {slice_size}, part_slices {part_slices}; expected at least 1; correct them"
+        )
+    folder.delete(MARKER)  # from here to the end, what is there is not complete
+    splits: dict[str, _SplitWriter] = {}
+    codes: dict[str | int, int] = {}
+    digest = hashlib.sha256()
+    for number, record in enumerate(records):
+        split = record.split or _hashed_split(record.key, seed, val_fraction)
+        if split not in splits:
+            splits[split] = _SplitWriter(folder, split, slice_size, part_slices)
+        splits[split].add(number, record, _code_of(record.label, codes))
+        seen = [split, record.key, record.label, record.size_bytes]
+        digest.update(json.dumps(seen, separators=(",", ":")).encode() + b"\n")
+    for writer in splits.values():
+        writer.flush()
+    names, label_of_code = _final_labels(list(codes), class_names)
+    if class_names is not None:
+        digest.update(json.dumps(names).encode())
+    listings = {name: splits[name].listing() for name in sorted(splits)}
+    _delete_leftovers(folder, splits)
+    manifest = Manifest(folder, listings, names, label_of_code, digest.hexdigest(), slice_size, part_slices)
+    about = {**asdict(manifest), "format": FORMAT}
+    del about["folder"]  # the folder may be moved
+    folder.write(MARKER, json.dumps(about, indent=1, sort_keys=True).encode())
+    return manifest
+
+
+def load_manifest(folder: Folder) -> Manifest | None:
+    """The listing in folder; None when there is no complete one; ValueError when its marker is damaged."""
+    if not folder.exists(MARKER):
+        return None
+    content = folder.read(MARKER)
+    try:
+        about = json.loads(content)
+        if about.pop("format") != FORMAT:
+            raise ValueError("another format")
+        splits = {name: SplitListing(**counts) for name, counts in about.pop("splits").items()}
+        return Manifest(folder=folder, splits=splits, **about)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"manifest {folder.uri_of(MARKER)} cannot be read ({error}); expected format {FORMAT}; "
+            "delete it, to list the source again"
+        ) from error
+
+
+@dataclass
+class _SplitWriter:
+    """Collects the records of a split and writes each full part."""
+
+    folder: Folder
+    name: str
+    slice_size: int
+    part_slices: int
+    num_images: int = 0
+    num_parts: int = 0
+    size_bytes: int | None = 0
+    rows: list[tuple] = field(default_factory=list)
+
+    def __post_init__(self):
+        if not _SPLIT_NAME.fullmatch(self.name):
+            raise ValueError(
+                f"split {self.name!r}; expected letters, digits, '.', '_' and '-', beginning with a letter or "
+                "digit; rename it"
+            )
+
+    def add(self, number: int, record: ImageRecord, code: int | None) -> None:
+        """Takes one record; number is its place in the whole listing."""
+        self.rows.append((number, record.key, record.uri, code))
+        known = self.size_bytes is not None and record.size_bytes is not None
+        self.size_bytes = self.size_bytes + record.size_bytes if known else None
+        if len(self.rows) == self.slice_size * self.part_slices:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what is held as the next part."""
+        if not self.rows:
+            return
+        table = pa.table(
+            [pa.array(c, f.type) for c, f in zip(zip(*self.rows, strict=True), SCHEMA, strict=True)],
+            schema=SCHEMA,
+        )
+        sink = io.BytesIO()
+        pq.write_table(table, sink, row_group_size=self.slice_size, compression="zstd")
+        self.folder.write(_part_name(self.name, self.num_parts), sink.getvalue())
+        self.num_images += len(self.rows)
+        self.num_parts += 1
+        self.rows.clear()
+
+    def listing(self) -> SplitListing:
+        """The counts, after the last flush."""
+        return SplitListing(self.num_images, -(-self.num_images // self.slice_size), self.size_bytes)
+
+
+def _part_name(split: str, part: int) -> str:
+    return f"{split}/part-{part:05}.parquet"
+
+
+def _hashed_split(key: str, seed: int, val_fraction: float) -> str:
+    number = int.from_bytes(hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest())
+    return "val" if number / 2**64 < val_fraction else "train"
+
+
+def _code_of(label: str | int | None, codes: dict[str | int, int]) -> int | None:
+    if label is None:
+        return None
+    if len(codes) > MAX_LABEL and label not in codes:
+        raise ValueError(
+            f"labels with more than {MAX_LABEL} different values; expected classes; set label_column"
+        )
+    return codes.setdefault(label, len(codes))
+
+
+def _final_labels(values: list, class_names: Sequence[str] | None) -> tuple[list[str] | None, list[int]]:
+    """(class names, label of each code) for the distinct labels in the order of their codes."""
+    if not values:
+        return None, []
+    if all(isinstance(value, int) for value in values):
+        last = MAX_LABEL if class_names is None else len(class_names) - 1
+        for value in (min(values), max(values)):
+            if not 0 <= value <= last:
+                raise ValueError(
+                    f"label {value}; expected 0 to {last}; number the classes from 0, or give names"
+                )
+        return list(class_names or map(str, range(max(values) + 1))), values
+    # Integers among strings are names too: a CSV file does not say which it means.
+    texts = [str(value) for value in values]
+    names = list(class_names or sorted(set(texts)))
+    number_of = {name: number for number, name in enumerate(names)}
+    for text in texts:
+        if text not in number_of:
+            raise ValueError(f"label {text!r}; expected one of {len(names)} class names; add it to them")
+    return names, [number_of[text] for text in texts]
+
+
+def _delete_leftovers(folder: Folder, splits: dict[str, _SplitWriter]) -> None:
+    """Removes parts of an earlier, longer listing."""
+    written = {_part_name(name, part) for name, writer in splits.items() for part in range(writer.num_parts)}
+    for entry in folder.list():
+        if _PART_NAME.fullmatch(entry.name) and entry.name not in written:
+            folder.delete(entry.name)

@@ -1,0 +1,131 @@
+"""Tokens to patches: embedding of codes, convolutional stem, fixed positions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["CodebookEmbedding", "Stem", "TokenEmbedding", "as_grid", "sincos_positions"]
+
+
+def as_grid(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    """View tokens [B,L] or [B,h,w] as [B,h,w]; indices narrower than int32 are widened.
+
+    Another shape, or a dtype that is no integer, is a ValueError. Values are not looked at, since that would
+    wait for the device: a code of K or more is refused where shards are read.
+    """
+    height, width = grid
+    if tokens.is_floating_point() or tokens.dtype == torch.bool:
+        raise ValueError(f"tokens of dtype {tokens.dtype}; expected integers; pass codes, not embeddings")
+    if tuple(tokens.shape[1:]) not in ((height * width,), (height, width)):
+        raise ValueError(
+            f"tokens of shape {list(tokens.shape)}; expected [B,{height * width}] or [B,{height},{width}]; "
+            "crop the tokens to the model's grid or build the model for theirs"
+        )
+    if tokens.dtype not in (torch.int32, torch.int64):
+        tokens = tokens.long()
+    return tokens.reshape(-1, height, width)
+
+
+class TokenEmbedding(nn.Module):
+    """Learned embedding of K codes: table [K,D] -> LayerNorm (eps 1e-6) -> dropout.
+
+    Shapes: tokens [...] -> [...,D]. A table without codes or width is a ValueError. Source: SeiT++, masked
+    token modelling; the parameter names are those of its release.
+    """
+
+    def __init__(self, num_codes: int, dim: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        if num_codes < 1 or dim < 1:
+            raise ValueError(
+                f"embedding of {num_codes} codes x {dim}; expected 1 or more of each; "
+                "take num_codes from the token dataset"
+            )
+        self.num_codes, self.dim = num_codes, dim
+        self.word_embeddings = nn.Embedding(num_codes, dim)
+        self.LayerNorm = nn.LayerNorm(dim, eps=1e-6)
+        self.dropout = nn.Dropout(dropout)
+        nn.init.normal_(self.word_embeddings.weight, std=0.02)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        # Normalising the K rows of the table equals normalising the B*L rows looked up, and is mostly less
+        # work.
+        table = self.LayerNorm(self.word_embeddings.weight)
+        return self.dropout(F.embedding(tokens, table))
+
+
+class CodebookEmbedding(nn.Module):
+    """Frozen embedding: the tokenizer's codebook rows as they are, not normalised, not trained.
+
+    Shapes: codebook [K,D]; tokens [...] -> [...,D]. The codebook travels with the token dataset, not with the
+    weights, and so is no entry of the state dict. One that is no float matrix is a ValueError. Source: SeiT.
+    """
+
+    def __init__(self, codebook: Tensor) -> None:
+        super().__init__()
+        if codebook.ndim != 2 or not codebook.is_floating_point():
+            raise ValueError(
+                f"codebook of shape {list(codebook.shape)} and dtype {codebook.dtype}; expected "
+                "floats [K,D]; pass the tokenizer's codebook"
+            )
+        self.num_codes, self.dim = codebook.shape
+        self.register_buffer("codebook", codebook.detach().clone(), persistent=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return F.embedding(tokens, self.codebook)
+
+
+class Stem(nn.Module):
+    """Convolution from embedded maps to patches: [B,in_dim,h,w] -> [B,P,width], patches in raster order.
+
+    SeiT: kernel 4, stride 2, padding 1. SeiT++: 2, 2, 0. A grid of few tokens: 1, 1, 0. Numbers that leave no
+    kernel are a ValueError. Source: SeiT, Stem-Adaptor.
+    """
+
+    def __init__(self, in_dim: int, width: int, kernel: int, stride: int, padding: int = 0) -> None:
+        super().__init__()
+        if kernel < 1 or stride < 1 or not 0 <= padding < kernel:
+            raise ValueError(
+                f"stem kernel {kernel}, stride {stride}, padding {padding}; expected kernel >= 1, "
+                "stride >= 1 and 0 <= padding < kernel; take 4,2,1 (SeiT), 2,2,0 (SeiT++) or 1,1,0"
+            )
+        self.proj = nn.Conv2d(in_dim, width, kernel, stride, padding)
+
+    def patch_grid(self, grid: tuple[int, int]) -> tuple[int, int]:
+        """Return (height, width) in patches of a token grid; one the stem does not tile is a ValueError."""
+        kernel, stride, padding = self.proj.kernel_size[0], self.proj.stride[0], self.proj.padding[0]
+        free = [size + 2 * padding - kernel for size in grid]
+        if min(free) < 0 or any(f % stride for f in free):
+            raise ValueError(
+                f"grid {grid[0]}x{grid[1]} under a stem of kernel {kernel}, stride {stride}, padding "
+                f"{padding}; expected sides of {kernel - 2 * padding} plus a multiple of {stride}; "
+                "crop the grid or choose another stem"
+            )
+        return free[0] // stride + 1, free[1] // stride + 1
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return self.proj(maps).flatten(2).transpose(1, 2)
+
+
+def sincos_positions(grid: tuple[int, int], width: int, class_slot: bool = True) -> Tensor:
+    """Return fixed 2-D sin-cos positions [P(+1),width], float32; the class slot comes first and is zero.
+
+    First half of the width: column, second half: row; within each the sines, then the cosines, of frequencies
+    10000^(-i/(width/4)). A width that 4 does not divide is a ValueError. Source: MAE (He et al. 2022),
+    appendix.
+    """
+    if width % 4:
+        raise ValueError(
+            f"width {width} for sin-cos positions; expected a multiple of 4; take {width + 4 - width % 4}"
+        )
+    height, length = grid
+    quarter = width // 4
+    # In float64, so that far positions keep their last digits; the table is stored as float32.
+    frequency = 10000.0 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
+    row = torch.arange(height, dtype=torch.float64).repeat_interleave(length).outer(frequency)
+    column = torch.arange(length, dtype=torch.float64).repeat(height).outer(frequency)
+    table = torch.cat([column.sin(), column.cos(), row.sin(), row.cos()], dim=1)
+    if class_slot:
+        table = torch.cat([table.new_zeros(1, width), table])
+    return table.float()

@@ -1,0 +1,80 @@
+"""Named model sizes: the widths, depths and head counts of the papers, and a smaller one for two cores."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, fields, replace
+
+__all__ = ["SIZES", "Size", "build_size"]
+
+
+@dataclass(frozen=True)
+class Size:
+    """Shape of a transformer: encoder, and the decoder that masked token modelling puts behind it.
+
+    A width that its head count does not divide, or a number below 1, is a ValueError.
+    """
+
+    width: int
+    depth: int
+    num_heads: int
+    decoder_width: int
+    decoder_depth: int
+    decoder_num_heads: int
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value < 1:
+                raise ValueError(f"{field.name} {value}; expected 1 or more; raise it")
+        _check_heads("width", self.width, "num_heads", self.num_heads)
+        _check_heads("decoder_width", self.decoder_width, "decoder_num_heads", self.decoder_num_heads)
+
+
+def _check_heads(width_name: str, width: int, heads_name: str, num_heads: int) -> None:
+    if width % num_heads:
+        near = max(num_heads, round(width / num_heads) * num_heads)
+        raise ValueError(
+            f"{width_name} {width} with {heads_name} {num_heads}; expected a width that the heads divide; "
+            f"set {width_name}={near} or another {heads_name}"
+        )
+
+
+# tiny to large: ViT (Dosovitskiy et al. 2021, table 1; Touvron et al. 2021, table 1). The decoder of base is
+# that of SeiT++ (512 wide, 4 deep, 16 heads); it names none for the others, which keep its heads of width 32.
+SIZES: dict[str, Size] = {
+    "nano": Size(128, 4, 4, decoder_width=96, decoder_depth=2, decoder_num_heads=3),
+    "tiny": Size(192, 12, 3, decoder_width=128, decoder_depth=2, decoder_num_heads=4),
+    "small": Size(384, 12, 6, decoder_width=256, decoder_depth=4, decoder_num_heads=8),
+    "base": Size(768, 12, 12, decoder_width=512, decoder_depth=4, decoder_num_heads=16),
+    "large": Size(1024, 24, 16, decoder_width=512, decoder_depth=4, decoder_num_heads=16),
+}
+
+
+def build_size(
+    name: str,
+    *,
+    width: int | None = None,
+    depth: int | None = None,
+    num_heads: int | None = None,
+    decoder_width: int | None = None,
+    decoder_depth: int | None = None,
+    decoder_num_heads: int | None = None,
+) -> Size:
+    """Return the named size with whatever numbers are given put in place of its own.
+
+    An unknown name is a ValueError that names the nearest known one; so is a width its heads do not divide.
+    """
+    if name not in SIZES:
+        near = difflib.get_close_matches(name, SIZES, n=1, cutoff=0.3)
+        hint = f"did you mean {near[0]!r}?" if near else "take one of them and override its numbers"
+        raise ValueError(f"size {name!r}; expected one of {', '.join(SIZES)}; {hint}")
+    given = {
+        "width": width,
+        "depth": depth,
+        "num_heads": num_heads,
+        "decoder_width": decoder_width,
+        "decoder_depth": decoder_depth,
+        "decoder_num_heads": decoder_num_heads,
+    }
+    return replace(SIZES[name], **{key: value for key, value in given.items() if value is not None})

@@ -1,0 +1,33 @@
+"""What a step hands to an objective and what it gets back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from seit_ray.augment.random import StepRandom
+
+__all__ = ["Batch", "Objective", "unwrap"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This rank's rows of the global batch: tokens int64 [B,L], labels int64 [B] or None (unlabelled)."""
+
+    tokens: Tensor
+    labels: Tensor | None = None
+
+
+class Objective(Protocol):
+    """What is learnt; the package's docstring says what holds for all of them."""
+
+    def loss(self, model: nn.Module, batch: Batch, step_rng: StepRandom) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return loss (float32 scalar) and metrics (detached scalars), means over this rank's rows."""
+        ...
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the model inside DistributedDataParallel, for its attributes; calls go through the wrapper."""
+    return getattr(model, "module", model)

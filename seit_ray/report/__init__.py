@@ -1,0 +1,1 @@
+"""Pictures, curves, one HTML page and the short table that ends a command."""

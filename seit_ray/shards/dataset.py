@@ -1,0 +1,171 @@
+"""The token dataset: a folder whose dataset.json, written last, says what is in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from seit_ray.shards.parquet import TokenRows, checksum, concat_rows, decode_shard
+from seit_ray.shards.statistics import entropy_bits
+from seit_ray.storage import Folder
+
+MARKER = "dataset.json"
+FORMAT_VERSION = 1
+
+
+@dataclass
+class Shard:
+    """One Parquet file of a split; bytes are of the file, token_bytes of its token column."""
+
+    name: str
+    rows: int
+    bytes: int
+    token_bytes: int
+    sha256: str
+
+
+@dataclass
+class Split:
+    """A split's files and counts: listed = rows + rejected."""
+
+    listed: int
+    rows: int
+    rejected: int
+    source_bytes: int
+    shards: list[Shard]
+    rejected_sha256: str | None
+    code_histogram: list[int]
+    label_counts: list[int]
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of all shards."""
+        return sum(s.bytes for s in self.shards)
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of all token columns."""
+        return sum(s.token_bytes for s in self.shards)
+
+
+@dataclass
+class DatasetInfo:
+    """The content of dataset.json."""
+
+    tokenizer: str  # fingerprint
+    family: str
+    image_size: int
+    grid: list[int]
+    codebook_size: int
+    encoding: str
+    class_names: list[str] | None
+    splits: dict[str, Split]
+    plan: dict[str, Any]  # what decided the content: source, manifest digest, settings
+    format_version: int = FORMAT_VERSION
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens an image, L."""
+        return self.grid[0] * self.grid[1]
+
+    def to_json(self) -> bytes:
+        """Bytes of dataset.json."""
+        return json.dumps(asdict(self), indent=1).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes, uri: str) -> DatasetInfo:
+        """Parse and check dataset.json; ValueError for another format or counts that do not add up."""
+        try:
+            values = json.loads(data)
+            version = values["format_version"]
+            splits = {
+                name: Split(**{**s, "shards": [Shard(**x) for x in s["shards"]]})
+                for name, s in values.pop("splits").items()
+            }
+            info = cls(splits=splits, **values)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{uri}/{MARKER} cannot be read ({error!r}); tokenise again") from error
+        if version != FORMAT_VERSION:
+            raise ValueError(f"{uri} has format version {version}; expected {FORMAT_VERSION}; update seit_ray")
+        for name, split in splits.items():
+            written = sum(s.rows for s in split.shards)
+            if split.listed != split.rows + split.rejected or written != split.rows:
+                raise ValueError(
+                    f"{uri} split {name}: {split.listed} listed, {split.rows} rows, {split.rejected} rejected, "
+                    f"{written} in shards; expected counts that add up; tokenise again"
+                )
+        return info
+
+
+class TokenDataset:
+    """A complete token dataset in a folder, opened for reading; ValueError when it is none or not finished."""
+
+    def __init__(self, folder: Folder):
+        if not folder.exists(MARKER):
+            folder.check_readable()
+            unfinished = " (tokenising has begun but not finished: run it again)" if is_unfinished(folder) else ""
+            raise ValueError(f"no token dataset in {folder.uri}; expected {MARKER}{unfinished}; see tokenize_images")
+        self.folder = folder
+        self.info = DatasetInfo.from_json(folder.read(MARKER), folder.uri)
+
+    def split(self, name: str) -> Split:
+        """A split's files and counts; ValueError names the known ones."""
+        if name not in self.info.splits:
+            raise ValueError(f"split {name!r} of {self.folder.uri}; expected one of {sorted(self.info.splits)}")
+        return self.info.splits[name]
+
+    def iter_shards(self, split: str) -> Iterator[TokenRows]:
+        """Rows of each shard in order; every checksum is verified before a row is used."""
+        for shard in self.split(split).shards:
+            yield self.read_shard(split, shard)
+
+    def read_shard(self, split: str, shard: Shard) -> TokenRows:
+        """Rows of one shard; ValueError when its bytes are not those that were written."""
+        data = self.folder.read(f"{split}/{shard.name}")
+        if checksum(data) != shard.sha256:
+            raise ValueError(
+                f"{self.folder.uri}/{split}/{shard.name} has a wrong checksum ({len(data)} bytes; expected "
+                f"{shard.bytes}); the file was damaged or replaced: restore it or tokenise again"
+            )
+        rows = decode_shard(
+            data,
+            encoding=self.info.encoding,
+            num_tokens=self.info.num_tokens,
+            num_codes=self.info.codebook_size,
+        )
+        if len(rows) != shard.rows:
+            raise ValueError(f"{split}/{shard.name} holds {len(rows)} rows; expected {shard.rows}; tokenise again")
+        return rows
+
+    def read_split(self, split: str) -> TokenRows:
+        """All rows of a split, in manifest order."""
+        parts = list(self.iter_shards(split))
+        if not parts:
+            raise ValueError(f"split {split!r} of {self.folder.uri} is empty; expected at least one image")
+        return concat_rows(parts)
+
+    def rejected(self, split: str) -> pa.Table:
+        """key and reason of images that could not be read."""
+        if not self.split(split).rejected:
+            return pa.table({"key": pa.array([], pa.string()), "reason": pa.array([], pa.string())})
+        return pq.read_table(pa.BufferReader(self.folder.read(f"{split}/rejected.parquet")))
+
+    def histogram(self) -> np.ndarray:
+        """Counts int64 [K] of the codes over all splits."""
+        return np.sum([np.asarray(s.code_histogram, np.int64) for s in self.info.splits.values()], axis=0)
+
+    def entropy_bytes(self) -> float:
+        """Order-0 entropy of the codes, in bytes an image."""
+        return entropy_bits(self.histogram()) * self.info.num_tokens / 8
+
+
+def is_unfinished(folder: Folder) -> bool:
+    """Whether a tokenising job has left its work here."""
+    return folder.join("_work").exists("plan.json")

@@ -1,0 +1,97 @@
+"""Fragments -> shards of exact size, in manifest order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from seit_ray.shards.dataset import Shard
+from seit_ray.shards.fragments import Fragment, read_fragment
+from seit_ray.shards.parquet import (
+    TokenRows,
+    checksum,
+    concat_rows,
+    encode_rejected,
+    encode_shard,
+    token_column_bytes,
+)
+from seit_ray.shards.statistics import code_histogram
+from seit_ray.storage import Folder
+
+
+class Piece(NamedTuple):
+    """Rows start to stop of a fragment."""
+
+    fragment: Fragment
+    start: int
+    stop: int
+
+
+def plan_shards(fragments: Sequence[Fragment], rows_per_shard: int) -> list[list[Piece]]:
+    """The pieces of every shard: all shards but the last hold exactly `rows_per_shard` rows."""
+    shards: list[list[Piece]] = []
+    room = 0
+    for fragment in fragments:
+        start = 0
+        while start < fragment.rows:
+            if not room:
+                shards.append([])
+                room = rows_per_shard
+            stop = min(fragment.rows, start + room)
+            shards[-1].append(Piece(fragment, start, stop))
+            room -= stop - start
+            start = stop
+    return shards
+
+
+@dataclass
+class Packed:
+    """A written shard and what its rows add up to: histogram int64 [K], label_counts int64 [C]."""
+
+    shard: Shard
+    histogram: np.ndarray
+    label_counts: np.ndarray
+    source_bytes: int
+
+
+def pack_shard(
+    pieces: Sequence[Piece],
+    *,
+    index: int,
+    fragments: Folder,
+    output: Folder,
+    encoding: str,
+    num_tokens: int,
+    num_codes: int,
+    num_classes: int,
+) -> Packed:
+    """Write shard number `index` of the pieces' split."""
+    parts = []
+    for piece in pieces:
+        rows, _ = read_fragment(fragments, piece.fragment, num_tokens)
+        parts.append(rows.slice(piece.start, piece.stop))
+    rows: TokenRows = concat_rows(parts)
+    data = encode_shard(rows, encoding=encoding, num_codes=num_codes)
+    name = f"shard-{index:05d}.parquet"
+    output.write(f"{pieces[0].fragment.split}/{name}", data)
+    labels = rows.meta["label"].drop_null().to_numpy()
+    return Packed(
+        shard=Shard(name, len(rows), len(data), token_column_bytes(data), checksum(data)),
+        histogram=code_histogram(rows.tokens, num_codes),
+        label_counts=np.bincount(labels, minlength=num_classes) if num_classes else np.zeros(0, np.int64),
+        source_bytes=int(rows.meta["source_bytes"].to_numpy().sum()),
+    )
+
+
+def pack_rejected(split: str, split_fragments: Sequence[Fragment], fragments: Folder, output: Folder, num_tokens: int) -> str:
+    """Write a split's rejected.parquet in manifest order; its checksum."""
+    tables = [read_fragment(fragments, f, num_tokens)[1] for f in split_fragments if f.rejected]
+    data = encode_rejected(pa.concat_tables(tables))
+    output.write(f"{split}/rejected.parquet", data)
+    return checksum(data)
+
+

@@ -1,0 +1,123 @@
+"""Rows of tokens as Parquet bytes: fragments (one slice of the manifest) and shards (rows of exact number).
+
+`TokenRows` is the one in-memory form of rows. Shapes: N rows, L tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from seit_ray.shards.encoding import encoding_named
+
+ROWS_PER_GROUP = 4096  # a row group of 1024-token rows is about 4 MB: one read, and zstd has enough to learn from
+META = {"key": pa.string(), "label": pa.int32(), "width": pa.int32(), "height": pa.int32(), "source_bytes": pa.int64()}
+REJECTED_SCHEMA = pa.schema({"key": pa.string(), "reason": pa.string()})
+
+
+@dataclass
+class TokenRows:
+    """tokens uint16 [N,L] and, row by row, what the source gave (the columns of META)."""
+
+    tokens: np.ndarray
+    meta: pa.Table
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def slice(self, start: int, stop: int) -> TokenRows:
+        """Rows start to stop."""
+        return TokenRows(self.tokens[start:stop], self.meta.slice(start, stop - start))
+
+
+def concat_rows(parts: list[TokenRows]) -> TokenRows:
+    """Rows of several parts, in order."""
+    return TokenRows(np.concatenate([p.tokens for p in parts]), pa.concat_tables([p.meta for p in parts]))
+
+
+def encode_shard(rows: TokenRows, *, encoding: str, num_codes: int) -> bytes:
+    """A shard file; the same rows give the same bytes (with the same pyarrow)."""
+    codec = encoding_named(encoding)
+    table = rows.meta.combine_chunks().append_column("tokens", codec.pack(rows.tokens, num_codes))
+    dictionary = ["label", "width", "height", "source_bytes"] + ["tokens.list.element"] * codec.dictionary
+    return parquet_bytes(table, dictionary, ROWS_PER_GROUP)
+
+
+def parquet_bytes(table: pa.Table, dictionary: list[str], rows_per_group: int) -> bytes:
+    """Parquet with zstd; sorted keys shrink to their differences (DELTA_BYTE_ARRAY)."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        use_dictionary=dictionary,
+        column_encoding={"key": "DELTA_BYTE_ARRAY"},
+        row_group_size=rows_per_group,
+        write_statistics=False,
+    )
+    return sink.getvalue().to_pybytes()
+
+
+def decode_shard(data: bytes, *, encoding: str, num_tokens: int, num_codes: int) -> TokenRows:
+    """The rows of a shard file; ValueError when it is not one."""
+    try:
+        table = pq.read_table(pa.BufferReader(data))
+        column = one_chunk(table["tokens"])
+        meta = table.select(list(META))
+    except (pa.ArrowException, KeyError, OSError) as error:
+        raise ValueError(f"not a token shard ({' '.join(str(error).split())}); tokenise again") from error
+    return TokenRows(encoding_named(encoding).unpack(column, num_tokens, num_codes), meta)
+
+
+def token_column_bytes(data: bytes) -> int:
+    """Compressed bytes of the token column of a shard file."""
+    meta = pq.ParquetFile(pa.BufferReader(data)).metadata
+    groups = [meta.row_group(i) for i in range(meta.num_row_groups)]
+    columns = [g.column(j) for g in groups for j in range(g.num_columns)]
+    return sum(c.total_compressed_size for c in columns if c.path_in_schema.startswith("tokens"))
+
+
+def encode_fragment(rows: TokenRows, rejected: pa.Table) -> bytes:
+    """One slice's rows and rejects in one file, so that both appear in one atomic write."""
+    tokens = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(2 * rows.tokens.shape[1]), len(rows), [None, pa.py_buffer(np.ascontiguousarray(rows.tokens, "<u2"))]
+    )
+    table = rows.meta.combine_chunks().append_column("tokens", tokens)
+    table = table.append_column("reason", pa.nulls(len(rows), pa.string()))
+    table = pa.concat_tables([table, rejected], promote_options="default")
+    return parquet_bytes(table, [], max(1, len(table)))
+
+
+def decode_fragment(data: bytes, num_tokens: int) -> tuple[TokenRows, pa.Table]:
+    """The inverse of `encode_fragment`: (rows, rejected)."""
+    try:
+        table = pq.read_table(pa.BufferReader(data))
+        ok = table.filter(pc.is_null(table["reason"]))
+        rejected = table.filter(pc.is_valid(table["reason"])).select(REJECTED_SCHEMA.names)
+        values = one_chunk(ok["tokens"])
+    except (pa.ArrowException, KeyError, OSError) as error:
+        raise ValueError(f"not a fragment ({' '.join(str(error).split())}); delete it and run again") from error
+    if values.type != pa.binary(2 * num_tokens):
+        raise ValueError(f"fragment of {values.type}; expected {pa.binary(2 * num_tokens)}; delete it and run again")
+    tokens = np.frombuffer(values.buffers()[1] or b"", "<u2")[values.offset * num_tokens :][: len(ok) * num_tokens]
+    return TokenRows(tokens.reshape(-1, num_tokens).astype(np.uint16), ok.select(list(META))), rejected
+
+
+def one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array, whatever the number of its chunks (none included)."""
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
+def encode_rejected(rejected: pa.Table) -> bytes:
+    """A split's rejected.parquet."""
+    return parquet_bytes(rejected.cast(REJECTED_SCHEMA).combine_chunks(), [], 1 << 16)
+
+
+def checksum(data: bytes) -> str:
+    """SHA-256 of a file, in hex."""
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,76 @@
+"""Find whatever is wrong with a token dataset: flipped bytes, missing or extra files, wrong counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from seit_ray.shards.dataset import TokenDataset
+from seit_ray.shards.parquet import checksum
+from seit_ray.shards.statistics import code_histogram
+from seit_ray.tokenizers import load_tokenizer
+
+
+def verify(dataset: TokenDataset, on_progress: Callable[[int, int], None] = lambda done, total: None) -> list[str]:
+    """Every fault of a dataset in one line each; empty when it is sound. Reads every byte."""
+    faults = tokenizer_faults(dataset)
+    total = sum(len(s.shards) for s in dataset.info.splits.values())
+    done = 0
+    for name, split in dataset.info.splits.items():
+        known = {s.name for s in split.shards} | ({"rejected.parquet"} if split.rejected else set())
+        present = {e.name for e in dataset.folder.join(name).list()}
+        faults += [f"{name}/{extra}: not in dataset.json" for extra in sorted(present - known)]
+        faults += rejected_faults(dataset, name)
+        histogram = np.zeros(dataset.info.codebook_size, np.int64)
+        labels = np.zeros(len(split.label_counts), np.int64)
+        for shard in split.shards:
+            try:
+                rows = dataset.read_shard(name, shard)
+                histogram += code_histogram(rows.tokens, dataset.info.codebook_size)
+                labels += label_histogram(rows.meta["label"], len(labels))
+            except ValueError as error:
+                faults.append(f"{name}/{shard.name}: {error}")
+            done += 1
+            on_progress(done, total)
+        whole = not any(f.startswith(f"{name}/") for f in faults)
+        if whole and histogram.tolist() != split.code_histogram:
+            faults.append(f"{name}: the code histogram differs from dataset.json")
+        if whole and labels.tolist() != split.label_counts:
+            faults.append(f"{name}: the label counts differ from dataset.json")
+    return faults
+
+
+def label_histogram(labels, num_classes: int) -> np.ndarray:
+    """Counts int64 [C] of a nullable label column; ValueError when one is not below C."""
+    values = labels.drop_null().to_numpy()
+    counts = np.bincount(values, minlength=num_classes) if len(values) else np.zeros(num_classes, np.int64)
+    if len(counts) > num_classes:
+        raise ValueError(f"label {len(counts) - 1}; expected below {num_classes}, the number of classes")
+    return counts
+
+
+def tokenizer_faults(dataset: TokenDataset) -> list[str]:
+    """Whether the tokenizer beside the shards is the one that they were made with."""
+    try:
+        _, about = load_tokenizer(dataset.folder.join("tokenizer"))
+    except ValueError as error:
+        return [f"tokenizer: {error}"]
+    if about["fingerprint"] != dataset.info.tokenizer:
+        return [f"tokenizer: fingerprint {about['fingerprint']}; expected {dataset.info.tokenizer}"]
+    return []
+
+
+def rejected_faults(dataset: TokenDataset, split: str) -> list[str]:
+    """Whether the list of rejects is there, unaltered and of the right length."""
+    info = dataset.split(split)
+    if not info.rejected:
+        return []
+    try:
+        data = dataset.folder.read(f"{split}/rejected.parquet")
+        if checksum(data) != info.rejected_sha256:
+            return [f"{split}/rejected.parquet: wrong checksum"]
+        rows = len(dataset.rejected(split))
+    except (ValueError, OSError) as error:
+        return [f"{split}/rejected.parquet: {error}"]
+    return [] if rows == info.rejected else [f"{split}/rejected.parquet: {rows} rows; expected {info.rejected}"]

@@ -1,0 +1,18 @@
+"""One listed object, and which names count as hidden."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An object below a folder: name relative to it, size in bytes, time of change (ISO 8601, UTC)."""
+
+    name: str
+    size_bytes: int
+    modified: str
+
+
+def is_hidden(name: str, prefix: str = "") -> bool:
+    """Whether a part of name starts with '.' or '_'; parts that the prefix spells out do not count."""
+    spelled_out = prefix.count("/") + prefix.rpartition("/")[2].startswith((".", "_"))
+    return any(part.startswith((".", "_")) for part in name.split("/")[spelled_out:])

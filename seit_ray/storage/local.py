@@ -1,0 +1,146 @@
+"""Files on a local or mounted disk; paths are absolute."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import stat
+import uuid
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+from seit_ray.storage.entry import Entry, is_hidden
+from seit_ray.storage.errors import StorageError, too_large
+
+
+class LocalStore:
+    """The operations of a Folder on local paths; raises OSError, which the Folder explains."""
+
+    def read_many(self, paths: Sequence[str], max_bytes: int | None) -> list[bytes | Exception]:
+        """Contents in the order of paths; an error takes the place of what cannot be read."""
+        return [_read_or_error(path, max_bytes) for path in paths]
+
+    def open(self, path: str) -> io.BufferedReader:
+        """A seekable binary file."""
+        return open(path, "rb")
+
+    def write(self, path: str, data: bytes) -> None:
+        """Replaces the file at path in one step, making its folder where needed."""
+        # No fsync: a job writes thousands of small fragments, and syncing each would cost more than the work.
+        # A killed process leaves the old file or the new one; only a power cut can lose a fresh one.
+        folder = os.path.dirname(path)
+        os.makedirs(folder, exist_ok=True)
+        temporary = os.path.join(folder, f".{uuid.uuid4().hex}.tmp")
+        try:
+            with open(temporary, "xb") as file:
+                file.write(data)
+            os.replace(temporary, path)
+        except BaseException:
+            self.delete(temporary)
+            raise
+
+    def size(self, path: str) -> int | None:
+        """Bytes of the file at path; None when there is none."""
+        try:
+            status = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    def list(self, root: str, prefix: str, include_hidden: bool) -> Iterator[Entry]:
+        """Files below root whose relative name starts with prefix, in the order of S3 keys; none if missing.
+
+        Holds the names of one folder a level. Follows links; a link to a folder that contains it is left out.
+        """
+        start = prefix[: prefix.rfind("/") + 1]
+        stack = [_open_folder(root, start, frozenset())]
+        while stack:
+            relative, names, ancestors = stack[-1]
+            name = next(names, None)
+            if name is None:
+                stack.pop()
+                continue
+            name = relative + name
+            if not name.startswith(prefix) or not (include_hidden or not is_hidden(name, prefix)):
+                continue
+            if name.endswith("/"):
+                stack.append(_open_folder(root, name, ancestors))
+            elif (entry := _entry(root, name)) is not None:
+                yield entry
+
+    def list_folders(self, root: str) -> list[str]:
+        """Names of the folders directly below root, sorted; links to folders count."""
+        try:
+            names = _sorted_names(root)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted((n[:-1] for n in names if n.endswith("/") and not is_hidden(n)), key=os.fsencode)
+
+    def delete(self, path: str) -> None:
+        """Removes the file at path, if there is one."""
+        try:
+            os.unlink(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+
+    def delete_tree(self, path: str) -> None:
+        """Removes the folder at path with all in it, if there is one; a link is removed, not followed."""
+        if os.path.islink(path):
+            self.delete(path)
+        elif os.path.isdir(path):
+            shutil.rmtree(path)
+
+    def check_readable(self, path: str) -> None:
+        """Raises OSError when nothing at path can be read."""
+        if os.path.isdir(path):
+            os.scandir(path).close()
+        else:
+            open(path, "rb").close()
+
+
+def _read_or_error(path: str, max_bytes: int | None) -> bytes | Exception:
+    try:
+        with open(path, "rb") as file:
+            size_bytes = os.fstat(file.fileno()).st_size
+            if max_bytes is not None and size_bytes > max_bytes:
+                return too_large(path, size_bytes, max_bytes)
+            return file.read()
+    except OSError as error:
+        return error
+
+
+def _open_folder(root: str, relative: str, ancestors: frozenset) -> tuple[str, Iterator[str], frozenset]:
+    """(relative, its sorted names, ids of it and those above); no names for a loop or a missing folder."""
+    path = os.path.join(root, relative)
+    try:
+        status = os.stat(path)
+        identity = (status.st_dev, status.st_ino)
+        if not stat.S_ISDIR(status.st_mode) or identity in ancestors:
+            return relative, iter(()), ancestors
+        return relative, iter(_sorted_names(path)), ancestors | {identity}
+    except FileNotFoundError:
+        return relative, iter(()), ancestors
+
+
+def _sorted_names(path: str) -> list[str]:
+    """Names in one folder, sorted as S3 sorts keys: by bytes, a folder with its '/'."""
+    with os.scandir(path) as entries:
+        names = [entry.name + "/" if entry.is_dir() else entry.name for entry in entries]
+    return sorted(names, key=os.fsencode)
+
+
+def _entry(root: str, name: str) -> Entry | None:
+    """The file as an Entry; a broken link too, to fail when it is read; None for pipes and devices."""
+    path = os.path.join(root, name)
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise StorageError(f"file name {os.fsencode(path)!r}; expected UTF-8; rename the file") from error
+    try:
+        status = os.stat(path)
+    except OSError:
+        status = os.lstat(path)
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISLNK(status.st_mode):
+        return None
+    return Entry(name, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC).isoformat())

@@ -1,0 +1,48 @@
+"""What every tokenizer is. Shapes: B batch, L = h*w tokens, K codes, D width of a code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Protocol, Self
+
+from torch import Tensor
+
+
+class Tokenizer(Protocol):
+    """uint8 images [B,3,H,W] <-> tokens int64 [B,L]; the same pixels give the same tokens on every device."""
+
+    family: str  # name in the registry
+    image_size: int  # H = W that `encode` expects
+    resize: str  # how images are brought to that size: squash | crop
+    grid: tuple[int, int]  # (h, w)
+    codebook: Tensor  # [K,D] float32
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Tokens int64 [B,L], raster order, of uint8 images [B,3,H,W]; ValueError for another size."""
+
+    def decode(self, tokens: Tensor) -> Tensor:
+        """uint8 images [B,3,H,W] of tokens [B,L]."""
+
+    def to(self, device: str) -> Self:
+        """Move to a device, in place."""
+
+    def config(self) -> dict[str, Any]:
+        """Plain values that, with `tensors`, rebuild it."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Named tensors that, with `config`, rebuild it."""
+
+    @classmethod
+    def build(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+        """The inverse of `config` and `tensors`."""
+
+
+def fingerprint(tokenizer: Tokenizer) -> str:
+    """16 hex digits that two tokenizers share only if they compute the same: a hash of settings and weights."""
+    digest = hashlib.sha256(json.dumps([tokenizer.family, tokenizer.config()], sort_keys=True).encode())
+    for name, tensor in sorted(tokenizer.tensors().items()):
+        array = tensor.detach().cpu().contiguous().numpy()
+        digest.update(f"{name}{array.dtype}{array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:16]

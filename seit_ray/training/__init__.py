@@ -1,0 +1,1 @@
+"""One loop for every objective: schedules, parameter groups, checkpoints, metrics, and the runs built of them."""

@@ -1,0 +1,105 @@
+"""Checkpoints in a folder or bucket: one safetensors file of all state, then checkpoint.json, the marker.
+
+Nothing is pickled. Random states need no place: all randomness is a function of (seed, step).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import nn
+
+from seit_ray.shards.parquet import checksum
+from seit_ray.storage import Folder
+
+
+def state_tensors(
+    model: nn.Module, optimizer: torch.optim.Optimizer, ema: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """All tensors of a run by name: model/..., optimizer/<parameter>/<slot>, ema/...; copies on the CPU."""
+    tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"ema/{name}": value for name, value in ema.items()}
+    for name, parameter in model.named_parameters():
+        for slot, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer/{name}/{slot}"] = value
+    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
+
+
+def restore(
+    tensors: dict[str, torch.Tensor],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    ema: dict[str, torch.Tensor],
+) -> None:
+    """Put the tensors of `state_tensors` back in place; ValueError when the model is another one."""
+    groups: dict[str, dict[str, torch.Tensor]] = {"model": {}, "ema": {}, "optimizer": {}}
+    for key, value in tensors.items():
+        kind, _, name = key.partition("/")
+        groups[kind][name] = value
+    try:
+        model.load_state_dict(groups["model"])
+    except RuntimeError as error:
+        raise ValueError(
+            f"checkpoint of another model ({' '.join(str(error).split())[:300]}); expected the same model settings; "
+            "give the run another name"
+        ) from error
+    for name, value in groups["ema"].items():
+        ema[name].copy_(value)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    order = [names[p] for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in groups["optimizer"].items():
+        name, _, slot = key.rpartition("/")
+        state.setdefault(order.index(name), {})[slot] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def save_checkpoint(run: Folder, tensors: dict[str, torch.Tensor], about: dict[str, Any], keep: int) -> None:
+    """Write step-<n>: tensors, then the marker; then delete all but the newest `keep`, marker first."""
+    folder = run.join("checkpoints", f"step-{about['step']:09d}")
+    data = save_safetensors(tensors)
+    folder.write("state.safetensors", data)
+    folder.write("checkpoint.json", json.dumps({**about, "sha256": checksum(data)}, indent=1).encode())
+    for name in checkpoint_names(run)[:-keep]:
+        old = run.join("checkpoints", name)
+        old.delete("checkpoint.json")
+        old.delete_tree()
+
+
+def checkpoint_names(run: Folder) -> list[str]:
+    """Names of finished checkpoints, oldest first."""
+    folder = run.join("checkpoints")
+    return [name for name in folder.list_folders() if folder.exists(f"{name}/checkpoint.json")]
+
+
+def load_checkpoint(run: Folder) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+    """Tensors and marker of the newest checkpoint; None when there is none; ValueError when it is damaged."""
+    names = checkpoint_names(run)
+    if not names:
+        return None
+    folder = run.join("checkpoints", names[-1])
+    try:
+        about = json.loads(folder.read("checkpoint.json"))
+        data = folder.read("state.safetensors")
+        if checksum(data) != about["sha256"]:
+            raise ValueError("wrong checksum")
+        return load_safetensors(data), about
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise ValueError(
+            f"checkpoint {folder.uri} cannot be read ({error}); delete that folder to continue from an earlier one"
+        ) from error
+
+
+def check_same(about: dict[str, Any], expected: dict[str, Any], uri: str) -> None:
+    """ValueError naming what differs between a stored run and what is asked of it now."""
+    for key, value in expected.items():
+        if about.get(key) != value:
+            raise ValueError(
+                f"{uri} was made with {key} {about.get(key)!r}; expected {value!r} of what is given now; "
+                "use the matching token dataset and settings, or another run name"
+            )

@@ -1,0 +1,14 @@
+"""What tests of several packages share."""
+
+import pytest
+
+from tests.s3_server import is_installed, running_s3_server
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory):
+    """A running S3 server without buckets, one a session."""
+    if not is_installed():
+        pytest.skip("no S3 server: the package swift is not installed")
+    with running_s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server

@@ -1,0 +1,135 @@
+"""Embedding, stem and positions: shapes, conventions against the recordings, errors."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from seit_ray.models.embed import CodebookEmbedding, Stem, TokenEmbedding, as_grid, sincos_positions
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def test_sincos_positions_equal_the_recorded_table():
+    recorded = np.load(GOLDEN / "seitpp_mtm.npz")["sd/pos_embed"][0]
+    np.testing.assert_allclose(sincos_positions((14, 14), 64).numpy(), recorded, atol=1e-6, rtol=0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 6))
+def test_sincos_positions_of_any_grid(height, width, quarter):
+    table = sincos_positions((height, width), 4 * quarter, class_slot=False).unflatten(0, (height, width))
+    half = 2 * quarter
+    # The first half knows the column only, the second the row only, and no two places are equal.
+    assert torch.equal(table[..., :half], table[:1, :, :half].expand(height, -1, -1))
+    assert torch.equal(table[..., half:], table[:, :1, half:].expand(-1, width, -1))
+    assert len(table.flatten(0, 1).unique(dim=0)) == height * width
+    with_class = sincos_positions((height, width), 4 * quarter)
+    assert with_class[0].abs().max() == 0
+    assert torch.equal(with_class[1:], table.flatten(0, 1))
+
+
+def test_sincos_positions_refuse_a_width_without_quarters():
+    with pytest.raises(ValueError, match=r"width 30 .*multiple of 4; take 32"):
+        sincos_positions((4, 4), 30)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 8), st.integers(1, 5), st.integers(1, 7), st.integers(0, 99))
+def test_token_embedding_normalises_each_looked_up_row(num_codes, dim, height, width, seed):
+    torch.manual_seed(seed)
+    embedding = TokenEmbedding(num_codes, dim)
+    torch.nn.init.normal_(embedding.LayerNorm.weight)
+    torch.nn.init.normal_(embedding.LayerNorm.bias)
+    tokens = torch.randint(num_codes, (2, height, width))
+    norm = embedding.LayerNorm
+    rows = embedding.word_embeddings.weight[tokens]
+    expected = F.layer_norm(rows, (dim,), norm.weight, norm.bias, 1e-6)
+    torch.testing.assert_close(embedding(tokens), expected)
+
+
+def test_token_embedding_starts_at_std_002_and_drops_in_training_only():
+    torch.manual_seed(0)
+    embedding = TokenEmbedding(4000, 8, dropout=0.5)
+    assert embedding.word_embeddings.weight.std().item() == pytest.approx(0.02, rel=0.05)
+    tokens = torch.arange(4000).unsqueeze(0)
+    assert (embedding(tokens) == 0).float().mean().item() == pytest.approx(0.5, abs=0.02)
+    assert (embedding.eval()(tokens) == 0).sum() == 0
+
+
+def test_codebook_rows_are_raw_frozen_and_no_weights():
+    codebook = torch.randn(7, 3) * 5
+    embedding = CodebookEmbedding(codebook)
+    tokens = torch.tensor([[6, 0], [3, 3]])
+    assert torch.equal(embedding(tokens), codebook[tokens])
+    assert not list(embedding.parameters())
+    assert not embedding.state_dict()
+    codebook.zero_()
+    assert embedding(tokens).abs().min() > 0
+
+
+@pytest.mark.parametrize(
+    ("grid", "stem", "patches"),
+    [
+        ((28, 28), (4, 2, 1), (14, 14)),
+        ((28, 28), (2, 2, 0), (14, 14)),
+        ((8, 8), (1, 1, 0), (8, 8)),
+        ((6, 10), (2, 2, 0), (3, 5)),
+        ((9, 6), (3, 3, 0), (3, 2)),
+        ((7, 4), (4, 1, 1), (6, 3)),
+    ],
+)
+def test_stem_gives_the_patches_it_announces(grid, stem, patches):
+    module = Stem(5, 12, *stem)
+    assert module.patch_grid(grid) == patches
+    assert module(torch.randn(2, 5, *grid)).shape == (2, patches[0] * patches[1], 12)
+
+
+def test_stem_lists_patches_in_raster_order():
+    stem = Stem(1, 1, 2, 2)
+    torch.nn.init.constant_(stem.proj.weight, 0.25)
+    torch.nn.init.zeros_(stem.proj.bias)
+    maps = torch.arange(6.0).reshape(1, 1, 2, 3).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    torch.testing.assert_close(stem(maps).flatten(), torch.arange(6.0))
+
+
+@pytest.mark.parametrize(("grid", "stem"), [((7, 8), (2, 2, 0)), ((1, 1), (2, 2, 0)), ((28, 27), (4, 2, 1))])
+def test_stem_refuses_a_grid_it_does_not_tile(grid, stem):
+    with pytest.raises(ValueError, match=rf"grid {grid[0]}x{grid[1]} .*expected sides .*crop the grid"):
+        Stem(4, 8, *stem).patch_grid(grid)
+
+
+@pytest.mark.parametrize("stem", [(0, 1, 0), (2, 0, 0), (2, 2, 2), (2, 2, -1)])
+def test_stem_refuses_numbers_that_leave_no_kernel(stem):
+    with pytest.raises(ValueError, match="expected kernel >= 1"):
+        Stem(4, 8, *stem)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.uint16, torch.int32, torch.int64])
+def test_tokens_of_any_integer_type_and_both_layouts(dtype):
+    flat = torch.arange(12).to(dtype).reshape(1, 12).repeat(2, 1)
+    for tokens in (flat, flat.reshape(2, 3, 4)):
+        grid = as_grid(tokens, (3, 4))
+        assert grid.dtype in (torch.int32, torch.int64)
+        assert grid.tolist() == torch.arange(12).reshape(3, 4).expand(2, -1, -1).tolist()
+
+
+@pytest.mark.parametrize("shape", [(2, 11), (2, 4, 3), (12,), (2, 3, 4, 1)])
+def test_tokens_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match=r"tokens of shape .*expected \[B,12\] or \[B,3,4\]; crop"):
+        as_grid(torch.zeros(shape, dtype=torch.int64), (3, 4))
+
+
+def test_wrong_kinds_are_refused():
+    with pytest.raises(ValueError, match="tokens of dtype torch.float32; expected integers"):
+        as_grid(torch.zeros(1, 4), (2, 2))
+    with pytest.raises(ValueError, match="embedding of 0 codes x 4"):
+        TokenEmbedding(0, 4)
+    with pytest.raises(ValueError, match=r"codebook of shape \[4\]"):
+        CodebookEmbedding(torch.zeros(4))
+    with pytest.raises(ValueError, match=r"dtype torch.int64; expected floats \[K,D\]"):
+        CodebookEmbedding(torch.zeros(4, 2, dtype=torch.int64))
