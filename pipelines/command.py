@@ -31,8 +31,21 @@ def main(arguments: list[str] | None = None) -> None:
         return
     verb, *rest = arguments
     if verb not in VERBS:
-        sys.exit(f"error: verb {verb!r}; expected one of {', '.join(VERBS)}")
+        fail(f"verb {verb!r}; expected one of {', '.join(VERBS)}")
     run_verb(verb, rest)
+
+
+def fail(message: str) -> typing.NoReturn:
+    """End with a user's mistake: one line, exit status 2."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a mistake in one line, as the rest of the program does, not with the usage."""
+
+    def error(self, message: str) -> typing.NoReturn:
+        fail(f"{message}; see {self.prog} --help")
 
 
 def run_verb(verb: str, arguments: list[str] | None = None) -> None:
@@ -44,8 +57,7 @@ def run_verb(verb: str, arguments: list[str] | None = None) -> None:
             config.cluster.address = parsed.address
         show(verb, config, dry_run=parsed.dry_run)
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        fail(str(error))
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
         sys.exit(130)
@@ -69,7 +81,7 @@ def show(verb: str, config: typing.Any, *, dry_run: bool) -> None:
 
 def parse(verb: str, arguments: list[str]) -> argparse.Namespace:
     """The command line of a verb; --help prints every key and ends."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"seit-ray {verb}",
         description=VERBS[verb].__doc__,
         epilog=keys_help(VERBS[verb]),

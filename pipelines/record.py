@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from seit_ray.config import holds_secret
 from seit_ray.storage import Folder
 
 PACKAGES = ("seit_ray", "ray", "torch", "timm", "numpy", "pyarrow", "s3fs", "pydantic", "pillow", "safetensors")
@@ -23,12 +24,18 @@ def record_of(verb: str, config: BaseModel) -> dict[str, Any]:
     return {
         "verb": verb,
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": sys.argv,
+        "command": [without_secret(argument, config) for argument in sys.argv],
         "config": config.model_dump(mode="json"),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "machine": platform.platform(),
         "git": git_state(),
     }
+
+
+def without_secret(argument: str, config: BaseModel) -> str:
+    """A word of the command line, the value of a secret key as stars."""
+    key, sep, _ = argument.partition("=")
+    return f"{key}=**********" if sep and holds_secret(type(config), key) else argument
 
 
 def write_record(folder: Folder, verb: str, config: BaseModel) -> None:

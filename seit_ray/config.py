@@ -308,20 +308,28 @@ def load(verb: type[Verb], file: str | None, overrides: list[str]) -> Any:
         key, sep, value = text.partition("=")
         if not sep or not key:
             raise ValueError(f"argument {text!r}; expected key=value; see --help for the keys")
-        set_key(values, key.split("."), yaml.safe_load(value) if value else None)
+        set_key(values, key.split("."), parse_value(key, value))
     try:
         return verb.model_validate(values)
     except ValidationError as error:
         raise ValueError("; ".join(explain(verb, e) for e in error.errors())) from None
 
 
+def parse_value(key: str, text: str) -> Any:
+    """The value of an override, read as YAML; None when it is empty."""
+    try:
+        return yaml.safe_load(text) if text else None
+    except yaml.YAMLError:
+        raise ValueError(f"key {key} has a value that is not YAML; expected a number, text or a list; quote it") from None
+
+
 def read_yaml(file: str) -> dict[str, Any]:
     """A YAML mapping; ValueError when it is missing or something else."""
     try:
-        values = yaml.safe_load(Path(file).read_text())
+        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"config file {file}: {error.strerror}; expected a readable YAML file") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"config file {file} is not YAML: {' '.join(str(error).split())}") from None
     if values is None:
         return {}
@@ -351,7 +359,8 @@ def explain(verb: type[Section], error: Any) -> str:
         return f"unknown key {key}" + (f"; did you mean {near[0]}?" if near else "; see --help for the keys")
     if error["type"] == "missing":
         return f"key {key} is missing; expected {key}=VALUE ({dict(fields(verb))[key][1]})"
-    return f"key {key} is {error['input']!r}; expected: {error['msg']}"
+    given = "hidden" if holds_secret(verb, key) else repr(error["input"])
+    return f"key {key} is {given}; expected: {error['msg']}"
 
 
 def section_of(annotation: Any) -> type[Section] | None:
@@ -369,6 +378,12 @@ def fields(section: type[Section], prefix: str = "") -> typing.Iterator[tuple[st
             default = info.get_default(call_default_factory=True)
             for key, (kind, text, _) in fields(inner, f"{prefix}{name}."):
                 yield key, (kind, text, _value_at(default, key[len(prefix + name) + 1 :]))
+
+
+def holds_secret(verb: type[Section], key: str) -> bool:
+    """Whether a key in dotted form is a secret or a section with one; its value is never shown."""
+    names = (name for name, (kind, _, _) in fields(verb) if SecretStr in (kind, *typing.get_args(kind)))
+    return any(f"{name}.".startswith(f"{key}.") for name in names)
 
 
 def _value_at(section: Any, key: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -53,7 +54,8 @@ def connected(
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         options["include_dashboard"] = False
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        with stderr_aside():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RayError, RuntimeError, OSError) as error:
         raise ValueError(
             f"ray at {address} cannot be reached ({' '.join(str(error).split())[:300]}); expected a running cluster; "
@@ -68,6 +70,20 @@ def connected(
     finally:
         _LOCAL.discard(current)
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def stderr_aside() -> Iterator[None]:
+    """Keep what Ray's C++ core writes while it starts off the terminal; it announces its own log level there."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _resources(address: str, is_local: bool) -> Cluster:

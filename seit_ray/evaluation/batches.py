@@ -9,9 +9,9 @@ from seit_ray.objectives import Batch
 from seit_ray.training.world import World
 
 
-def eval_batches(store: TokenStore, batch_size: int, world: World) -> Iterator[tuple[int, Batch]]:
-    """(chunk number, batch) of this rank's chunks; together the ranks see each sample exactly once."""
+def eval_batches(store: TokenStore, batch_size: int, world: World) -> Iterator[tuple[int, slice, Batch]]:
+    """(chunk number, rows, batch) of this rank's chunks; together the ranks see each sample exactly once."""
     for chunk in range(world.rank, -(-len(store) // batch_size), world.size):
         start, stop = chunk * batch_size, min((chunk + 1) * batch_size, len(store))
         tokens, labels = load_batch(store, slice(start, stop), world.device)
-        yield chunk, Batch(tokens, labels, num_global=len(store), offset=start)
+        yield chunk, slice(start, stop), Batch(tokens, labels)

@@ -16,7 +16,7 @@ def class_counts(model: nn.Module, store: TokenStore, num_classes: int, world: W
     """Sums over the split and all ranks, float64 [C,4] by true class: samples, top-1 hits, top-5 hits, loss."""
     model.eval()
     counts = torch.zeros(num_classes, 4, dtype=torch.float64, device=world.device)
-    for _, batch in eval_batches(store, batch_size, world):
+    for _, _, batch in eval_batches(store, batch_size, world):
         logits = model(batch.tokens).float()
         top = logits.topk(min(5, num_classes), dim=1).indices == batch.labels[:, None]
         loss = F.cross_entropy(logits, batch.labels, reduction="none")

@@ -21,9 +21,10 @@ def masked_metrics(
     """loss and masked_accuracy over the split, with ratios and masks drawn as in training from a fixed seed."""
     model.eval()
     sums = torch.zeros(3, dtype=torch.float64, device=world.device)
-    for chunk, batch in eval_batches(store, batch_size, world):
-        random = StepRandom(EVAL_SEED, chunk, batch.rows, len(store), world.device)
-        loss, metrics, weight = objective.loss(model, batch, random)
-        sums += torch.stack([loss, metrics["masked_accuracy"], torch.ones_like(loss)]).double() * weight
+    for chunk, rows, batch in eval_batches(store, batch_size, world):
+        random = StepRandom(EVAL_SEED, chunk, rows, len(store), world.device)
+        loss, metrics = objective.loss(model, batch, random)
+        values = torch.stack([loss, metrics["masked_accuracy"], torch.ones_like(loss)])
+        sums += values.double() * (rows.stop - rows.start)
     loss, accuracy, total = world.sum(sums).tolist()
     return {"loss": loss / total, "masked_accuracy": accuracy / total}

@@ -22,7 +22,7 @@ from PIL import (
 
 MAX_PIXELS = 178_956_970
 # The readers are called directly. Image.open would add formats that run other programs or read other files,
-# and its own limit of pixels: a warning and an error by a global setting, which no thread can change for itself.
+# and its own limit of pixels: a warning and an error by a global setting, not one of each thread.
 _READERS = (
     (JpegImagePlugin.JpegImageFile, re.compile(rb"\xff\xd8\xff")),
     (PngImagePlugin.PngImageFile, re.compile(rb"\x89PNG\r\n\x1a\n")),
@@ -123,8 +123,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray(_to_8_bits(np.asarray(image))).convert("RGB")
     if not image.has_transparency_data:
         return image.convert("RGB")
-    if image.mode in ("La", "RGBa"):  # alpha already multiplied in
-        image = image.convert(image.mode.upper())
     image = image.convert("RGBA")
     white = Image.new("RGB", image.size, (255, 255, 255))
     white.paste(image, mask=image)

@@ -34,9 +34,8 @@ def fetch_images(
     """
     found: list = [None] * len(records)
     objects: list[int] = []
-    rows: dict[str, dict[int, list[int]]] = defaultdict(
-        lambda: defaultdict(list)
-    )  # uri -> row -> places in records
+    # uri of a Parquet file -> row -> places in records
+    rows: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     for place, (_, uri) in enumerate(records):
         row = _ROW.fullmatch(uri)
         if row:
@@ -76,8 +75,9 @@ def _fetch_rows(
                         "no bytes in the Parquet row; expected an encoded image; embed the images"
                     )
                 elif content.as_buffer().size > max_bytes:
+                    size_bytes = content.as_buffer().size
                     found[row] = ImageError(
-                        f"size {content.as_buffer().size} bytes; expected at most {max_bytes}; raise the limit"
+                        f"size {size_bytes} bytes; expected at most {max_bytes}; raise max_bytes"
                     )
                 else:
                     found[row] = content.as_buffer().to_pybytes()
@@ -93,7 +93,7 @@ def _fetch_rows(
 
 
 def _images_of(file: pq.ParquetFile, rows: list[int], image_column: str):
-    """(row, binary scalar or None) for ascending rows; in batches, since an Arrow array ends at 2 GiB."""
+    """(row, binary scalar or None) for ascending rows; batches, since an Arrow array ends at 2 GiB."""
     is_struct = pa.types.is_struct(file.schema_arrow.field(image_column).type)
     column = f"{image_column}.bytes" if is_struct else image_column
     wanted = iter(rows)

@@ -4,41 +4,28 @@
     <split>/part-00000.parquet  id, key, uri, label; part_slices row groups of slice_size rows
 
 The final label of a class is known only when all records were seen (names are numbered in sorted order), but
-the parts are written as they fill, so that memory stays bounded. So the parts hold a provisional code, numbered
+the parts are written as they fill, so that memory stays bounded. So they hold a provisional code, numbered
 as labels first come, and the marker holds the table from code to label that every read applies.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from seit_ray.images.parts import SCHEMA, SplitListing, SplitWriter, delete_leftovers, part_name
 from seit_ray.images.records import ImageRecord
 from seit_ray.storage import Folder
 
 MARKER = "manifest.json"
 FORMAT = 1
 MAX_LABEL = 1_000_000
-SCHEMA = pa.schema({"id": pa.int64(), "key": pa.string(), "uri": pa.string(), "label": pa.int32()})
-_SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_PART_NAME = re.compile(r"[^/]+/part-\d{5,}\.parquet")
-
-
-@dataclass(frozen=True)
-class SplitListing:
-    """Counts of one split; size_bytes of all its images, None when the source does not tell."""
-
-    num_images: int
-    num_slices: int
-    size_bytes: int | None
 
 
 @dataclass(frozen=True)
@@ -84,7 +71,7 @@ class Manifest:
         return self.splits[split]
 
     def _read(self, split: str, part: int, groups: list[int]) -> pa.Table:
-        with self.folder.open(_part_name(split, part)) as file:
+        with self.folder.open(part_name(split, part)) as file:
             table = pq.ParquetFile(file).read_row_groups(groups)
         labels = pa.array(self.label_of_code, pa.int32()).take(table["label"].combine_chunks())
         return table.set_column(SCHEMA.get_field_index("label"), "label", labels)
@@ -103,8 +90,8 @@ def write_manifest(
     """Writes the listing, replacing one that is there; holds one part a split in memory.
 
     Records without a split go to val when a hash of seed and key, as a fraction, is below val_fraction, else
-    to train, whatever their order. class_names, where the source has them, number the labels; else strings are
-    numbered in sorted order and integers keep their value. ValueError for labels that are no class numbers.
+    to train, whatever their order. class_names, where the source has them, number the labels; else strings
+    are numbered in sorted order and integers keep their value. ValueError for labels that are no classes.
     """
     if not 0 <= val_fraction < 1:
         raise ValueError(f"val_fraction {val_fraction}; expected 0 or more and less than 1; correct it")
@@ -113,13 +100,13 @@ def write_manifest(
             f"slice_size {slice_size}, part_slices {part_slices}; expected at least 1; correct them"
         )
     folder.delete(MARKER)  # from here to the end, what is there is not complete
-    splits: dict[str, _SplitWriter] = {}
+    splits: dict[str, SplitWriter] = {}
     codes: dict[str | int, int] = {}
     digest = hashlib.sha256()
     for number, record in enumerate(records):
         split = record.split or _hashed_split(record.key, seed, val_fraction)
         if split not in splits:
-            splits[split] = _SplitWriter(folder, split, slice_size, part_slices)
+            splits[split] = SplitWriter(folder, split, slice_size, part_slices)
         splits[split].add(number, record, _code_of(record.label, codes))
         seen = [split, record.key, record.label, record.size_bytes]
         digest.update(json.dumps(seen, separators=(",", ":")).encode() + b"\n")
@@ -129,7 +116,7 @@ def write_manifest(
     if class_names is not None:
         digest.update(json.dumps(names).encode())
     listings = {name: splits[name].listing() for name in sorted(splits)}
-    _delete_leftovers(folder, splits)
+    delete_leftovers(folder, splits.values())
     manifest = Manifest(folder, listings, names, label_of_code, digest.hexdigest(), slice_size, part_slices)
     about = {**asdict(manifest), "format": FORMAT}
     del about["folder"]  # the folder may be moved
@@ -153,58 +140,6 @@ def load_manifest(folder: Folder) -> Manifest | None:
             f"manifest {folder.uri_of(MARKER)} cannot be read ({error}); expected format {FORMAT}; "
             "delete it, to list the source again"
         ) from error
-
-
-@dataclass
-class _SplitWriter:
-    """Collects the records of a split and writes each full part."""
-
-    folder: Folder
-    name: str
-    slice_size: int
-    part_slices: int
-    num_images: int = 0
-    num_parts: int = 0
-    size_bytes: int | None = 0
-    rows: list[tuple] = field(default_factory=list)
-
-    def __post_init__(self):
-        if not _SPLIT_NAME.fullmatch(self.name):
-            raise ValueError(
-                f"split {self.name!r}; expected letters, digits, '.', '_' and '-', beginning with a letter or "
-                "digit; rename it"
-            )
-
-    def add(self, number: int, record: ImageRecord, code: int | None) -> None:
-        """Takes one record; number is its place in the whole listing."""
-        self.rows.append((number, record.key, record.uri, code))
-        known = self.size_bytes is not None and record.size_bytes is not None
-        self.size_bytes = self.size_bytes + record.size_bytes if known else None
-        if len(self.rows) == self.slice_size * self.part_slices:
-            self.flush()
-
-    def flush(self) -> None:
-        """Writes what is held as the next part."""
-        if not self.rows:
-            return
-        table = pa.table(
-            [pa.array(c, f.type) for c, f in zip(zip(*self.rows, strict=True), SCHEMA, strict=True)],
-            schema=SCHEMA,
-        )
-        sink = io.BytesIO()
-        pq.write_table(table, sink, row_group_size=self.slice_size, compression="zstd")
-        self.folder.write(_part_name(self.name, self.num_parts), sink.getvalue())
-        self.num_images += len(self.rows)
-        self.num_parts += 1
-        self.rows.clear()
-
-    def listing(self) -> SplitListing:
-        """The counts, after the last flush."""
-        return SplitListing(self.num_images, -(-self.num_images // self.slice_size), self.size_bytes)
-
-
-def _part_name(split: str, part: int) -> str:
-    return f"{split}/part-{part:05}.parquet"
 
 
 def _hashed_split(key: str, seed: int, val_fraction: float) -> str:
@@ -242,11 +177,3 @@ def _final_labels(values: list, class_names: Sequence[str] | None) -> tuple[list
         if text not in number_of:
             raise ValueError(f"label {text!r}; expected one of {len(names)} class names; add it to them")
     return names, [number_of[text] for text in texts]
-
-
-def _delete_leftovers(folder: Folder, splits: dict[str, _SplitWriter]) -> None:
-    """Removes parts of an earlier, longer listing."""
-    written = {_part_name(name, part) for name, writer in splits.items() for part in range(writer.num_parts)}
-    for entry in folder.list():
-        if _PART_NAME.fullmatch(entry.name) and entry.name not in written:
-            folder.delete(entry.name)

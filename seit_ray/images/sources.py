@@ -124,7 +124,7 @@ def _kind_of(source: Folder) -> str:
     source.check_readable()
     seen = ", ".join(f"{count} of {suffix}" for suffix, count in suffixes.most_common(5)) or "no files"
     raise ValueError(
-        f"source {source.uri} with {seen}; expected image files ({' '.join(sorted(IMAGE_SUFFIXES))}), Parquet "
+        f"source {source.uri} with {seen}; expected images ({' '.join(sorted(IMAGE_SUFFIXES))}), Parquet "
         "files with images, or the uri of a .csv or .parquet table itself; correct the uri"
     )
 

@@ -190,9 +190,9 @@ class MaskedTokenModel(nn.Module):
     def predict(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Fill masked units with their likeliest codes: tokens [B,L] or [B,h,w], mask [B,P] -> [B,L].
 
-        1 = masked. Runs without dropout, whatever the model's mode. Rows may mask different numbers of units: as
-        many leave the encoder as in training, or as the row with the fewest masks allows. Reading that waits for
-        the device. A mask of another shape is a ValueError.
+        1 = masked. Runs without dropout, whatever the model's mode. Rows may mask different numbers of units;
+        as many leave the encoder as in training, or as the row with the fewest masks allows, and reading that
+        waits for the device. A mask of another shape is a ValueError.
         """
         if tuple(mask.shape[1:]) != (self.num_patches,):
             raise ValueError(

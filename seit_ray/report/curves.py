@@ -13,12 +13,13 @@ DASHES = ("", "7 4", "2 4")  # the second and third round through the colours
 MAX_POINTS = 500  # a line of 640 pixels shows no more
 HUGE, TINY = 1e300, 1e-100  # beyond these, the arithmetic of the axes overflows
 
-WIDTH, HEIGHT = 640, 340
-LEFT, RIGHT, BOTTOM = 70, 16, 52
+WIDTH, PLOT_HEIGHT = 640, 250
+RIGHT, BOTTOM = 30, 48
 CHARACTER = 7.2  # pixels of an average character of the 13 pixel font: SVG text cannot be measured here
 
 Points = list[tuple[float, float]]
 Range = tuple[float, float]
+Ticks = list[tuple[float, str]]
 Frame = tuple[int, int, int, int]  # left, top, right, bottom
 
 
@@ -35,16 +36,18 @@ def line_chart(
     x_range = _padded_range([x for x, _ in points], 0.0)
     y_range = _padded_range([y for _, y in points], 0.05)
     legend, legend_rows = _legend({name: bool(parts) for name, parts in runs.items()})
-    top = 40 + 20 * legend_rows
-    height = HEIGHT + 20 * legend_rows
-    frame = (LEFT, top, WIDTH - RIGHT, height - BOTTOM)
-    body = [f'<text x="{LEFT}" y="22" font-size="15" font-weight="600">{escape(title)}</text>', legend]
-    if points:
-        body.append(_x_axis(x_range, frame) + _y_axis(y_range, frame))
-    else:
-        middle = f'x="{(frame[0] + frame[2]) / 2}" y="{(frame[1] + frame[3]) / 2}"'
-        body.append(f'<text {middle} text-anchor="middle" opacity="0.7">no data</text>')
+    y_ticks = _ticks(*y_range, count=5)
+    left = math.ceil(16 + CHARACTER * max(len(text) for _, text in y_ticks))
+    top = 68 + 20 * legend_rows
+    height = top + PLOT_HEIGHT + BOTTOM
+    frame = (left, top, WIDTH - RIGHT, top + PLOT_HEIGHT)
+    body = [f'<text y="18" font-size="15" font-weight="600">{escape(title)}</text>', legend]
     body.append(_labels(x_label, y_label, frame))
+    if points:
+        body.append(_x_axis(_ticks(*x_range, count=6), x_range, frame) + _y_axis(y_ticks, y_range, frame))
+    else:
+        middle = f'x="{(left + WIDTH) / 2:g}" y="{top + PLOT_HEIGHT / 2:g}"'
+        body.append(f'<text {middle} text-anchor="middle" opacity="0.75">no data</text>')
     for i, parts in enumerate(runs.values()):
         body.append("".join(_line(part, i, x_range, y_range, frame) for part in parts))
     return (
@@ -93,11 +96,11 @@ def _padded_range(values: Sequence[float], margin: float) -> Range:
     return low - pad, high + pad
 
 
-def _ticks(low: float, high: float, count: int) -> list[tuple[float, str]]:
+def _ticks(low: float, high: float, count: int) -> Ticks:
     """About count round values from low to high with their texts; steps of 1, 2 or 5 times a power of ten."""
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
-    step = power * next(m for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
+    step = power * next(m for m in (1, 2, 5, 10) if m * power >= 0.7 * rough)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     size = max(abs(low), abs(high))
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
@@ -106,20 +109,20 @@ def _ticks(low: float, high: float, count: int) -> list[tuple[float, str]]:
     return [(i * step, format(i * step + 0.0, style)) for i in range(first, last + 1)]
 
 
-def _x_axis(x_range: Range, frame: Frame) -> str:
+def _x_axis(ticks: Ticks, x_range: Range, frame: Frame) -> str:
     left, _, right, bottom = frame
     parts = [f'<path d="M{left} {bottom}H{right}" stroke="currentColor" stroke-opacity="0.5" fill="none"/>']
-    for value, text in _ticks(*x_range, count=6):
+    for value, text in ticks:
         x = _scaled(value, x_range, left, right)
         parts.append(f'<path d="M{x} {bottom}v5" stroke="currentColor" stroke-opacity="0.5"/>')
         parts.append(f'<text x="{x}" y="{bottom + 20}" text-anchor="middle" opacity="0.75">{text}</text>')
     return "".join(parts)
 
 
-def _y_axis(y_range: Range, frame: Frame) -> str:
+def _y_axis(ticks: Ticks, y_range: Range, frame: Frame) -> str:
     left, top, right, bottom = frame
     parts = []
-    for value, text in _ticks(*y_range, count=5):
+    for value, text in ticks:
         y = _scaled(value, y_range, bottom, top)
         parts.append(f'<path d="M{left} {y}H{right}" stroke="currentColor" stroke-opacity="0.13"/>')
         parts.append(f'<text x="{left - 8}" y="{y + 4.5:g}" text-anchor="end" opacity="0.75">{text}</text>')
@@ -128,23 +131,22 @@ def _y_axis(y_range: Range, frame: Frame) -> str:
 
 def _labels(x_label: str, y_label: str, frame: Frame) -> str:
     left, top, right, bottom = frame
-    x, y = (left + right) / 2, (top + bottom) / 2
+    # Above its axis and not turned on its side, where it would be harder to read and cross long figures.
     return (
-        f'<text x="{x:g}" y="{bottom + 42}" text-anchor="middle" opacity="0.75">{escape(x_label)}</text>'
-        f'<text transform="translate(15 {y:g}) rotate(-90)" text-anchor="middle" opacity="0.75">'
-        f"{escape(y_label)}</text>"
+        f'<text x="{(left + right) / 2:g}" y="{bottom + 42}" text-anchor="middle" opacity="0.75">'
+        f'{escape(x_label)}</text><text y="{top - 16}" opacity="0.75">{escape(y_label)}</text>'
     )
 
 
 def _legend(has_points: Mapping[str, bool]) -> tuple[str, int]:
     """Each name beside a stroke of its line, wrapped at the right edge, and the number of rows this takes."""
-    parts, x, row = [], float(LEFT), 0
+    parts, x, row = [], 0.0, 0
     for i, (name, some) in enumerate(has_points.items()):
         text = name if some else f"{name} (no data)"
         width = 28 + CHARACTER * len(text) + 18
-        if x > LEFT and x + width > WIDTH:
-            x, row = float(LEFT), row + 1
-        y = 46 + 20 * row
+        if x > 0 and x + width > WIDTH:
+            x, row = 0.0, row + 1
+        y = 44 + 20 * row
         parts.append(f'<path d="M{x:g} {y - 4}h22" {_stroke(i)}/>')
         parts.append(f'<text x="{x + 28:g}" y="{y}">{escape(text)}</text>')
         x += width

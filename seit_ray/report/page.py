@@ -26,18 +26,20 @@ h1 { font-size: clamp(1.6rem, 5vw, 2.1rem); line-height: 1.2; font-weight: 650; 
   margin: 0 0 0.4rem; }
 h2 { font-size: 1.15rem; line-height: 1.3; font-weight: 620; margin: 0 0 0.75rem; }
 section { margin: 0 0 2.75rem; }
-p { margin: 0 0 0.8rem; max-width: 44rem; overflow-wrap: break-word; }
+p { margin: 0 0 0.8rem; max-width: 44rem; overflow-wrap: break-word; text-wrap: pretty; }
 .soft { color: var(--soft); }
 .note { color: var(--soft); font-size: 0.9rem; line-height: 1.5; margin: 0.6rem 0 0; }
 .wide { overflow-x: auto; }
-.wide > img, .wide > svg { display: block; height: auto; max-width: max(100%, 34rem); }
+.wide > img, .wide > svg { display: block; height: auto; max-width: max(100%, 32rem); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; min-width: min(100%, 24rem); }
 th, td { padding: 0.4rem 1.5rem 0.4rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 500; font-size: 0.9rem; white-space: nowrap; }
 th:last-child, td:last-child { padding-right: 0; }
-.number { text-align: right; white-space: nowrap; }
-details { border-top: 1px solid var(--line); padding-top: 0.9rem; }
+td { min-width: 7.5rem; }
+.number { text-align: right; white-space: nowrap; min-width: 0; }
+section:has(details) { margin: 0; }
+details { border-top: 1px solid var(--line); padding: 0.8rem 0; }
 summary { cursor: pointer; font-weight: 620; }
 pre { background: var(--panel); border-radius: 6px; padding: 1rem; overflow-x: auto; margin: 0.9rem 0 0;
   font: 0.82rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SHOWN_PIXELS = 80  # the side that scale="auto" aims at
 GAP_PIXELS = 4
-TITLE_PIXELS = 14
+TITLE_PIXELS = 15
 # Readable on white and on black, since the sheet is transparent and takes the colour of the page around it.
 TITLE_COLOUR = (127, 132, 142, 255)
 MASK_GREY = 128

@@ -76,24 +76,30 @@ class DatasetInfo:
         return self.grid[0] * self.grid[1]
 
     def to_json(self) -> bytes:
-        """Bytes of dataset.json."""
-        return json.dumps(asdict(self), indent=1).encode()
+        """Bytes of dataset.json; its last key is a checksum of the others."""
+        values = asdict(self)
+        return json.dumps({**values, "sha256": content_checksum(values)}, indent=1).encode()
 
     @classmethod
     def from_json(cls, data: bytes, uri: str) -> DatasetInfo:
-        """Parse and check dataset.json; ValueError for another format or counts that do not add up."""
+        """Parse and check dataset.json; ValueError for another format, a flipped byte, counts that do not add up."""
         try:
             values = json.loads(data)
-            version = values["format_version"]
+            version, known = values["format_version"], values.pop("sha256", None)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{uri}/{MARKER} cannot be read ({error!r}); tokenise again") from error
+        if version != FORMAT_VERSION:
+            raise ValueError(f"{uri} has format version {version}; expected {FORMAT_VERSION}; update seit_ray")
+        if content_checksum(values) != known:
+            raise ValueError(f"{uri}/{MARKER} has a wrong checksum; it was altered: restore it or tokenise again")
+        try:
             splits = {
                 name: Split(**{**s, "shards": [Shard(**x) for x in s["shards"]]})
                 for name, s in values.pop("splits").items()
             }
             info = cls(splits=splits, **values)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{uri}/{MARKER} cannot be read ({error!r}); tokenise again") from error
-        if version != FORMAT_VERSION:
-            raise ValueError(f"{uri} has format version {version}; expected {FORMAT_VERSION}; update seit_ray")
         for name, split in splits.items():
             written = sum(s.rows for s in split.shards)
             if split.listed != split.rows + split.rejected or written != split.rows:
@@ -102,6 +108,11 @@ class DatasetInfo:
                     f"{written} in shards; expected counts that add up; tokenise again"
                 )
         return info
+
+
+def content_checksum(values: dict[str, Any]) -> str:
+    """SHA-256 of the content of a dataset.json, however it is laid out."""
+    return checksum(json.dumps(values).encode())
 
 
 class TokenDataset:

@@ -68,10 +68,15 @@ def pack_plain(tokens: np.ndarray, num_codes: int) -> pa.Array:
 def unpack_plain(column: pa.Array, num_tokens: int, num_codes: int) -> np.ndarray:
     """The inverse of `pack_plain`; ValueError when a row has another length."""
     del num_codes
-    values = column.flatten().to_numpy(zero_copy_only=False)
-    if len(values) != len(column) * num_tokens:
-        raise ValueError(f"token column holds {len(values)} tokens; expected {len(column)} x {num_tokens}")
-    return values.astype(np.uint16).reshape(len(column), num_tokens)
+    if column.type != pa.list_(pa.uint16()):
+        raise ValueError(f"token column {column.type}; expected list<uint16> of {num_tokens} tokens")
+    lengths, values = np.diff(column.offsets.to_numpy()), column.flatten()
+    if (lengths != num_tokens).any() or values.null_count:
+        raise ValueError(
+            f"token column of rows of {sorted({*lengths.tolist()})} tokens, {values.null_count} missing; expected "
+            f"{num_tokens} a row"
+        )
+    return values.to_numpy().reshape(-1, num_tokens)
 
 
 ENCODINGS: dict[str, Encoding] = {

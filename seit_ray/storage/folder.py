@@ -71,7 +71,7 @@ class Folder:
 
     def join(self, *names: str) -> Folder:
         """The folder below this one."""
-        return self.at("/".join([self.uri, *names]))
+        return self.at(self.uri_of("/".join(names)))
 
     def uri_of(self, name: str) -> str:
         """The absolute uri of an object in this folder; name '' is the folder itself."""
@@ -79,9 +79,14 @@ class Folder:
 
     def resolve(self, uri: str) -> str:
         """The absolute form of an uri written in a file of this folder: relative ones start at the folder."""
-        if _SCHEME.match(uri) or uri.startswith("/") or not self.is_remote:
-            return normalise_uri(uri if _SCHEME.match(uri) else os.path.join(self.uri, uri))
-        return "s3://" + posixpath.normpath(f"{self._path}/{uri}")
+        if _SCHEME.match(uri) or uri.startswith("/"):
+            return normalise_uri(uri)
+        if not self.is_remote:
+            return normalise_uri(os.path.join(self.uri, uri))
+        if not {".", ".."}.intersection(uri.split("/")):
+            return self.uri_of(uri)
+        bucket, _, key = self._path.partition("/")
+        return f"s3://{bucket}{posixpath.normpath(f'/{key}/{uri}')}"
 
     def read(self, name: str) -> bytes:
         """All bytes of one object."""
@@ -101,16 +106,18 @@ class Folder:
 
     def read_uris(self, uris: Sequence[str], *, max_bytes: int | None = None) -> list[bytes | StorageError]:
         """As read_many, for absolute uris anywhere, with the credentials of this folder."""
-        groups: dict[str, list[int]] = {}
-        for index, uri in enumerate(uris):
-            groups.setdefault(_split_root(uri)[0], []).append(index)
-        contents: list = [None] * len(uris)
-        for root, indices in groups.items():
-            names = [_split_root(uris[index])[1] for index in indices]
-            found = self.at(root).read_many(names, max_bytes=max_bytes)
-            for index, content in zip(indices, found, strict=True):
-                contents[index] = content
-        return contents
+        contents: dict[str, bytes | StorageError] = {}
+        roots: dict[str, dict[str, str]] = {}  # bucket or local root -> name below it -> uri
+        for uri in uris:
+            root, name = _split_root(uri)
+            if name:
+                roots.setdefault(root, {})[name] = uri
+            else:
+                contents[uri] = StorageError(f"{uri} is no object; expected one; correct the uri", "missing")
+        for root, wanted in roots.items():
+            found = self.at(root).read_many(list(wanted), max_bytes=max_bytes)
+            contents.update(zip(wanted.values(), found, strict=True))
+        return [contents[uri] for uri in uris]
 
     def open(self, name: str):
         """A binary, seekable file for reading parts of an object; close it, or use it in a with statement."""
@@ -194,16 +201,20 @@ def normalise_uri(uri: str | os.PathLike) -> str:
         raise StorageError("uri ''; expected s3://BUCKET/PATH or a local path; give one")
     match = _SCHEME.match(text)
     if match is None:
-        return os.path.abspath(os.path.expanduser(text))
+        return _absolute(os.path.expanduser(text))
     scheme, rest = match[1].lower(), match[2]
     if scheme in ("s3", "s3a") and rest.strip("/") and not rest.startswith("/"):
         return "s3://" + rest.rstrip("/")
     if scheme == "file" and rest.removeprefix("localhost").startswith("/"):
-        return os.path.abspath(urllib.parse.unquote(rest.removeprefix("localhost")))
+        return _absolute(urllib.parse.unquote(rest.removeprefix("localhost")))
     raise StorageError(
         f"uri {text}; expected s3://BUCKET/PATH, file:///PATH or a local path; correct it, or reach "
         "other stores through their S3 endpoint (endpoint_url)"
     )
+
+
+def _absolute(path: str) -> str:
+    return "/" + os.path.abspath(path).lstrip("/")  # abspath keeps two slashes at the start
 
 
 def split_uri(uri: str | os.PathLike) -> tuple[str, str]:

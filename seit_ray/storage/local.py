@@ -126,8 +126,15 @@ def _open_folder(root: str, relative: str, ancestors: frozenset) -> tuple[str, I
 def _sorted_names(path: str) -> list[str]:
     """Names in one folder, sorted as S3 sorts keys: by bytes, a folder with its '/'."""
     with os.scandir(path) as entries:
-        names = [entry.name + "/" if entry.is_dir() else entry.name for entry in entries]
+        names = [entry.name + "/" if _is_folder(entry) else entry.name for entry in entries]
     return sorted(names, key=os.fsencode)
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _entry(root: str, name: str) -> Entry | None:

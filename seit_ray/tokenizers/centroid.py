@@ -72,7 +72,7 @@ def image_patches(images: Tensor, image_size: int, patch_size: int) -> Tensor:
             "decode them with the tokenizer's image_size and resize"
         )
     n, p = image_size // patch_size, patch_size
-    patches = images.view(-1, 3, n, p, n, p).permute(0, 2, 4, 1, 3, 5)
+    patches = images.reshape(-1, 3, n, p, n, p).permute(0, 2, 4, 1, 3, 5)
     return patches.reshape(-1, 3 * p * p)
 
 

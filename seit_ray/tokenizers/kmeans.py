@@ -31,8 +31,7 @@ def nearest(points: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
     """
     origin = centroids.mean(0)  # distances keep, norms shrink: less cancellation in the float32 product
     c = centroids - origin
-    half = 0.5 * (c * c).sum(1)
-    bound = 4 * c.shape[1] ** 0.5 * torch.finfo(torch.float32).eps * c.norm(dim=1).max()
+    half, longest = 0.5 * (c * c).sum(1), c.norm(dim=1).max()
     ids = torch.empty(len(points), dtype=torch.int64, device=points.device)
     distances = torch.empty(len(points), dtype=torch.float32, device=points.device)
     rows = max(64, CHUNK_VALUES // len(c))
@@ -42,14 +41,25 @@ def nearest(points: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
         best, at = scores.min(1)
         norms = (x * x).sum(1)
         second = scores.scatter_(1, at[:, None], torch.inf).min(1).values
-        close = (second - best <= bound * (norms.sqrt() + c.norm(dim=1).max())).nonzero().squeeze(1)
+        close = (second - best <= rounding_error(norms.sqrt(), longest, c)).nonzero().squeeze(1)
         if len(close):
-            exact = centroids.double()
-            y = points[start + close].double()
-            at[close] = (0.5 * (exact * exact).sum(1) - y @ exact.T).argmin(1)
+            at[close] = settle(points[start + close], centroids, origin)
         ids[start : start + rows] = at
         distances[start : start + rows] = (norms + 2 * best).clamp_(min=0)
     return ids, distances
+
+
+def rounding_error(lengths: Tensor, longest: Tensor, vectors: Tensor) -> Tensor:
+    """Bounds [N] on the error of scores of points of the given lengths [N], in the type of `vectors` [K,D]."""
+    return 4 * vectors.shape[1] ** 0.5 * torch.finfo(vectors.dtype).eps * longest * (lengths + longest)
+
+
+def settle(points: Tensor, centroids: Tensor, origin: Tensor) -> Tensor:
+    """Ids int64 [N] in float64; what differs by less than even its rounding error is a tie: the lowest id."""
+    x, c = points.double() - origin, centroids.double() - origin
+    scores = torch.addmm(0.5 * (c * c).sum(1), x, c.T, alpha=-1.0)
+    bound = rounding_error(x.norm(dim=1), c.norm(dim=1).max(), c)
+    return (scores <= (scores.min(1).values + bound)[:, None]).to(torch.uint8).argmax(1)
 
 
 def seed_centroids(points: Tensor, num: int, generator: torch.Generator) -> Tensor:
@@ -84,7 +94,8 @@ def fit_kmeans(
 ) -> KMeans:
     """Lloyd's k-means of float32 points [N,D]; stops early when the objective falls by less than `tolerance`.
 
-    Deterministic for a seed on the CPU; sums on a GPU are added up in no fixed order. ValueError when there are fewer distinct points than centroids.
+    Deterministic for a seed on the CPU; sums on a GPU are added up in no fixed order. Fewer distinct points than
+    centroids leave centroids without a point; fewer points than centroids are a ValueError.
     """
     if len(points) < num_centroids:
         raise ValueError(

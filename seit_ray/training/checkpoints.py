@@ -48,6 +48,12 @@ def restore(
             f"checkpoint of another model ({' '.join(str(error).split())[:300]}); expected the same model settings; "
             "give the run another name"
         ) from error
+    if set(groups["ema"]) != set(ema):
+        have, want = ("with" if averages else "without" for averages in (groups["ema"], ema))
+        raise ValueError(
+            f"checkpoint {have} averaged weights; expected one {want} them, as ema_decay asks; keep ema_decay on or "
+            "off as it was, or give the run another name"
+        )
     for name, value in groups["ema"].items():
         ema[name].copy_(value)
     names = {parameter: name for name, parameter in model.named_parameters()}
@@ -83,9 +89,9 @@ def load_checkpoint(run: Folder) -> tuple[dict[str, torch.Tensor], dict[str, Any
     if not names:
         return None
     folder = run.join("checkpoints", names[-1])
+    text, data = folder.read("checkpoint.json"), folder.read("state.safetensors")
     try:
-        about = json.loads(folder.read("checkpoint.json"))
-        data = folder.read("state.safetensors")
+        about = json.loads(text)
         if checksum(data) != about["sha256"]:
             raise ValueError("wrong checksum")
         return load_safetensors(data), about

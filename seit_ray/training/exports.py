@@ -73,8 +73,9 @@ def read_about(run: Folder, kind: str) -> dict[str, Any]:
     if not run.exists("model.json"):
         run.check_readable()
         raise ValueError(f"no finished run in {run.uri}; expected model.json; let the run end first")
+    text = run.read("model.json")
     try:
-        about = json.loads(run.read("model.json"))
+        about = json.loads(text)
         found = about["kind"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{run.uri}/model.json cannot be read ({error!r}); export the run again") from error
@@ -86,7 +87,10 @@ def read_about(run: Folder, kind: str) -> dict[str, Any]:
 def import_model(run: Folder, kind: str) -> tuple[nn.Module, dict[str, Any]]:
     """The model of a finished run, in eval mode, and its model.json."""
     about = read_about(run, kind)
-    settings = {**about["settings"], "size": Size(**about["settings"]["size"]), "grid": tuple(about["settings"]["grid"])}
-    model = build_model(kind, settings)
+    try:
+        stored = about["settings"]
+        model = build_model(kind, {**stored, "size": Size(**stored["size"]), "grid": tuple(stored["grid"])})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{run.uri}/model.json cannot be read ({error!r}); export the run again") from error
     load_named(model, load_weights(run.read("model.safetensors")))
     return model.eval(), about

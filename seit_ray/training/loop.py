@@ -17,7 +17,7 @@ from seit_ray.batches import TokenStore, load_batch, num_steps, rank_span, step_
 from seit_ray.objectives import Batch
 from seit_ray.storage import Folder
 from seit_ray.training.checkpoints import check_same, load_checkpoint, restore, save_checkpoint, state_tensors
-from seit_ray.training.metrics import MetricsLog
+from seit_ray.training.metrics import MetricsLog, read_metrics
 from seit_ray.training.optimizer import build_optimizer, set_lr
 from seit_ray.training.schedule import peak_lr, warmup_cosine
 from seit_ray.training.world import World
@@ -63,24 +63,27 @@ class Trainer:
         on_progress: Progress = lambda done, total, note: None,
         on_metrics: Callable[[dict[str, Any]], None] = lambda record: None,
     ):
-        self.settings = LoopSettings(**loop)
-        self.schedule = dict(optimizer)
+        settings = self.settings = LoopSettings(**loop)
+        batch, schedule = settings.global_batch_size, dict(optimizer)
+        if batch < world.size:
+            raise ValueError(
+                f"global_batch_size {batch} for {world.size} workers; expected a sample for each at least; raise it "
+                "or lower workers.num_workers"
+            )
         self.model, self.objective, self.store, self.evaluate = model.to(world.device), objective, store, evaluate
-        self.run, self.identity, self.world = run, identity, world
-        self.on_progress, self.on_metrics = on_progress, on_metrics
-        self.steps = num_steps(len(store), self.settings.global_batch_size, self.settings.epochs)
-        names = ("weight_decay", "betas", "layer_decay")
-        self.optimizer = build_optimizer(self.model, **{k: self.schedule.pop(k) for k in names})
-        self.clip_grad = self.schedule.pop("clip_grad")
-        self.peak = peak_lr(
-            global_batch_size=self.settings.global_batch_size,
-            **{k: self.schedule.pop(k) for k in ("lr", "blr", "lr_rule")},
-        )
-        averaged = self.settings.ema_decay > 0
+        self.run, self.world, self.on_progress, self.on_metrics = run, world, on_progress, on_metrics
+        self.steps = num_steps(len(store), batch, settings.epochs)
+        # with these, a step number says which samples come next
+        numbers = {"steps": self.steps, "num_samples": len(store), "global_batch_size": batch, "seed": settings.seed}
+        self.identity = {**identity, **numbers}
+        groups = {name: schedule.pop(name) for name in ("weight_decay", "betas", "layer_decay")}
+        self.optimizer = build_optimizer(self.model, **groups)
+        self.clip_grad = schedule.pop("clip_grad")
+        self.peak = peak_lr(global_batch_size=batch, **{k: schedule.pop(k) for k in ("lr", "blr", "lr_rule")})
+        self.schedule = schedule
+        averaged = settings.ema_decay > 0
         self.ema = {k: v.detach().clone() for k, v in self.model.state_dict().items()} if averaged else {}
-        bf16 = self.settings.precision == "bf16" or (
-            self.settings.precision == "auto" and world.device.type == "cuda"
-        )
+        bf16 = settings.precision == "bf16" or (settings.precision == "auto" and world.device.type == "cuda")
         self.autocast = torch.autocast(world.device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
         self._window: dict[str, Tensor] = {}
 
@@ -88,6 +91,12 @@ class Trainer:
         """Run to the last step from the newest checkpoint, or from the beginning."""
         start = self.resume()
         log = MetricsLog(self.run, start) if self.world.is_main else None
+        with contextlib.closing(log) if log else contextlib.nullcontext():
+            metrics = self.run_steps(start, log)
+        return metrics or read_metrics(self.run)[-1]  # nothing was left to do: the run had ended
+
+    def run_steps(self, start: int, log: MetricsLog | None) -> dict[str, Any]:
+        """Steps from `start` to the last; the last metrics."""
         model = self.wrapped_model()
         self.on_progress(start, self.steps, "continued" if start else "started")
         since, last = time.perf_counter(), start
@@ -106,16 +115,12 @@ class Trainer:
                 log.add(metrics)
             if saves and log:
                 log.flush()
-                about = {**self.identity, "step": done, "steps": self.steps, "seed": self.settings.seed}
                 tensors = state_tensors(self.model, self.optimizer, self.ema)
-                save_checkpoint(self.run, tensors, about, self.settings.keep_checkpoints)
+                save_checkpoint(self.run, tensors, {**self.identity, "step": done}, self.settings.keep_checkpoints)
             self.on_progress(done, self.steps, describe(metrics))
             if evaluates:
                 self.on_metrics(dict(metrics))
             since, last = time.perf_counter(), done
-        if log:
-            metrics = metrics or log.records[-1]  # nothing left to do: the run had ended
-            log.close()
         return metrics
 
     def resume(self) -> int:
@@ -124,8 +129,7 @@ class Trainer:
         if found is None:
             return 0
         tensors, about = found
-        expected = {**self.identity, "steps": self.steps, "seed": self.settings.seed}
-        check_same(about, expected, self.run.uri)
+        check_same(about, self.identity, self.run.uri)
         restore(tensors, self.model, self.optimizer, self.ema)
         return about["step"]
 
@@ -153,13 +157,12 @@ class Trainer:
             span = rank_span(mine.stop - mine.start, part, parts)
             span = slice(mine.start + span.start, mine.start + span.stop)
             tokens, labels = load_batch(self.store, rows[span], world.device)
-            batch = Batch(tokens, labels, num_global=batch_size, offset=span.start)
-            random = StepRandom(settings.seed, step, batch.rows, batch_size, world.device)
+            random = StepRandom(settings.seed, step, span, batch_size, world.device)
+            share = (span.stop - span.start) / batch_size
             last = part == parts - 1
             with contextlib.nullcontext() if last or world.size == 1 else model.no_sync():
                 with self.autocast:
-                    loss, metrics, weight = self.objective.loss(model, batch, random)
-                share = weight / batch_size
+                    loss, metrics = self.objective.loss(model, Batch(tokens, labels), random)
                 (loss * (share * world.size)).backward()  # DDP averages over ranks; this makes it the global mean
             self.add_to_window({"loss": loss.detach(), **metrics}, share)
         if self.clip_grad is not None:

@@ -44,7 +44,7 @@ def test_ratios_stay_within_any_bounds(a, b, mu, std, step):
 
 
 def test_far_tails_keep_their_shape():
-    # 8 to 12 standard deviations from the mean the density falls by exp(-8) a deviation: the mean excess is std/8.
+    # From 8 deviations on, the density falls by exp(-8) a deviation: the mean excess is near std/8.
     above = ratios(2000, minimum=0.8, mu=0.0, std=0.1, maximum=1.0)
     assert (above - 0.8).mean() == pytest.approx(0.1 / 8, rel=0.1)
     below = ratios(2000, minimum=0.0, mu=1.0, std=0.1, maximum=0.2)

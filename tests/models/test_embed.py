@@ -125,7 +125,7 @@ def test_tokens_of_another_shape_are_refused(shape):
 
 
 def test_wrong_kinds_are_refused():
-    with pytest.raises(ValueError, match="tokens of dtype torch.float32; expected integers"):
+    with pytest.raises(ValueError, match=r"tokens of dtype torch\.float32; expected integers"):
         as_grid(torch.zeros(1, 4), (2, 2))
     with pytest.raises(ValueError, match="embedding of 0 codes x 4"):
         TokenEmbedding(0, 4)

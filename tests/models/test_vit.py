@@ -234,13 +234,13 @@ def test_sizes_take_overrides_and_name_what_is_wrong():
     assert build_size("base") == Size(768, 12, 12, 512, 4, 16)
     changed = build_size("nano", width=64, depth=2, decoder_depth=1)
     assert (changed.width, changed.depth, changed.num_heads, changed.decoder_depth) == (64, 2, 4, 1)
-    with pytest.raises(ValueError, match="width 130 with num_heads 4; .*set width=128"):
+    with pytest.raises(ValueError, match=r"width 130 with num_heads 4; .*set width=128"):
         build_size("nano", width=130)
     with pytest.raises(ValueError, match="decoder_width 96 with decoder_num_heads 5"):
         build_size("nano", decoder_num_heads=5)
-    with pytest.raises(ValueError, match="size 'bsae'; expected one of nano, .*did you mean 'base'"):
+    with pytest.raises(ValueError, match=r"size 'bsae'; expected one of nano, .*did you mean 'base'"):
         build_size("bsae")
-    with pytest.raises(ValueError, match="size 'xyz'; expected one of nano, .*override its numbers"):
+    with pytest.raises(ValueError, match=r"size 'xyz'; expected one of nano, .*override its numbers"):
         build_size("xyz")
     with pytest.raises(ValueError, match="depth 0; expected 1 or more"):
         build_size("nano", depth=0)

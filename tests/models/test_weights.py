@@ -96,7 +96,8 @@ def test_one_error_lists_all_that_differs_and_loads_nothing():
     state["head.weight"] = torch.zeros(9, 16)
     message = (
         r"differ in 3 entries \(missing norm\.bias \[16\]; unexpected extra\.weight \[3\]; "
-        r"head\.weight \[9, 16\] where the model has \[5, 16\]\); expected exactly the entries of TokenViT; build"
+        r"head\.weight \[9, 16\] where the model has \[5, 16\]\); expected exactly the "
+        r"entries of TokenViT; build"
     )
     with pytest.raises(ValueError, match=message):
         load_named(model, state)

@@ -1,0 +1,88 @@
+"""The Parquet parts of a manifest: one split's rows, written a part at a time."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from seit_ray.images.records import ImageRecord
+from seit_ray.storage import Folder
+
+SCHEMA = pa.schema({"id": pa.int64(), "key": pa.string(), "uri": pa.string(), "label": pa.int32()})
+_SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_PART_NAME = re.compile(r"[^/]+/part-\d{5,}\.parquet")
+
+
+@dataclass(frozen=True)
+class SplitListing:
+    """Counts of one split; size_bytes of all its images, None when the source does not tell."""
+
+    num_images: int
+    num_slices: int
+    size_bytes: int | None
+
+
+def part_name(split: str, part: int) -> str:
+    """The file of one part, in the folder of the manifest."""
+    return f"{split}/part-{part:05}.parquet"
+
+
+@dataclass
+class SplitWriter:
+    """Collects the records of a split and writes each full part."""
+
+    folder: Folder
+    name: str
+    slice_size: int
+    part_slices: int
+    num_images: int = 0
+    num_parts: int = 0
+    size_bytes: int | None = 0
+    rows: list[tuple] = field(default_factory=list)
+
+    def __post_init__(self):
+        if not _SPLIT_NAME.fullmatch(self.name):
+            raise ValueError(
+                f"split {self.name!r}; expected letters, digits, '.', '_' and '-', with a letter or digit "
+                "first; rename it"
+            )
+
+    def add(self, number: int, record: ImageRecord, code: int | None) -> None:
+        """Takes one record; number is its place in the whole listing."""
+        self.rows.append((number, record.key, record.uri, code))
+        known = self.size_bytes is not None and record.size_bytes is not None
+        self.size_bytes = self.size_bytes + record.size_bytes if known else None
+        if len(self.rows) == self.slice_size * self.part_slices:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what is held as the next part."""
+        if not self.rows:
+            return
+        table = pa.table(
+            [pa.array(c, f.type) for c, f in zip(zip(*self.rows, strict=True), SCHEMA, strict=True)],
+            schema=SCHEMA,
+        )
+        sink = io.BytesIO()
+        pq.write_table(table, sink, row_group_size=self.slice_size, compression="zstd")
+        self.folder.write(part_name(self.name, self.num_parts), sink.getvalue())
+        self.num_images += len(self.rows)
+        self.num_parts += 1
+        self.rows.clear()
+
+    def listing(self) -> SplitListing:
+        """The counts, after the last flush."""
+        return SplitListing(self.num_images, -(-self.num_images // self.slice_size), self.size_bytes)
+
+
+def delete_leftovers(folder: Folder, writers: Collection[SplitWriter]) -> None:
+    """Removes parts of an earlier, longer listing."""
+    written = {part_name(writer.name, part) for writer in writers for part in range(writer.num_parts)}
+    for entry in folder.list():
+        if _PART_NAME.fullmatch(entry.name) and entry.name not in written:
+            folder.delete(entry.name)
