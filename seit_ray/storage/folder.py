@@ -106,18 +106,19 @@ class Folder:
 
     def read_uris(self, uris: Sequence[str], *, max_bytes: int | None = None) -> list[bytes | StorageError]:
         """As read_many, for absolute uris anywhere, with the credentials of this folder."""
-        contents: dict[str, bytes | StorageError] = {}
-        roots: dict[str, dict[str, str]] = {}  # bucket or local root -> name below it -> uri
-        for uri in uris:
-            root, name = _split_root(uri)
+        places = [_split_root(uri) for uri in uris]
+        contents: dict[tuple[str, str], bytes | StorageError] = {}
+        roots: dict[str, list[str]] = {}
+        for root, name in dict.fromkeys(places):
             if name:
-                roots.setdefault(root, {})[name] = uri
+                roots.setdefault(root, []).append(name)
             else:
-                contents[uri] = StorageError(f"{uri} is no object; expected one; correct the uri", "missing")
-        for root, wanted in roots.items():
-            found = self.at(root).read_many(list(wanted), max_bytes=max_bytes)
-            contents.update(zip(wanted.values(), found, strict=True))
-        return [contents[uri] for uri in uris]
+                message = f"uri {root}; expected that of an object; correct it"
+                contents[root, name] = StorageError(message, "missing")
+        for root, names in roots.items():
+            found = self.at(root).read_many(names, max_bytes=max_bytes)
+            contents.update(zip([(root, name) for name in names], found, strict=True))
+        return [contents[place] for place in places]
 
     def open(self, name: str):
         """A binary, seekable file for reading parts of an object; close it, or use it in a with statement."""

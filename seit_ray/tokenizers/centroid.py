@@ -35,15 +35,15 @@ class CentroidTokenizer:
         """Tokens int64 [B,L], raster order, of uint8 images [B,3,H,W]: exact nearest centroids."""
         patches = image_patches(images, self.image_size, self.patch_size)
         ids = nearest(patches.to(self.codebook.device).float() / 255, self.codebook)[0]
-        return ids.view(len(images), -1)
+        return ids.view(len(images), self.grid[0] * self.grid[1])
 
     def decode(self, tokens: Tensor) -> Tensor:
         """uint8 images [B,3,H,W] of tokens [B,L], by lookup."""
         h, w = self.grid
         p = self.patch_size
         pixels = self.codebook.mul(255).round().clamp(0, 255).to(torch.uint8)
-        patches = pixels[tokens.to(self.codebook.device).long()].view(-1, h, w, 3, p, p)
-        return patches.permute(0, 3, 1, 4, 2, 5).reshape(-1, 3, h * p, w * p)
+        patches = pixels[tokens.to(self.codebook.device).long()].view(len(tokens), h, w, 3, p, p)
+        return patches.permute(0, 3, 1, 4, 2, 5).reshape(len(tokens), 3, h * p, w * p)
 
     def to(self, device: str) -> Self:
         """Move to a device, in place."""
@@ -72,8 +72,8 @@ def image_patches(images: Tensor, image_size: int, patch_size: int) -> Tensor:
             "decode them with the tokenizer's image_size and resize"
         )
     n, p = image_size // patch_size, patch_size
-    patches = images.reshape(-1, 3, n, p, n, p).permute(0, 2, 4, 1, 3, 5)
-    return patches.reshape(-1, 3 * p * p)
+    patches = images.reshape(len(images), 3, n, p, n, p).permute(0, 2, 4, 1, 3, 5)
+    return patches.reshape(len(images) * n * n, 3 * p * p)
 
 
 def fit_centroids(

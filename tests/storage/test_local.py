@@ -1,0 +1,97 @@
+"""What only a disk has: links, pipes, permissions, names in bytes, writes that fail half way."""
+
+import errno
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seit_ray.storage import Folder, StorageError
+
+
+def names(entries):
+    return [entry.name for entry in entries]
+
+
+def test_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path, monkeypatch):
+    folder = Folder(tmp_path)
+    folder.write("f", b"old")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(StorageError, match="disk is full; expected free space; free some") as error:
+        folder.write("f", b"new")
+    assert error.value.kind == "full"
+    assert os.listdir(tmp_path) == ["f"]
+    assert folder.read("f") == b"old"
+
+
+def test_write_below_a_file(tmp_path):
+    folder = Folder(tmp_path)
+    folder.write("f", b"")
+    with pytest.raises(StorageError, match="f/g"):
+        folder.write("f/g", b"")
+    assert folder.size("f/g") is None
+
+
+def test_links(tmp_path):
+    folder = Folder(tmp_path / "data")
+    folder.write("real/1.jpg", b"1")
+    Folder(tmp_path / "elsewhere").write("2.jpg", b"22")
+    data = tmp_path / "data"
+    (data / "real/up").symlink_to(data)  # a loop
+    (data / "real/self").symlink_to(data / "real/self")  # a link to itself
+    (data / "broken.jpg").symlink_to(tmp_path / "gone.jpg")
+    (data / "file.jpg").symlink_to(tmp_path / "elsewhere/2.jpg")
+    (data / "linked").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(data / "pipe.jpg")
+    sizes = {entry.name: entry.size_bytes for entry in folder.list()}
+    assert list(sizes) == ["broken.jpg", "file.jpg", "linked/2.jpg", "real/1.jpg", "real/self"]
+    assert sizes["file.jpg"] == sizes["linked/2.jpg"] == 2
+    assert folder.list_folders() == ["linked", "real"]
+    broken, itself = folder.read_many(["broken.jpg", "real/self"])
+    assert broken.kind == itself.kind == "missing"
+    folder.delete_tree("linked")
+    assert (tmp_path / "elsewhere/2.jpg").exists()
+
+
+def test_file_names_must_be_utf8(tmp_path):
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg")).touch()
+    with pytest.raises(StorageError, match="expected UTF-8; rename the file"):
+        list(Folder(tmp_path).list())
+
+
+def test_random_trees_sort_as_keys(tmp_path):
+    choose = random.Random(2)
+    for tree in range(20):
+        folder = Folder(tmp_path / str(tree))
+        parts = ["a", "a-", "a.b", "a0", "b", "Z", "~"]
+        written = {"/".join(choose.choices(parts, k=choose.randint(1, 3))) + f"!{i}" for i in range(30)}
+        for name in written:
+            folder.write(name, b"")
+        assert names(folder.list()) == sorted(written, key=str.encode)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_permission_denied(tmp_path):
+    folder = Folder(tmp_path)
+    folder.write("f", b"")
+    (tmp_path / "f").chmod(0)
+    with pytest.raises(StorageError, match=r"permission denied.*change its permissions") as error:
+        folder.read("f")
+    assert error.value.kind == "denied"
+
+
+def test_local_use_does_not_load_s3fs(tmp_path):
+    code = f"""
+import sys
+from seit_ray.storage import Folder
+Folder({str(tmp_path)!r}).write("f", b"")
+sys.exit("s3fs" in sys.modules or "botocore" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

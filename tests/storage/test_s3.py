@@ -1,0 +1,201 @@
+"""What only S3 has: credentials, endpoints, buckets, pages and bodies that break."""
+
+import asyncio
+
+import aiohttp
+import pytest
+
+from seit_ray.storage import Folder, StorageError, s3
+from seit_ray.storage.errors import explain
+
+NOBODY_LISTENS = "http://127.0.0.1:9"
+
+
+def store_of(folder):
+    """The S3 store that this folder uses."""
+    return folder._store()
+
+
+def names(entries):
+    return [entry.name for entry in entries]
+
+
+def every_operation(folder):
+    yield folder.check_readable
+    yield folder.check_writable
+    yield lambda: folder.read("f")
+    yield lambda: folder.write("f", b"")
+    yield lambda: folder.open("f")
+    yield lambda: folder.size("f")
+    yield lambda: list(folder.list())
+    yield folder.list_folders
+    yield lambda: folder.delete("f")
+    yield folder.delete_tree
+
+
+def test_wrong_secret(s3_server, remote):
+    remote.write("f", b"1")
+    wrong = Folder(remote.uri, **{**s3_server.credentials, "secret_access_key": "wrong-secret"})
+    for operation in every_operation(wrong):
+        with pytest.raises(StorageError, match="is not accessible") as error:
+            operation()
+        assert error.value.kind == "denied"
+        assert remote.uri in str(error.value)
+        assert "wrong-secret" not in str(error.value)
+    for operation in (wrong.check_readable, wrong.check_writable):
+        with pytest.raises(StorageError, match=r"SignatureDoesNotMatch.*check AWS_ACCESS_KEY_ID"):
+            operation()
+    assert remote.read("f") == b"1"  # the right secret is not mistaken for the wrong one
+
+
+def test_missing_bucket(s3_server):
+    folder = Folder("s3://no-such-bucket/data", **s3_server.credentials)
+    assert folder.size("f") is None  # there is no such object, whatever the reason
+    for operation in (folder.check_readable, folder.check_writable, folder.list_folders, folder.delete_tree):
+        with pytest.raises(StorageError, match="no-such-bucket/data is in a bucket that does not exist"):
+            operation()
+    with pytest.raises(StorageError, match="no-such-bucket/data is in a bucket that does not exist"):
+        list(folder.list())
+    with pytest.raises(StorageError, match="no-such-bucket/data/f is in a bucket that does not exist"):
+        folder.write("f", b"")
+    with pytest.raises(
+        StorageError, match="no-such-bucket/data/f is in a bucket that does not exist"
+    ) as error:
+        folder.read("f")
+    assert error.value.kind == "invalid"  # not the fault of one object: it must stop the work
+
+
+def test_unreachable_endpoint(s3_server):
+    folder = Folder("s3://bucket/data", **{**s3_server.credentials, "endpoint_url": NOBODY_LISTENS})
+    for operation in (folder.check_readable, folder.check_writable):
+        with pytest.raises(
+            StorageError, match=rf"unreachable.*\({NOBODY_LISTENS}\).*AWS_ENDPOINT_URL"
+        ) as error:
+            operation()
+        assert error.value.kind == "unavailable"
+
+
+def test_no_credentials(s3_server, remote):
+    with pytest.raises(StorageError, match=r"no credentials found.*anonymous") as error:
+        Folder(remote.uri, endpoint_url=s3_server.endpoint_url).check_readable()
+    assert error.value.kind == "denied"
+
+
+def test_anonymous_is_not_signed(s3_server, remote):
+    folder = Folder(remote.uri, endpoint_url=s3_server.endpoint_url, anonymous=True)
+    with pytest.raises(StorageError):  # the bucket is private
+        folder.check_readable()
+
+
+def test_environment_is_used_and_never_stale(s3_server, remote, monkeypatch):
+    remote.write("f", b"1")
+    plain = Folder(remote.uri)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.endpoint_url)
+    monkeypatch.setenv("AWS_REGION", s3_server.region)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.access_key_id)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_access_key)
+    assert plain.read("f") == b"1"
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "other")
+    with pytest.raises(StorageError, match="SignatureDoesNotMatch"):
+        plain.read("f")
+    explicit = Folder(remote.uri, **s3_server.credentials)
+    assert explicit.read("f") == b"1"  # arguments win over the environment
+
+
+def test_connections_are_shared(remote):
+    assert store_of(remote) is store_of(remote.join("a").at("s3://elsewhere"))
+
+
+def test_list_streams_pages(remote, monkeypatch):
+    for i in range(7):
+        remote.write(f"{i}", b"")
+    file_system = store_of(remote).file_system
+    call, calls = file_system.call_s3, []
+
+    def small_pages(operation, **request):
+        calls.append(operation)
+        return call(operation, **({"MaxKeys": 3} | request))
+
+    monkeypatch.setattr(file_system, "call_s3", small_pages)
+    listing = remote.list()
+    assert next(listing).name == "0"
+    assert calls == ["list_objects_v2"]
+    assert names(listing) == [f"{i}" for i in range(1, 7)]
+    assert calls == ["list_objects_v2"] * 3
+    remote.delete_tree()
+    assert list(remote.list()) == []
+
+
+def test_folder_markers_are_no_objects(remote):
+    bucket, _, key = remote.uri.removeprefix("s3://").partition("/")
+    store_of(remote).file_system.call_s3("put_object", Bucket=bucket, Key=f"{key}/a/", Body=b"")
+    remote.write("a/1", b"")
+    assert names(remote.list()) == ["a/1"]
+    assert remote.list_folders() == ["a"]
+
+
+def test_delete_tree_reports_what_stays(remote, monkeypatch):
+    remote.write("f", b"")
+    file_system = store_of(remote).file_system
+    call = file_system.call_s3
+
+    def refuse(operation, **request):
+        if operation == "delete_objects":
+            return {"Errors": [{"Key": "f", "Code": "AccessDenied"}]}
+        return call(operation, **request)
+
+    monkeypatch.setattr(file_system, "call_s3", refuse)
+    with pytest.raises(StorageError, match="was not deleted: AccessDenied"):
+        remote.delete_tree()
+
+
+def test_delete_tree_refuses_a_whole_bucket(s3_server, bucket):
+    folder = Folder(f"s3://{bucket}", **s3_server.credentials)
+    for operation in (folder.delete_tree, lambda: Folder("/").delete_tree()):
+        with pytest.raises(StorageError, match="expected a folder in it"):
+            operation()
+
+
+class BreakingClient:
+    """Answers GET, but breaks the first bodies."""
+
+    def __init__(self, breaks):
+        self.breaks, self.requests, self.closed = breaks, 0, 0
+
+    async def get_object(self, **_):
+        self.requests += 1
+        return {"ContentLength": 4, "Body": self}
+
+    async def read(self):
+        if self.requests <= self.breaks:
+            raise aiohttp.ClientPayloadError("cut off")
+        return b"data"
+
+    def close(self):
+        self.closed += 1
+
+
+@pytest.mark.parametrize(("breaks", "requests"), [(0, 1), (2, 3), (9, 4)])
+def test_broken_bodies_are_fetched_again(monkeypatch, breaks, requests):
+    async def no_pause(_):
+        return None
+
+    async def get():
+        return await s3._get(client, asyncio.Semaphore(1), "bucket", "key", None)
+
+    client = BreakingClient(breaks)
+    monkeypatch.setattr(s3.asyncio, "sleep", no_pause)
+    if breaks < 4:
+        assert asyncio.run(get()) == b"data"
+    else:
+        with pytest.raises(aiohttp.ClientPayloadError) as error:
+            asyncio.run(get())
+        assert explain(error.value, "s3://b/k").kind == "unavailable"
+    assert client.requests == client.closed == requests
+
+
+def test_half_of_the_credentials():
+    with pytest.raises(StorageError, match="expected both or neither"):
+        Folder("s3://b", access_key_id="only")
+    with pytest.raises(StorageError, match="expected one of them"):
+        Folder("s3://b", access_key_id="a", secret_access_key="b", anonymous=True)
