@@ -98,9 +98,6 @@ class Model(Section):
     decoder_depth: PositiveInt | None = Field(None, description="overrides the blocks of the MTM decoder")
     decoder_num_heads: PositiveInt | None = Field(None, description="overrides the heads of the MTM decoder")
     token_dim: PositiveInt = Field(32, description="width of the learned token embedding")
-    embedding_init: Literal["random", "codebook"] = Field(
-        "random", description="start of the token embedding: as published, or from what the codes look like"
-    )
     stem_kernel: PositiveInt = Field(2, description="side in tokens of a stem patch (kernel = stride)")
     dropout: Share = Field(0.1, description="dropout of the token embedding and of the MTM decoder")
 

@@ -1,8 +1,12 @@
 """What tests of several packages share."""
 
+import hypothesis
 import pytest
 
 from tests.s3_server import is_installed, running_s3_server
+
+hypothesis.settings.register_profile("no deadline", deadline=None)  # the cores are shared: time says nothing
+hypothesis.settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")

@@ -28,9 +28,6 @@ def as_grid(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     return tokens.reshape(-1, height, width)
 
 
-INIT_STD = 0.02
-
-
 class TokenEmbedding(nn.Module):
     """Learned embedding of K codes: table [K,D] -> LayerNorm (eps 1e-6) -> dropout.
 
@@ -49,26 +46,13 @@ class TokenEmbedding(nn.Module):
         self.word_embeddings = nn.Embedding(num_codes, dim)
         self.LayerNorm = nn.LayerNorm(dim, eps=1e-6)
         self.dropout = nn.Dropout(dropout)
-        nn.init.normal_(self.word_embeddings.weight, std=INIT_STD)
+        nn.init.normal_(self.word_embeddings.weight, std=0.02)
 
     def forward(self, tokens: Tensor) -> Tensor:
         # Normalising the K rows of the table equals normalising the B*L rows looked up, and is mostly less
         # work.
         table = self.LayerNorm(self.word_embeddings.weight)
         return self.dropout(F.embedding(tokens, table))
-
-    @torch.no_grad()
-    def init_from(self, codebook: Tensor) -> None:
-        """Start from what the codes look like: the codebook's [K,D_code] principal coordinates, at the usual scale.
-
-        Codes that decode alike then start alike, which a small dataset does not have the samples to learn.
-        """
-        left, scale, _ = torch.linalg.svd(codebook.float().cpu(), full_matrices=False)
-        dim = min(self.dim, len(scale))
-        rows = torch.zeros(codebook.shape[0], self.dim)
-        rows[:, :dim] = left[:, :dim] * scale[:dim]
-        # not centred: the common part lets the LayerNorm, which divides by the length, keep how strong a code is
-        self.word_embeddings.weight.copy_(rows * (INIT_STD / rows.std()))
 
 
 class CodebookEmbedding(nn.Module):

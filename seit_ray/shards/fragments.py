@@ -36,7 +36,11 @@ def write_fragment(folder: Folder, split: str, index: int, rows: TokenRows, reje
 
 def read_fragment(folder: Folder, fragment: Fragment, num_tokens: int) -> tuple[TokenRows, pa.Table]:
     """Rows and rejects of a slice; ValueError when the file is damaged."""
-    rows, rejected = decode_fragment(folder.read(fragment.name), num_tokens)
+    data = folder.read(fragment.name)
+    try:
+        rows, rejected = decode_fragment(data, num_tokens)
+    except ValueError as error:
+        raise ValueError(f"{folder.uri_of(fragment.name)}: {error}") from error
     if (len(rows), len(rejected)) != (fragment.rows, fragment.rejected):
         raise ValueError(f"{folder.uri_of(fragment.name)} holds other counts than its name; delete it and run again")
     return rows, rejected
@@ -48,7 +52,8 @@ def list_fragments(folder: Folder) -> dict[str, dict[int, Fragment]]:
     for entry in folder.list():
         split, _, file = entry.name.rpartition("/")
         parts = file.split(".")
-        if entry.size_bytes and len(parts) == 4 and all(p.isdigit() for p in parts[:3]):
-            fragment = Fragment(split, *map(int, parts[:3]))
+        counts, is_whole = parts[:3], parts[3:] == ["parquet"] and entry.size_bytes
+        if is_whole and all(p.isdigit() for p in counts):
+            fragment = Fragment(split, *map(int, counts))
             found.setdefault(split, {})[fragment.slice] = fragment
     return found

@@ -17,7 +17,6 @@ from seit_ray.models import build_size, init_from_pretrained, load_weights
 from seit_ray.objectives import MTMObjective, SupervisedObjective
 from seit_ray.shards import TokenDataset
 from seit_ray.storage import Folder
-from seit_ray.tokenizers import load_tokenizer
 from seit_ray.training.checkpoints import check_same
 from seit_ray.training.exports import build_model, export_model, import_model, read_about
 from seit_ray.training.loop import Trainer
@@ -128,10 +127,7 @@ def train_and_export(
 ) -> dict[str, Any]:
     """Build the seeded model, train it, write it out."""
     torch.manual_seed(loop["seed"])
-    embedding_init = settings.pop("embedding_init")  # where it starts is no property of the model that comes out
     model = build_model(kind, settings)
-    if embedding_init == "codebook":
-        model.token_emb.init_from(load_tokenizer(tokens.folder.join("tokenizer"))[0].codebook)
     if init_from is not None:
         init_from_pretrained(model, load_weights(init_from.read("model.safetensors")))
     identity = {"kind": kind, **identity_of(tokens), "init_from": init_from.uri if init_from else None}

@@ -138,8 +138,9 @@ def test_fit_is_a_function_of_its_seed():
 def test_fit_is_as_good_as_the_best_of_random_starts(centers):
     points = blobs(1200, 8, centers=centers, spread=0.1)
     best = min(lloyd(points, 16, seed) for seed in range(8))
-    fitted = fit_kmeans(points, 16, iterations=60, seed=0, tolerance=0.0)
-    assert fitted.objectives[-1] <= 1.02 * best
+    fits = [fit_kmeans(points, 16, iterations=60, seed=seed, tolerance=0.0) for seed in range(3)]
+    assert min(found.objectives[-1] for found in fits) <= 1.02 * best
+    assert max(found.objectives[-1] for found in fits) <= 1.05 * best
 
 
 def test_fit_stops_when_nothing_moves_and_reports_progress():

@@ -1,0 +1,179 @@
+"""The token dataset as a whole: reading, and every reason not to read it."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from seit_ray.shards import TokenDataset
+from seit_ray.shards.dataset import DatasetInfo
+from seit_ray.shards.parquet import concat_rows
+from seit_ray.shards.statistics import entropy_bits
+from seit_ray.storage import Folder
+from tests.tiny_dataset import learnable_rows, write_dataset
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_dataset(tmp_path / "tokens")
+
+
+def remark(folder, change):
+    """Write the marker again after `change(info)`, as a faulty writer would: with a right checksum."""
+    info = TokenDataset(folder).info
+    change(info)
+    folder.write("dataset.json", info.to_json())
+
+
+def refusal(folder):
+    """The one line with which a folder is refused."""
+    with pytest.raises(ValueError, match=r"\S") as caught:
+        TokenDataset(folder)
+    assert "\n" not in str(caught.value)
+    assert folder.uri in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["planes", "plain"])
+def test_reads_what_was_written(tmp_path, encoding):
+    dataset = TokenDataset(write_dataset(tmp_path, encoding=encoding))
+    rows = learnable_rows(25)
+    assert [len(part) for part in dataset.iter_shards("train")] == [10, 10, 5]
+    for found in (dataset.read_split("train"), concat_rows(list(dataset.iter_shards("train")))):
+        np.testing.assert_array_equal(found.tokens, rows.tokens)
+        assert found.meta.to_pylist() == rows.meta.to_pylist()
+    assert dataset.rejected("train").to_pylist() == [
+        {"key": f"bad-{i}.jpg", "reason": f"no image: bad-{i}.jpg"} for i in range(2)
+    ]
+
+
+def test_counts_and_figures(folder):
+    dataset = TokenDataset(folder)
+    split = dataset.split("train")
+    assert (split.listed, split.rows, split.rejected) == (27, 25, 2)
+    assert split.file_bytes == sum(len(folder.read(f"train/{s.name}")) for s in split.shards)
+    assert 0 < split.token_bytes < split.file_bytes
+    assert dataset.info.num_tokens == 16
+    tokens = np.concatenate([dataset.read_split(name).tokens for name in ("train", "val")])
+    histogram = np.bincount(tokens.ravel(), minlength=16)
+    assert dataset.histogram().tolist() == histogram.tolist()
+    assert dataset.entropy_bytes() == pytest.approx(entropy_bits(histogram) * 16 / 8)
+
+
+def test_without_rejects_there_is_no_file_of_them(tmp_path):
+    dataset = TokenDataset(write_dataset(tmp_path, num_rejected=0))
+    assert not dataset.folder.exists("train/rejected.parquet")
+    assert dataset.split("train").rejected_sha256 is None
+    assert len(dataset.rejected("train")) == 0
+    assert dataset.rejected("train").column_names == ["key", "reason"]
+
+
+def test_marker_round_trip(folder):
+    info = TokenDataset(folder).info
+    again = DatasetInfo.from_json(info.to_json(), "here")
+    assert again == info
+    assert again.to_json() == info.to_json() == folder.read("dataset.json")
+
+
+def test_the_same_dataset_gives_the_same_bytes(folder, tmp_path):
+    other = write_dataset(tmp_path / "again")
+    names = [entry.name for entry in folder.list()]
+    assert len(names) == 9
+    assert [entry.name for entry in other.list()] == names
+    for name in names:
+        assert folder.read(name) == other.read(name)
+
+
+def test_unknown_split_names_the_known_ones(folder):
+    dataset = TokenDataset(folder)
+    for read in (dataset.split, dataset.read_split, dataset.rejected, lambda s: list(dataset.iter_shards(s))):
+        with pytest.raises(ValueError, match=r"split 'test' of .*; expected one of \['train', 'val'\]"):
+            read("test")
+
+
+def test_empty_split(tmp_path):
+    dataset = TokenDataset(write_dataset(tmp_path, sizes={"train": 3, "val": 0}))
+    assert list(dataset.iter_shards("val")) == []
+    assert dataset.rejected("val").num_rows == dataset.split("val").listed == 1
+    with pytest.raises(ValueError, match=r"split 'val' of .* is empty; expected at least one image"):
+        dataset.read_split("val")
+
+
+def test_missing_marker(folder):
+    folder.delete("dataset.json")
+    assert "expected dataset.json; see tokenize_images" in refusal(folder)
+
+
+def test_unfinished_folder(tmp_path):
+    folder = Folder(tmp_path)
+    folder.write("_work/plan.json", b"{}")
+    assert "has begun but not finished: run it again" in refusal(folder)
+
+
+def test_missing_folder(tmp_path):
+    assert "does not exist" in refusal(Folder(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"", b"\xff\xfe\x00", b"null", b"[]", b"{}", b'"text"', b'{"splits": {}}']
+)
+def test_garbage_in_the_marker(folder, garbage):
+    folder.write("dataset.json", garbage)
+    assert "dataset.json cannot be read" in refusal(folder)
+
+
+def test_newer_format_says_so_whatever_else_it_holds(folder):
+    values = json.loads(folder.read("dataset.json"))
+    folder.write("dataset.json", json.dumps({**values, "format_version": 2, "modality": "video"}).encode())
+    assert "format version 2; expected 1; update seit_ray" in refusal(folder)
+
+
+def test_altered_marker(folder):
+    values = json.loads(folder.read("dataset.json"))
+    folder.write("dataset.json", json.dumps({**values, "class_names": ["a", "b", "c", "d"]}).encode())
+    assert "wrong checksum" in refusal(folder)
+    folder.write("dataset.json", json.dumps(values).encode())  # laid out anew, but the same content
+    assert TokenDataset(folder).info.class_names == [f"class {i}" for i in range(4)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda split: setattr(split, "listed", 26),
+        lambda split: setattr(split, "rejected", 3),
+        lambda split: setattr(split, "rows", 24),
+        lambda split: (setattr(split, "rows", 26), setattr(split, "rejected", 1)),
+        lambda split: setattr(split.shards[0], "rows", 9),
+        lambda split: split.shards.pop(),
+    ],
+)
+def test_counts_must_add_up(folder, change):
+    remark(folder, lambda info: change(info.splits["train"]))
+    assert "split train: 2" in refusal(folder)
+    assert "expected counts that add up" in refusal(folder)
+
+
+def test_every_checksum_is_verified_before_a_row_is_used(folder):
+    dataset = TokenDataset(folder)
+    path = "train/shard-00001.parquet"
+    data = folder.read(path)
+    folder.write(path, folder.read("train/shard-00000.parquet"))
+    parts = dataset.iter_shards("train")
+    assert len(next(parts)) == 10
+    with pytest.raises(
+        ValueError, match=r"shard-00001.parquet has a wrong checksum \(\d+ bytes; expected \d+\)"
+    ):
+        next(parts)
+    folder.write(path, data)
+    assert len(dataset.read_split("train")) == 25
+    folder.delete(path)
+    with pytest.raises(ValueError, match=r"shard-00001.parquet does not exist"):
+        dataset.read_split("train")
+
+
+def test_shard_of_another_number_of_rows(folder):
+    dataset = TokenDataset(folder)
+    shard = dataclasses.replace(dataset.split("train").shards[0], rows=11)
+    with pytest.raises(ValueError, match="holds 10 rows; expected 11"):
+        dataset.read_shard("train", shard)

@@ -1,0 +1,128 @@
+"""Small token datasets, made with the package's own functions as the tokenising job makes large ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from seit_ray.shards.dataset import MARKER, DatasetInfo, Split
+from seit_ray.shards.fragments import list_fragments, write_fragment
+from seit_ray.shards.packing import pack_rejected, pack_shard, plan_shards
+from seit_ray.shards.parquet import META, REJECTED_SCHEMA, TokenRows
+from seit_ray.storage import Folder
+from seit_ray.tokenizers import CentroidTokenizer, save_tokenizer
+
+SIDE, NUM_CODES, NUM_CLASSES = 4, 16, 4
+
+
+def learnable_rows(num, *, num_classes=NUM_CLASSES, seed=0, side=SIDE, num_codes=NUM_CODES, first=0):
+    """Rows whose label shows in their tokens: most codes of a row are from its class's share of the codes."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(num_classes or 1, size=num)
+    share = max(1, num_codes // (num_classes or 1))
+    own = labels[:, None] * share + rng.integers(share, size=(num, side * side))
+    noise = rng.integers(num_codes, size=(num, side * side))
+    tokens = np.where(rng.random((num, side * side)) < 0.8, own, noise).astype(np.uint16)
+    meta = {
+        "key": [f"image-{first + i:06d}.jpg" for i in range(num)],
+        "label": labels.tolist() if num_classes else [None] * num,
+        "width": rng.integers(1, 999, size=num).tolist(),
+        "height": rng.integers(1, 999, size=num).tolist(),
+        "source_bytes": rng.integers(1, 1 << 40, size=num).tolist(),
+    }
+    return TokenRows(tokens, pa.table(meta, pa.schema(META)))
+
+
+def reject_table(num, first=0):
+    """Rejects of that number."""
+    keys = [f"bad-{first + i}.jpg" for i in range(num)]
+    return pa.table({"key": keys, "reason": [f"no image: {k}" for k in keys]}, REJECTED_SCHEMA)
+
+
+def tiny_tokenizer(*, seed=0, side=SIDE, num_codes=NUM_CODES):
+    """One token a pixel."""
+    codebook = torch.rand(num_codes, 3, generator=torch.Generator().manual_seed(seed))
+    return CentroidTokenizer(codebook, image_size=side, patch_size=1)
+
+
+def write_split(
+    folder, name, rows, *, num_rejected, rows_per_shard, slice_rows, encoding, num_codes, num_classes
+):
+    """Rows -> fragments -> shards; the split's entry of the marker. The first slices carry the rejects."""
+    work, num_tokens = folder.join("_work", "fragments"), rows.tokens.shape[1]
+    for index, start in enumerate(range(0, max(1, len(rows)), slice_rows)):
+        rejected = reject_table(1, index) if index < num_rejected else reject_table(0)
+        write_fragment(work, name, index, rows.slice(start, min(len(rows), start + slice_rows)), rejected)
+    fragments = list(list_fragments(work)[name].values())
+    packed = [
+        pack_shard(
+            pieces,
+            index=index,
+            fragments=work,
+            output=folder,
+            encoding=encoding,
+            num_tokens=num_tokens,
+            num_codes=num_codes,
+            num_classes=num_classes,
+        )
+        for index, pieces in enumerate(plan_shards(fragments, rows_per_shard))
+    ]
+    rejected = sum(f.rejected for f in fragments)
+    return Split(
+        listed=len(rows) + rejected,
+        rows=len(rows),
+        rejected=rejected,
+        source_bytes=sum(p.source_bytes for p in packed),
+        shards=[p.shard for p in packed],
+        rejected_sha256=pack_rejected(name, fragments, work, folder, num_tokens) if rejected else None,
+        code_histogram=sum((p.histogram for p in packed), np.zeros(num_codes, np.int64)).tolist(),
+        label_counts=sum((p.label_counts for p in packed), np.zeros(num_classes, np.int64)).tolist(),
+    )
+
+
+def write_dataset(
+    path,
+    *,
+    sizes=None,
+    num_rejected=2,
+    num_classes=NUM_CLASSES,
+    num_codes=NUM_CODES,
+    side=SIDE,
+    encoding="planes",
+    rows_per_shard=10,
+    slice_rows=7,
+    tokenizer_seed=0,
+):
+    """A complete dataset of learnable rows in a folder; sizes: rows a split, by default 25 train, 8 val."""
+    folder = Folder(path)
+    splits = {
+        name: write_split(
+            folder,
+            name,
+            learnable_rows(num, num_classes=num_classes, seed=seed, side=side, num_codes=num_codes),
+            num_rejected=num_rejected,
+            rows_per_shard=rows_per_shard,
+            slice_rows=slice_rows,
+            encoding=encoding,
+            num_codes=num_codes,
+            num_classes=num_classes,
+        )
+        for seed, (name, num) in enumerate((sizes or {"train": 25, "val": 8}).items())
+    }
+    folder.delete_tree("_work")
+    tokenizer = tiny_tokenizer(seed=tokenizer_seed, side=side, num_codes=num_codes)
+    info = DatasetInfo(
+        tokenizer=save_tokenizer(tokenizer, folder.join("tokenizer")),
+        family=tokenizer.family,
+        image_size=side,
+        grid=list(tokenizer.grid),
+        codebook_size=num_codes,
+        encoding=encoding,
+        class_names=[f"class {i}" for i in range(num_classes)] if num_classes else None,
+        splits=splits,
+        plan={"images": "photos", "seed": 0},
+        versions={"python": "3"},
+    )
+    folder.write(MARKER, info.to_json())
+    return folder
