@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pkgutil
 import tempfile
 import threading
 import time
@@ -9,6 +11,9 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+# Ray Train looks at its workers this often: a run of a minute should not wait two seconds for each change of state
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 
 import ray
 import ray.train
@@ -67,7 +72,13 @@ def run_training(
     resources = {"CPU": cpus_per_worker, **({"GPU": gpus} if gpus else {})}
     trainer = ray.train.torch.TorchTrainer(
         train_worker,
-        train_loop_config={"function": function, "arguments": arguments, "board": board, "threads": cpus_per_worker},
+        train_loop_config={
+            # by name: Ray Train's controller unpickles this too, and need not import torch models to do so
+            "function": f"{function.__module__}:{function.__qualname__}",
+            "arguments": arguments,
+            "board": board,
+            "threads": cpus_per_worker,
+        },
         scaling_config=ray.train.ScalingConfig(
             num_workers=num_workers, use_gpu=gpus > 0, resources_per_worker=resources
         ),
@@ -111,7 +122,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(config["threads"])
     world = World(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
     try:
-        return config["function"](
+        return pkgutil.resolve_name(config["function"])(
             **config["arguments"],
             world=world,
             on_progress=(lambda *state: board.post.remote(*state)) if world.is_main else (lambda *state: None),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ class MetricsLog:
         """Flush and end."""
         self.flush()
         self._board.close()
+        if self.run.is_remote:
+            shutil.rmtree(self._local)
 
 
 def read_metrics(run: Folder) -> list[dict[str, Any]]:

@@ -1,0 +1,69 @@
+"""A tiny classifier, masked model, store and trainer, with every setting open."""
+
+import torch
+
+from seit_ray.batches import TokenStore
+from seit_ray.models import MaskedTokenModel, Size, TokenEmbedding, TokenViT
+from seit_ray.objectives import SupervisedObjective
+from seit_ray.training.loop import Trainer
+from seit_ray.training.world import World
+from tests.tiny_dataset import NUM_CLASSES, NUM_CODES, SIDE, learnable_rows
+
+SIZE = Size(32, 2, 2, decoder_width=16, decoder_depth=1, decoder_num_heads=2)
+CPU = World(device=torch.device("cpu"))
+LOOP = {"epochs": 2, "global_batch_size": 16, "log_every_steps": 3}
+OPTIMIZER = {
+    "lr": 3e-3,
+    "blr": 1e-3,
+    "lr_rule": "linear",
+    "min_lr": 0.0,
+    "warmup_epochs": 0.5,
+    "weight_decay": 0.05,
+    "betas": (0.9, 0.95),
+    "layer_decay": 0.9,
+    "clip_grad": 1.0,
+}
+
+
+def tiny_store(num=64, seed=0):
+    """Learnable rows in memory."""
+    rows = learnable_rows(num, seed=seed)
+    return TokenStore(rows.tokens, rows.meta["label"].to_numpy().astype("int64"))
+
+
+def tiny_classifier(*, seed=0, dropout=0.0, drop_path=0.0):
+    """A seeded vision transformer of 4x4 tokens."""
+    torch.manual_seed(seed)
+    return TokenViT(
+        grid=(SIDE, SIDE),
+        num_classes=NUM_CLASSES,
+        size=SIZE,
+        embedding=TokenEmbedding(NUM_CODES, 8, dropout),
+        kernel=2,
+        stride=2,
+        drop_path=drop_path,
+    )
+
+
+def tiny_masked(*, seed=0, dropout=0.0):
+    """A seeded masked token model of 4x4 tokens."""
+    torch.manual_seed(seed)
+    return MaskedTokenModel(
+        grid=(SIDE, SIDE), num_codes=NUM_CODES, size=SIZE, token_dim=8, unit=1, dropout=dropout
+    )
+
+
+def tiny_trainer(run, model=None, *, objective=None, store=None, loop=None, optimizer=None, **more):
+    """A trainer of the tiny classifier; `loop` and `optimizer` change single settings."""
+    settings = {
+        "model": model or tiny_classifier(),
+        "objective": objective or SupervisedObjective(),
+        "store": store or tiny_store(),
+        "evaluate": lambda net: {},
+        "run": run,
+        "loop": {**LOOP, **(loop or {})},
+        "optimizer": {**OPTIMIZER, **(optimizer or {})},
+        "identity": {"tokenizer": "0123456789abcdef"},
+        "world": CPU,
+    }
+    return Trainer(**{**settings, **more})

@@ -1,0 +1,45 @@
+"""One of several processes that train together: python -m tests.training.workers FOLDER SIZE RANK."""
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+
+from seit_ray.evaluation.classification import classification_metrics
+from seit_ray.evaluation.masked import masked_metrics
+from seit_ray.objectives import MTMObjective, SupervisedObjective
+from seit_ray.storage import Folder
+from seit_ray.training.world import World
+from tests.training.tiny_runs import tiny_classifier, tiny_masked, tiny_store, tiny_trainer
+
+LOOP = {"global_batch_size": 9, "log_every_steps": 1, "accum_steps": 2, "ema_decay": 0.9}
+
+
+def main(folder, size, rank):
+    """Train the classifier and the masked model, with metrics of a val split."""
+    Path(folder).mkdir(exist_ok=True)
+    if size > 1:
+        rendezvous = f"file://{folder}/rendezvous"
+        patience = timedelta(seconds=120)
+        torch.distributed.init_process_group("gloo", rendezvous, patience, size, rank)
+    world, val = World(rank, size, torch.device("cpu")), tiny_store(23, seed=1)
+    masked = MTMObjective()
+    for name, model, objective, evaluate in (
+        (
+            "supervised",
+            tiny_classifier(),
+            SupervisedObjective(),
+            lambda net: classification_metrics(net, val, 4, world, 5),
+        ),
+        ("mtm", tiny_masked(), masked, lambda net: masked_metrics(net, masked, val, world, 5)),
+    ):
+        run = Folder(folder).join(name)
+        tiny_trainer(run, model, objective=objective, evaluate=evaluate, loop=LOOP, world=world).train()
+    if size > 1:
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
