@@ -7,6 +7,7 @@ import importlib
 import signal
 import sys
 import typing
+from pathlib import Path
 
 from seit_ray import config as configs
 
@@ -19,6 +20,7 @@ VERBS = {
     "finetune": configs.Finetune,
     "evaluate": configs.Evaluate,
 }
+DEFAULT_CONFIGS = {"quickstart": str(Path(__file__).resolve().parent / "configs" / "quickstart.yaml")}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -87,7 +89,9 @@ def parse(verb: str, arguments: list[str]) -> argparse.Namespace:
         epilog=keys_help(VERBS[verb]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", metavar="FILE", help="YAML file of keys")
+    default = DEFAULT_CONFIGS.get(verb)
+    note = "; its own in pipelines/configs when left out" if default else ""
+    parser.add_argument("--config", metavar="FILE", default=default, help=f"YAML file of keys{note}")
     parser.add_argument("--dry-run", action="store_true", help="check everything, print the plan, do nothing")
     parser.add_argument("--address", help="ray cluster; default RAY_ADDRESS, or a local ray")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="keys; they win over the file")

@@ -37,7 +37,11 @@ def finetune(config: Finetune, progress=silent) -> Rows:
     from seit_ray.training.runs import finetune as run_function
 
     init_from = folder_of(config.init_from, config.storage) if config.init_from else None
-    more = {"init_from": init_from, "label_smoothing": config.label_smoothing}
+    more = {
+        "init_from": init_from,
+        "label_smoothing": config.label_smoothing,
+        "augment": config.augment.model_dump(),
+    }
     metrics, run = train(config, "finetune", run_function, more, progress)
     rows = [("run", run.uri), ("steps", str(metrics["step"])), ("train loss", f"{metrics['train_loss']:.4f}")]
     if "val_top1" in metrics:

@@ -11,9 +11,7 @@ from pipelines.progress import silent
 from seit_ray import config as configs
 from seit_ray.config import Quickstart
 
-HERE = Path(__file__).resolve().parent
-SAMPLE = HERE / "sample" / "fashion_mnist_test.parquet"
-DEFAULT_CONFIG = HERE / "configs" / "quickstart.yaml"
+SAMPLE = Path(__file__).resolve().parent / "sample" / "fashion_mnist_test.parquet"
 
 
 def images_of(config: Quickstart) -> str:
@@ -103,15 +101,5 @@ def begin_anew_if_changed(output, config: Quickstart) -> None:
             output.delete_tree(name)
 
 
-def main() -> None:
-    """The command line, with the quickstart's own config as default."""
-    import sys
-
-    arguments = sys.argv[1:]
-    if not any(a == "--config" or a.startswith("--config=") for a in arguments):
-        arguments = ["--config", str(DEFAULT_CONFIG), *arguments]
-    run_verb("quickstart", arguments)
-
-
 if __name__ == "__main__":
-    main()
+    run_verb("quickstart")

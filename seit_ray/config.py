@@ -120,6 +120,13 @@ class Masking(Section):
     loss: Literal["ce", "bce"] = Field("ce", description="cross-entropy, or binary cross-entropy a code")
 
 
+class Augment(Section):
+    """What changes tokens on their way to the classifier."""
+
+    synonym_share: Share = Field(0.0, description="each token becomes a synonym with this probability (SeiT: 0.25)")
+    num_synonyms: PositiveInt = Field(5, description="nearest codes of the codebook that it picks from")
+
+
 class Optimizer(Section):
     """AdamW with linear warm-up and half-cosine decay, per step."""
 
@@ -256,6 +263,7 @@ class Finetune(Training):
     loop: FinetuneLoop = Field(default_factory=FinetuneLoop)
     model: Classifier = Field(default_factory=Classifier)
     label_smoothing: Share = Field(0.1, description="label smoothing of the cross-entropy")
+    augment: Augment = Field(default_factory=Augment)
 
 
 class Evaluate(Verb):
@@ -283,6 +291,7 @@ class FinetunePart(Section):
 
     model: Classifier = Field(default_factory=Classifier)
     label_smoothing: Share = Field(0.1, description="label smoothing of the cross-entropy")
+    augment: Augment = Field(default_factory=Augment)
     loop: FinetuneLoop = Field(default_factory=FinetuneLoop)
     optimizer: FinetuneOptimizer = Field(default_factory=FinetuneOptimizer)
 
@@ -350,15 +359,14 @@ def set_key(values: dict[str, Any], path: list[str], value: Any) -> None:
 
 def explain(verb: type[Section], error: Any) -> str:
     """One line for one pydantic error, with the nearest known name for an unknown key."""
-    key = ".".join(str(part) for part in error["loc"])
+    key, names = ".".join(str(part) for part in error["loc"]), dict(fields(verb))
     if error["type"] == "extra_forbidden":
-        names = dict(fields(verb))
         near = difflib.get_close_matches(key, names, n=1, cutoff=0.5) or [
             n for n in names if n.rpartition(".")[2] == error["loc"][-1]
         ]
         return f"unknown key {key}" + (f"; did you mean {near[0]}?" if near else "; see --help for the keys")
-    if error["type"] == "missing":
-        return f"key {key} is missing; expected {key}=VALUE ({dict(fields(verb))[key][1]})"
+    if error["type"] == "missing" and key in names:
+        return f"key {key} is missing; expected {key}=VALUE ({names[key][1]})"
     given = "hidden" if holds_secret(verb, key) else repr(error["input"])
     return f"key {key} is {given}; expected: {error['msg']}"
 
@@ -402,7 +410,7 @@ def type_name(annotation: Any) -> str:
     if origin in (types.UnionType, typing.Union):
         return "|".join(type_name(a) for a in typing.get_args(annotation) if a is not type(None))
     if origin is tuple:
-        return ",".join(type_name(a) for a in typing.get_args(annotation))
+        return f"[{','.join(type_name(a) for a in typing.get_args(annotation))}]"
     if annotation is SecretStr:
         return "secret"
     return getattr(annotation, "__name__", str(annotation)) if origin is None else str(annotation)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from seit_ray.augment.synonyms import nearest_codes
 from seit_ray.batches import TokenStore
 from seit_ray.evaluation.classification import class_counts, classification_metrics, per_class_top1
 from seit_ray.evaluation.masked import masked_metrics
@@ -17,6 +18,7 @@ from seit_ray.models import build_size, init_from_pretrained, load_weights
 from seit_ray.objectives import MTMObjective, SupervisedObjective
 from seit_ray.shards import TokenDataset
 from seit_ray.storage import Folder
+from seit_ray.tokenizers import load_tokenizer
 from seit_ray.training.checkpoints import check_same
 from seit_ray.training.exports import build_model, export_model, import_model, read_about
 from seit_ray.training.loop import Trainer
@@ -88,6 +90,7 @@ def finetune(
     init_from: Folder | None,
     model: dict[str, Any],
     label_smoothing: float,
+    augment: dict[str, Any],
     loop: dict[str, Any],
     optimizer: dict[str, Any],
     world: World,
@@ -105,10 +108,19 @@ def finetune(
         values = classification_metrics(net, val, classes, world) if val else {}
         return {"val_" + name: value for name, value in values.items()}
 
-    objective = SupervisedObjective(label_smoothing=label_smoothing)
+    objective = SupervisedObjective(label_smoothing=label_smoothing, **synonym_settings(tokens, augment, world))
     return train_and_export(
         "classifier", settings, objective, store, evaluate, tokens, run, loop, optimizer, world, init_from, **hooks
     )
+
+
+def synonym_settings(dataset: TokenDataset, augment: dict[str, Any], world: World) -> dict[str, Any]:
+    """The objective's synonym replacement: a table from the dataset's own codebook; nothing where the share is 0."""
+    if not augment["synonym_share"]:
+        return {}
+    tokenizer, _ = load_tokenizer(dataset.folder.join("tokenizer"))
+    synonyms = nearest_codes(tokenizer.codebook, augment["num_synonyms"]).to(world.device)
+    return {"synonyms": synonyms, "synonym_share": augment["synonym_share"]}
 
 
 def train_and_export(

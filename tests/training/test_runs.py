@@ -1,6 +1,7 @@
 """From a token dataset to a trained and evaluated model, as the pipelines call it."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -56,13 +57,14 @@ def pretrain(dataset, run, loop=LOOP, **model):
     )
 
 
-def finetune(dataset, run, init_from=None, loop=LOOP, **model):
+def finetune(dataset, run, init_from=None, loop=LOOP, synonym_share=0.0, **model):
     return runs.finetune(
         dataset=dataset,
         run=run,
         init_from=init_from,
         model=config.Classifier(**{**SMALL, **model}).model_dump(),
         label_smoothing=0.1,
+        augment=config.Augment(synonym_share=synonym_share).model_dump(),
         loop=loop,
         optimizer=OPTIMIZER,
         world=CPU,
@@ -123,6 +125,19 @@ def test_fine_tuning_starts_from_the_encoder_and_a_new_head(dataset, pretrained,
     assert states[0]["head.weight"].abs().max() < 1e-3
 
 
+def test_synonyms_are_of_the_datasets_own_codebook(dataset, tmp_path):
+    losses = [
+        finetune(dataset, Folder(tmp_path / name), synonym_share=share)["train_loss"]
+        for name, share in (("none", 0.0), ("some", 0.5), ("again", 0.5))
+    ]
+    assert losses[0] != pytest.approx(losses[1], abs=1e-4)
+    assert losses[1] == losses[2]
+    shutil.copytree(dataset.uri, tmp_path / "tokens")
+    (tmp_path / "tokens" / "tokenizer" / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match="no tokenizer in"):
+        finetune(Folder(tmp_path / "tokens"), Folder(tmp_path / "new"), synonym_share=0.5)
+
+
 def test_an_unlabelled_dataset_is_pretrained_on_but_not_fine_tuned(tmp_path):
     dataset = write_dataset(tmp_path / "tokens", sizes={"train": 32}, num_classes=0)
     metrics = pretrain(dataset, Folder(tmp_path / "mtm"))
@@ -178,12 +193,12 @@ def test_kinds_of_run_are_not_mixed_up(dataset, pretrained, tmp_path):
         evaluate(dataset, pretrained)
     with pytest.raises(ValueError, match="made with kind 'classifier'; expected 'mtm'"):
         pretrain(dataset, run)
-    with pytest.raises(ValueError, match="made with init_from None; expected '.*mtm'"):
+    with pytest.raises(ValueError, match=r"made with init_from None; expected '.*mtm'"):
         finetune(dataset, run, pretrained)
 
 
 def test_a_smaller_encoder_does_not_fit(dataset, pretrained, tmp_path):
-    with pytest.raises(ValueError, match="weights that differ in .* entries"):
+    with pytest.raises(ValueError, match=r"weights that differ in .* entries"):
         finetune(dataset, Folder(tmp_path / "run"), pretrained, depth=1)
 
 
@@ -218,6 +233,7 @@ def test_progress_and_metrics_are_handed_on(dataset, tmp_path):
         init_from=None,
         model=config.Classifier(**SMALL).model_dump(),
         label_smoothing=0.0,
+        augment=config.Augment().model_dump(),
         loop=LOOP,
         optimizer=OPTIMIZER,
         world=CPU,

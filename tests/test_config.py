@@ -1,0 +1,292 @@
+"""What a user can set: keys, types, overrides, files, secrets, descriptions."""
+
+import json
+import sys
+
+import pytest
+from pydantic import SecretStr
+
+from pipelines.command import VERBS
+from pipelines.record import record_of, write_record
+from seit_ray import config
+from seit_ray.config import Evaluate, Finetune, Pretrain, Quickstart, fields, holds_secret, load, type_name
+from seit_ray.storage import Folder
+
+REQUIRED = ["dataset=tokens", "run=mtm"]
+SECRETS = {
+    "storage.access_key_id": "AKIAPLAIN",
+    "storage.secret_access_key": "hunter2",
+    "storage.session_token": "s3ss10n",
+}
+EACH_VERB = pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS.keys())
+
+
+def refusal(verb, file, overrides):
+    """The one line with which settings are refused."""
+    with pytest.raises(ValueError, match=r"\S") as caught:
+        load(verb, file, overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def written(tmp_path, text):
+    """A config file with that text."""
+    path = tmp_path / "config.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(path)
+
+
+def test_overrides_win_over_the_file_and_that_over_defaults(tmp_path):
+    file = written(tmp_path, "run: mtm\ndataset: a\nloop:\n  epochs: 7\n  seed: 3\nmodel: {size: tiny}\n")
+    found = load(Pretrain, file, ["loop.epochs=9", "dataset=b", "masking.mask_ratio_std=0"])
+    assert (found.run, found.dataset) == ("mtm", "b")
+    assert (found.loop.epochs, found.loop.seed, found.loop.global_batch_size) == (9, 3, 4096)
+    assert (found.model.size, found.masking.mask_ratio_std) == ("tiny", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("loop.epochs=12", "epochs", 12),
+        ("loop.compile=true", "compile", True),
+        ("loop.ema_decay=0.5", "ema_decay", 0.5),
+        ("loop={epochs: 3, seed: 4}", "seed", 4),
+        ("optimizer.lr=1e-3", "lr", 1e-3),
+        ("optimizer.lr=", "lr", None),
+        ("optimizer.lr=null", "lr", None),
+        ("optimizer.betas=[0.8, 0.9]", "betas", (0.8, 0.9)),
+        ("workers.num_workers=0", "num_workers", 0),
+    ],
+)
+def test_values_are_read_as_yaml(text, key, value):
+    found = load(Pretrain, None, [*REQUIRED, text])
+    assert getattr(getattr(found, text.split(".")[0].split("=")[0]), key) == value
+
+
+def test_a_value_may_hold_an_equals_sign():
+    assert load(Pretrain, None, ["dataset=s3://bucket/a=b/c=d", "run=x"]).dataset == "s3://bucket/a=b/c=d"
+
+
+def test_the_last_of_two_overrides_counts():
+    assert load(Pretrain, None, [*REQUIRED, "loop.epochs=2", "loop.epochs=5"]).loop.epochs == 5
+
+
+@pytest.mark.parametrize(
+    ("verb", "text", "nearest"),
+    [
+        (Pretrain, "loop.epoch=3", "unknown key loop.epoch; did you mean loop.epochs?"),
+        (Pretrain, "epochs=3", "unknown key epochs; did you mean loop.epochs?"),
+        (Pretrain, "optimiser.lr=3", "unknown key optimiser; did you mean optimizer"),
+        (Pretrain, "lop.epochs=3", "unknown key lop; did you mean loop"),
+        (Finetune, "model.droppath=0", "unknown key model.droppath; did you mean model.drop_path?"),
+        (Finetune, "init_form=a", "unknown key init_form; did you mean init_from?"),
+        (
+            Quickstart,
+            "pretrain.loop.sed=1",
+            "unknown key pretrain.loop.sed; did you mean pretrain.loop.seed?",
+        ),
+        (Pretrain, "zzz=1", "unknown key zzz; see --help for the keys"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(verb, text, nearest):
+    required = [] if verb is Quickstart else REQUIRED
+    assert refusal(verb, None, [*required, text]).startswith(nearest)
+
+
+def test_an_unknown_key_in_a_file_is_refused_too(tmp_path):
+    file = written(tmp_path, "dataset: a\nrun: b\nloop: {epochs: 3, batch_size: 4}\n")
+    assert "unknown key loop.batch_size; did you mean loop.global_batch_size?" in refusal(Pretrain, file, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("loop.epochs=many", "key loop.epochs is 'many'; expected: Input should be a valid integer"),
+        ("loop.epochs=0", "key loop.epochs is 0; expected: Input should be greater than 0"),
+        ("loop.epochs=1.5", "key loop.epochs is 1.5; expected: Input should be a valid integer"),
+        ("loop.ema_decay=1", "key loop.ema_decay is 1; expected: Input should be less than 1"),
+        ("loop=3", "key loop is 3; expected: Input should be a valid dictionary"),
+        ("loop.seed=-1", "key loop.seed is -1; expected: Input should be greater than or equal to 0"),
+        ("model.size=huge", "key model.size is 'huge'; expected: Input should be 'nano', 'tiny'"),
+        ("optimizer.betas=[0.9]", "key optimizer.betas.1 is [0.9]; expected: Field required"),
+        (
+            "optimizer.layer_decay=0",
+            "key optimizer.layer_decay is 0; expected: Input should be greater than 0",
+        ),
+        ("masking.mask_ratio_min=1.5", "key masking.mask_ratio_min is 1.5; expected: Input should be less"),
+        (
+            "workers.num_workers=",
+            "key workers.num_workers is None; expected: Input should be a valid integer",
+        ),
+        ("loop.epochs.x=3", "key loop.epochs"),
+    ],
+)
+def test_a_wrong_value_names_key_value_and_expectation(text, error):
+    assert error in refusal(Pretrain, None, [*REQUIRED, text])
+
+
+def test_every_wrong_key_is_named_at_once():
+    text = refusal(Pretrain, None, ["loop.epochs=x", "loop.sed=1"])
+    for part in (
+        "key dataset is missing; expected dataset=VALUE",
+        "key run is missing",
+        "loop.epochs",
+        "loop.sed",
+    ):
+        assert part in text
+
+
+@pytest.mark.parametrize("text", ["epochs", "=3", "", "loop.epochs 3"])
+def test_an_argument_that_sets_nothing(text):
+    assert (
+        refusal(Pretrain, None, [text]) == f"argument {text!r}; expected key=value; see --help for the keys"
+    )
+
+
+@pytest.mark.parametrize("value", ["[1, 2", "{a: b", "a: b: c", '"open', "*x", "@", "\x00"])
+def test_an_override_that_is_not_yaml(value):
+    text = refusal(Pretrain, None, [*REQUIRED, f"loop.epochs={value}"])
+    assert text.startswith("key loop.epochs has a value that is not YAML")
+
+
+def test_a_section_cannot_be_set_below_a_value(tmp_path):
+    text = refusal(Pretrain, written(tmp_path, "loop: 3\n"), [*REQUIRED, "loop.epochs=3"])
+    assert text == "key loop.epochs: loop holds a value; expected a section"
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("a: [1, 2", "is not YAML"),
+        ("a: b: c", "is not YAML"),
+        (b"\xff\xfe\x00\x01", "is not YAML"),
+        ("- a\n- b\n", "holds a list; expected a mapping of keys"),
+        ("just text", "holds a str; expected a mapping of keys"),
+        ("!!python/object/apply:os.system ['true']", "is not YAML"),
+    ],
+)
+def test_a_file_that_is_no_mapping(tmp_path, text, error):
+    file = written(tmp_path, text)
+    found = refusal(Pretrain, file, REQUIRED)
+    assert found.startswith(f"config file {file}")
+    assert error in found
+
+
+def test_a_missing_file(tmp_path):
+    assert "config file nowhere.yaml: No such file or directory; expected" in refusal(
+        Pretrain, "nowhere.yaml", []
+    )
+    assert f"config file {tmp_path}: Is a directory" in refusal(Pretrain, str(tmp_path), [])
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n"])
+def test_an_empty_file_changes_nothing(tmp_path, text):
+    assert load(Pretrain, written(tmp_path, text), REQUIRED) == load(Pretrain, None, REQUIRED)
+
+
+def test_secrets_reach_the_storage_and_nothing_else(tmp_path, monkeypatch):
+    overrides = [f"{key}={value}" for key, value in SECRETS.items()]
+    monkeypatch.setattr(sys, "argv", ["seit-ray", "pretrain", *REQUIRED, *overrides])
+    found = load(Pretrain, None, [*REQUIRED, *overrides])
+    options = found.storage.options()
+    assert [options[key.rpartition(".")[2]] for key in SECRETS] == list(SECRETS.values())
+    Folder(tmp_path, **options)  # takes them as they are
+    write_record(Folder(tmp_path), "pretrain", found)
+    texts = [
+        json.dumps(found.model_dump(mode="json")),
+        found.model_dump_json(),
+        repr(found),
+        json.dumps(record_of("pretrain", found)),
+        (tmp_path / "pretrain.run.json").read_text(),
+    ]
+    for text in texts:
+        assert "secret_access_key" in text
+        assert not [value for value in SECRETS.values() if value in text]
+
+
+def test_a_section_with_secrets_is_not_recorded_in_clear(monkeypatch):
+    section = "storage={access_key_id: AKIAPLAIN, secret_access_key: hunter2}"
+    monkeypatch.setattr(sys, "argv", ["seit-ray", "pretrain", *REQUIRED, section, "loop.epochs=3"])
+    record = record_of("pretrain", load(Pretrain, None, [*REQUIRED, section]))
+    assert record["command"] == ["seit-ray", "pretrain", *REQUIRED, "storage=**********", "loop.epochs=3"]
+    assert "hunter2" not in json.dumps(record)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["storage.secret_access_key=31337", "storage.session_token=[31337]", "storage=31337", "storage=[31337"],
+)
+def test_errors_do_not_show_secrets(text):
+    assert "31337" not in refusal(Pretrain, None, [*REQUIRED, text])
+
+
+def test_a_record_says_what_was_run(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["seit-ray", "pretrain", *REQUIRED])
+    record = record_of("pretrain", load(Pretrain, None, REQUIRED))
+    assert (record["verb"], record["command"]) == ("pretrain", ["seit-ray", "pretrain", *REQUIRED])
+    assert record["config"]["loop"]["epochs"] == 400
+    assert set(record["versions"]) >= {"python", "torch", "ray", "numpy"}
+    assert record["versions"]["numpy"]
+    assert json.loads(json.dumps(record)) == record
+    assert load(Pretrain, None, [f"{key}={record['config'][key]}" for key in ("dataset", "run")])
+
+
+@EACH_VERB
+def test_every_key_of_every_verb_is_described(verb):
+    keys = dict(fields(verb))
+    assert len(keys) > 8
+    assert [key for key, (_, text, _) in keys.items() if not text.strip()] == []
+    assert verb.__doc__.strip()
+    assert all(type_name(kind) for kind, _, _ in keys.values())
+
+
+@EACH_VERB
+def test_secrets_are_the_same_three_keys_in_every_verb(verb):
+    keys = dict(fields(verb))
+    assert {key for key in keys if holds_secret(verb, key)} == set(SECRETS)
+    assert {key for key, (kind, _, _) in keys.items() if type_name(kind) == "secret"} == set(SECRETS)
+    assert holds_secret(verb, "storage")
+    assert not holds_secret(verb, "storage.region")
+    assert not holds_secret(verb, "stor")
+
+
+def test_defaults_of_a_key_are_those_that_hold():
+    assert dict(fields(Finetune))["optimizer.lr_rule"][2] == "sqrt"
+    assert dict(fields(Pretrain))["optimizer.lr_rule"][2] == "linear"
+    assert dict(fields(Evaluate))["workers.num_workers"][2] == 0
+    assert dict(fields(Quickstart))["finetune.loop.global_batch_size"][2] == 1024
+
+
+@pytest.mark.parametrize(
+    ("annotation", "name"),
+    [
+        (int, "int"),
+        (config.PositiveInt, "int"),
+        (str | None, "str"),
+        (float | None, "float"),
+        (config.Loop.model_fields["precision"].annotation, "auto|fp32|bf16"),
+        (tuple[float, float], "[float,float]"),
+        (SecretStr | None, "secret"),
+    ],
+)
+def test_names_of_types(annotation, name):
+    assert type_name(annotation) == name
+
+
+def test_published_settings_of_seitpp():
+    pretrain, finetune = load(Pretrain, None, REQUIRED), load(Finetune, None, REQUIRED)
+    masking = pretrain.masking
+    assert (masking.mask_ratio_min, masking.mask_ratio_mu) == (0.4, 0.45)
+    assert (masking.mask_ratio_std, masking.mask_ratio_max) == (0.25, 1.0)
+    assert (pretrain.loop.epochs, pretrain.loop.global_batch_size, pretrain.optimizer.warmup_epochs) == (
+        400,
+        4096,
+        40,
+    )
+    assert (pretrain.optimizer.betas, pretrain.optimizer.weight_decay) == ((0.9, 0.95), 0.05)
+    assert (finetune.loop.epochs, finetune.loop.global_batch_size, finetune.optimizer.layer_decay) == (
+        100,
+        1024,
+        0.65,
+    )
+    assert (finetune.label_smoothing, finetune.model.drop_path) == (0.1, 0.1)
