@@ -16,15 +16,6 @@ from seit_ray.evaluation.linear_probe import L2_GRID, _fit, _top_k, linear_probe
 SAMPLE = Path(__file__).resolve().parents[2] / "pipelines/sample/fashion_mnist_test.parquet"
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Matrices this small only lose time to threads that wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def clusters(count, num_classes=4, width=6, spread=1.0, seed=0):
     """features [N, D] around one centre a class, and labels [N]."""
     generator = torch.Generator().manual_seed(seed)
