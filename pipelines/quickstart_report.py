@@ -14,6 +14,8 @@ MASK_RATIO = 0.5  # of the pictures of masked tokens
 
 def write_report(config: Quickstart, output, images, progress) -> Rows:
     """Compute what is missing, write report.html, return the closing table."""
+    import numpy as np
+
     from seit_ray.report.page import Page
     from seit_ray.shards import TokenDataset
     from seit_ray.tokenizers import load_tokenizer
@@ -28,7 +30,8 @@ def write_report(config: Quickstart, output, images, progress) -> Rows:
     rows = closing_rows(dataset, tokenizer, pixels["val"][0], figures, baseline)
     page = Page("seit_ray quickstart", f"{images.uri}: from images to a classifier of tokens")
     page.add_table("Figures", ("what", "value"), [*rows, ("tokenizer fingerprint", dataset.info.tokenizer)])
-    add_pictures(page, output, tokenizer, pixels["val"][0][:NUM_PICTURES])
+    val = pixels["val"][0]
+    add_pictures(page, output, tokenizer, val[np.linspace(0, len(val) - 1, NUM_PICTURES).astype(int)])
     add_curves(page, output)
     names = figures["finetune"]["per_class_top1"]
     per_class = [(c, *(percent(figures[run]["per_class_top1"][c]) for run in ("finetune", "scratch"))) for c in names]

@@ -139,13 +139,20 @@ def listing(job: TokenizeJob, on_progress: Progress) -> Manifest:
     """The manifest of the job, listed once: a continued job tokenises what its first attempt found."""
     folder = job.work.join("manifest")
     names = ("val_fraction", "seed", "slice_size")
-    return load_manifest(folder) or list_images(
-        job.source,
-        job.source_settings,
-        folder,
-        on_progress=on_progress,
-        **{name: job.settings[name] for name in names},
-    )
+    found = load_manifest(folder)
+    if found is not None:
+        return found
+    try:
+        return list_images(
+            job.source,
+            job.source_settings,
+            folder,
+            on_progress=on_progress,
+            **{name: job.settings[name] for name in names},
+        )
+    except ValueError:
+        job.work.delete_tree()  # nothing is done yet: the output stays free for the mended command
+        raise
 
 
 class RejectLimit:

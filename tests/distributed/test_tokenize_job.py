@@ -185,8 +185,6 @@ def test_too_many_rejects_end_the_job_and_a_larger_share_finishes_it(
     assert rest.startswith(f"{len(GOOD) + len(BAD)} images could not be read; expected at most 0.1%")
     assert "tokenize.max_reject_fraction" in rest
     assert not output.exists("dataset.json")
-    with pytest.raises(ValueError, match="could not be read"):  # at once, or after the rest was done
-        run(ray_cluster, images, tokenizer, output, max_reject_fraction=0.001)
     run(ray_cluster, images, tokenizer, output, max_reject_fraction=0.02)
     assert contents(output) == contents(undisturbed.folder)
 
@@ -272,8 +270,10 @@ def test_a_source_without_images_leaves_nothing_behind(ray_cluster, tokenizer, t
 def test_a_table_with_splits_and_large_images(ray_cluster, tokenizer, tmp_path, output):
     files = {f"{name}.png": image_bytes(name, i, side=16 + 8 * i) for i, name in enumerate(["cat", "dog", "emu"])}
     source = write_files(tmp_path / "images", files)
-    table = "uri,species,part\ncat.png,feline,train\ndog.png,canine,validation\nemu.png,bird,train\n,\n"
-    source.write("list.csv", table.replace("\n,\n", "\n").encode())
+    source.write(
+        "list.csv",
+        b"uri,species,part\ncat.png,feline,train\ndog.png,canine,validation\nemu.png,bird,train\n",
+    )
     dataset = run(
         ray_cluster,
         Folder(source.uri_of("list.csv")),

@@ -20,11 +20,6 @@ from tests.tiny_dataset import learnable_rows
 from tests.training.tiny_runs import tiny_classifier, tiny_masked
 
 
-@pytest.fixture
-def run(tmp_path):
-    return Folder(tmp_path)
-
-
 def trained(seed, steps=2, model=None):
     """A model, its optimizer after some steps, and an average of its weights."""
     model = model or tiny_classifier(seed=seed)
@@ -127,7 +122,7 @@ def test_the_marker_is_written_last(run, monkeypatch):
 def test_a_folder_without_marker_is_ignored(run, tmp_path):
     save(run, 1)
     save(run, 2)
-    (tmp_path / "checkpoints" / "step-000000002" / "checkpoint.json").unlink()
+    (tmp_path / "run" / "checkpoints" / "step-000000002" / "checkpoint.json").unlink()
     assert load_checkpoint(run)[1]["step"] == 1
     save(run, 2, {"model/x": torch.zeros(1)})  # what a continued run does
     tensors, about = load_checkpoint(run)
@@ -143,14 +138,14 @@ def test_an_interrupted_deletion_leaves_no_checkpoint(run, tmp_path, monkeypatch
     monkeypatch.setattr(Folder, "delete_tree", killed)
     with pytest.raises(KeyboardInterrupt):
         save(run, 2, keep=1)
-    assert (tmp_path / "checkpoints" / "step-000000001" / "state.safetensors").exists()
+    assert (tmp_path / "run" / "checkpoints" / "step-000000001" / "state.safetensors").exists()
     assert checkpoint_names(run) == ["step-000000002"]
 
 
 @pytest.mark.parametrize("at", [0, 20, -1])
 def test_wrong_checksum(run, tmp_path, at):
     save(run, 1)
-    path = tmp_path / "checkpoints" / "step-000000001" / "state.safetensors"
+    path = tmp_path / "run" / "checkpoints" / "step-000000001" / "state.safetensors"
     data = bytearray(path.read_bytes())
     data[at] ^= 4
     path.write_bytes(data)
@@ -163,7 +158,7 @@ def test_wrong_checksum(run, tmp_path, at):
 @pytest.mark.parametrize("garbage", [b"", b"\xff", b"[]", b"{}", b"null"])
 def test_garbage_in_the_marker(run, tmp_path, garbage):
     save(run, 1)
-    (tmp_path / "checkpoints" / "step-000000001" / "checkpoint.json").write_bytes(garbage)
+    (tmp_path / "run" / "checkpoints" / "step-000000001" / "checkpoint.json").write_bytes(garbage)
     with pytest.raises(ValueError, match=r"^checkpoint \S+ cannot be read \([^\n]*\); delete that folder"):
         load_checkpoint(run)
 

@@ -20,11 +20,6 @@ ABOUT = {"tokenizer": "0123", "class_names": ["a", "b"], "metrics": {"train_loss
 EACH = pytest.mark.parametrize("kind", sorted(SETTINGS))
 
 
-@pytest.fixture
-def run(tmp_path):
-    return Folder(tmp_path / "run")
-
-
 def exported(run, kind="classifier"):
     """A model with noise for weights, written to the run."""
     model = build_model(kind, SETTINGS[kind])

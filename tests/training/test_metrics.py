@@ -5,13 +5,7 @@ import json
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from seit_ray.storage import Folder
 from seit_ray.training.metrics import MetricsLog, read_metrics
-
-
-@pytest.fixture
-def run(tmp_path):
-    return Folder(tmp_path)
 
 
 def write_steps(run, start, steps):

@@ -3,9 +3,11 @@
 import torch
 
 from seit_ray.batches import TokenStore
+from seit_ray.evaluation.classification import classification_metrics
 from seit_ray.models import MaskedTokenModel, Size, TokenEmbedding, TokenViT
 from seit_ray.objectives import SupervisedObjective
 from seit_ray.training.loop import Trainer
+from seit_ray.training.metrics import read_metrics
 from seit_ray.training.world import World
 from tests.tiny_dataset import NUM_CLASSES, NUM_CODES, SIDE, learnable_rows
 
@@ -67,3 +69,27 @@ def tiny_trainer(run, model=None, *, objective=None, store=None, loop=None, opti
         "world": CPU,
     }
     return Trainer(**{**settings, **more})
+
+
+def evaluation(net):
+    """Metrics of a val split of 24 samples."""
+    return {f"val_{k}": v for k, v in classification_metrics(net, tiny_store(24, seed=1), 4, CPU).items()}
+
+
+def noisy_trainer(run, **more):
+    """Everything that could make a continued run differ: dropout, drop path, EMA, clipping, evaluation.
+
+    It has 14 steps, in epochs of 3.5.
+    """
+    settings = {"loop": {"epochs": 4, "ema_decay": 0.9}, "store": tiny_store(56), "evaluate": evaluation}
+    return tiny_trainer(run, tiny_classifier(dropout=0.2, drop_path=0.3), **{**settings, **more})
+
+
+def comparable(run):
+    """The run's records without their speed."""
+    return [{k: v for k, v in r.items() if k != "samples_per_s"} for r in read_metrics(run)]
+
+
+def losses(run):
+    """The training losses of the run's records."""
+    return [record["train_loss"] for record in read_metrics(run)]

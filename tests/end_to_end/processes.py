@@ -1,0 +1,115 @@
+"""Verbs as processes of their own, as a user starts them, and the end of all that a killed one leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCAL_RAY = ("cluster.num_cpus=2", "cluster.object_store_mib=200")
+AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")  # Ray's own; they notice the end of a killed driver late
+
+
+def environment(**more: str) -> dict[str, str]:
+    """That of the tests without anybody's Ray and AWS settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))}
+    nobody = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull, "RAY_AUTH_MODE": "disabled"}
+    return {**kept, **nobody, "AWS_SHARED_CREDENTIALS_FILE": os.devnull, **more}
+
+
+def command(verb: str, *arguments: str) -> list[str]:
+    """What a user types."""
+    return [sys.executable, str(Path("pipelines", f"{verb}.py")), *arguments]
+
+
+def run_verb(verb: str, *arguments: str, timeout_s: float = 300, **env: str) -> subprocess.CompletedProcess:
+    """A verb from start to end, with what it printed."""
+    return subprocess.run(
+        command(verb, *arguments),
+        cwd=ROOT,
+        env=environment(**env),
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+    )
+
+
+def succeed(verb: str, *arguments: str, **env: str) -> subprocess.CompletedProcess:
+    """A verb that must end well."""
+    done = run_verb(verb, *arguments, **env)
+    assert done.returncode == 0, done.stderr
+    assert "error:" not in done.stderr
+    return done
+
+
+def kill_when(condition: Callable[[], bool], verb: str, *arguments: str, timeout_s: float = 120, **env: str) -> None:
+    """Start a verb, kill -9 its driver as soon as the condition holds, and wait until nothing of it runs."""
+    process = subprocess.Popen(
+        command(verb, *arguments),
+        cwd=ROOT,
+        env=environment(**env),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert process.poll() is None, f"ended before the moment to kill it: {process.stderr.read()}"
+            assert time.monotonic() < deadline, f"the moment to kill it did not come in {timeout_s} s"
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+        wait_for_end_of_session(process.pid)
+    assert process.returncode == -signal.SIGKILL
+
+
+def wait_for_end_of_session(session: int, timeout_s: float = 60) -> None:
+    """Until no process of a session runs; Ray's agents, which write no files of ours, are ended here."""
+    deadline = time.monotonic() + timeout_s
+    while left := processes_of(session):
+        workers = {pid: name for pid, name in left.items() if not name.startswith(AGENTS)}
+        if not workers:
+            for pid in left:
+                end(pid)
+        elif time.monotonic() > deadline:
+            for pid in left:
+                end(pid)
+            raise AssertionError(f"still running {timeout_s} s after their driver was killed: {workers}")
+        time.sleep(0.1)
+
+
+def processes_of(session: int) -> dict[int, str]:
+    """pid -> command line of the processes that a session leader started, zombies left out."""
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,stat=,args="], capture_output=True, text=True, check=True)
+    found = {}
+    for line in listed.stdout.splitlines():
+        pid, state, name = [*line.split(maxsplit=2), ""][:3]
+        if not state.startswith("Z") and session_of(int(pid)) == session:
+            found[int(pid)] = name
+    return found
+
+
+def session_of(pid: int) -> int | None:
+    """The session of a process; None when it has ended."""
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
+
+
+def end(pid: int) -> None:
+    """Kill a process, if it still runs."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,135 @@
+"""Killed runs go on as if they had not been killed; runs of something else are refused."""
+
+import pytest
+import torch
+
+from seit_ray.objectives import MTMObjective, SupervisedObjective
+from seit_ray.storage import Folder
+from seit_ray.training.checkpoints import checkpoint_names, load_checkpoint
+from seit_ray.training.metrics import read_metrics
+from seit_ray.training.world import World
+from tests.training.tiny_runs import (
+    CPU,
+    comparable,
+    evaluation,
+    noisy_trainer,
+    tiny_classifier,
+    tiny_masked,
+    tiny_store,
+    tiny_trainer,
+)
+
+
+class Interrupted(Exception):
+    """A killed worker."""
+
+
+def stop_at(step):
+    """A progress callback that kills the run once it is so far."""
+
+    def on_progress(done, total, note):
+        if done >= step:
+            raise Interrupted
+
+    return on_progress
+
+
+@pytest.mark.parametrize(("killed_at", "continued_from"), [(1, 0), (4, 4), (8, 7), (14, 14)])
+def test_a_continued_run_equals_an_undisturbed_one(tmp_path, killed_at, continued_from):
+    whole, broken = Folder(tmp_path / "whole"), Folder(tmp_path / "broken")
+    expected = noisy_trainer(whole)
+    expected_metrics = expected.train()
+    with pytest.raises(Interrupted):
+        noisy_trainer(broken, on_progress=stop_at(killed_at)).train()
+    continued = noisy_trainer(broken)
+    torch.manual_seed(killed_at)  # the state of torch's generator does not matter
+    starts = []
+    continued.on_progress = lambda done, total, note: starts.append(done)
+    metrics = continued.train()
+    assert starts[0] == continued_from
+    assert comparable(broken) == comparable(whole)
+    assert {k: v for k, v in metrics.items() if k != "samples_per_s"} == comparable(whole)[-1]
+    assert expected_metrics["step"] == 14
+    found, wanted = (load_checkpoint(run)[0] for run in (broken, whole))
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    state = expected.model.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in continued.model.state_dict().items())
+
+
+def test_a_run_killed_while_saving_goes_on_from_the_checkpoint_before(tmp_path, monkeypatch):
+    whole, broken = Folder(tmp_path / "whole"), Folder(tmp_path / "broken")
+    noisy_trainer(whole).train()
+    write = Folder.write
+
+    def dying_write(folder, name, data):
+        if folder.uri.endswith("step-000000011") and name == "checkpoint.json":
+            raise Interrupted
+        write(folder, name, data)
+
+    monkeypatch.setattr(Folder, "write", dying_write)
+    with pytest.raises(Interrupted):
+        noisy_trainer(broken).train()
+    monkeypatch.undo()
+    assert checkpoint_names(broken)[-1] == "step-000000007"
+    assert read_metrics(broken)[-1]["step"] == 11  # the records are ahead of the checkpoint
+    noisy_trainer(broken).train()
+    assert comparable(broken) == comparable(whole)
+
+
+def test_a_finished_run_is_not_trained_again(run):
+    first = noisy_trainer(run).train()
+    before = run.read("metrics.jsonl")
+    for world in (CPU, World(rank=1, device=CPU.device)):
+        again = noisy_trainer(run, world=world)
+        again.step = None  # would be called
+        assert again.train() == first
+    assert run.read("metrics.jsonl") == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"identity": {"tokenizer": "fedcba"}}, "made with tokenizer '0123456789abcdef'; expected 'fedcba'"),
+        ({"loop": {"seed": 1}}, "made with seed 0; expected 1"),
+        ({"loop": {"epochs": 3}}, "made with steps 8; expected 12"),
+        ({"loop": {"epochs": 4, "global_batch_size": 32}}, "made with global_batch_size 16; expected 32"),
+        ({"store": tiny_store(65)}, "made with num_samples 64; expected 65"),
+        ({"loop": {"ema_decay": 0.5}}, "checkpoint without averaged weights; expected one with them"),
+        ({"model": tiny_masked()}, "checkpoint of another model"),
+    ],
+)
+def test_a_run_is_continued_with_what_it_began_with(run, changes, text):
+    tiny_trainer(run).train()
+    objective = MTMObjective() if "model" in changes else SupervisedObjective()
+    with pytest.raises(ValueError, match=text) as caught:
+        tiny_trainer(run, objective=objective, **changes).train()
+    assert "\n" not in str(caught.value)
+
+
+def test_how_often_to_look_may_change_on_the_way(run):
+    with pytest.raises(Interrupted):
+        tiny_trainer(run, on_progress=stop_at(4)).train()
+    tiny_trainer(run, loop={"log_every_steps": 1, "keep_checkpoints": 1}).train()
+    assert [r["step"] for r in read_metrics(run)] == [3, 4, 5, 6, 7, 8]
+    assert checkpoint_names(run) == ["step-000000008"]
+
+
+def test_checkpoints_hold_what_the_run_is(run):
+    tiny_trainer(run).train()
+    tensors, about = load_checkpoint(run)
+    assert {
+        k: about[k] for k in ("step", "steps", "seed", "tokenizer", "num_samples", "global_batch_size")
+    } == {
+        "step": 8,
+        "steps": 8,
+        "seed": 0,
+        "tokenizer": "0123456789abcdef",
+        "num_samples": 64,
+        "global_batch_size": 16,
+    }
+    model = tiny_classifier(seed=9)
+    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model/")})
+    expected = tiny_trainer(run)
+    expected.resume()
+    assert evaluation(model) == evaluation(expected.model)
