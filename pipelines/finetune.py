@@ -21,7 +21,9 @@ def plan(config: Finetune) -> Rows:
     num_classes_of(dataset)
     if config.init_from:
         check_same(
-            read_about(folder_of(config.init_from, config.storage), "mtm"), identity_of(dataset), config.init_from
+            read_about(folder_of(config.init_from, config.storage), "mtm"),
+            identity_of(dataset),
+            config.init_from,
         )
     return [
         *dataset_rows(dataset.folder),

@@ -14,12 +14,17 @@ def plan(config: FitTokenizer) -> Rows:
     images = folder_of(config.images, config.storage)
     settings = config.centroid
     if settings.image_size % settings.patch_size:
-        raise ValueError(f"centroid.image_size {settings.image_size}; expected a multiple of patch_size {settings.patch_size}")
+        raise ValueError(
+            f"centroid.image_size {settings.image_size}; expected a multiple of patch_size {settings.patch_size}"
+        )
     side = settings.image_size // settings.patch_size
     return [
         *source_rows(images, config.source, val_fraction=config.val_fraction, seed=config.seed),
         ("tokenizer", f"centroid, {side}x{side} tokens an image, K {settings.codebook_size}"),
-        ("fitted on", f"{settings.sample_images} images, {settings.sample_patches} patches at most, seed {config.seed}"),
+        (
+            "fitted on",
+            f"{settings.sample_images} images, {settings.sample_patches} patches at most, seed {config.seed}",
+        ),
         *output_rows(folder_of(config.output, config.storage)),
     ]
 
@@ -66,8 +71,14 @@ def fit_tokenizer(config: FitTokenizer, progress=silent) -> Rows:
     write_record(output, "fit_tokenizer", config)
     return [
         ("tokenizer", f"{output.uri} ({fingerprint})"),
-        ("fitted on", f"{report['images']} images, {report['patches']} patches, {report['iterations']} iterations"),
-        ("objective", f"{report['objective'][0]:.4f} -> {report['objective'][-1]:.4f} (mean squared distance)"),
+        (
+            "fitted on",
+            f"{report['images']} images, {report['patches']} patches, {report['iterations']} iterations",
+        ),
+        (
+            "objective",
+            f"{report['objective'][0]:.4f} -> {report['objective'][-1]:.4f} (mean squared distance)",
+        ),
         ("code usage", f"{report['code_usage']:.1%} of {len(tokenizer.codebook)}"),
         ("PSNR", f"{report['psnr_db']:.2f} dB" + held_out(report)),
     ]

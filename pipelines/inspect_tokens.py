@@ -25,7 +25,10 @@ def inspect_tokens(config: InspectTokens, progress=silent) -> Rows:
     info = dataset.info
     rows = [
         *summary(dataset.folder),
-        ("tokenizer", f"{info.family} {info.tokenizer}, {info.image_size} px, grid {info.grid[0]}x{info.grid[1]}"),
+        (
+            "tokenizer",
+            f"{info.family} {info.tokenizer}, {info.image_size} px, grid {info.grid[0]}x{info.grid[1]}",
+        ),
         ("code usage", f"{code_usage(dataset.histogram()):.1%} of {info.codebook_size}"),
         *class_balance(dataset),
         *reject_reasons(dataset),
@@ -97,7 +100,11 @@ def originals(keys: list[str], tokenizer, config: InspectTokens):
     uris = {r.key: r.uri for r in find_images(source, **config.source.model_dump()) if r.key in wanted}
     pixels = np.full((len(keys), 3, tokenizer.image_size, tokenizer.image_size), 128, np.uint8)
     known = [key for key in keys if key in uris]
-    for key, data in zip(known, fetch_images([(k, uris[k]) for k in known], source, image_column=config.source.image_column), strict=True):
+    for key, data in zip(
+        known,
+        fetch_images([(k, uris[k]) for k in known], source, image_column=config.source.image_column),
+        strict=True,
+    ):
         if isinstance(data, ImageError):
             continue
         if isinstance(data, Exception):

@@ -26,7 +26,12 @@ def listed(images: Folder, source: Source, *, val_fraction: float, seed: int, on
 
     with tempfile.TemporaryDirectory(prefix="seit_ray-") as name:
         yield list_images(
-            images, source.model_dump(), Folder(name), val_fraction=val_fraction, seed=seed, on_progress=on_progress
+            images,
+            source.model_dump(),
+            Folder(name),
+            val_fraction=val_fraction,
+            seed=seed,
+            on_progress=on_progress,
         )
 
 

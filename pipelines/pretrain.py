@@ -63,7 +63,12 @@ def train(config: Training, verb: str, function, more: dict, progress):
     run.check_writable()
     write_record(run, verb, config)
     names = ("model", "loop", "optimizer")
-    arguments = {"dataset": dataset, "run": run, **{name: getattr(config, name).model_dump() for name in names}, **more}
+    arguments = {
+        "dataset": dataset,
+        "run": run,
+        **{name: getattr(config, name).model_dump() for name in names},
+        **more,
+    }
     workers = config.workers
     needs_ray = workers.num_workers > 0
     with connected(**config.cluster.model_dump()) if needs_ray else contextlib.nullcontext() as cluster:

@@ -32,7 +32,11 @@ def parts(config: Quickstart) -> dict[str, configs.Verb]:
 
     return {
         "fit_tokenizer": configs.FitTokenizer(
-            output=f"{out}/tokenizer", centroid=config.centroid, val_fraction=tokenize.val_fraction, seed=seed, **looking
+            output=f"{out}/tokenizer",
+            centroid=config.centroid,
+            val_fraction=tokenize.val_fraction,
+            seed=seed,
+            **looking,
         ),
         "tokenize_images": configs.TokenizeImages(
             tokenizer=f"{out}/tokenizer", output=f"{out}/tokens", tokenize=tokenize, **looking
@@ -56,7 +60,12 @@ def plan(config: Quickstart) -> Rows:
         seed=config.seed,
     )
     output = folder_of(config.output, config.storage)
-    return [*rows, *output_rows(output), *cluster_rows(config.cluster, config.workers), ("runs", ", ".join(parts(config)))]
+    return [
+        *rows,
+        *output_rows(output),
+        *cluster_rows(config.cluster, config.workers),
+        ("runs", ", ".join(parts(config))),
+    ]
 
 
 def quickstart(config: Quickstart, progress=silent) -> Rows:

@@ -90,7 +90,9 @@ def closing_rows(dataset, tokenizer, val_pixels, figures: dict, baseline: float)
 
     splits = dataset.info.splits
     total = sum(s.rows for s in splits.values())
-    source, tokens, files = (sum(getattr(s, k) for s in splits.values()) / total for k in ("source_bytes", "token_bytes", "file_bytes"))
+    source, tokens, files = (
+        sum(getattr(s, k) for s in splits.values()) / total for k in ("source_bytes", "token_bytes", "file_bytes")
+    )
     shown = torch.from_numpy(val_pixels[:2000])
     quality = psnr(shown, tokenizer.decode(tokenizer.encode(shown)))
     rejected = sum(s.rejected for s in splits.values())
@@ -98,7 +100,10 @@ def closing_rows(dataset, tokenizer, val_pixels, figures: dict, baseline: float)
     return [
         ("images", counts + (f", {rejected} rejected" if rejected else "")),
         ("bytes an image, source", f"{source:.1f}"),
-        ("bytes an image, tokens", f"{tokens:.1f} ({files:.1f} with keys and labels), {tokens / source:.1%} of the source"),
+        (
+            "bytes an image, tokens",
+            f"{tokens:.1f} ({files:.1f} with keys and labels), {tokens / source:.1%} of the source",
+        ),
         ("order-0 entropy of the tokens", f"{dataset.entropy_bytes():.1f} bytes an image"),
         ("reconstruction PSNR", f"{quality:.2f} dB on val"),
         ("top-1, pre-trained and fine-tuned", f"{figures['finetune']['top1']:.2%}"),
@@ -130,7 +135,8 @@ def add_pictures(page, output, tokenizer, pixels) -> None:
     page.add_picture(
         "What the pre-trained model fills in",
         contact_sheet(
-            [decoded, grey_out(decoded, mask.view(-1, *model.patch_grid)), filled], ["decoded", "masked", "filled in"]
+            [decoded, grey_out(decoded, mask.view(-1, *model.patch_grid)), filled],
+            ["decoded", "masked", "filled in"],
         ),
         f"{MASK_RATIO:.0%} of the units are masked; the model predicts their codes from the rest.",
     )
@@ -150,20 +156,31 @@ def add_curves(page, output) -> None:
     page.add_chart(
         "Pre-training loss",
         line_chart(
-            {"train": curve("pretrain", "train_loss"), "val": curve("pretrain", "val_loss")}, "Masked token modelling", "epoch", "cross-entropy"
+            {"train": curve("pretrain", "train_loss"), "val": curve("pretrain", "val_loss")},
+            "Masked token modelling",
+            "epoch",
+            "cross-entropy",
         ),
         "Cross-entropy of masked tokens, nats.",
     )
     both = {"pre-trained": "finetune", "from scratch": "scratch"}
     page.add_chart(
         "Classification loss",
-        line_chart({f"{name}, train": curve(run, "train_loss") for name, run in both.items()}, "Fine-tuning", "epoch", "cross-entropy"),
+        line_chart(
+            {f"{name}, train": curve(run, "train_loss") for name, run in both.items()},
+            "Fine-tuning",
+            "epoch",
+            "cross-entropy",
+        ),
         "The same model and settings, once from the pre-trained encoder and once from scratch.",
     )
     page.add_chart(
         "Validation accuracy",
-        line_chart({name: curve(run, "val_top1") for name, run in both.items()}, "Top-1 on held-out images", "epoch", "top-1"),
+        line_chart(
+            {name: curve(run, "val_top1") for name, run in both.items()},
+            "Top-1 on held-out images",
+            "epoch",
+            "top-1",
+        ),
         "Share of the held-out images whose class is right.",
     )
-
-

@@ -16,7 +16,18 @@ from pydantic import BaseModel
 from seit_ray.config import holds_secret
 from seit_ray.storage import Folder
 
-PACKAGES = ("seit_ray", "ray", "torch", "timm", "numpy", "pyarrow", "s3fs", "pydantic", "pillow", "safetensors")
+PACKAGES = (
+    "seit_ray",
+    "ray",
+    "torch",
+    "timm",
+    "numpy",
+    "pyarrow",
+    "s3fs",
+    "pydantic",
+    "pillow",
+    "safetensors",
+)
 
 
 def record_of(verb: str, config: BaseModel) -> dict[str, Any]:

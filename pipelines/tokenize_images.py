@@ -22,7 +22,10 @@ def plan(config: TokenizeImages) -> Rows:
             val_fraction=settings.val_fraction,
             seed=settings.seed,
         ),
-        ("tokenizer", f"{tokenizer.family} {about['fingerprint']}, grid {tokenizer.grid}, K {len(tokenizer.codebook)}"),
+        (
+            "tokenizer",
+            f"{tokenizer.family} {about['fingerprint']}, grid {tokenizer.grid}, K {len(tokenizer.codebook)}",
+        ),
         *output_rows(folder_of(config.output, config.storage)),
         *cluster_rows(config.cluster),
     ]
@@ -57,7 +60,9 @@ def summary(folder) -> Rows:
         rows.append((name, f"{split.listed} listed = {split.rows} written + {split.rejected} rejected"))
     splits = dataset.info.splits.values()
     total = max(1, sum(s.rows for s in splits))
-    source, tokens, files = (sum(getattr(s, k) for s in splits) / total for k in ("source_bytes", "token_bytes", "file_bytes"))
+    source, tokens, files = (
+        sum(getattr(s, k) for s in splits) / total for k in ("source_bytes", "token_bytes", "file_bytes")
+    )
     rows += [
         ("bytes an image", f"{source:.0f} source -> {tokens:.1f} tokens ({files:.1f} with keys and labels)"),
         ("order-0 entropy", f"{dataset.entropy_bytes():.1f} bytes an image"),

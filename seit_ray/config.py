@@ -46,7 +46,8 @@ class Source(Section):
     """Where labels and pictures are in what the user points at."""
 
     kind: Literal["auto", "folders", "flat", "table", "parquet"] = Field(
-        "auto", description="folder per class | no labels | CSV/Parquet of uri,label | Parquet with image bytes"
+        "auto",
+        description="folder per class | no labels | CSV/Parquet of uri,label | Parquet with image bytes",
     )
     label_column: str = Field("label", description="column of the class in tables")
     uri_column: str = Field("uri", description="column of the image's address in tables")
@@ -329,7 +330,9 @@ def parse_value(key: str, text: str) -> Any:
     try:
         return yaml.safe_load(text) if text else None
     except yaml.YAMLError:
-        raise ValueError(f"key {key} has a value that is not YAML; expected a number, text or a list; quote it") from None
+        raise ValueError(
+            f"key {key} has a value that is not YAML; expected a number, text or a list; quote it"
+        ) from None
 
 
 def read_yaml(file: str) -> dict[str, Any]:

@@ -128,9 +128,7 @@ def test_every_wrong_key_is_named_at_once():
 
 @pytest.mark.parametrize("text", ["epochs", "=3", "", "loop.epochs 3"])
 def test_an_argument_that_sets_nothing(text):
-    assert (
-        refusal(Pretrain, None, [text]) == f"argument {text!r}; expected key=value; see --help for the keys"
-    )
+    assert refusal(Pretrain, None, [text]) == f"argument {text!r}; expected key=value; see --help for the keys"
 
 
 @pytest.mark.parametrize("value", ["[1, 2", "{a: b", "a: b: c", '"open', "*x", "@", "\x00"])
@@ -163,9 +161,7 @@ def test_a_file_that_is_no_mapping(tmp_path, text, error):
 
 
 def test_a_missing_file(tmp_path):
-    assert "config file nowhere.yaml: No such file or directory; expected" in refusal(
-        Pretrain, "nowhere.yaml", []
-    )
+    assert "config file nowhere.yaml: No such file or directory; expected" in refusal(Pretrain, "nowhere.yaml", [])
     assert f"config file {tmp_path}: Is a directory" in refusal(Pretrain, str(tmp_path), [])
 
 

@@ -50,9 +50,7 @@ def modules(*, edge):
 
 
 def test_all_but_the_edge_imports_without_ray_and_pydantic():
-    done = subprocess.run(
-        [sys.executable, "-c", BLOCKED], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
+    done = subprocess.run([sys.executable, "-c", BLOCKED], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     expected = {"seit_ray." + name[:-3].replace("/", ".") for name in modules(edge=False)}
     expected = {name.removesuffix(".__init__") for name in expected} - {"seit_ray"}

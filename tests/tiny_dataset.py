@@ -46,9 +46,7 @@ def tiny_tokenizer(*, seed=0, side=SIDE, num_codes=NUM_CODES):
     return CentroidTokenizer(codebook, image_size=side, patch_size=1)
 
 
-def write_split(
-    folder, name, rows, *, num_rejected, rows_per_shard, slice_rows, encoding, num_codes, num_classes
-):
+def write_split(folder, name, rows, *, num_rejected, rows_per_shard, slice_rows, encoding, num_codes, num_classes):
     """Rows -> fragments -> shards; the split's entry of the marker. The first slices carry the rejects."""
     work, num_tokens = folder.join("_work", "fragments"), rows.tokens.shape[1]
     for index, start in enumerate(range(0, max(1, len(rows)), slice_rows)):

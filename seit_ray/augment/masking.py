@@ -31,9 +31,7 @@ def sample_mask_ratio(rng: StepRandom, *, minimum: float, mu: float, std: float,
         )
     if std == 0.0:
         if not minimum <= mu <= maximum:
-            raise ValueError(
-                f"fixed mask ratio {mu}; expected {minimum} to {maximum}; move the bounds or the ratio"
-            )
+            raise ValueError(f"fixed mask ratio {mu}; expected {minimum} to {maximum}; move the bounds or the ratio")
         return mu
     low, high = (minimum - mu) / std, (maximum - mu) / std
     # The lower tail is the precise one: an interval above the mean is mirrored into it.

@@ -17,7 +17,6 @@ os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # an error-level line a
 import ray
 from ray.exceptions import RayError
 
-
 _LOCAL: set[str] = set()  # clusters that this process started: they cannot grow
 
 

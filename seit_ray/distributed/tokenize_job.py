@@ -46,7 +46,15 @@ class TokenizeJob:
 
     def plan(self, fingerprint: str) -> dict[str, Any]:
         """Whatever decides the dataset's content."""
-        names = ("val_fraction", "seed", "slice_size", "rows_per_shard", "encoding", "max_image_pixels", "max_image_mib")
+        names = (
+            "val_fraction",
+            "seed",
+            "slice_size",
+            "rows_per_shard",
+            "encoding",
+            "max_image_pixels",
+            "max_image_mib",
+        )
         return {
             "images": self.source.uri,
             "source": self.source_settings,
@@ -188,7 +196,11 @@ def pack(
     on_progress: Progress,
 ) -> dict[str, Split]:
     """Write every split's shards and rejects as Ray tasks; the splits' files and counts."""
-    fragments, num_tokens, num_codes = job.work.join("fragments"), tokenizer.grid[0] * tokenizer.grid[1], len(tokenizer.codebook)
+    fragments, num_tokens, num_codes = (
+        job.work.join("fragments"),
+        tokenizer.grid[0] * tokenizer.grid[1],
+        len(tokenizer.codebook),
+    )
     num_classes = len(manifest.class_names or [])
     remote_pack, remote_rejected = ray.remote(num_cpus=1)(pack_shard), ray.remote(num_cpus=1)(pack_rejected)
     tasks: dict[Any, tuple[str, int]] = {}
@@ -220,7 +232,13 @@ def pack(
     except ray.exceptions.RayError as error:
         raise user_error(error) or error from error
     return {
-        split: summed(parts, [packed[k] for k in sorted(packed) if k[0] == split], checksums.get(split), num_codes, num_classes)
+        split: summed(
+            parts,
+            [packed[k] for k in sorted(packed) if k[0] == split],
+            checksums.get(split),
+            num_codes,
+            num_classes,
+        )
         for split, parts in ordered.items()
     }
 

@@ -107,9 +107,7 @@ def _check_together(
         )
     num_present = len(train_y.unique())
     if num_present < 2:
-        raise ValueError(
-            f"train labels of {num_present} class; expected at least 2; add rows of another class"
-        )
+        raise ValueError(f"train labels of {num_present} class; expected at least 2; add rows of another class")
     if l2 != "auto" and (isinstance(l2, str) or not 0 <= l2 < float("inf")):
         raise ValueError(f"l2 {l2!r}; expected a number of at least 0 or 'auto'; try l2='auto'")
     if max_iterations < 1:

@@ -56,9 +56,7 @@ class DecodedImage:
     height: int
 
 
-def decode_image(
-    data: bytes, *, image_size: int, resize: str = "squash", max_pixels: int = MAX_PIXELS
-) -> DecodedImage:
+def decode_image(data: bytes, *, image_size: int, resize: str = "squash", max_pixels: int = MAX_PIXELS) -> DecodedImage:
     """RGB pixels [3,image_size,image_size] of one JPEG, PNG, WebP, GIF (first frame), TIFF, BMP or PPM image.
 
     resize: 'squash' scales both sides (SeiT), 'crop' the short side and cuts out the centre (CCViT), bicubic.
@@ -74,9 +72,7 @@ def decode_image(
     try:
         image = _open(data)
         if image.width * image.height > max_pixels:
-            raise ImageError(
-                f"{image.width}x{image.height} pixels; expected at most {max_pixels}; raise max_pixels"
-            )
+            raise ImageError(f"{image.width}x{image.height} pixels; expected at most {max_pixels}; raise max_pixels")
         image.load()
         transposition = _TRANSPOSITIONS.get(_orientation(image))
         image = _to_rgb(image)

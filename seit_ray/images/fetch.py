@@ -71,14 +71,10 @@ def _fetch_rows(
                 raise missing_column(image_column, uri, file.schema_arrow.names, "image_column")
             for row, content in _images_of(file, rows, image_column):
                 if content is None:
-                    found[row] = ImageError(
-                        "no bytes in the Parquet row; expected an encoded image; embed the images"
-                    )
+                    found[row] = ImageError("no bytes in the Parquet row; expected an encoded image; embed the images")
                 elif content.as_buffer().size > max_bytes:
                     size_bytes = content.as_buffer().size
-                    found[row] = ImageError(
-                        f"size {size_bytes} bytes; expected at most {max_bytes}; raise max_bytes"
-                    )
+                    found[row] = ImageError(f"size {size_bytes} bytes; expected at most {max_bytes}; raise max_bytes")
                 else:
                     found[row] = content.as_buffer().to_pybytes()
     except StorageError as error:
@@ -86,9 +82,7 @@ def _fetch_rows(
     except DamagedParquetError as error:
         failure = ImageError(str(error))
     else:
-        failure = ImageError(
-            f"{uri} has fewer rows than were listed; expected the listed file; list the source again"
-        )
+        failure = ImageError(f"{uri} has fewer rows than were listed; expected the listed file; list the source again")
     return {row: found.get(row, failure) for row in rows}
 
 

@@ -34,7 +34,12 @@ def list_images(
         on_progress("list", number, number, "images")
 
     manifest = write_manifest(
-        counted(), folder, val_fraction=val_fraction, seed=seed, class_names=found.class_names, slice_size=slice_size
+        counted(),
+        folder,
+        val_fraction=val_fraction,
+        seed=seed,
+        class_names=found.class_names,
+        slice_size=slice_size,
     )
     if not any(split.num_images for split in manifest.splits.values()):
         raise ValueError(

@@ -65,9 +65,7 @@ class Manifest:
 
     def _listing(self, split: str) -> SplitListing:
         if split not in self.splits:
-            raise ValueError(
-                f"split {split!r} of {self.folder.uri}; expected one of {sorted(self.splits)}; correct it"
-            )
+            raise ValueError(f"split {split!r} of {self.folder.uri}; expected one of {sorted(self.splits)}; correct it")
         return self.splits[split]
 
     def _read(self, split: str, part: int, groups: list[int]) -> pa.Table:
@@ -96,9 +94,7 @@ def write_manifest(
     if not 0 <= val_fraction < 1:
         raise ValueError(f"val_fraction {val_fraction}; expected 0 or more and less than 1; correct it")
     if slice_size < 1 or part_slices < 1:
-        raise ValueError(
-            f"slice_size {slice_size}, part_slices {part_slices}; expected at least 1; correct them"
-        )
+        raise ValueError(f"slice_size {slice_size}, part_slices {part_slices}; expected at least 1; correct them")
     folder.delete(MARKER)  # from here to the end, what is there is not complete
     splits: dict[str, SplitWriter] = {}
     codes: dict[str | int, int] = {}
@@ -151,9 +147,7 @@ def _code_of(label: str | int | None, codes: dict[str | int, int]) -> int | None
     if label is None:
         return None
     if len(codes) > MAX_LABEL and label not in codes:
-        raise ValueError(
-            f"labels with more than {MAX_LABEL} different values; expected classes; set label_column"
-        )
+        raise ValueError(f"labels with more than {MAX_LABEL} different values; expected classes; set label_column")
     return codes.setdefault(label, len(codes))
 
 
@@ -165,9 +159,7 @@ def _final_labels(values: list, class_names: Sequence[str] | None) -> tuple[list
         last = MAX_LABEL if class_names is None else len(class_names) - 1
         for value in (min(values), max(values)):
             if not 0 <= value <= last:
-                raise ValueError(
-                    f"label {value}; expected 0 to {last}; number the classes from 0, or give names"
-                )
+                raise ValueError(f"label {value}; expected 0 to {last}; number the classes from 0, or give names")
         return list(class_names or map(str, range(max(values) + 1))), values
     # Integers among strings are names too: a CSV file does not say which it means.
     texts = [str(value) for value in values]

@@ -45,7 +45,5 @@ def read_pixels(
             pixels += [image for image in found if image is not None]
             on_progress(min(start + CHUNK, len(listed)), len(listed))
     if not pixels:
-        raise ValueError(
-            f"none of {len(listed)} images in {source.uri} can be read; expected images; check the source"
-        )
+        raise ValueError(f"none of {len(listed)} images in {source.uri} can be read; expected images; check the source")
     return np.stack(pixels), listed.filter(pa.array(good))

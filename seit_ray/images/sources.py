@@ -41,9 +41,7 @@ def find_images(
     if kind == "auto":
         kind = _kind_of(source)
     if kind == "table":
-        raise ValueError(
-            f"table {source.uri} is a folder; expected a .csv or .parquet file; give the file itself"
-        )
+        raise ValueError(f"table {source.uri} is a folder; expected a .csv or .parquet file; give the file itself")
     if kind == "parquet":
         return _in_parquet_folder(source, columns)
     return FoundImages(kind, None, _image_files(source, labelled=kind == "folders"))

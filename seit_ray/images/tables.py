@@ -50,9 +50,7 @@ def _csv_rows(folder: Folder, name: str, header: list[str], fields: dict[str, st
                     f"{len(header)} as in the header; quote fields that hold a comma"
                 )
             values = {field: cells[place].strip() for field, place in places.items()}
-            yield _table_record(
-                folder, name, row, values["uri"], _csv_label(values.get("label")), values.get("split")
-            )
+            yield _table_record(folder, name, row, values["uri"], _csv_label(values.get("label")), values.get("split"))
 
 
 def _csv_label(text: str | None) -> str | int | None:
@@ -94,9 +92,7 @@ def _parquet_table_rows(folder: Folder, name: str, fields: dict[str, str]) -> It
 def _table_record(folder: Folder, name: str, row: int, uri, label, split) -> ImageRecord:
     """The image of one row. Its key ends in the row: unique without remembering the other rows."""
     if not isinstance(uri, str) or not uri:
-        raise ValueError(
-            f"uri {uri!r} in row {row} of {folder.uri_of(name)}; expected a uri; remove or mend the row"
-        )
+        raise ValueError(f"uri {uri!r} in row {row} of {folder.uri_of(name)}; expected a uri; remove or mend the row")
     return ImageRecord(f"{uri}#{row}", folder.resolve(uri), label, split_name(split), None)
 
 
@@ -108,9 +104,7 @@ def parquet_records(
     schema = parquet_schema(folder, name)
     fields = present_columns(schema.names, uri, columns, "image")
     if class_label_names(schema, columns.label) != class_names:
-        raise ValueError(
-            f"class names in {uri} differ from those before; expected the same; write it with the same"
-        )
+        raise ValueError(f"class names in {uri} differ from those before; expected the same; write it with the same")
     first = 0
     for num_rows, rows in _row_groups(folder, name, {f: c for f, c in fields.items() if f != "image"}):
         for row in range(first, first + num_rows):
@@ -118,9 +112,7 @@ def parquet_records(
             label = _checked_label(values.get("label"), uri, row)
             if class_names is not None and label == -1:  # how Hugging Face writes "not labelled"
                 label = None
-            yield ImageRecord(
-                f"{name}#{row}", f"{uri}#{row}", label, split or split_name(values.get("split")), None
-            )
+            yield ImageRecord(f"{name}#{row}", f"{uri}#{row}", label, split or split_name(values.get("split")), None)
         first += num_rows
 
 

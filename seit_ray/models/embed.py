@@ -116,9 +116,7 @@ def sincos_positions(grid: tuple[int, int], width: int, class_slot: bool = True)
     appendix.
     """
     if width % 4:
-        raise ValueError(
-            f"width {width} for sin-cos positions; expected a multiple of 4; take {width + 4 - width % 4}"
-        )
+        raise ValueError(f"width {width} for sin-cos positions; expected a multiple of 4; take {width + 4 - width % 4}")
     height, length = grid
     quarter = width // 4
     # In float64, so that far positions keep their last digits; the table is stored as float32.

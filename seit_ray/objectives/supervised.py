@@ -22,9 +22,7 @@ class SupervisedObjective:
         self, *, label_smoothing: float = 0.0, synonyms: Tensor | None = None, synonym_share: float = 0.0
     ) -> None:
         if not 0.0 <= label_smoothing < 1.0:
-            raise ValueError(
-                f"label_smoothing {label_smoothing}; expected 0 <= label_smoothing < 1; lower it"
-            )
+            raise ValueError(f"label_smoothing {label_smoothing}; expected 0 <= label_smoothing < 1; lower it")
         self.label_smoothing = label_smoothing
         self.synonyms, self.synonym_share = synonyms, synonym_share
 
@@ -34,9 +32,7 @@ class SupervisedObjective:
         A batch without labels is a ValueError.
         """
         if batch.labels is None:
-            raise ValueError(
-                "labels None; expected int64 [B]; train on a labelled split or pre-train on this one"
-            )
+            raise ValueError("labels None; expected int64 [B]; train on a labelled split or pre-train on this one")
         tokens = batch.tokens
         if self.synonyms is not None:
             tokens = replace_synonyms(tokens, self.synonyms, self.synonym_share, step_rng)

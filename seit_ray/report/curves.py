@@ -61,9 +61,7 @@ def line_chart(
 def _finite_runs(name: str, xs: Sequence[float], ys: Sequence[float]) -> list[Points]:
     """The stretches of consecutive finite points, each thinned to what the chart can show."""
     if len(xs) != len(ys):
-        raise ValueError(
-            f"series {name!r} with {len(xs)} x and {len(ys)} y values; expected as many; pass one x a y"
-        )
+        raise ValueError(f"series {name!r} with {len(xs)} x and {len(ys)} y values; expected as many; pass one x a y")
     pairs = [(float(x), float(y)) for x, y in zip(xs, ys, strict=True)]
     grouped = groupby(pairs, key=lambda pair: all(abs(v) < HUGE for v in pair))  # NaN compares false
     return [_thinned(list(run)) for finite, run in grouped if finite]

@@ -91,9 +91,7 @@ class Page:
     def add_chart(self, title: str, svg: str, caption: str) -> None:
         """An SVG, such as curves.line_chart makes; it becomes part of the page as it is."""
         if not svg.lstrip().startswith("<svg"):
-            raise ValueError(
-                f"chart {title!r} starting with {svg[:20]!r}; expected <svg ...>; use line_chart"
-            )
+            raise ValueError(f"chart {title!r} starting with {svg[:20]!r}; expected <svg ...>; use line_chart")
         self._add(title, f'<div class="wide">{svg}</div>', caption)
 
     def add_text(self, title: str, text: str) -> None:

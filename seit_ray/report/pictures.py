@@ -23,9 +23,7 @@ TITLE_COLOUR = (127, 132, 142, 255)
 MASK_GREY = 128
 
 
-def contact_sheet(
-    rows: Sequence[Tensor | np.ndarray], row_titles: Sequence[str], scale: int | str = "auto"
-) -> bytes:
+def contact_sheet(rows: Sequence[Tensor | np.ndarray], row_titles: Sequence[str], scale: int | str = "auto") -> bytes:
     """One PNG with a row of N pictures for each entry of rows, its title at the left.
 
     rows: uint8 [N, 3, H, W] each, all of one shape (originals, decoded, ...); scale: the whole number by
@@ -40,9 +38,7 @@ def contact_sheet(
         )
     shapes = {row.shape for row in pictures}
     if len(shapes) != 1:
-        raise ValueError(
-            f"rows of shapes {sorted(shapes)}; expected one shape; give all rows the same images"
-        )
+        raise ValueError(f"rows of shapes {sorted(shapes)}; expected one shape; give all rows the same images")
     factor = _scale_factor(scale, *pictures[0].shape[2:])
     strips = [_strip(row, factor) for row in pictures]
     font = ImageFont.load_default(size=TITLE_PIXELS)

@@ -87,11 +87,11 @@ def pack_shard(
     )
 
 
-def pack_rejected(split: str, split_fragments: Sequence[Fragment], fragments: Folder, output: Folder, num_tokens: int) -> str:
+def pack_rejected(
+    split: str, split_fragments: Sequence[Fragment], fragments: Folder, output: Folder, num_tokens: int
+) -> str:
     """Write a split's rejected.parquet in manifest order; its checksum."""
     tables = [read_fragment(fragments, f, num_tokens)[1] for f in split_fragments if f.rejected]
     data = encode_rejected(pa.concat_tables(tables))
     output.write(f"{split}/rejected.parquet", data)
     return checksum(data)
-
-

@@ -16,7 +16,13 @@ import pyarrow.parquet as pq
 from seit_ray.shards.encoding import encoding_named
 
 ROWS_PER_GROUP = 4096  # a row group of 1024-token rows is about 4 MB: one read, and zstd has enough to learn from
-META = {"key": pa.string(), "label": pa.int32(), "width": pa.int32(), "height": pa.int32(), "source_bytes": pa.int64()}
+META = {
+    "key": pa.string(),
+    "label": pa.int32(),
+    "width": pa.int32(),
+    "height": pa.int32(),
+    "source_bytes": pa.int64(),
+}
 REJECTED_SCHEMA = pa.schema({"key": pa.string(), "reason": pa.string()})
 
 
@@ -85,7 +91,9 @@ def token_column_bytes(data: bytes) -> int:
 def encode_fragment(rows: TokenRows, rejected: pa.Table) -> bytes:
     """One slice's rows and rejects in one file, so that both appear in one atomic write."""
     tokens = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(2 * rows.tokens.shape[1]), len(rows), [None, pa.py_buffer(np.ascontiguousarray(rows.tokens, "<u2"))]
+        pa.binary(2 * rows.tokens.shape[1]),
+        len(rows),
+        [None, pa.py_buffer(np.ascontiguousarray(rows.tokens, "<u2"))],
     )
     table = rows.meta.combine_chunks().append_column("tokens", tokens)
     table = table.append_column("reason", pa.nulls(len(rows), pa.string()))

@@ -152,8 +152,7 @@ class StorageError(ValueError):
 def too_large(uri: str, size_bytes: int, max_bytes: int) -> StorageError:
     """The error for an object beyond the limit; sizes in bytes."""
     return StorageError(
-        f"size {size_bytes} bytes of {uri}; expected at most {max_bytes}; "
-        "raise the limit or remove the object",
+        f"size {size_bytes} bytes of {uri}; expected at most {max_bytes}; raise the limit or remove the object",
         "too_large",
     )
 

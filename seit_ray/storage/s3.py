@@ -136,9 +136,7 @@ class S3Store:
         """Raises unless path is an object or has some below it that can be read; a bucket may be empty."""
         bucket, key = self._split(path)
         # Listing first: its answer says what is wrong, that of HEAD has no body.
-        below = self.file_system.call_s3(
-            "list_objects_v2", Bucket=bucket, Prefix=self._folder_key(path), MaxKeys=1
-        )
+        below = self.file_system.call_s3("list_objects_v2", Bucket=bucket, Prefix=self._folder_key(path), MaxKeys=1)
         first = below["Contents"][0]["Key"] if below.get("Contents") else key
         if first:
             self._call("head_object", f"{bucket}/{first}")

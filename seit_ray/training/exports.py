@@ -8,12 +8,27 @@ from typing import Any
 
 from torch import nn
 
-from seit_ray.models import MaskedTokenModel, Size, TokenEmbedding, TokenViT, load_named, load_weights, save_weights
+from seit_ray.models import (
+    MaskedTokenModel,
+    Size,
+    TokenEmbedding,
+    TokenViT,
+    load_named,
+    load_weights,
+    save_weights,
+)
 from seit_ray.storage import Folder
 
 
 def build_masked_model(
-    *, size: Size, grid: tuple[int, int], num_codes: int, token_dim: int, stem_kernel: int, dropout: float, mask_ratio_min: float
+    *,
+    size: Size,
+    grid: tuple[int, int],
+    num_codes: int,
+    token_dim: int,
+    stem_kernel: int,
+    dropout: float,
+    mask_ratio_min: float,
 ) -> MaskedTokenModel:
     """The masked token model of the given numbers."""
     return MaskedTokenModel(

@@ -70,11 +70,21 @@ class Trainer:
                 f"global_batch_size {batch} for {world.size} workers; expected a sample for each at least; raise it "
                 "or lower workers.num_workers"
             )
-        self.model, self.objective, self.store, self.evaluate = model.to(world.device), objective, store, evaluate
+        self.model, self.objective, self.store, self.evaluate = (
+            model.to(world.device),
+            objective,
+            store,
+            evaluate,
+        )
         self.run, self.world, self.on_progress, self.on_metrics = run, world, on_progress, on_metrics
         self.steps = num_steps(len(store), batch, settings.epochs)
         # with these, a step number says which samples come next
-        numbers = {"steps": self.steps, "num_samples": len(store), "global_batch_size": batch, "seed": settings.seed}
+        numbers = {
+            "steps": self.steps,
+            "num_samples": len(store),
+            "global_batch_size": batch,
+            "seed": settings.seed,
+        }
         self.identity = {**identity, **numbers}
         groups = {name: schedule.pop(name) for name in ("weight_decay", "betas", "layer_decay")}
         self.optimizer = build_optimizer(self.model, **groups)
@@ -104,7 +114,10 @@ class Trainer:
         for step in range(start, self.steps):
             self.step(model, step)
             done = step + 1
-            evaluates, saves = self.is_due(done, "eval_every_epochs"), self.is_due(done, "checkpoint_every_epochs")
+            evaluates, saves = (
+                self.is_due(done, "eval_every_epochs"),
+                self.is_due(done, "checkpoint_every_epochs"),
+            )
             if done % self.settings.log_every_steps and not evaluates and not saves:
                 continue
             rate = (done - last) * self.settings.global_batch_size / (time.perf_counter() - since)

@@ -37,7 +37,13 @@ def model_settings(model: dict[str, Any], dataset: TokenDataset, **more: Any) ->
     """Numbers of a model: the user's, and those that the dataset decides."""
     given = dict(model)
     size = build_size(given.pop("size"), **{key: given.pop(key) for key in SIZE_KEYS})
-    return {"size": size, "grid": tuple(dataset.info.grid), "num_codes": dataset.info.codebook_size, **given, **more}
+    return {
+        "size": size,
+        "grid": tuple(dataset.info.grid),
+        "num_codes": dataset.info.codebook_size,
+        **given,
+        **more,
+    }
 
 
 def num_classes_of(dataset: TokenDataset) -> int:
@@ -110,7 +116,18 @@ def finetune(
 
     objective = SupervisedObjective(label_smoothing=label_smoothing, **synonym_settings(tokens, augment, world))
     return train_and_export(
-        "classifier", settings, objective, store, evaluate, tokens, run, loop, optimizer, world, init_from, **hooks
+        "classifier",
+        settings,
+        objective,
+        store,
+        evaluate,
+        tokens,
+        run,
+        loop,
+        optimizer,
+        world,
+        init_from,
+        **hooks,
     )
 
 

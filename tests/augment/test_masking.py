@@ -16,9 +16,7 @@ PUBLISHED = {"minimum": 0.4, "mu": 0.45, "std": 0.25, "maximum": 1.0}
 
 
 def ratios(count, seed=0, **settings):
-    return np.array(
-        [sample_mask_ratio(StepRandom(seed, step, slice(0, 1), 1), **settings) for step in range(count)]
-    )
+    return np.array([sample_mask_ratio(StepRandom(seed, step, slice(0, 1), 1), **settings) for step in range(count)])
 
 
 def test_ratios_have_the_recorded_distribution():
@@ -49,14 +47,8 @@ def test_far_tails_keep_their_shape():
     assert (above - 0.8).mean() == pytest.approx(0.1 / 8, rel=0.1)
     below = ratios(2000, minimum=0.0, mu=1.0, std=0.1, maximum=0.2)
     assert (0.2 - below).mean() == pytest.approx(0.1 / 8, rel=0.1)
-    assert (
-        sample_mask_ratio(StepRandom(0, 0, slice(0, 1), 1), minimum=0.9, mu=0.0, std=0.001, maximum=1.0)
-        == 0.9
-    )
-    assert (
-        sample_mask_ratio(StepRandom(0, 0, slice(0, 1), 1), minimum=0.0, mu=1.0, std=0.001, maximum=0.1)
-        == 0.1
-    )
+    assert sample_mask_ratio(StepRandom(0, 0, slice(0, 1), 1), minimum=0.9, mu=0.0, std=0.001, maximum=1.0) == 0.9
+    assert sample_mask_ratio(StepRandom(0, 0, slice(0, 1), 1), minimum=0.0, mu=1.0, std=0.001, maximum=0.1) == 0.1
 
 
 def test_one_ratio_a_step_for_all_ranks_and_none_without_std():

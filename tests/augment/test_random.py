@@ -111,13 +111,9 @@ def test_bits_are_those_of_splitmix64():
     rows, count = [0, 1, 5], 4
     rng = StepRandom(11, 12, torch.tensor(rows), 8)
     key = derive_seed(11, 12, "s")
-    expected = [
-        [splitmix((row * count + i) * 0x9E3779B97F4A7C15 + key) >> 40 for i in range(count)] for row in rows
-    ]
+    expected = [[splitmix((row * count + i) * 0x9E3779B97F4A7C15 + key) >> 40 for i in range(count)] for row in rows]
     assert (rng.uniform("s", count) * 2**24).tolist() == expected
-    assert (
-        splitmix(0x9E3779B97F4A7C15) == 0xE220A8397B1DCDAF
-    )  # the generator's published first output of seed 0
+    assert splitmix(0x9E3779B97F4A7C15) == 0xE220A8397B1DCDAF  # the generator's published first output of seed 0
 
 
 def test_derived_seeds_suit_generators_and_differ():

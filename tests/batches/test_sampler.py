@@ -72,7 +72,5 @@ def test_a_run_takes_no_more_than_its_epochs(num, batch, epochs):
 
 
 def test_a_run_without_steps_is_an_error():
-    with pytest.raises(
-        ValueError, match=r"5 samples x 2 epochs with global_batch_size 11 .* use .* 10 or less"
-    ):
+    with pytest.raises(ValueError, match=r"5 samples x 2 epochs with global_batch_size 11 .* use .* 10 or less"):
         num_steps(5, 11, 2)

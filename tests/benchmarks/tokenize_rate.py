@@ -60,7 +60,9 @@ def bare_rate(manifest, total: int, source: Folder, tokenizer_folder: Folder) ->
     return total / longest
 
 
-def ray_rate(source: Folder, total: int, tokenizer_folder: Folder, output: Folder, cluster) -> tuple[float, float, float]:
+def ray_rate(
+    source: Folder, total: int, tokenizer_folder: Folder, output: Folder, cluster
+) -> tuple[float, float, float]:
     """(steady images/s from the first finished slice on, seconds to that slice, seconds in all)."""
     from seit_ray.distributed.tokenize_job import TokenizeJob, run_tokenize_job
 

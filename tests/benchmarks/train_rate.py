@@ -68,7 +68,11 @@ def loop_rate(objective, model: torch.nn.Module, store: TokenStore, batch: int, 
     """Samples/s of the whole loop, as it reports it, after the first window."""
     rates: list[float] = []
     with tempfile.TemporaryDirectory() as name:
-        loop = {"epochs": 2 * steps * batch // len(store), "global_batch_size": batch, "log_every_steps": steps}
+        loop = {
+            "epochs": 2 * steps * batch // len(store),
+            "global_batch_size": batch,
+            "log_every_steps": steps,
+        }
         loop |= {"eval_every_epochs": 10**6, "checkpoint_every_epochs": 10**6}
         trainer = Trainer(
             model=model,
@@ -90,7 +94,14 @@ def main() -> None:
     """Print both rates and their ratio for both objectives."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="nano")
-    for name, default in (("grid", 8), ("codes", 256), ("stem", 2), ("batch", 128), ("steps", 30), ("classes", 10)):
+    for name, default in (
+        ("grid", 8),
+        ("codes", 256),
+        ("stem", 2),
+        ("batch", 128),
+        ("steps", 30),
+        ("classes", 10),
+    ):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
     world, side = World(), options.grid
@@ -110,14 +121,20 @@ def main() -> None:
     }
     cases = {
         "mtm": ({"mask_ratio_min": 0.4}, MTMObjective()),
-        "classifier": ({"num_classes": options.classes, "pool": "mean", "drop_path": 0.0}, SupervisedObjective()),
+        "classifier": (
+            {"num_classes": options.classes, "pool": "mean", "drop_path": 0.0},
+            SupervisedObjective(),
+        ),
     }
     print(f"{world.device}, {torch.get_num_threads()} threads, torch {torch.__version__}, {options}")
     for kind, (more, objective) in cases.items():
         settings = {**shared, **more}
         bare = bare_rate(kind, build_model(kind, settings), store, options.batch, options.steps, world.device)
         loop = loop_rate(objective, build_model(kind, settings), store, options.batch, options.steps, world)
-        print(f"{kind}: bare model {bare:.0f} samples/s, whole loop {loop:.0f} samples/s, ratio {loop / bare:.2f}", flush=True)
+        print(
+            f"{kind}: bare model {bare:.0f} samples/s, whole loop {loop:.0f} samples/s, ratio {loop / bare:.2f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -86,9 +86,7 @@ def test_pinned_packages_support_the_python_versions_of_the_project():
         if installed["Version"] == version:
             checked += 1
             supported = SpecifierSet(installed["Requires-Python"] or "")
-            assert all(python in supported for python in pythons), (
-                f"{name} {version} needs Python {supported}"
-            )
+            assert all(python in supported for python in pythons), f"{name} {version} needs Python {supported}"
     assert checked > 10
 
 
@@ -111,9 +109,7 @@ def test_the_runtime_environment_installs_the_dependencies_under_the_constraints
     assert re.search(r"\$\{[A-Z0-9_]+\}", first)
     assert packages == project()["dependencies"]
     now = hashlib.sha256((CLUSTER / "constraints.txt").read_bytes()).hexdigest()[:12]
-    assert digest == f"# constraints {now}", (
-        "the constraints changed: put this digest in cluster/runtime_env.yaml"
-    )
+    assert digest == f"# constraints {now}", "the constraints changed: put this digest in cluster/runtime_env.yaml"
 
 
 def test_the_upload_holds_the_code_and_leaves_the_rest(tmp_path):

@@ -10,7 +10,7 @@ from seit_ray.images import decode_image
 from seit_ray.shards.verify import verify
 from seit_ray.storage import Folder
 from seit_ray.tokenizers import load_tokenizer
-from tests.distributed.jobs import Interruption, SETTINGS, interrupt_when, run
+from tests.distributed.jobs import SETTINGS, Interruption, interrupt_when, run
 from tests.tiny_images import contents, image_bytes, image_files, write_files, write_tokenizer
 
 NUM_CODES = 300  # more than a byte holds
@@ -26,7 +26,11 @@ BAD = {
     "cat/empty.png": b"",
     "dog/text.jpg": b"this is no picture",
 }
-REASONS = {"cat/cut off.jpg": "truncated: ", "cat/empty.png": "empty: 0 bytes", "dog/text.jpg": "not an image: "}
+REASONS = {
+    "cat/cut off.jpg": "truncated: ",
+    "cat/empty.png": "empty: 0 bytes",
+    "dog/text.jpg": "not an image: ",
+}
 
 
 @pytest.fixture(scope="module")
@@ -129,9 +133,7 @@ def test_nothing_but_the_dataset_is_left(undisturbed):
 def test_a_rerun_changes_nothing(ray_cluster, undisturbed, images, tokenizer):
     before = snapshot(undisturbed.folder)
     progress = []
-    again = run(
-        ray_cluster, images, tokenizer, undisturbed.folder, on_progress=lambda *state: progress.append(state)
-    )
+    again = run(ray_cluster, images, tokenizer, undisturbed.folder, on_progress=lambda *state: progress.append(state))
     assert again.info == undisturbed.info
     assert snapshot(undisturbed.folder) == before
     assert progress == [("tokenise", 1, 1, "already complete")]
@@ -306,7 +308,10 @@ def test_parquet_with_images(ray_cluster, tokenizer, tmp_path, output, layout):
         columns = {"image": pictures, "label": [f"class {i % 2}" for i in range(20)]}
         names = ["class 0", "class 1"]
     else:
-        columns = {"image": [{"bytes": p, "path": None} for p in pictures], "label": [i % 2 for i in range(20)]}
+        columns = {
+            "image": [{"bytes": p, "path": None} for p in pictures],
+            "label": [i % 2 for i in range(20)],
+        }
         names = ["0", "1"]
     source = Folder(tmp_path / "images")
     for part, split in enumerate(("train", "test")):

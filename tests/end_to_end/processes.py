@@ -12,7 +12,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL_RAY = ("cluster.num_cpus=2", "cluster.object_store_mib=200")
-AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")  # Ray's own; they notice the end of a killed driver late
+AGENTS = (
+    "ray::DashboardAgent",
+    "ray::RuntimeEnvAgent",
+)  # Ray's own; they notice the end of a killed driver late
 
 
 def environment(**more: str) -> dict[str, str]:

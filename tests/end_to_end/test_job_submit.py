@@ -84,7 +84,12 @@ def submit(head: dict, *entrypoint: str) -> subprocess.CompletedProcess:
     """`ray job submit` from the repository's root, waiting for the job."""
     command = [BIN / "ray", "job", "submit", "--working-dir", ".", "--runtime-env-json"]
     command += ['{"excludes": [".git", ".venv", "runs", "pipelines/sample", "tests"]}', "--", *entrypoint]
-    return subprocess.run(command, cwd=ROOT, env=head, capture_output=True, text=True, timeout=400)
+    for _ in range(30):
+        done = subprocess.run(command, cwd=ROOT, env=head, capture_output=True, text=True, timeout=400)
+        if "No available agent" not in done.stdout + done.stderr:  # the head answers before its agent is up
+            return done
+        time.sleep(2)
+    return done
 
 
 @pytest.mark.slow

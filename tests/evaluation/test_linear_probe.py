@@ -119,9 +119,7 @@ def test_raw_pixels_of_the_bundled_sample_give_the_known_baseline():
     labels = torch.tensor([names.index(row["label"]) for row in rows])
     train = torch.tensor([row["split"] == "train" for row in rows])
     result = linear_probe(features[train], labels[train], features[~train], labels[~train], len(names))
-    assert (
-        0.815 < result.top1 < 0.85
-    )  # scikit-learn: 0.819 to 0.838 over a grid of C, 0.829 with its defaults
+    assert 0.815 < result.top1 < 0.85  # scikit-learn: 0.819 to 0.838 over a grid of C, 0.829 with its defaults
     assert result.top5 > 0.98
 
 

@@ -10,9 +10,7 @@ from seit_ray.evaluation.reconstruction import SLICE_ROWS, psnr
 
 
 def random_images(count, seed=0):
-    return torch.randint(0, 256, (count, 3, 4, 4), generator=torch.Generator().manual_seed(seed)).to(
-        torch.uint8
-    )
+    return torch.randint(0, 256, (count, 3, 4, 4), generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
 
 
 def test_a_known_error_gives_the_known_ratio():

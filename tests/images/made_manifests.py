@@ -4,10 +4,7 @@ from seit_ray.images import ImageRecord, write_manifest
 
 
 def records(count, *, labels=("dog", "cat", None), split=None, size_bytes=10):
-    return [
-        ImageRecord(f"k{i:04}", f"/data/k{i:04}", labels[i % len(labels)], split, size_bytes)
-        for i in range(count)
-    ]
+    return [ImageRecord(f"k{i:04}", f"/data/k{i:04}", labels[i % len(labels)], split, size_bytes) for i in range(count)]
 
 
 def write(folder, rows, *, val_fraction=0.0, seed=0, slice_size=4, part_slices=3, **options):

@@ -47,9 +47,7 @@ def test_kinds_of_jpeg(options):
 
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"])
 def test_kinds_of_tiff(compression):
-    assert same_colours(
-        corners(decode(encoded(quadrants(), "TIFF", compression=compression)).pixels), QUADRANTS, 60
-    )
+    assert same_colours(corners(decode(encoded(quadrants(), "TIFF", compression=compression)).pixels), QUADRANTS, 60)
 
 
 def test_size_is_that_of_the_source():
@@ -66,9 +64,7 @@ def test_bilevel():
 def test_grey():
     ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
     assert (grey_of(encoded(Image.fromarray(ramp)), 16) == ramp).all()
-    assert (
-        np.abs(grey_of(encoded(Image.fromarray(ramp), "JPEG", quality=100), 16).astype(int) - ramp).max() <= 4
-    )
+    assert np.abs(grey_of(encoded(Image.fromarray(ramp), "JPEG", quality=100), 16).astype(int) - ramp).max() <= 4
 
 
 def test_transparency_shows_white():
@@ -137,9 +133,7 @@ def test_ycck():
     inks = Image.merge("CMYK", [Image.new("L", (16, 16), ink) for ink in (0, 0, 255, 40)])
     stored = Image.new("RGB", (16, 16), (0, 0, 255)).convert("YCbCr").split()
     planes = [plane.point(lambda v: 255 - v) for plane in stored]  # saving inverts: give it the opposite
-    data = bytearray(
-        encoded(Image.merge("CMYK", [*planes, inks.split()[3]]), "JPEG", quality=100, subsampling=0)
-    )
+    data = bytearray(encoded(Image.merge("CMYK", [*planes, inks.split()[3]]), "JPEG", quality=100, subsampling=0))
     marker = data.index(b"Adobe") + 11
     assert data[marker] == 0
     data[marker] = 2

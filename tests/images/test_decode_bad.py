@@ -12,9 +12,7 @@ from PIL import Image, ImageFile, PngImagePlugin
 from seit_ray.images import ImageError
 from tests.images.pictures import decode, encoded, photo, png_of, quadrants, swapped
 
-PHOTO = {
-    format: encoded(photo(64, 64), format) for format in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM")
-}
+PHOTO = {format: encoded(photo(64, 64), format) for format in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM")}
 BAD = {
     "empty": (b"", "^empty: 0 bytes$"),
     "html page": (b"<!DOCTYPE html><html>404</html>", "^not an image: starts with bytes 3c21444f43545950"),

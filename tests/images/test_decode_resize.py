@@ -40,10 +40,7 @@ def test_crop_of_right_height_is_cut_not_resampled():
 
 
 def test_crop_of_a_strip_stays_small():
-    assert (
-        decode(encoded(Image.new("L", (1, 60_000), 9)), 64, resize="crop").pixels.tolist()
-        == [[[9] * 64] * 64] * 3
-    )
+    assert decode(encoded(Image.new("L", (1, 60_000), 9)), 64, resize="crop").pixels.tolist() == [[[9] * 64] * 64] * 3
 
 
 @pytest.mark.parametrize("options", [{"resize": "stretch"}, {"size": 0}])

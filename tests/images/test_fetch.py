@@ -24,11 +24,7 @@ def picture(number):
 
 
 def write_parquet(folder, name, images, row_group_size, struct=True):
-    column = (
-        pa.array([{"bytes": image, "path": "x"} for image in images])
-        if struct
-        else pa.array(images, pa.binary())
-    )
+    column = pa.array([{"bytes": image, "path": "x"} for image in images]) if struct else pa.array(images, pa.binary())
     table = pa.table({"label": list(range(len(images))), "image": column})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, row_group_size=row_group_size)
@@ -43,9 +39,7 @@ def test_files_and_rows_in_order(source):
     for number in range(6):
         source.write(f"files/{number}.jpg", picture(number))
     write_parquet(source, "rows/a.parquet", [picture(n) for n in range(100, 110)], row_group_size=4)
-    write_parquet(
-        source, "rows/b.parquet", [picture(n) for n in range(200, 205)], row_group_size=2, struct=False
-    )
+    write_parquet(source, "rows/b.parquet", [picture(n) for n in range(200, 205)], row_group_size=2, struct=False)
     records = pairs(find_images(source.join("files"))) + pairs(find_images(source.join("rows")))
     expected = [picture(n) for n in [*range(6), *range(100, 110), *range(200, 205)]]
     assert fetch_images(records, source) == expected
@@ -98,9 +92,7 @@ def test_each_row_group_is_read_once_and_others_not(tmp_path, monkeypatch, struc
 
 def test_a_null_image_is_an_error_of_its_own(tmp_path):
     source = Folder(tmp_path)
-    table = pa.table(
-        {"image": pa.array([None, {"bytes": b"1", "path": None}, {"bytes": None, "path": "x.jpg"}])}
-    )
+    table = pa.table({"image": pa.array([None, {"bytes": b"1", "path": None}, {"bytes": None, "path": "x.jpg"}])})
     pq.write_table(table, tmp_path / "a.parquet")
     first, second, third = fetch_images([("", f"{source.uri}/a.parquet#{row}") for row in range(3)], source)
     assert isinstance(first, ImageError)

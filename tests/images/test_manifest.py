@@ -144,9 +144,7 @@ def test_digest(folder):
     assert len({*others}) == len(others)
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"[]", b"{}", b'{"format": 99}', b'{"format": 1, "splits": {}}', b"\xff"]
-)
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"format": 99}', b'{"format": 1, "splits": {}}', b"\xff"])
 def test_damaged_markers(folder, content):
     folder.write("manifest.json", content)
     with pytest.raises(ValueError, match=r"manifest .*manifest.json cannot be read \(.*delete it"):

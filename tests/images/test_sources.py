@@ -28,9 +28,7 @@ def test_a_folder_per_class(source):
     ]
 
 
-@pytest.mark.parametrize(
-    "suffix", ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "JPG", "TiFF"]
-)
+@pytest.mark.parametrize("suffix", ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "JPG", "TiFF"])
 def test_image_suffixes(source, suffix):
     fill(source, f"a/1.{suffix}", "a/2.npy", "a/jpg", "a/3.jpg.txt")
     assert listed(find_images(source)) == [(f"a/1.{suffix}", "a", None)]
@@ -96,9 +94,7 @@ def test_on_s3(s3_server):
     source = Folder(f"s3://{bucket}/data", **s3_server.credentials)
     fill(source, "train/a/1.jpg", "test/b/2.jpg", "train/_hidden/3.jpg")
     source.write("list.csv", b"uri,label\ntrain/a/1.jpg,x\n../data/test/b/2.jpg,y\ns3://other/k.jpg,z\n")
-    write_parquet(
-        source.at(f"s3://{bucket}/rows"), "train-0.parquet", {"image": [b"1", b"2"], "label": [0, 1]}
-    )
+    write_parquet(source.at(f"s3://{bucket}/rows"), "train-0.parquet", {"image": [b"1", b"2"], "label": [0, 1]})
     assert list(find_images(source)) == [
         ImageRecord("test/b/2.jpg", f"s3://{bucket}/data/test/b/2.jpg", "b", "val", 12),
         ImageRecord("train/a/1.jpg", f"s3://{bucket}/data/train/a/1.jpg", "a", "train", 13),
@@ -124,9 +120,7 @@ def test_images_win_over_parquet(source):
 
 def test_auto_explains_when_nothing_fits(source):
     fill(source, "a.txt", "b.txt", "c.npy", "LICENSE")
-    with pytest.raises(
-        ValueError, match=r"with 2 of .txt, 1 of no suffix, 1 of .npy; expected images \(.bmp .gif"
-    ):
+    with pytest.raises(ValueError, match=r"with 2 of .txt, 1 of no suffix, 1 of .npy; expected images \(.bmp .gif"):
         find_images(source)
 
 

@@ -177,24 +177,18 @@ def test_other_hugging_face_features_are_no_names(source):
 
 def test_parquet_label_of_another_type(source):
     write_parquet(source, "a.parquet", {"image": [b"i"], "label": [0.5]})
-    with pytest.raises(
-        ValueError, match=r"label of type float in row 0 of \S+a.parquet; expected an integer"
-    ):
+    with pytest.raises(ValueError, match=r"label of type float in row 0 of \S+a.parquet; expected an integer"):
         list(find_images(source))
 
 
 def test_parquet_without_image_column(source):
     write_parquet(source, "a.parquet", {"img": [b"i"], "label": [1]})
-    with pytest.raises(
-        ValueError, match=r"column 'image' .*\['img', 'label'\]; perhaps 'img': set image_column"
-    ):
+    with pytest.raises(ValueError, match=r"column 'image' .*\['img', 'label'\]; perhaps 'img': set image_column"):
         find_images(source)
     assert listed(find_images(source, image_column="img")) == [("a.parquet#0", 1, None)]
 
 
 def test_broken_parquet(source):
     source.write("a.parquet", b"PAR1 no PAR1")
-    with pytest.raises(
-        ValueError, match=r"a.parquet cannot be read \(.*\); expected a Parquet file; write it again"
-    ):
+    with pytest.raises(ValueError, match=r"a.parquet cannot be read \(.*\); expected a Parquet file; write it again"):
         find_images(source)

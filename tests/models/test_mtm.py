@@ -38,9 +38,7 @@ def test_scores_of_masked_units_are_those_of_all_positions(unit, rows, columns, 
     everywhere, same_mask = model.all_logits(tokens, noise, num_masked)
     assert torch.equal(mask, same_mask)
     # The published way, written out: the loss of every token, averaged over units, then over masked units.
-    each = F.cross_entropy(everywhere.flatten(0, 1), tokens.flatten(), reduction="none").reshape(
-        3, rows, unit, -1
-    )
+    each = F.cross_entropy(everywhere.flatten(0, 1), tokens.flatten(), reduction="none").reshape(3, rows, unit, -1)
     each = each.unflatten(-1, (columns, unit)).mean(dim=(2, 4)).flatten(1)
     expected = (each * mask).sum() / mask.sum()
     loss = F.cross_entropy(logits.flatten(0, 2), targets.flatten())
@@ -184,9 +182,7 @@ def test_forward_is_one_graph_for_changing_counts():
     tokens, noise = draw(model)
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     for num_masked in (5, 8, 11):
-        torch.testing.assert_close(
-            compiled(tokens, noise, num_masked)[0], model(tokens, noise, num_masked)[0]
-        )
+        torch.testing.assert_close(compiled(tokens, noise, num_masked)[0], model(tokens, noise, num_masked)[0])
 
 
 def test_encoder_length_does_not_depend_on_the_ratio():

@@ -63,9 +63,7 @@ def test_gradients_equal_the_recording(record, recorded_model, smoothing, key):
         ("word_embeddings", recorded_model.token_emb.word_embeddings.weight.grad),
         ("mask_token_label", recorded_model.mask_token_label.grad),
     ):
-        torch.testing.assert_close(
-            grad, record[f"out/r0.55/{key}/grad_{name}"].double(), atol=1e-6, rtol=1e-4
-        )
+        torch.testing.assert_close(grad, record[f"out/r0.55/{key}/grad_{name}"].double(), atol=1e-6, rtol=1e-4)
     norms = {name: p.grad.norm().item() for name, p in recorded_model.named_parameters()}
     prefix = f"gradnorm/r0.55/{key}/"
     recorded = {k[len(prefix) :]: v.item() for k, v in record.items() if k.startswith(prefix)}

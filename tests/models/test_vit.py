@@ -78,9 +78,7 @@ def test_seitpp_finetuning_equals_the_recording():
     model.double().eval()
     embedded = model.embed(tokens).flatten(2).transpose(1, 2)[:, ::17]
     torch.testing.assert_close(embedded, record["out/token_embeddings"].double(), atol=1e-5, rtol=0)
-    torch.testing.assert_close(
-        model.forward_features(tokens), record["out/features"].double(), atol=1e-5, rtol=0
-    )
+    torch.testing.assert_close(model.forward_features(tokens), record["out/features"].double(), atol=1e-5, rtol=0)
     check_recorded(model, model(tokens.flatten(1)), record)
 
 

@@ -41,9 +41,7 @@ def test_models_have_exactly_the_published_names():
 
     size = Size(64, 2, 4, 48, 2, 3)
     vit = {"grid": (28, 28), "num_classes": 10, "size": size}
-    assert set(MaskedTokenModel(grid=(28, 28), num_codes=391, size=size).state_dict()) == recorded(
-        "seitpp_mtm.npz"
-    )
+    assert set(MaskedTokenModel(grid=(28, 28), num_codes=391, size=size).state_dict()) == recorded("seitpp_mtm.npz")
     learned = TokenViT(embedding=TokenEmbedding(391, 32), kernel=2, stride=2, **vit)
     assert set(learned.state_dict()) == recorded("seitpp_finetune.npz")
     frozen = TokenViT(embedding=CodebookEmbedding(torch.zeros(391, 32)), kernel=4, stride=2, padding=1, **vit)
@@ -172,9 +170,7 @@ def test_things_that_are_no_weights_are_refused():
         load_weights(b"no weight")
     with pytest.raises(ValueError, match="weights of 0 bytes that are no safetensors"):
         load_weights(b"")
-    with pytest.raises(
-        ValueError, match=r"state dict with module\.cls_token.*expected the entries of a pre-trained"
-    ):
+    with pytest.raises(ValueError, match=r"state dict with module\.cls_token.*expected the entries of a pre-trained"):
         encoder_weights({"module.cls_token": torch.zeros(1)})
     with pytest.raises(ValueError, match="state dict with nothing"):
         encoder_weights({})

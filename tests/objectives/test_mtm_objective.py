@@ -81,9 +81,7 @@ def test_losses_equal_the_recording(recorded, ratio, settings, key):
     loss, metrics = objective.loss(model, batch, RecordedNoise(record["in/noise"]))
     assert loss.item() == pytest.approx(record[f"out/{key}/loss"].item(), rel=1e-6)
     assert loss.dtype == torch.float32
-    assert metrics["mask_ratio"].item() == pytest.approx(
-        record[f"out/{key.split('/')[0]}/num_masked"].item() / 196
-    )
+    assert metrics["mask_ratio"].item() == pytest.approx(record[f"out/{key.split('/')[0]}/num_masked"].item() / 196)
 
 
 def test_loss_and_metrics_are_those_of_the_steps_masks():
@@ -95,9 +93,7 @@ def test_loss_and_metrics_are_those_of_the_steps_masks():
     logits, targets, _ = model(tokens, mask_noise(rng, 12), num_masked)
     logits, targets = logits.flatten(0, 2), targets.flatten()
     torch.testing.assert_close(loss, F.cross_entropy(logits, targets, label_smoothing=0.2))
-    assert metrics["masked_accuracy"].item() == pytest.approx(
-        (logits.argmax(1) == targets).float().mean().item()
-    )
+    assert metrics["masked_accuracy"].item() == pytest.approx((logits.argmax(1) == targets).float().mean().item())
     assert metrics["mask_ratio"].item() == pytest.approx(num_masked / 12)
     assert loss.requires_grad
     assert not any(value.requires_grad or value.ndim for value in metrics.values())
@@ -123,9 +119,7 @@ def test_ranks_weighted_by_their_rows_give_the_global_gradient(cuts):
 
 def test_steps_differ_and_repeat():
     model, tokens, objective = small_model().eval(), some_tokens(), MTMObjective()
-    losses = [
-        objective.loss(model, Batch(tokens), StepRandom(0, s, slice(0, 6), 6))[0].item() for s in (1, 2, 1)
-    ]
+    losses = [objective.loss(model, Batch(tokens), StepRandom(0, s, slice(0, 6), 6))[0].item() for s in (1, 2, 1)]
     assert losses[0] == losses[2] != losses[1]
 
 
@@ -176,6 +170,4 @@ def test_wrong_settings_are_refused_before_the_first_step(settings, message):
 
 def test_a_ratio_below_what_the_model_drops_is_refused():
     with pytest.raises(ValueError, match=r"mask_ratio_min 0\.3; expected 0\.4 or more"):
-        MTMObjective(mask_ratio_min=0.3).loss(
-            small_model(), Batch(some_tokens()), StepRandom(0, 0, slice(0, 6), 6)
-        )
+        MTMObjective(mask_ratio_min=0.3).loss(small_model(), Batch(some_tokens()), StepRandom(0, 0, slice(0, 6), 6))

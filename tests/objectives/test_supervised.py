@@ -38,8 +38,7 @@ def test_loss_is_the_smoothed_mean_and_accuracy_counts(case, smoothing):
     loss, metrics = SupervisedObjective(label_smoothing=smoothing).loss(model, Batch(tokens, labels), rng())
     log_p = model(tokens).log_softmax(dim=1)
     expected = [
-        -(1 - smoothing) * row[label] - smoothing * row.mean()
-        for row, label in zip(log_p, labels, strict=True)
+        -(1 - smoothing) * row[label] - smoothing * row.mean() for row, label in zip(log_p, labels, strict=True)
     ]
     torch.testing.assert_close(loss, torch.stack(expected).mean())
     assert loss.requires_grad
@@ -74,9 +73,7 @@ def test_registry_builds_it_from_keywords():
 def test_wrong_settings_and_missing_labels_are_refused(case):
     model, tokens, _ = case
     for smoothing in (-0.1, 1.0):
-        with pytest.raises(
-            ValueError, match=f"label_smoothing {smoothing}; expected 0 <= label_smoothing < 1"
-        ):
+        with pytest.raises(ValueError, match=f"label_smoothing {smoothing}; expected 0 <= label_smoothing < 1"):
             SupervisedObjective(label_smoothing=smoothing)
     with pytest.raises(ValueError, match=r"labels None; expected int64 \[B\]"):
         SupervisedObjective().loss(model, Batch(tokens), rng())

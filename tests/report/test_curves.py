@@ -107,9 +107,7 @@ def test_names_are_escaped():
 
 def test_many_series_differ_and_the_legend_wraps_within_the_width():
     root = chart({f"a rather long name, number {i}": ([0, 1], [0, i]) for i in range(15)})
-    strokes = [
-        (line.get("stroke"), line.get("stroke-dasharray")) for line in root.findall(f".//{SVG}polyline")
-    ]
+    strokes = [(line.get("stroke"), line.get("stroke-dasharray")) for line in root.findall(f".//{SVG}polyline")]
     assert len(set(strokes)) == 15
     named = [text for text in root.iter(f"{SVG}text") if (text.text or "").startswith("a rather")]
     assert max(float(text.get("x")) for text in named) < WIDTH - 150

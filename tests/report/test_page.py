@@ -89,9 +89,7 @@ def test_nothing_is_fetched_or_run():
     html = full_page().html()
     tags = {tag for tag, _ in Outline(html).tags}
     assert not tags & {"script", "link", "iframe", "object", "embed", "base", "form"}
-    assert set(re.findall(r"https?://[^\s\"'<>]+", html)) <= {
-        "http://www.w3.org/2000/svg"
-    }  # a name, not fetched
+    assert set(re.findall(r"https?://[^\s\"'<>]+", html)) <= {"http://www.w3.org/2000/svg"}  # a name, not fetched
     assert "url(" not in html
     assert "@import" not in html
     assert any("default-src 'none'" in meta.get("content", "") for meta in Outline(html).all("meta"))

@@ -115,9 +115,7 @@ def test_missing_folder(tmp_path):
     assert "does not exist" in refusal(Folder(tmp_path / "nowhere"))
 
 
-@pytest.mark.parametrize(
-    "garbage", [b"", b"\xff\xfe\x00", b"null", b"[]", b"{}", b'"text"', b'{"splits": {}}']
-)
+@pytest.mark.parametrize("garbage", [b"", b"\xff\xfe\x00", b"null", b"[]", b"{}", b'"text"', b'{"splits": {}}'])
 def test_garbage_in_the_marker(folder, garbage):
     folder.write("dataset.json", garbage)
     assert "dataset.json cannot be read" in refusal(folder)
@@ -161,9 +159,7 @@ def test_every_checksum_is_verified_before_a_row_is_used(folder):
     folder.write(path, folder.read("train/shard-00000.parquet"))
     parts = dataset.iter_shards("train")
     assert len(next(parts)) == 10
-    with pytest.raises(
-        ValueError, match=r"shard-00001.parquet has a wrong checksum \(\d+ bytes; expected \d+\)"
-    ):
+    with pytest.raises(ValueError, match=r"shard-00001.parquet has a wrong checksum \(\d+ bytes; expected \d+\)"):
         next(parts)
     folder.write(path, data)
     assert len(dataset.read_split("train")) == 25

@@ -17,9 +17,7 @@ BOTH = pytest.mark.parametrize("name", sorted(ENCODINGS))
 @st.composite
 def token_arrays(draw):
     """(tokens uint16 [N,L], K), the largest token often among them."""
-    codes = draw(
-        st.one_of(st.integers(1, MAX_CODES), st.sampled_from([1, 2, 255, 256, 257, 512, 65535, 65536]))
-    )
+    codes = draw(st.one_of(st.integers(1, MAX_CODES), st.sampled_from([1, 2, 255, 256, 257, 512, 65535, 65536])))
     shape = draw(st.integers(0, 9)), draw(st.integers(1, 40))
     tokens = np.random.default_rng(draw(st.integers(0, 999))).integers(codes, size=shape).astype(np.uint16)
     if tokens.size and draw(st.booleans()):
@@ -53,9 +51,7 @@ def test_slices_of_columns_and_of_arrays(name, case, data):
         codec.unpack(codec.pack(tokens[start:stop], codes), tokens.shape[1], codes), tokens[start:stop]
     )
     reversed_rows = tokens[::-1, ::-1]  # neither contiguous nor rising in memory
-    np.testing.assert_array_equal(
-        codec.unpack(codec.pack(reversed_rows, codes), tokens.shape[1], codes), reversed_rows
-    )
+    np.testing.assert_array_equal(codec.unpack(codec.pack(reversed_rows, codes), tokens.shape[1], codes), reversed_rows)
 
 
 @BOTH

@@ -100,9 +100,7 @@ def test_missing_and_truncated_files_are_found_and_named(folder, name):
     assert fault.startswith("tokenizer: " if name.startswith("tokenizer") else f"{name}: ")
 
 
-@pytest.mark.parametrize(
-    "name", ["train/shard-00003.parquet", "train/notes.txt", "val/old/shard-00000.parquet"]
-)
+@pytest.mark.parametrize("name", ["train/shard-00003.parquet", "train/notes.txt", "val/old/shard-00000.parquet"])
 def test_extra_files_are_found(folder, name):
     folder.write(name, folder.read("train/shard-00000.parquet"))
     assert faults_of(folder) == [f"{name}: not in dataset.json"]

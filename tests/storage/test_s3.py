@@ -58,9 +58,7 @@ def test_missing_bucket(s3_server):
         list(folder.list())
     with pytest.raises(StorageError, match="no-such-bucket/data/f is in a bucket that does not exist"):
         folder.write("f", b"")
-    with pytest.raises(
-        StorageError, match="no-such-bucket/data/f is in a bucket that does not exist"
-    ) as error:
+    with pytest.raises(StorageError, match="no-such-bucket/data/f is in a bucket that does not exist") as error:
         folder.read("f")
     assert error.value.kind == "invalid"  # not the fault of one object: it must stop the work
 
@@ -68,9 +66,7 @@ def test_missing_bucket(s3_server):
 def test_unreachable_endpoint(s3_server):
     folder = Folder("s3://bucket/data", **{**s3_server.credentials, "endpoint_url": NOBODY_LISTENS})
     for operation in (folder.check_readable, folder.check_writable):
-        with pytest.raises(
-            StorageError, match=rf"unreachable.*\({NOBODY_LISTENS}\).*AWS_ENDPOINT_URL"
-        ) as error:
+        with pytest.raises(StorageError, match=rf"unreachable.*\({NOBODY_LISTENS}\).*AWS_ENDPOINT_URL") as error:
             operation()
         assert error.value.kind == "unavailable"
 

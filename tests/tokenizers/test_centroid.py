@@ -46,9 +46,7 @@ def test_tokens_are_in_raster_order():
     ("image_size", "patch_size", "codes"), [(8, 8, 2), (8, 1, 40), (32, 4, 100), (28, 7, 33), (48, 16, 5)]
 )
 def test_images_of_centroids_survive_the_round_trip(image_size, patch_size, codes):
-    tokenizer = CentroidTokenizer(
-        random_codebook(codes, patch_size), image_size=image_size, patch_size=patch_size
-    )
+    tokenizer = CentroidTokenizer(random_codebook(codes, patch_size), image_size=image_size, patch_size=patch_size)
     side = image_size // patch_size
     tokens = torch.randint(codes, (5, side * side), generator=torch.Generator().manual_seed(1))
     images = tokenizer.decode(tokens)
@@ -62,9 +60,7 @@ def test_images_of_centroids_survive_the_round_trip(image_size, patch_size, code
 def test_encoding_takes_images_in_any_memory_layout():
     tokenizer = CentroidTokenizer(random_codebook(9, 4), image_size=8, patch_size=4)
     images = random_images(3, 8)
-    assert torch.equal(
-        tokenizer.encode(images.contiguous(memory_format=torch.channels_last)), tokenizer.encode(images)
-    )
+    assert torch.equal(tokenizer.encode(images.contiguous(memory_format=torch.channels_last)), tokenizer.encode(images))
 
 
 def test_encoding_nothing_gives_nothing():

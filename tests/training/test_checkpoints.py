@@ -112,9 +112,7 @@ def test_the_marker_is_written_last(run, monkeypatch):
     save(run, 1)
     written = []
     real = Folder.write
-    monkeypatch.setattr(
-        Folder, "write", lambda folder, name, data: (written.append(name), real(folder, name, data))
-    )
+    monkeypatch.setattr(Folder, "write", lambda folder, name, data: (written.append(name), real(folder, name, data)))
     save(run, 2)
     assert written == ["state.safetensors", "checkpoint.json"]
 
@@ -149,9 +147,7 @@ def test_wrong_checksum(run, tmp_path, at):
     data = bytearray(path.read_bytes())
     data[at] ^= 4
     path.write_bytes(data)
-    with pytest.raises(
-        ValueError, match=r"step-000000001 cannot be read \(wrong checksum\); delete that folder"
-    ):
+    with pytest.raises(ValueError, match=r"step-000000001 cannot be read \(wrong checksum\); delete that folder"):
         load_checkpoint(run)
 
 
@@ -179,9 +175,7 @@ def test_tensors_that_are_none(run):
 def test_another_model_is_refused(other):
     tensors = state_tensors(*trained(0))
     model = other()
-    with pytest.raises(
-        ValueError, match=r"^checkpoint of another model \([^\n]*\); .*give the run another name$"
-    ):
+    with pytest.raises(ValueError, match=r"^checkpoint of another model \([^\n]*\); .*give the run another name$"):
         restore(tensors, model, torch.optim.AdamW(model.parameters()), {})
 
 

@@ -80,9 +80,7 @@ def test_model_json_says_how_to_build_it(run):
 def test_the_marker_is_written_last(run, monkeypatch):
     written = []
     real = Folder.write
-    monkeypatch.setattr(
-        Folder, "write", lambda self, name, data: (written.append(name), real(self, name, data))
-    )
+    monkeypatch.setattr(Folder, "write", lambda self, name, data: (written.append(name), real(self, name, data)))
     exported(run)
     assert written == ["model.safetensors", "model.json"]
 
@@ -131,9 +129,7 @@ def test_settings_that_build_nothing(run, change):
 def test_weights_of_another_size(run):
     exported(run)
     rewrite(run, lambda about: about["settings"].update(num_codes=12))
-    with pytest.raises(
-        ValueError, match=r"token_emb.word_embeddings.weight \[11, 8\] where the model has \[12, 8\]"
-    ):
+    with pytest.raises(ValueError, match=r"token_emb.word_embeddings.weight \[11, 8\] where the model has \[12, 8\]"):
         import_model(run, "classifier")
 
 

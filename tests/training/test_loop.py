@@ -83,9 +83,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(run, bad):
             loss, metrics = super().loss(model, batch, step_rng)
             return loss * (bad if step_rng.step == 4 else 1.0), metrics
 
-    with pytest.raises(
-        ValueError, match=r"^loss (nan|inf) at step 6 \(epoch 1.50\); expected finite numbers; lower"
-    ):
+    with pytest.raises(ValueError, match=r"^loss (nan|inf) at step 6 \(epoch 1.50\); expected finite numbers; lower"):
         tiny_trainer(run, objective=Exploding()).train()
     assert [r["step"] for r in read_metrics(run)] == [3, 4]  # what led there can be seen
     assert checkpoint_names(run) == ["step-000000004"]

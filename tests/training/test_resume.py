@@ -118,9 +118,7 @@ def test_how_often_to_look_may_change_on_the_way(run):
 def test_checkpoints_hold_what_the_run_is(run):
     tiny_trainer(run).train()
     tensors, about = load_checkpoint(run)
-    assert {
-        k: about[k] for k in ("step", "steps", "seed", "tokenizer", "num_samples", "global_batch_size")
-    } == {
+    assert {k: about[k] for k in ("step", "steps", "seed", "tokenizer", "num_samples", "global_batch_size")} == {
         "step": 8,
         "steps": 8,
         "seed": 0,

@@ -143,9 +143,7 @@ def test_an_unlabelled_dataset_is_pretrained_on_but_not_fine_tuned(tmp_path):
     metrics = pretrain(dataset, Folder(tmp_path / "mtm"))
     assert metrics["step"] == 4
     assert not [name for name in metrics if name.startswith("val")]
-    with pytest.raises(
-        ValueError, match=r"tokens has 0 classes; expected at least 2; tokenise from a folder per"
-    ):
+    with pytest.raises(ValueError, match=r"tokens has 0 classes; expected at least 2; tokenise from a folder per"):
         finetune(dataset, Folder(tmp_path / "run"))
     assert list(Folder(tmp_path / "run").list()) == []
 
@@ -168,9 +166,7 @@ def test_tokens_of_another_tokenizer_are_refused_with_both_named(dataset, pretra
         lambda: finetune(other, classifier),
         lambda: evaluate(other, classifier),
     ):
-        with pytest.raises(
-            ValueError, match=f"made with tokenizer '{marks[0]}'; expected '{marks[1]}'"
-        ) as caught:
+        with pytest.raises(ValueError, match=f"made with tokenizer '{marks[0]}'; expected '{marks[1]}'") as caught:
             refused()
         assert "\n" not in str(caught.value)
     assert list(Folder(tmp_path / "new").list()) == []

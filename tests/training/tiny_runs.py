@@ -50,9 +50,7 @@ def tiny_classifier(*, seed=0, dropout=0.0, drop_path=0.0):
 def tiny_masked(*, seed=0, dropout=0.0):
     """A seeded masked token model of 4x4 tokens."""
     torch.manual_seed(seed)
-    return MaskedTokenModel(
-        grid=(SIDE, SIDE), num_codes=NUM_CODES, size=SIZE, token_dim=8, unit=1, dropout=dropout
-    )
+    return MaskedTokenModel(grid=(SIDE, SIDE), num_codes=NUM_CODES, size=SIZE, token_dim=8, unit=1, dropout=dropout)
 
 
 def tiny_trainer(run, model=None, *, objective=None, store=None, loop=None, optimizer=None, **more):
