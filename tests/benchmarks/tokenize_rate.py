@@ -1,6 +1,6 @@
 """Images/s of the tokenising job on Ray against a bare decode+encode loop, one process a core, same libraries.
 
-python tests/benchmarks/tokenize_rate.py [IMAGES] [--copies N] [--image-size S] [--patch-size P] [--codes K] [--rounds R]
+python tests/benchmarks/tokenize_rate.py [IMAGES] [--copies N] [--image-size S] [--patch-size P] [--codes K] ...
 
 Both sides read, decode, encode and keep tokens; the job also moves them through Ray and writes a dataset. Rounds
 alternate, since other work on the machine disturbs both; the ratio is of the best rates.

@@ -5,13 +5,14 @@ import re
 import pytest
 
 from pipelines.inspect_tokens import inspect_tokens
-from seit_ray.config import InspectTokens
+from pipelines.tokenize_images import tokenize_images
+from seit_ray.config import InspectTokens, TokenizeImages, load
 from seit_ray.shards import TokenDataset
 from seit_ray.storage import Folder
 from tests.end_to_end.processes import LOCAL_RAY, kill_when, succeed
 from tests.tiny_images import contents, image_bytes, write_files, write_tokenizer
 
-NUM_IMAGES, SLICE = 1500, 16
+NUM_IMAGES, SLICE = 1500, 5
 SETTINGS = (
     *LOCAL_RAY,
     f"tokenize.slice_size={SLICE}",
@@ -30,7 +31,7 @@ def given(tmp_path_factory):
     files = {name: pictures[i % 100] if i % 50 else pictures[0][:300] for i, name in enumerate(names)}
     write_files(place / "images", files)
     write_tokenizer(place / "tokenizer", image_size=32)
-    return f"images={place / 'images'}", f"tokenizer={place / 'tokenizer'}", *SETTINGS
+    return [f"images={place / 'images'}", f"tokenizer={place / 'tokenizer'}", *SETTINGS]
 
 
 def fragment_names(output):
@@ -39,16 +40,15 @@ def fragment_names(output):
 
 
 @pytest.mark.slow
-def test_killed_at_half(given, tmp_path):
+def test_killed_at_half(ray_cluster, given, tmp_path):
     undisturbed, output = Folder(tmp_path / "undisturbed"), Folder(tmp_path / "killed")
-    succeed("tokenize_images", *given, f"output={undisturbed.uri}")
+    tokenize_images(load(TokenizeImages, None, [*given, f"output={undisturbed.uri}"]))
     total = sum(-(-split.listed // SLICE) for split in TokenDataset(undisturbed).info.splits.values())
-    assert total > 90
+    assert total > 250
 
     kill_when(lambda: len(fragment_names(output)) >= total / 2, "tokenize_images", *given, f"output={output.uri}")
     made = fragment_names(output)
     assert total / 2 <= len(made) < total
-    print("MADE", len(made), total)
     assert not output.exists("dataset.json")
 
     rerun = succeed("tokenize_images", *given, f"output={output.uri}")
