@@ -95,8 +95,15 @@ def submit(head: dict, *entrypoint: str) -> subprocess.CompletedProcess:
 @pytest.mark.slow
 def test_submitted_job_tokenises_and_a_wrong_one_fails_in_one_line(head, images, tmp_path):
     fitted = subprocess.run(
-        [sys.executable, "pipelines/fit_tokenizer.py", f"images={images}", f"output={tmp_path}/tokenizer"]
-        + ["centroid.image_size=16", "centroid.patch_size=4", "centroid.codebook_size=32"],
+        [
+            sys.executable,
+            "pipelines/fit_tokenizer.py",
+            f"images={images}",
+            f"output={tmp_path}/tokenizer",
+            "centroid.image_size=16",
+            "centroid.patch_size=4",
+            "centroid.codebook_size=32",
+        ],
         cwd=ROOT,
         env=head,
         capture_output=True,
