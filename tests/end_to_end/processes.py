@@ -50,8 +50,18 @@ def succeed(verb: str, *arguments: str, **env: str) -> subprocess.CompletedProce
     return done
 
 
-def kill_when(condition: Callable[[], bool], verb: str, *arguments: str, timeout_s: float = 120, **env: str) -> None:
-    """Start a verb, kill -9 its driver as soon as the condition holds, and wait until nothing of it runs."""
+def kill_when(
+    condition: Callable[[], bool],
+    verb: str,
+    *arguments: str,
+    workers_too: bool = False,
+    timeout_s: float = 120,
+    **env: str,
+) -> None:
+    """Start a verb, kill -9 its driver as soon as the condition holds, and wait until nothing of it runs.
+
+    workers_too: all its processes at once, as when the machine goes down; else they end when they miss the driver.
+    """
     process = subprocess.Popen(
         command(verb, *arguments),
         cwd=ROOT,
@@ -68,6 +78,8 @@ def kill_when(condition: Callable[[], bool], verb: str, *arguments: str, timeout
             assert time.monotonic() < deadline, f"the moment to kill it did not come in {timeout_s} s"
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
+        for pid in processes_of(process.pid) if workers_too else ():
+            end(pid)
     finally:
         process.kill()
         process.wait()

@@ -52,6 +52,8 @@ def head(tmp_path_factory):
         "OMP_NUM_THREADS": "1",
     }
     command = [BIN / "ray", "start", "--head", "--block", f"--port={gcs}", f"--dashboard-port={dashboard}"]
+    # two heads on one machine would else share the agent's fixed port
+    command += [f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}"]
     command += ["--num-cpus=2", f"--object-store-memory={200 << 20}", "--disable-usage-stats"]
     log = open(home / "head.log", "w")  # noqa: SIM115 - closed at the end of the module
     process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)

@@ -13,7 +13,7 @@ from seit_ray.training.checkpoints import checkpoint_names
 from tests.end_to_end.processes import LOCAL_RAY, kill_when, succeed
 from tests.tiny_dataset import write_dataset
 
-EPOCHS, STEPS_AN_EPOCH, BATCH = 60, 10, 40
+EPOCHS, STEPS_AN_EPOCH, BATCH = 20, 10, 40
 LOOP = (
     f"loop.epochs={EPOCHS}",
     f"loop.global_batch_size={BATCH}",
@@ -21,7 +21,11 @@ LOOP = (
     "loop.eval_every_epochs=5",
     "loop.seed=3",
     "model.size=nano",
+    "model.width=32",
+    "model.depth=2",
+    "model.num_heads=2",
     "model.dropout=0.2",
+    "optimizer.lr=3e-3",
     "optimizer.warmup_epochs=2",
 )
 
@@ -54,7 +58,7 @@ def check_killed_run(verb, keys, undisturbed, output, *more):
     """Kill a verb behind its first checkpoint, run it again, and compare with the undisturbed run."""
     run = Folder(output).join(undisturbed.uri.rpartition("/")[2])
     arguments = [*keys, f"output={output}", *more]
-    kill_when(lambda: bool(checkpoint_names(run)), verb, *arguments)
+    kill_when(lambda: bool(checkpoint_names(run)), verb, *arguments, workers_too=True)
     newest = int(checkpoint_names(run)[-1].removeprefix("step-"))
     assert 0 < newest < EPOCHS * STEPS_AN_EPOCH
     assert not run.exists("model.json")
