@@ -1,7 +1,8 @@
-"""Shards -> batches: a store of tokens in memory, a sampler that is a pure function, a loader onto the device."""
+"""Shards -> batches: stores of tokens and of images, and a sampler that is a pure function."""
 
-from seit_ray.batches.loader import load_batch
+from seit_ray.batches.batch import Batch
+from seit_ray.batches.images import ImageStore
 from seit_ray.batches.sampler import num_steps, rank_span, step_rows
 from seit_ray.batches.store import TokenStore
 
-__all__ = ["TokenStore", "load_batch", "num_steps", "rank_span", "step_rows"]
+__all__ = ["Batch", "ImageStore", "TokenStore", "num_steps", "rank_span", "step_rows"]

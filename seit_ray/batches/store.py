@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
+from seit_ray.batches.batch import Batch, upload
 from seit_ray.shards.dataset import TokenDataset
 
 
@@ -18,6 +20,12 @@ class TokenStore:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def batch(self, rows: np.ndarray | slice, device: torch.device) -> Batch:
+        """The given rows; tokens travel as 16 bits and widen on the device."""
+        tokens = upload(self.tokens[rows].view(np.int16), device)
+        # int16 is the same 16 bits with a sign: drop it
+        return Batch(tokens.long().bitwise_and_(0xFFFF), upload(self.labels[rows], device))
 
     @classmethod
     def read(cls, dataset: TokenDataset, split: str, *, need_labels: bool) -> TokenStore:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from seit_ray.batches import TokenStore, load_batch
-from seit_ray.objectives import Batch
+from seit_ray.batches import Batch, ImageStore, TokenStore
 from seit_ray.training.world import World
 
 
-def eval_batches(store: TokenStore, batch_size: int, world: World) -> Iterator[tuple[int, slice, Batch]]:
+def eval_batches(store: TokenStore | ImageStore, batch_size: int, world: World) -> Iterator[tuple[int, slice, Batch]]:
     """(chunk number, rows, batch) of this rank's chunks; together the ranks see each sample exactly once."""
     for chunk in range(world.rank, -(-len(store) // batch_size), world.size):
         start, stop = chunk * batch_size, min((chunk + 1) * batch_size, len(store))
-        tokens, labels = load_batch(store, slice(start, stop), world.device)
-        yield chunk, slice(start, stop), Batch(tokens, labels)
+        yield chunk, slice(start, stop), store.batch(slice(start, stop), world.device)

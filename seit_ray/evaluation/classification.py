@@ -17,7 +17,7 @@ def class_counts(model: nn.Module, store: TokenStore, num_classes: int, world: W
     model.eval()
     counts = torch.zeros(num_classes, 4, dtype=torch.float64, device=world.device)
     for _, _, batch in eval_batches(store, batch_size, world):
-        logits = model(batch.tokens).float()
+        logits = model(batch.inputs).float()
         top = logits.topk(min(5, num_classes), dim=1).indices == batch.labels[:, None]
         loss = F.cross_entropy(logits, batch.labels, reduction="none")
         values = torch.stack([torch.ones_like(loss), top[:, 0], top.any(1), loss], dim=1)

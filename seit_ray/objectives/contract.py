@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor, nn
 
 from seit_ray.augment.random import StepRandom
+from seit_ray.batches.batch import Batch
 
 __all__ = ["Batch", "Objective", "unwrap"]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """This rank's rows of the global batch: tokens int64 [B,L], labels int64 [B] or None (unlabelled)."""
-
-    tokens: Tensor
-    labels: Tensor | None = None
 
 
 class Objective(Protocol):

@@ -70,7 +70,7 @@ class MTMObjective:
                 "that never enters the model's encoder; raise it or build the model with the lower number"
             )
         num_masked = max(1, num_units_at(sample_mask_ratio(step_rng, **self.ratio), core.num_patches))
-        logits, targets, _ = model(batch.tokens, mask_noise(step_rng, core.num_patches), num_masked)
+        logits, targets, _ = model(batch.inputs, mask_noise(step_rng, core.num_patches), num_masked)
         logits, targets = logits.flatten(0, 2).float(), targets.flatten()
         if self.loss_name == "bce":
             loss = binary_cross_entropy(logits, targets)

@@ -33,7 +33,7 @@ class SupervisedObjective:
         """
         if batch.labels is None:
             raise ValueError("labels None; expected int64 [B]; train on a labelled split or pre-train on this one")
-        tokens = batch.tokens
+        tokens = batch.inputs
         if self.synonyms is not None:
             tokens = replace_synonyms(tokens, self.synonyms, self.synonym_share, step_rng)
         logits = model(tokens).float()

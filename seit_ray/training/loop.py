@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from seit_ray.augment.random import StepRandom
-from seit_ray.batches import TokenStore, load_batch, num_steps, rank_span, step_rows
-from seit_ray.objectives import Batch
+from seit_ray.batches import ImageStore, TokenStore, num_steps, rank_span, step_rows
 from seit_ray.storage import Folder
 from seit_ray.training.checkpoints import check_same, load_checkpoint, restore, save_checkpoint, state_tensors
 from seit_ray.training.metrics import MetricsLog, read_metrics
@@ -53,7 +52,7 @@ class Trainer:
         *,
         model: nn.Module,
         objective: Any,
-        store: TokenStore,
+        store: TokenStore | ImageStore,
         evaluate: Callable[[nn.Module], dict[str, float]],
         run: Folder,
         loop: dict[str, Any],
@@ -169,13 +168,13 @@ class Trainer:
         for part in range(parts):
             span = rank_span(mine.stop - mine.start, part, parts)
             span = slice(mine.start + span.start, mine.start + span.stop)
-            tokens, labels = load_batch(self.store, rows[span], world.device)
+            batch = self.store.batch(rows[span], world.device)
             random = StepRandom(settings.seed, step, span, batch_size, world.device)
             share = (span.stop - span.start) / batch_size
             last = part == parts - 1
             with contextlib.nullcontext() if last or world.size == 1 else model.no_sync():
                 with self.autocast:
-                    loss, metrics = self.objective.loss(model, Batch(tokens, labels), random)
+                    loss, metrics = self.objective.loss(model, batch, random)
                 (loss * (share * world.size)).backward()  # DDP averages over ranks; this makes it the global mean
             self.add_to_window({"loss": loss.detach(), **metrics}, share)
         if self.clip_grad is not None:

@@ -18,7 +18,7 @@ def store_of(num):
 def chunks_of(num, batch_size, rank=0, size=1):
     world = World(rank, size, torch.device("cpu"))
     return [
-        (chunk, rows, b.tokens.tolist(), b.labels.tolist())
+        (chunk, rows, b.inputs.tolist(), b.labels.tolist())
         for chunk, rows, b in eval_batches(store_of(num), batch_size, world)
     ]
 

@@ -5,7 +5,7 @@ from pydantic import SecretStr
 
 from pipelines.command import VERBS
 from seit_ray import config
-from seit_ray.config import Evaluate, Finetune, Pretrain, Quickstart, fields, load, type_name
+from seit_ray.config import Evaluate, Finetune, Pretrain, Quickstart, fields, load, sections, type_name
 
 REQUIRED = ["dataset=tokens", "run=mtm"]
 EACH_VERB = pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS.keys())
@@ -190,7 +190,7 @@ def test_defaults_of_a_key_are_those_that_hold():
     ("annotation", "name"),
     [
         (int, "int"),
-        (config.PositiveInt, "int"),
+        (sections.PositiveInt, "int"),
         (str | None, "str"),
         (float | None, "float"),
         (config.Loop.model_fields["precision"].annotation, "auto|fp32|bf16"),

@@ -1,0 +1,90 @@
+"""Images of a split as batches of pixels: for training a tokenizer, TokenAdapt, or a classifier of pixels."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from seit_ray.batches.batch import Batch, upload
+from seit_ray.images.listing import list_images
+from seit_ray.images.sample import read_pixels
+from seit_ray.storage import Folder
+
+MEMORY_GIB = 16.0
+
+
+@dataclass(frozen=True)
+class ImageStore:
+    """pixels uint8 [N,3,H,W] in memory and labels int64 [N] (-1 where there is none)."""
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    class_names: list[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def batch(self, rows: np.ndarray | slice, device: torch.device) -> Batch:
+        """Images uint8 [B,3,H,W] and labels int64 [B] of the given rows."""
+        return Batch(upload(self.pixels[rows].copy(), device), upload(self.labels[rows], device))
+
+    @classmethod
+    def read(
+        cls,
+        source: Folder,
+        source_settings: dict[str, Any],
+        *,
+        image_size: int,
+        resize: str,
+        val_fraction: float = 0.0,
+        seed: int = 0,
+        max_images: int | None = None,
+        num_threads: int | None = None,
+        on_progress: Callable[[str, int, int, str], None] = lambda phase, done, total, note: None,
+    ) -> dict[str, Self]:
+        """Every split of a source, decoded once into memory: {split: store}; unreadable images are left out.
+
+        `max_images` takes a seeded sample of each split. ValueError when the pixels exceed MEMORY_GIB.
+        """
+        with tempfile.TemporaryDirectory(prefix="seit_ray-") as name:
+            manifest = list_images(
+                source, source_settings, Folder(name), val_fraction=val_fraction, seed=seed, on_progress=on_progress
+            )
+            wanted = {
+                split: manifest.sample(split, min(max_images or s.num_images, s.num_images), seed)
+                for split, s in manifest.splits.items()
+                if s.num_images
+            }
+        num = sum(map(len, wanted.values()))
+        gib = num * 3 * image_size**2 / 2**30
+        if gib > MEMORY_GIB:
+            raise ValueError(
+                f"{num} images of {image_size}x{image_size} pixels take {gib:.0f} GiB; expected at most {MEMORY_GIB:g} "
+                "GiB of memory; lower max_images or the image size"
+            )
+        options = {
+            "image_size": image_size,
+            "resize": resize,
+            "image_column": source_settings.get("image_column", "image"),
+            "num_threads": num_threads or os.cpu_count() or 1,
+        }
+        stores = {}
+        for split, rows in wanted.items():
+            phase = f"decode {split}"
+            pixels, kept = read_pixels(
+                rows, source, on_progress=lambda d, t, phase=phase: on_progress(phase, d, t, "images"), **options
+            )
+            stores[split] = cls(pixels, labels_of(kept), manifest.class_names)
+        return stores
+
+
+def labels_of(rows: pa.Table) -> np.ndarray:
+    """Labels int64 [N] of manifest rows, -1 where there is none."""
+    return rows["label"].fill_null(-1).to_numpy().astype(np.int64)

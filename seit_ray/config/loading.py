@@ -1,0 +1,77 @@
+"""From a YAML file and key=value overrides to a verb's model; every mistake is named in one line."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from seit_ray.config.keys import fields, holds_secret
+from seit_ray.config.sections import Section
+from seit_ray.config.verbs import Verb
+
+
+def load(verb: type[Verb], file: str | None, overrides: list[str]) -> Any:
+    """Read a verb's YAML file, lay `key.sub=value` overrides over it, validate; ValueError names each bad key."""
+    values = read_yaml(file) if file else {}
+    for text in overrides:
+        key, sep, value = text.partition("=")
+        if not sep or not key:
+            raise ValueError(f"argument {text!r}; expected key=value; see --help for the keys")
+        set_key(values, key.split("."), parse_value(key, value))
+    try:
+        return verb.model_validate(values)
+    except ValidationError as error:
+        raise ValueError("; ".join(explain(verb, e) for e in error.errors())) from None
+
+
+def parse_value(key: str, text: str) -> Any:
+    """The value of an override, read as YAML; None when it is empty."""
+    try:
+        return yaml.safe_load(text) if text else None
+    except yaml.YAMLError:
+        raise ValueError(
+            f"key {key} has a value that is not YAML; expected a number, text or a list; quote it"
+        ) from None
+
+
+def read_yaml(file: str) -> dict[str, Any]:
+    """A YAML mapping; ValueError when it is missing or something else."""
+    try:
+        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"config file {file}: {error.strerror}; expected a readable YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"config file {file} is not YAML: {' '.join(str(error).split())}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ValueError(f"config file {file} holds a {type(values).__name__}; expected a mapping of keys")
+    return values
+
+
+def set_key(values: dict[str, Any], path: list[str], value: Any) -> None:
+    """Set a nested key in place."""
+    for name in path[:-1]:
+        inner = values.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise ValueError(f"key {'.'.join(path)}: {name} holds a value; expected a section")
+        values = inner
+    values[path[-1]] = value
+
+
+def explain(verb: type[Section], error: Any) -> str:
+    """One line for one pydantic error, with the nearest known name for an unknown key."""
+    key, names = ".".join(str(part) for part in error["loc"]), dict(fields(verb))
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key, names, n=1, cutoff=0.5) or [
+            n for n in names if n.rpartition(".")[2] == error["loc"][-1]
+        ]
+        return f"unknown key {key}" + (f"; did you mean {near[0]}?" if near else "; see --help for the keys")
+    if error["type"] == "missing" and key in names:
+        return f"key {key} is missing; expected {key}=VALUE ({names[key][1]})"
+    given = "hidden" if holds_secret(verb, key) else repr(error["input"])
+    return f"key {key} is {given}; expected: {error['msg']}"
