@@ -15,10 +15,15 @@ VERBS = {
     "quickstart": configs.Quickstart,
     "fit_tokenizer": configs.FitTokenizer,
     "tokenize_images": configs.TokenizeImages,
+    "import_tokens": configs.ImportTokens,
+    "export_tokens": configs.ExportTokens,
     "inspect_tokens": configs.InspectTokens,
+    "train_tokenadapt": configs.TrainTokenAdapt,
     "pretrain": configs.Pretrain,
     "finetune": configs.Finetune,
+    "import_weights": configs.ImportWeights,
     "evaluate": configs.Evaluate,
+    "run_all": configs.RunAll,
 }
 DEFAULT_CONFIGS = {"quickstart": str(Path(__file__).resolve().parent / "configs" / "quickstart.yaml")}
 
@@ -30,8 +35,11 @@ def main(arguments: list[str] | None = None) -> None:
         print("usage: seit-ray VERB [--config FILE] [key=value ...] [--dry-run] [--address ADDRESS] [--help]\n")
         for name, verb in VERBS.items():
             print(f"  {name:16} {verb.__doc__}")
+        print(f"\n  {'submit VERB':16} Run a verb as a job of a Ray cluster; see seit-ray submit --help")
         return
     verb, *rest = arguments
+    if verb == "submit":
+        importlib.import_module("pipelines.submit").main(rest)
     if verb not in VERBS:
         fail(f"verb {verb!r}; expected one of {', '.join(VERBS)}")
     run_verb(verb, rest)

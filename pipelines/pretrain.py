@@ -6,7 +6,7 @@ seit-ray pretrain --config pipelines/configs/pretrain_base_in1k_400e.yaml datase
 from pipelines.command import run_verb
 from pipelines.places import Rows, cluster_rows, dataset_rows, folder_of, output_rows
 from pipelines.progress import silent
-from seit_ray.config import Pretrain, Training
+from seit_ray.config import Finetune, Pretrain, Training, Verb
 
 
 def plan(config: Pretrain) -> Rows:
@@ -20,55 +20,75 @@ def plan(config: Pretrain) -> Rows:
 
 
 def loop_rows(config: Training) -> Rows:
-    """Model size, steps and peak rate."""
-    from seit_ray.batches import num_steps
+    """Model, steps and peak rate."""
     from seit_ray.shards import TokenDataset
+    from seit_ray.training.inputs import model_grid
+
+    dataset, model = TokenDataset(folder_of(config.dataset, config.storage)), config.model
+    grid = model_grid(dataset.info.grid, model.grid_side)
+    return [
+        ("model", f"{model.size}, stem {model.stem_kernel}x{model.stem_kernel}, sees {grid[0]}x{grid[1]} tokens"),
+        steps_row(config, dataset.split("train").rows),
+    ]
+
+
+def steps_row(config: Training, num_samples: int) -> tuple[str, str]:
+    """How many steps of how many samples, and the highest rate."""
+    from seit_ray.batches import num_steps
     from seit_ray.training.schedule import peak_lr
 
     loop, optimizer = config.loop, config.optimizer
-    rows = TokenDataset(folder_of(config.dataset, config.storage)).split("train").rows
-    steps = num_steps(rows, loop.global_batch_size, loop.epochs)
+    steps = num_steps(num_samples, loop.global_batch_size, loop.epochs)
     names = ("lr", "blr", "lr_rule")
     peak = peak_lr(global_batch_size=loop.global_batch_size, **{k: getattr(optimizer, k) for k in names})
-    return [
-        ("model", f"{config.model.size}, stem {config.model.stem_kernel}x{config.model.stem_kernel}"),
-        ("steps", f"{steps} of {loop.global_batch_size} samples, {loop.epochs} epochs, peak lr {peak:.2e}"),
-    ]
+    return ("steps", f"{steps} of {loop.global_batch_size} samples, {loop.epochs} epochs, peak lr {peak:.2e}")
 
 
 def pretrain(config: Pretrain, progress=silent) -> Rows:
     """Train; returns the table to print."""
     from seit_ray.training.runs import pretrain as run_function
 
-    metrics, run = train(config, "pretrain", run_function, {"masking": config.masking.model_dump()}, progress)
+    more = {"masking": config.masking.model_dump(), "probe": config.probe.model_dump(), **augment_arguments(config)}
+    metrics, run = train(config, "pretrain", run_function, more, progress)
     rows = [("run", run.uri), ("steps", str(metrics["step"])), ("train loss", f"{metrics['train_loss']:.4f}")]
     if "val_loss" in metrics:
         rows.append(("val loss", f"{metrics['val_loss']:.4f}"))
         rows.append(("val accuracy of masked tokens", f"{metrics['val_masked_accuracy']:.2%}"))
+    for method in ("linear", "knn"):
+        if f"probe_{method}_top1" in metrics:
+            rows.append((f"{method} probe, top-1", f"{metrics[f'probe_{method}_top1']:.2%}"))
     return rows
+
+
+def augment_arguments(config: Pretrain | Finetune) -> dict:
+    """The augment section for a run, and the folder of the run that it names."""
+    settings = config.augment.model_dump()
+    adapt_run = settings.pop("adapt_run")
+    return {"augment": settings, "adapt_run": folder_of(adapt_run, config.storage) if adapt_run else None}
 
 
 def train(config: Training, verb: str, function, more: dict, progress):
     """What both training verbs do: check, connect, record, run; (metrics, run folder)."""
+    from seit_ray.shards import TokenDataset
+
+    dataset = folder_of(config.dataset, config.storage)
+    TokenDataset(dataset).split("train")
+    return run_on_workers(config, verb, function, {"dataset": dataset, **more}, progress)
+
+
+def run_on_workers(config: Verb, verb: str, function, more: dict, progress):
+    """Record a run and train it where `workers` says; (metrics, run folder)."""
     import contextlib
 
     from pipelines.record import write_record
     from seit_ray.distributed.cluster import connected
     from seit_ray.distributed.train_job import run_training
-    from seit_ray.shards import TokenDataset
 
-    dataset = folder_of(config.dataset, config.storage)
     run = folder_of(config.output, config.storage).join(config.run)
-    TokenDataset(dataset).split("train")
     run.check_writable()
     write_record(run, verb, config)
     names = ("model", "loop", "optimizer")
-    arguments = {
-        "dataset": dataset,
-        "run": run,
-        **{name: getattr(config, name).model_dump() for name in names},
-        **more,
-    }
+    arguments = {"run": run, **{name: getattr(config, name).model_dump() for name in names}, **more}
     workers = config.workers
     needs_ray = workers.num_workers > 0
     with connected(**config.cluster.model_dump()) if needs_ray else contextlib.nullcontext() as cluster:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -24,13 +26,21 @@ def derive_seed(seed: int, step: int, stream: str) -> int:
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:
     # torch shifts signed integers arithmetically; the mask takes the copies of the sign bit away.
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
+    return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
-def _mix(x: Tensor) -> Tensor:
-    x = (x ^ _shift_right(x, 30)) * _MIX_1
-    x = (x ^ _shift_right(x, 27)) * _MIX_2
-    return x ^ _shift_right(x, 31)
+def _mix_(x: Tensor) -> Tensor:
+    # In place, as far as it goes: drawing is bound by memory.
+    x.bitwise_xor_(_shift_right(x, 30)).mul_(_MIX_1)
+    x.bitwise_xor_(_shift_right(x, 27)).mul_(_MIX_2)
+    return x.bitwise_xor_(_shift_right(x, 31))
+
+
+@functools.lru_cache(maxsize=8)
+def _normal_levels(device: torch.device) -> Tensor:
+    """65,536 equally likely levels of the standard normal distribution, float32, lowest first, each on its device."""
+    middles = (torch.arange(1 << 16, dtype=torch.float64) * 2 + 1) / (1 << 16) - 1
+    return (torch.erfinv(middles) * math.sqrt(2.0)).float().to(device)
 
 
 class StepRandom:
@@ -53,6 +63,7 @@ class StepRandom:
         device: torch.device | str = "cpu",
     ) -> None:
         self.seed, self.step, self.global_batch_size = seed, step, global_batch_size
+        self._range: range | None = None
         if isinstance(rows, slice):
             start, stop, stride = rows.start or 0, rows.stop, rows.step or 1
             stop = global_batch_size if stop is None else stop
@@ -61,8 +72,17 @@ class StepRandom:
                     f"rows {start}:{stop}:{stride} of a global batch of {global_batch_size}; expected a "
                     "rising slice within it; pass this rank's rows and the size of the whole batch"
                 )
+            self._range = range(start, stop, stride)
             rows = torch.arange(start, stop, stride, device=device)
         self.rows = rows.to(device=device, dtype=torch.int64)
+
+    def at(self, rows: Tensor) -> StepRandom:
+        """Return the same step's numbers for other rows of the global batch, for example the first of each pair."""
+        return StepRandom(self.seed, self.step, rows, self.global_batch_size, self.rows.device)
+
+    def host_rows(self) -> Sequence[int]:
+        """Return the row numbers on the host. Only where they were given as a tensor does it wait for the device."""
+        return tuple(self.rows.tolist()) if self._range is None else self._range
 
     def _bits(self, stream: str, shape: tuple[int, ...]) -> Tensor:
         """Return 64 random bits in each of [rows,*shape], int64."""
@@ -70,7 +90,7 @@ class StepRandom:
         element = torch.arange(count, device=self.rows.device)
         counter = self.rows.unsqueeze(1) * count + element
         key = derive_seed(self.seed, self.step, stream)
-        return _mix(counter * _GAMMA + key).reshape(-1, *shape)
+        return _mix_(counter.mul_(_GAMMA).add_(key)).reshape(-1, *shape)
 
     def uniform(self, stream: str, *shape: int) -> Tensor:
         """Return float32 numbers in [0,1) for this rank's rows, [rows,*shape]; the same bits everywhere."""
@@ -81,6 +101,16 @@ class StepRandom:
         # Odd multiples of 2^-23 between -1 and 1: exact in float32 and never +-1, where erfinv is infinite.
         odd = (_shift_right(self._bits(stream, shape), 41) * 2 + 1 - (1 << 23)).float()
         return torch.erfinv(odd * 2.0**-23) * math.sqrt(2.0)
+
+    def coarse_normal(self, stream: str, *shape: int) -> Tensor:
+        """Return float32 standard normal numbers on 65,536 levels, [rows,*shape], within +-4.4.
+
+        Four of them from 64 bits, by lookup: for noise on whole maps, where `normal` would be most of the work.
+        """
+        count = math.prod(shape)
+        levels = self._bits(stream, ((count + 3) // 4,)).view(torch.int16).int().add_(1 << 15)
+        values = _normal_levels(self.rows.device).index_select(0, levels.flatten()).view(levels.shape)
+        return values[:, :count].reshape(-1, *shape)
 
     def integers(self, stream: str, high: int, *shape: int) -> Tensor:
         """Return int64 numbers 0 to high - 1 for this rank's rows, [rows,*shape]; high is 2^31 at most."""

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from seit_ray.augment.random import StepRandom
+from seit_ray.tokenizers.codebook import METRICS
+
+__all__ = ["nearest_codes", "replace_synonyms"]
 
 
-def nearest_codes(codebook: Tensor, num: int) -> Tensor:
-    """Synonyms int64 [K,num] of a codebook [K,D]: the other codes by Euclidean distance, nearest first.
+def nearest_codes(codebook: Tensor, num: int, metric: str = "l2") -> Tensor:
+    """Synonyms int64 [K,num] of a codebook [K,D]: the other codes, nearest first, the lower code on ties.
 
-    ValueError when there are not so many other codes. How SeiT chose its synonyms is not published.
+    metric "l2": by Euclidean distance; "cosine": by angle, whatever the lengths. ValueError for another metric, or
+    when there are not so many other codes. How SeiT chose its synonyms is not published.
     """
+    if metric not in METRICS:
+        raise ValueError(f"metric {metric!r}; expected one of {', '.join(METRICS)}; take the tokenizer's own")
     if not 1 <= num < len(codebook):
         raise ValueError(
             f"{num} synonyms of {len(codebook)} codes; expected 1 to {len(codebook) - 1}; lower augment.num_synonyms"
         )
-    distances = torch.cdist(codebook.double(), codebook.double())
+    vectors = codebook.double()
+    if metric == "cosine":
+        vectors = F.normalize(vectors, dim=1, eps=1e-12)  # between unit vectors distance grows with the angle
+    distances = torch.cdist(vectors, vectors)
     distances.fill_diagonal_(torch.inf)  # a code is no synonym of itself, also where another equals it
     return distances.argsort(dim=1, stable=True)[:, :num]
 

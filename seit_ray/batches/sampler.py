@@ -41,5 +41,12 @@ def step_rows(num_samples: int, global_batch_size: int, seed: int, step: int) ->
 
 
 def rank_span(global_batch_size: int, rank: int, world_size: int) -> slice:
-    """A rank's part of the global batch; parts differ by one row at most when it does not divide."""
-    return slice(global_batch_size * rank // world_size, global_batch_size * (rank + 1) // world_size)
+    """A rank's part of the global batch, split between pairs of rows (0 and 1, 2 and 3, ...).
+
+    Augmentations that mix samples mix those of a pair: kept together, they do not depend on the number of ranks. Only
+    a batch of less than a pair a rank is split between rows.
+    """
+    unit = 2 if global_batch_size >= 2 * world_size else 1
+    num = -(-global_batch_size // unit)
+    start, stop = (unit * (num * r // world_size) for r in (rank, rank + 1))
+    return slice(start, min(stop, global_batch_size))

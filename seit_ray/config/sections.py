@@ -91,13 +91,24 @@ class Model(Section):
     decoder_depth: PositiveInt | None = Field(None, description="overrides the blocks of the MTM decoder")
     decoder_num_heads: PositiveInt | None = Field(None, description="overrides the heads of the MTM decoder")
     token_dim: PositiveInt = Field(32, description="width of the learned token embedding")
-    stem_kernel: PositiveInt = Field(2, description="side in tokens of a stem patch (kernel = stride)")
+    stem_kernel: PositiveInt = Field(2, description="side in tokens of the stem's kernel (SeiT: 4; SeiT++: 2)")
+    grid_side: PositiveInt | None = Field(
+        None, description="side of the crop of the token grid that the model sees (SeiT: 28 of 32); all when left out"
+    )
     dropout: Share = Field(0.1, description="dropout of the token embedding and of the MTM decoder")
 
 
 class Classifier(Model):
     """The classifier's own keys beside the encoder's."""
 
+    inputs: Literal["learned", "codebook"] = Field(
+        "learned", description="a learned token embedding (SeiT++), or rows of the tokenizer's codebook (SeiT)"
+    )
+    stem_stride: PositiveInt | None = Field(None, description="stride of the stem; its kernel when left out (SeiT: 2)")
+    stem_padding: NonNegativeInt = Field(0, description="padding of the stem (SeiT: 1)")
+    train_only: Literal["all", "attention"] = Field(
+        "all", description="fine-tune everything, or attention, head and what is new"
+    )
     pool: Literal["mean", "cls"] = Field("mean", description="read-out: mean of patches, or class token")
     drop_path: Share = Field(0.1, description="stochastic depth of the last block, linear over depth")
 
@@ -114,10 +125,72 @@ class Masking(Section):
 
 
 class Augment(Section):
-    """What changes tokens on their way to the classifier."""
+    """What changes tokens on their way to the model, in this order (SeiT, SeiT++); everything is off by default."""
 
-    synonym_share: Share = Field(0.0, description="each token becomes a synonym with this probability (SeiT: 0.25)")
-    num_synonyms: PositiveInt = Field(5, description="nearest codes of the codebook that it picks from")
+    synonym_prob: Share = Field(0.0, description="share of samples with synonyms (Token-EDA; SeiT: 0.25)")
+    synonym_share: Share = Field(0.25, description="of their tokens become a synonym")
+    num_synonyms: PositiveInt = Field(5, description="nearest codes that a synonym is picked from")
+    synonym_metric: Literal["cosine", "l2"] | None = Field(
+        None,
+        description="make the synonyms anew by this metric; default the dataset's table, or the tokenizer's metric",
+    )
+    swap_prob: Share = Field(0.0, description="share of samples with two squares exchanged (Token-EDA; SeiT: 0.25)")
+    random_crop: bool = Field(False, description="random resized crop of the token map; the centre when off")
+    crop_area: tuple[Share, Share] = Field(
+        (0.08, 1.0), description="range of the crop's area (SeiT++ pre-training: 0.2, 1)"
+    )
+    crop_aspect: tuple[PositiveFloat, PositiveFloat] = Field((0.75, 4 / 3), description="range of its width / height")
+    noise_prob: Share = Field(0.0, description="share of samples with Emb-Noise (SeiT: 0.5; SeiT++: 0.75)")
+    noise_scale: NonNegativeFloat = Field(1.0, description="deviation of the noise of a channel")
+    noise_std: NonNegativeFloat = Field(1.0, description="deviation of the noise of each element")
+    color_adapt_prob: Share = Field(0.0, description="share of samples with a partner's colours (ColorAdapt; 0.25)")
+    color_per: Literal["sample", "batch"] = Field(
+        "sample", description="noise or ColorAdapt is drawn a sample; or one kind a batch, as published"
+    )
+    color_share: Share = Field(1.0, description="of the samples that take part in it (published: 0.5)")
+    color_before_crop: bool = Field(False, description="colour level on the whole grid; TokenAdapt needs it")
+    mixup_alpha: NonNegativeFloat = Field(0.0, description="MixUp, 0 = off; needs labels")
+    cutmix_alpha: NonNegativeFloat = Field(0.0, description="CutMix, 0 = off (SeiT: 1); needs labels")
+    mix_prob: Share = Field(1.0, description="of batches, or pairs, that are mixed")
+    switch_prob: Share = Field(0.5, description="of CutMix where MixUp is on too")
+    mix_mode: Literal["batch", "pair"] = Field("batch", description="one draw a batch, or for each two neighbours")
+    adapt: Literal["none", "tokenadapt", "pixels"] = Field(
+        "none", description="spatial augmentation: learnt f and g, or through the pixels of a centroid tokenizer"
+    )
+    adapt_run: str | None = Field(None, description="folder of a train_tokenadapt run, for adapt=tokenadapt")
+    adapt_share: Share = Field(0.5, description="share of samples that go this way instead of the plain crop")
+    adapt_mixup_alpha: NonNegativeFloat = Field(0.0, description="MixUp between f and g (SeiT++: 0.8)")
+    adapt_cutmix_alpha: NonNegativeFloat = Field(0.0, description="CutMix between f and g (SeiT++: 1)")
+    flip_prob: Share = Field(0.5, description="horizontal flip between f and g")
+    affine_prob: Share = Field(0.5, description="rotation, shift and shear between f and g, each again one in two")
+    max_angle: NonNegativeFloat = Field(30.0, description="degrees of rotation")
+    max_translate: Share = Field(0.2, description="shift, share of the side")
+    max_shear: NonNegativeFloat = Field(15.0, description="degrees of shear")
+    reference: bool = Field(False, description="exchanged squares and geometry with the oddities of the published code")
+
+
+class Probe(Section):
+    """Accuracy of a linear and a kNN probe on the frozen encoder while it is pre-trained; needs labels."""
+
+    every_epochs: NonNegativeInt = Field(0, description="probe this often, where evaluation is due; 0 = never")
+    methods: tuple[Literal["linear", "knn"], ...] = Field(("linear", "knn"), description="which probes")
+    max_train: PositiveInt = Field(10_000, description="train samples to fit on, a seeded sample")
+    max_val: PositiveInt = Field(10_000, description="val samples to score, a seeded sample")
+    k: PositiveInt = Field(20, description="neighbours of the kNN probe")
+
+
+class Pixels(Section):
+    """Images as the classifier of pixels sees them."""
+
+    image_size: PositiveInt = Field(224, description="side in pixels")
+    patch_size: PositiveInt = Field(16, description="side in pixels of a patch of the new stem")
+    resize: Literal["squash", "crop"] = Field(
+        "squash", description="squash both sides, or scale the short side and crop the centre"
+    )
+    val_fraction: Share = Field(0.0, description="share held out as val where the source names no splits")
+    max_images: PositiveInt | None = Field(None, description="a seeded sample of each split; all when left out")
+    crop_area: tuple[Share, Share] | None = Field((0.08, 1.0), description="random resized crop; empty = none")
+    flip_prob: Share = Field(0.5, description="horizontal flip")
 
 
 class Optimizer(Section):
@@ -128,11 +201,19 @@ class Optimizer(Section):
     lr_rule: Literal["linear", "sqrt"] = Field(
         "linear", description="lr = blr * global_batch_size / 256, or blr * sqrt(global_batch_size) / 8"
     )
+    schedule: Literal["warmup_cosine", "seit_epochs"] = Field(
+        "warmup_cosine", description="per step; or a rate an epoch, an epoch late, as SeiT was published"
+    )
     min_lr: NonNegativeFloat = Field(0.0, description="rate at the end")
-    warmup_epochs: NonNegativeFloat = Field(40, description="epochs of linear warm-up from 0")
+    warmup_epochs: NonNegativeFloat = Field(40, description="epochs of linear warm-up")
+    warmup_lr: NonNegativeFloat = Field(0.0, description="rate at the start of the warm-up")
     weight_decay: NonNegativeFloat = Field(0.05, description="decoupled decay; none on 1-D parameters")
+    decay_positions: bool = Field(True, description="weight decay on positions and class token too")
     betas: tuple[Share, Share] = Field((0.9, 0.95), description="AdamW betas")
     layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="rate falls by this a layer down")
+    token_emb_last: bool = Field(
+        False, description="token embedding at the full rate, beside the head, as SeiT++ was published"
+    )
     clip_grad: PositiveFloat | None = Field(None, description="largest gradient norm; none when left out")
 
 
@@ -142,8 +223,9 @@ class FinetuneOptimizer(Optimizer):
     blr: PositiveFloat = Field(1e-3, description="base rate, scaled by lr_rule")
     lr_rule: Literal["linear", "sqrt"] = Field("sqrt", description=Optimizer.model_fields["lr_rule"].description)
     min_lr: NonNegativeFloat = Field(1e-6, description="rate at the end")
-    warmup_epochs: NonNegativeFloat = Field(5, description="epochs of linear warm-up from 0")
-    weight_decay: NonNegativeFloat = Field(0.1, description="decoupled decay; none on 1-D and positions")
+    warmup_epochs: NonNegativeFloat = Field(5, description="epochs of linear warm-up")
+    weight_decay: NonNegativeFloat = Field(0.1, description="decoupled decay; none on 1-D parameters")
+    decay_positions: bool = Field(False, description="weight decay on positions and class token too")
     betas: tuple[Share, Share] = Field((0.9, 0.999), description="AdamW betas")
     layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(0.65, description="rate falls by this a layer down")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from seit_ray.config.sections import (
@@ -16,7 +18,9 @@ from seit_ray.config.sections import (
     Model,
     NonNegativeInt,
     Optimizer,
+    Pixels,
     PositiveInt,
+    Probe,
     Section,
     Share,
     Source,
@@ -81,12 +85,21 @@ class Pretrain(Training):
 
     model: Model = Field(default_factory=Model)
     masking: Masking = Field(default_factory=Masking)
+    augment: Augment = Field(default_factory=Augment)
+    probe: Probe = Field(default_factory=Probe)
 
 
 class Finetune(Training):
-    """Train a classifier of tokens, from a pre-trained run or from scratch."""
+    """Train a classifier of tokens, or of pixels, from a trained run or from scratch."""
 
-    init_from: str | None = Field(None, description="folder of a pre-training run; from scratch when left out")
+    dataset: str | None = Field(None, description="folder of the token dataset; this or images")
+    images: str | None = Field(None, description="images to train on as pixels: a folder, table or Parquet")
+    source: Source = Field(default_factory=Source)
+    pixels: Pixels = Field(default_factory=Pixels)
+    init_from: str | None = Field(None, description="folder of a finished run; from scratch when left out")
+    transfer: bool = Field(
+        False, description="init_from may have other tokens, another grid or other classes: what fits is taken over"
+    )
     optimizer: FinetuneOptimizer = Field(default_factory=FinetuneOptimizer)
     loop: FinetuneLoop = Field(default_factory=FinetuneLoop)
     model: Classifier = Field(default_factory=Classifier)
@@ -105,11 +118,63 @@ class Evaluate(Verb):
     workers: Workers = Field(default_factory=lambda: Workers(num_workers=0))
 
 
+class TokenFiles(Section):
+    """A split's token files as SeiT released them."""
+
+    data: str | None = Field(None, description="*-token.data.bin.gz, a path or s3://; no such split when left out")
+    index: str | None = Field(None, description="*-token.index.npy.gz; beside the data when left out")
+    labels: str | None = Field(None, description="*-label.txt; no labels when left out")
+
+
+class ImportTokens(Verb):
+    """Import published token files (SeiT) as a token dataset."""
+
+    output: str = Field(description="folder of the token dataset to write")
+    train: TokenFiles = Field(default_factory=TokenFiles)
+    val: TokenFiles = Field(default_factory=TokenFiles)
+    codebook: str | None = Field(None, description="codebook.ckpt of the release, where its encoder is not at hand")
+    tokenizer: str | None = Field(None, description="folder of the whole tokenizer, instead of codebook")
+    synonyms: str | None = Field(None, description="synonyms.json of the release, to travel with the dataset")
+    num_synonyms: PositiveInt | None = Field(None, description="the nearest synonyms to keep; all when left out")
+    grid: tuple[PositiveInt, PositiveInt] = Field((32, 32), description="rows and columns of an image's tokens")
+    image_size: PositiveInt = Field(256, description="side in pixels of the images that were tokenised")
+    metric: Literal["cosine", "l2"] = Field("cosine", description="how the encoder chose the nearest code")
+    num_classes: PositiveInt | None = Field(None, description="classes; default from the highest label")
+    rows_per_shard: PositiveInt = Field(16384, description="rows of every shard but a split's last")
+    encoding: Literal["planes", "plain"] = Field(
+        "planes", description="tokens as packed byte planes, or as lists of integers"
+    )
+
+
+class ExportTokens(Verb):
+    """Export a token dataset as published token files (SeiT)."""
+
+    dataset: str = Field(description="folder of the token dataset")
+    output: str = Field(description="folder to write the files to")
+
+
+class ImportWeights(Verb):
+    """Import published weights (SeiT, SeiT++) as a finished run."""
+
+    weights: str = Field(description="file of the weights: torch or safetensors, a path or s3://")
+    dataset: str = Field(description="folder of the token dataset that the model reads")
+    run: str = Field(description="folder of the run to write")
+    num_heads: PositiveInt | None = Field(None, description="heads; default those of the named size")
+    decoder_num_heads: PositiveInt | None = Field(
+        None, description="heads of the MTM decoder; default those of the named size"
+    )
+    stem_stride: PositiveInt | None = Field(None, description="stride of the stem; default that of its kernel")
+    stem_padding: NonNegativeInt | None = Field(None, description="padding of the stem; default that of its kernel")
+    pool: Literal["mean", "cls"] = Field("mean", description="read-out of a classifier, which its weights do not tell")
+
+
 class PretrainPart(Section):
     """The quickstart's pre-training."""
 
     model: Model = Field(default_factory=Model)
     masking: Masking = Field(default_factory=Masking)
+    augment: Augment = Field(default_factory=Augment)
+    probe: Probe = Field(default_factory=Probe)
     loop: Loop = Field(default_factory=Loop)
     optimizer: Optimizer = Field(default_factory=Optimizer)
 
@@ -136,3 +201,14 @@ class Quickstart(Verb):
     finetune: FinetunePart = Field(default_factory=FinetunePart)
     workers: Workers = Field(default_factory=Workers)
     seed: NonNegativeInt = Field(0, description="seed of every phase")
+
+
+class RunAll(Quickstart):
+    """Tokenise, pre-train, fine-tune and evaluate with one config; each phase a job of a cluster if asked."""
+
+    images: str = Field(description="folder, table or Parquet of images: a path or s3://")
+    output: str = Field(description="folder for everything that is written: a path or s3://")
+    submit: bool = Field(False, description="each phase is a job, so that its nodes are released when it ends")
+    retries: NonNegativeInt = Field(2, description="with submit: new attempts of a failed phase")
+    installed: bool = Field(False, description="with submit: the nodes have all packages, the jobs install none")
+    env: list[str] = Field([], description="with submit: names of variables of this shell that the jobs get")

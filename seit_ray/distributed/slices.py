@@ -14,15 +14,13 @@ import ray
 import torch
 
 from seit_ray.distributed.cluster import Cluster, user_error
-from seit_ray.images.decode import ImageError, decode_image
-from seit_ray.images.fetch import fetch_images
 from seit_ray.images.manifest import Manifest, load_manifest
+from seit_ray.images.slices import decode_slice
 from seit_ray.shards.fragments import Fragment, write_fragment
-from seit_ray.shards.parquet import META, TokenRows
+from seit_ray.shards.parquet import META, REJECTED_SCHEMA, TokenRows
 from seit_ray.storage import Folder
 from seit_ray.tokenizers import load_tokenizer
 
-REJECTED = pa.schema({"key": pa.string(), "reason": pa.string()})
 Progress = Callable[[int, int, str], None]
 
 
@@ -42,6 +40,36 @@ def run_slices(
     on_fragment: Callable[[Fragment], None],
 ) -> None:
     """Make the fragments of the given (split, slice) pairs; ValueError for what a user can mend."""
+    tokenizer, _ = load_tokenizer(tokenizer_folder)
+    map_slices(
+        todo,
+        DecodeSlices(manifest_folder, source, tokenizer.image_size, tokenizer.resize, image_column, limits),
+        EncodeSlices,
+        (tokenizer_folder, batch_size),
+        WriteFragments(fragments),
+        cluster=cluster,
+        num_actors=num_actors,
+        gpus_per_actor=gpus_per_actor,
+        on_fragment=on_fragment,
+    )
+
+
+def map_slices(
+    todo: list[tuple[str, int]],
+    decode: DecodeSlices,
+    encoder: type,
+    encoder_arguments: tuple,
+    write: Callable[[pa.Table], pa.Table],
+    *,
+    cluster: Cluster,
+    num_actors: int | None,
+    gpus_per_actor: float | None,
+    on_fragment: Callable[[Fragment], None],
+) -> None:
+    """Map (split, slice) pairs through decode tasks, actors of `encoder` and write tasks, whose rows are fragments.
+
+    Actors are made of `encoder_arguments` and whether they have a GPU. ValueError for what a user can mend.
+    """
     gpus = cluster.gpus_each(gpus_per_actor)
     size = num_actors or int(cluster.num_gpus / gpus if gpus else max(1, cluster.num_cpus // 2))
     size = max(1, min(size, len(todo)))
@@ -51,22 +79,22 @@ def run_slices(
     num_blocks = max(1, min(len(todo), 4096, max(len(todo) // 8, int(4 * cluster.num_cpus))))
     data = ray.data.from_items(rows, override_num_blocks=num_blocks)
     data = data.map_batches(
-        DecodeSlices(manifest_folder, source, tokenizer_folder, image_column, limits),
+        decode,
         batch_size=1,
         batch_format="pyarrow",
         # two tasks a core where the source is remote: one waits for objects while the other decodes
-        num_cpus=0.5 if source.is_remote else 1,
+        num_cpus=0.5 if decode.source.is_remote else 1,
     )
     data = data.map_batches(
-        EncodeSlices,
-        fn_constructor_args=(tokenizer_folder, batch_size, gpus > 0),
+        encoder,
+        fn_constructor_args=(*encoder_arguments, gpus > 0),
         batch_size=1,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(min_size=1 if gpus else size, max_size=size),
         num_gpus=gpus or None,
         num_cpus=0,  # decode tasks own the CPUs; an actor that held one could starve them for ever
     )
-    data = data.map_batches(WriteFragments(fragments), batch_size=1, batch_format="pyarrow", num_cpus=0.25)
+    data = data.map_batches(write, batch_size=1, batch_format="pyarrow", num_cpus=0.25)
     try:
         for row in data.iter_rows():
             on_fragment(Fragment(row["split"], row["slice"], row["rows"], row["rejected"]))
@@ -94,20 +122,19 @@ def bytes_table(value: Any) -> pa.Table:
 
 
 class DecodeSlices:
-    """Task: (split, slice) -> uint8 pixels of the slice's good images, what the source gave, and the rejects."""
+    """Task: (split, slice) -> uint8 pixels of the slice's good images, their rows of the manifest, and the rejects."""
 
     def __init__(
         self,
         manifest_folder: Folder,
         source: Folder,
-        tokenizer_folder: Folder,
+        image_size: int,
+        resize: str,
         image_column: str,
         limits: dict[str, int],
     ):
         self.manifest_folder, self.source = manifest_folder, source
-        self.image_column, self.limits = image_column, limits
-        tokenizer, _ = load_tokenizer(tokenizer_folder)
-        self.size, self.resize = tokenizer.image_size, tokenizer.resize
+        self.options = {"image_size": image_size, "resize": resize, "image_column": image_column, **limits}
         self.manifest: Manifest | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -116,40 +143,23 @@ class DecodeSlices:
     def __call__(self, batch: pa.Table) -> pa.Table:
         self.manifest = self.manifest or load_manifest(self.manifest_folder)
         split, index = batch["split"][0].as_py(), batch["slice"][0].as_py()
-        listed = self.manifest.read_slice(split, index)
-        keys, labels = listed["key"].to_pylist(), listed["label"].to_pylist()
-        found = fetch_images(
-            list(zip(keys, listed["uri"].to_pylist(), strict=True)),
-            self.source,
-            image_column=self.image_column,
-            max_bytes=self.limits["max_bytes"],
-        )
-        pixels = np.empty((len(keys), 3, self.size, self.size), np.uint8)
-        meta: dict[str, list] = {name: [] for name in META}
-        rejected: dict[str, list[str]] = {"key": [], "reason": []}
-        good = 0
-        for key, label, data in zip(keys, labels, found, strict=True):
-            try:
-                if isinstance(data, Exception):
-                    raise data
-                image = decode_image(
-                    data, image_size=self.size, resize=self.resize, max_pixels=self.limits["max_pixels"]
-                )
-            except ImageError as error:
-                rejected["key"].append(key)
-                rejected["reason"].append(str(error))
-                continue
-            pixels[good] = image.pixels
-            good += 1
-            for name, value in zip(META, (key, label, image.width, image.height, len(data)), strict=True):
-                meta[name].append(value)
+        decoded = decode_slice(self.manifest, split, index, self.source, **self.options)
         return one_row(
             split=split,
             slice=index,
-            pixels=pixels[:good].tobytes(),
-            meta=table_bytes(pa.table(meta, pa.schema(META))),
-            rejected=table_bytes(pa.table(rejected, REJECTED)),
+            image_size=self.options["image_size"],
+            pixels=decoded.pixels.tobytes(),
+            meta=table_bytes(decoded.rows),
+            rejected=table_bytes(decoded.rejected),
         )
+
+
+def pixels_of(batch: pa.Table) -> torch.Tensor:
+    """uint8 images [N,3,H,W] of the row that `DecodeSlices` gives."""
+    size = batch["image_size"][0].as_py()
+    # a copy: torch warns of read-only memory, and the block is Ray's
+    pixels = np.frombuffer(batch["pixels"][0].as_buffer(), np.uint8).reshape(-1, 3, size, size).copy()
+    return torch.from_numpy(pixels)
 
 
 class EncodeSlices:
@@ -157,14 +167,12 @@ class EncodeSlices:
 
     def __init__(self, tokenizer_folder: Folder, batch_size: int, on_gpu: bool):
         self.tokenizer, _ = load_tokenizer(tokenizer_folder)
-        self.tokenizer.to("cuda" if on_gpu else "cpu")
-        self.batch_size, self.on_gpu = batch_size, on_gpu
+        # Ray may count a GPU that this torch cannot use: a build for CPUs, a pretend node of a test
+        self.batch_size, self.on_gpu = batch_size, on_gpu and torch.cuda.is_available()
+        self.tokenizer.to("cuda" if self.on_gpu else "cpu")
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        size = self.tokenizer.image_size
-        # a copy: torch warns of read-only memory, and the block is Ray's
-        pixels = np.frombuffer(batch["pixels"][0].as_buffer(), np.uint8).reshape(-1, 3, size, size).copy()
-        images = torch.from_numpy(pixels)
+        images = pixels_of(batch)
         tokens = [self.encode(part) for part in images.split(self.batch_size)] if len(images) else []
         num_tokens = self.tokenizer.grid[0] * self.tokenizer.grid[1]
         rows = np.concatenate(tokens) if tokens else np.empty((0, num_tokens), np.uint16)
@@ -187,7 +195,7 @@ class WriteFragments:
     def __call__(self, batch: pa.Table) -> pa.Table:
         row = {name: batch[name][0] for name in batch.column_names}
         tokens = np.frombuffer(row["tokens"].as_buffer(), np.uint16).reshape(-1, row["num_tokens"].as_py())
-        rows = TokenRows(tokens, bytes_table(row["meta"]))
-        rejected = bytes_table(row["rejected"])
+        rows = TokenRows(tokens, bytes_table(row["meta"]).select(list(META)))
+        rejected = bytes_table(row["rejected"]).select(REJECTED_SCHEMA.names)
         made = write_fragment(self.fragments, row["split"].as_py(), row["slice"].as_py(), rows, rejected)
         return pa.table({k: [v] for k, v in made._asdict().items()})

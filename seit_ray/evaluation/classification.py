@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -17,12 +19,17 @@ def class_counts(model: nn.Module, store: TokenStore, num_classes: int, world: W
     model.eval()
     counts = torch.zeros(num_classes, 4, dtype=torch.float64, device=world.device)
     for _, _, batch in eval_batches(store, batch_size, world):
-        logits = model(batch.inputs).float()
-        top = logits.topk(min(5, num_classes), dim=1).indices == batch.labels[:, None]
-        loss = F.cross_entropy(logits, batch.labels, reduction="none")
-        values = torch.stack([torch.ones_like(loss), top[:, 0], top.any(1), loss], dim=1)
-        counts.index_add_(0, batch.labels, values.double())
+        add_counts(counts, model(batch.inputs), batch.labels)
     return world.sum(counts)
+
+
+def add_counts(counts: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
+    """Add a batch of logits [B,C] and labels [B] to the counts [C,4] of `class_counts`, in place."""
+    logits = logits.float()
+    top = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+    loss = F.cross_entropy(logits, labels, reduction="none")
+    values = torch.stack([torch.ones_like(loss), top[:, 0], top.any(1), loss], dim=1)
+    counts.index_add_(0, labels, values.double())
 
 
 def classification_metrics(
@@ -36,3 +43,15 @@ def classification_metrics(
 def per_class_top1(counts: torch.Tensor) -> list[float | None]:
     """Top-1 share of each class of `class_counts`; None where the split has no sample of it."""
     return [hits / total if total else None for total, hits in counts[:, :2].tolist()]
+
+
+def figures_of_counts(counts: torch.Tensor, class_names: list[str]) -> dict[str, Any]:
+    """samples, top1, top5, loss and per_class_top1 (by name) of the counts [C,4] of `class_counts`."""
+    samples, top1, top5, loss = counts.sum(0).tolist()
+    return {
+        "samples": int(samples),
+        "top1": top1 / samples,
+        "top5": top5 / samples,
+        "loss": loss / samples,
+        "per_class_top1": dict(zip(class_names, per_class_top1(counts.cpu()), strict=True)),
+    }

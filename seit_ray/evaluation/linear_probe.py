@@ -47,9 +47,10 @@ def linear_probe(
     the best of L2_GRID on a tenth of the training rows, drawn with the seed, then fits on all of them. top5
     counts the first min(5, num_classes) classes. Raises ValueError for what cannot be fitted.
     """
-    train_x, train_y = _checked_rows("train", train_features, train_labels, num_classes)
-    test_x, test_y = _checked_rows("test", test_features, test_labels, num_classes)
-    _check_together(train_x, train_y, test_x, l2, max_iterations)
+    train_x, train_y = checked_rows("train", train_features, train_labels, num_classes)
+    test_x, test_y = checked_rows("test", test_features, test_labels, num_classes)
+    check_together(train_x, test_x)
+    _check_fit(train_y, l2, max_iterations)
     train_y, test_y = train_y.to(train_x.device), test_y.to(train_x.device)
     shift, scale = _column_statistics(train_x)
     train_x, test_x = (train_x - shift) / scale, (test_x - shift) / scale
@@ -62,7 +63,7 @@ def linear_probe(
     return ProbeResult(top1=top1, top5=top5, l2=float(l2))
 
 
-def _checked_rows(which: str, features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+def checked_rows(which: str, features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
     """features as float32 [N, D] and labels as int64 [N], or a ValueError that names the wrong one."""
     features = torch.as_tensor(features).detach()
     labels = torch.as_tensor(labels).detach()
@@ -91,10 +92,8 @@ def _checked_rows(which: str, features: Tensor, labels: Tensor, num_classes: int
     return features, labels.long().clone()
 
 
-def _check_together(
-    train_x: Tensor, train_y: Tensor, test_x: Tensor, l2: float | Literal["auto"], max_iterations: int
-) -> None:
-    """What no single argument shows: equal widths and devices, two classes to tell apart, usable settings."""
+def check_together(train_x: Tensor, test_x: Tensor) -> None:
+    """ValueError unless train and test features are of one width, on one device."""
     if train_x.shape[1] != test_x.shape[1]:
         raise ValueError(
             f"train features of width {train_x.shape[1]} and test features of width {test_x.shape[1]}; "
@@ -105,6 +104,10 @@ def _check_together(
             f"train features on {train_x.device} and test features on {test_x.device}; "
             "expected one device; move one of them"
         )
+
+
+def _check_fit(train_y: Tensor, l2: float | Literal["auto"], max_iterations: int) -> None:
+    """ValueError unless there are two classes to tell apart, and usable settings."""
     num_present = len(train_y.unique())
     if num_present < 2:
         raise ValueError(f"train labels of {num_present} class; expected at least 2; add rows of another class")

@@ -6,7 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["CodebookEmbedding", "Stem", "TokenEmbedding", "as_grid", "sincos_positions"]
+__all__ = ["CodebookEmbedding", "PixelEmbedding", "Stem", "TokenEmbedding", "as_grid", "sincos_positions"]
+
+# Mean and deviation of ImageNet's pixels in [0,1], by which pixel ViTs standardise their input.
+PIXEL_MEAN = (0.485, 0.456, 0.406)
+PIXEL_STD = (0.229, 0.224, 0.225)
 
 
 def as_grid(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -54,6 +58,10 @@ class TokenEmbedding(nn.Module):
         table = self.LayerNorm(self.word_embeddings.weight)
         return self.dropout(F.embedding(tokens, table))
 
+    def maps(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Tokens [B,L] or [B,h,w] -> embedded maps [B,D,h,w]."""
+        return self(as_grid(tokens, grid)).permute(0, 3, 1, 2)
+
 
 class CodebookEmbedding(nn.Module):
     """Frozen embedding: the tokenizer's codebook rows as they are, not normalised, not trained.
@@ -74,6 +82,34 @@ class CodebookEmbedding(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         return F.embedding(tokens, self.codebook)
+
+    def maps(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Tokens [B,L] or [B,h,w] -> embedded maps [B,D,h,w]."""
+        return self(as_grid(tokens, grid)).permute(0, 3, 1, 2)
+
+
+class PixelEmbedding(nn.Module):
+    """No embedding: images themselves, standardised by ImageNet's mean and deviation.
+
+    Shapes: uint8 images [B,3,H,W] -> float maps [B,3,H,W]. Another shape is a ValueError. For what was trained on
+    tokens and goes on with pixels (SeiT, storage-efficient pre-training).
+    """
+
+    dim = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", 255 * torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
+
+    def maps(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Images uint8 [B,3,H,W] -> standardised maps, of the same shape."""
+        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != (3, *grid):
+            raise ValueError(
+                f"images {images.dtype} of shape {list(images.shape)}; expected uint8 [B,3,{grid[0]},{grid[1]}]; "
+                "decode them at the model's image size"
+            )
+        return (images.float() - self.mean) / self.std
 
 
 class Stem(nn.Module):

@@ -169,6 +169,11 @@ class MaskedTokenModel(nn.Module):
         raster = raster.unsqueeze(-1).expand(-1, -1, latent.shape[-1])
         return torch.cat([latent[:, :1], latent[:, 1:].gather(1, raster)], dim=1)
 
+    def features(self, tokens: Tensor) -> Tensor:
+        """Tokens [B,L] or [B,h,w] -> [B,width]: mean of the patches after the last norm, with every unit seen."""
+        order = torch.arange(self.num_patches, device=tokens.device).expand(len(tokens), -1)
+        return self._encode(tokens, order, 0, torch.zeros_like(order, dtype=torch.bool))[:, 1:].mean(dim=1)
+
     def forward(self, tokens: Tensor, noise: Tensor, num_masked: int) -> tuple[Tensor, Tensor, Tensor]:
         """Mask the `num_masked` units of lowest noise and score the codes of just those.
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from seit_ray.models.blocks import LAYER_NORM_EPS, build_blocks, init_trunc_normal
-from seit_ray.models.embed import CodebookEmbedding, Stem, TokenEmbedding, as_grid
+from seit_ray.models.embed import CodebookEmbedding, PixelEmbedding, Stem, TokenEmbedding
 from seit_ray.models.variants import Size
 
 __all__ = ["POOLS", "TokenViT"]
@@ -30,7 +30,7 @@ class TokenViT(nn.Module):
         grid: tuple[int, int],
         num_classes: int,
         size: Size,
-        embedding: TokenEmbedding | CodebookEmbedding,
+        embedding: TokenEmbedding | CodebookEmbedding | PixelEmbedding,
         kernel: int,
         stride: int,
         padding: int = 0,
@@ -64,8 +64,8 @@ class TokenViT(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """Tokens [B,L] or [B,h,w] -> embedded maps [B,D,h,w], where noise and the mixing of samples act."""
-        return self.token_emb(as_grid(tokens, self.grid)).permute(0, 3, 1, 2)
+        """Tokens [B,L] or [B,h,w], or images -> embedded maps [B,D,h,w], where noise and the mixing of samples act."""
+        return self.token_emb.maps(tokens, self.grid)
 
     def features_embedded(self, maps: Tensor) -> Tensor:
         """Embedded maps [B,D,h,w] -> what the head reads, [B,width]; another shape is a ValueError."""

@@ -9,7 +9,15 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 
-__all__ = ["encoder_weights", "init_from_pretrained", "load_named", "load_weights", "save_weights"]
+__all__ = [
+    "copy_entries",
+    "encoder_weights",
+    "init_from_pretrained",
+    "load_named",
+    "load_weights",
+    "save_tensors",
+    "save_weights",
+]
 
 # In the released SeiT++ weights, and read by nothing: the decoder adds its learned positions instead.
 PUBLISHED_UNUSED = ("decoder_pos_embed",)
@@ -28,7 +36,8 @@ def _differences(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> l
     return missing + unexpected + misshapen
 
 
-def _copy(model: nn.Module, wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+def copy_entries(model: nn.Module, wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Copy a state dict into the wanted entries of a model; ValueError that lists all differences, nothing copied."""
     differences = _differences(wanted, state)
     if differences:
         raise ValueError(
@@ -49,7 +58,7 @@ def load_named(model: nn.Module, state: Mapping[str, Tensor], ignore: tuple[str,
     is.
     """
     kept = {k: v for k, v in state.items() if k not in PUBLISHED_UNUSED and not k.startswith(ignore)}
-    _copy(model, model.state_dict(), kept)
+    copy_entries(model, model.state_dict(), kept)
 
 
 def encoder_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -77,15 +86,20 @@ def init_from_pretrained(vit: nn.Module, state: Mapping[str, Tensor]) -> list[st
     """
     wanted = vit.state_dict()
     new = [name for name in wanted if name.startswith(HEAD)]
-    _copy(vit, {name: wanted[name] for name in wanted if name not in new}, encoder_weights(state))
+    copy_entries(vit, {name: wanted[name] for name in wanted if name not in new}, encoder_weights(state))
     return new
 
 
 def save_weights(model: nn.Module) -> bytes:
     """Return the model's state dict as safetensors bytes; tensors that share memory are written each."""
+    return save_tensors(model.state_dict())
+
+
+def save_tensors(state: Mapping[str, Tensor]) -> bytes:
+    """Return named tensors as safetensors bytes; those that share memory are written each."""
     # safetensors refuses shared memory, so each is a copy. The model ties them again when it is built.
-    state = {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
-    return safetensors.save({name: tensor.contiguous() for name, tensor in state.items()})
+    copies = {name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()}
+    return safetensors.save({name: tensor.contiguous() for name, tensor in copies.items()})
 
 
 def load_weights(data: bytes) -> dict[str, Tensor]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seit_ray.augment.chain import Augmented
 from seit_ray.augment.masking import mask_noise, sample_mask_ratio
 from seit_ray.augment.random import StepRandom
 from seit_ray.models.mtm import num_units_at
@@ -40,6 +43,9 @@ class MTMObjective:
         mask_ratio_mu: float = 0.45,
         mask_ratio_std: float = 0.25,
         mask_ratio_max: float = 1.0,
+        augment: Callable[[Tensor, None, StepRandom], Augmented] = lambda tokens, labels, rng: Augmented(
+            tokens, labels
+        ),
     ) -> None:
         if loss not in LOSSES:
             raise ValueError(f"loss {loss!r}; expected one of {', '.join(LOSSES)}; choose one")
@@ -48,7 +54,7 @@ class MTMObjective:
                 f"label_smoothing {label_smoothing} with loss {loss!r}; expected 0 <= label_smoothing < 1, "
                 "and 0 with 'bce'; set it to 0"
             )
-        self.label_smoothing, self.loss_name = label_smoothing, loss
+        self.label_smoothing, self.loss_name, self.augment = label_smoothing, loss, augment
         self.ratio = {
             "minimum": mask_ratio_min,
             "mu": mask_ratio_mu,
@@ -70,7 +76,8 @@ class MTMObjective:
                 "that never enters the model's encoder; raise it or build the model with the lower number"
             )
         num_masked = max(1, num_units_at(sample_mask_ratio(step_rng, **self.ratio), core.num_patches))
-        logits, targets, _ = model(batch.inputs, mask_noise(step_rng, core.num_patches), num_masked)
+        tokens = self.augment(batch.inputs, None, step_rng).inputs
+        logits, targets, _ = model(tokens, mask_noise(step_rng, core.num_patches), num_masked)
         logits, targets = logits.flatten(0, 2).float(), targets.flatten()
         if self.loss_name == "bce":
             loss = binary_cross_entropy(logits, targets)

@@ -2,41 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seit_ray.augment.chain import Augmented
 from seit_ray.augment.random import StepRandom
-from seit_ray.augment.synonyms import replace_synonyms
-from seit_ray.objectives.contract import Batch
+from seit_ray.batches.batch import Batch
 
 __all__ = ["SupervisedObjective"]
 
 
 class SupervisedObjective:
-    """Cross-entropy of the labels, smoothed; tokens are replaced by synonyms [K,S] with probability `synonym_share`.
+    """Cross-entropy of the labels, smoothed, of augmented inputs; a mixed sample has the weighted loss of both labels.
 
-    Smoothing outside [0,1) is a ValueError. Source: SeiT.
+    `augment`: (inputs, labels, random numbers) -> `Augmented`. Smoothing outside [0,1) is a ValueError. Source: SeiT.
     """
 
     def __init__(
-        self, *, label_smoothing: float = 0.0, synonyms: Tensor | None = None, synonym_share: float = 0.0
+        self,
+        *,
+        label_smoothing: float = 0.0,
+        augment: Callable[[Tensor, Tensor, StepRandom], Augmented] = lambda inputs, labels, rng: Augmented(
+            inputs, labels
+        ),
     ) -> None:
         if not 0.0 <= label_smoothing < 1.0:
             raise ValueError(f"label_smoothing {label_smoothing}; expected 0 <= label_smoothing < 1; lower it")
-        self.label_smoothing = label_smoothing
-        self.synonyms, self.synonym_share = synonyms, synonym_share
+        self.label_smoothing, self.augment = label_smoothing, augment
 
     def loss(self, model: nn.Module, batch: Batch, step_rng: StepRandom) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return loss and metric `accuracy` of a model tokens [B,L] -> logits [B,C].
+        """Return loss and metric `accuracy` of a model [B,L] -> logits [B,C]; a mixed sample counts as its larger part.
 
         A batch without labels is a ValueError.
         """
         if batch.labels is None:
             raise ValueError("labels None; expected int64 [B]; train on a labelled split or pre-train on this one")
-        tokens = batch.inputs
-        if self.synonyms is not None:
-            tokens = replace_synonyms(tokens, self.synonyms, self.synonym_share, step_rng)
-        logits = model(tokens).float()
-        loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
-        accuracy = (logits.detach().argmax(dim=1) == batch.labels).float().mean()
+        seen = self.augment(batch.inputs, batch.labels, step_rng)
+        logits = model(seen.inputs).float()
+        labels = seen.labels
+        if seen.weight is None:
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        else:
+            own, others = (
+                F.cross_entropy(logits, of, label_smoothing=self.label_smoothing, reduction="none")
+                for of in (labels, seen.partner_labels)
+            )
+            loss = (others + seen.weight * (own - others)).mean()
+            labels = labels.where(seen.weight >= 0.5, seen.partner_labels)
+        accuracy = (logits.detach().argmax(dim=1) == labels).float().mean()
         return loss, {"accuracy": accuracy}

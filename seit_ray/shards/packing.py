@@ -74,10 +74,24 @@ def pack_shard(
     for piece in pieces:
         rows, _ = read_fragment(fragments, piece.fragment, num_tokens)
         parts.append(rows.slice(piece.start, piece.stop))
-    rows: TokenRows = concat_rows(parts)
+    return write_shard(
+        concat_rows(parts),
+        split=pieces[0].fragment.split,
+        index=index,
+        output=output,
+        encoding=encoding,
+        num_codes=num_codes,
+        num_classes=num_classes,
+    )
+
+
+def write_shard(
+    rows: TokenRows, *, split: str, index: int, output: Folder, encoding: str, num_codes: int, num_classes: int
+) -> Packed:
+    """Write rows as shard number `index` of a split."""
     data = encode_shard(rows, encoding=encoding, num_codes=num_codes)
     name = f"shard-{index:05d}.parquet"
-    output.write(f"{pieces[0].fragment.split}/{name}", data)
+    output.write(f"{split}/{name}", data)
     labels = rows.meta["label"].drop_null().to_numpy()
     return Packed(
         shard=Shard(name, len(rows), len(data), token_column_bytes(data), checksum(data)),

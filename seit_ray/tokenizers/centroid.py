@@ -9,15 +9,28 @@ import torch
 from torch import Tensor
 
 from seit_ray.evaluation.reconstruction import psnr
+from seit_ray.tokenizers.contract import check_images
 from seit_ray.tokenizers.kmeans import fit_kmeans, nearest
 
 
 class CentroidTokenizer:
-    """Codes are rows of a codebook [K, 3*p*p]: patches of p x p pixels in [0,1], order channel, row, column."""
+    """Codes are rows of a codebook [K, 3*p*p]: patches of p x p pixels in [0,1], order channel, row, column.
+
+    `compacted_from` is the K that a compacted codebook once had.
+    """
 
     family = "centroid"
+    metric = "l2"
 
-    def __init__(self, codebook: Tensor, *, image_size: int, patch_size: int, resize: str = "squash"):
+    def __init__(
+        self,
+        codebook: Tensor,
+        *,
+        image_size: int,
+        patch_size: int,
+        resize: str = "squash",
+        compacted_from: int | None = None,
+    ):
         if image_size % patch_size:
             raise ValueError(
                 f"image_size {image_size} with patch_size {patch_size}; expected a multiple of patch_size; "
@@ -29,6 +42,7 @@ class CentroidTokenizer:
             )
         self.codebook = codebook.float()
         self.image_size, self.patch_size, self.resize = image_size, patch_size, resize
+        self.compacted_from = compacted_from
         self.grid = (image_size // patch_size,) * 2
 
     def encode(self, images: Tensor) -> Tensor:
@@ -50,9 +64,16 @@ class CentroidTokenizer:
         self.codebook = self.codebook.to(device)
         return self
 
+    def select_codes(self, kept: Tensor) -> Self:
+        """The tokenizer with only the codes `kept` [K'], in that order, on the same device."""
+        config = {**self.config(), "compacted_from": self.compacted_from or len(self.codebook)}
+        return type(self)(self.codebook[kept.to(self.codebook.device)], **config)
+
     def config(self) -> dict[str, Any]:
         """Plain values that, with `tensors`, rebuild it."""
-        return {"image_size": self.image_size, "patch_size": self.patch_size, "resize": self.resize}
+        values = {"image_size": self.image_size, "patch_size": self.patch_size, "resize": self.resize}
+        # Left out where it says nothing: the fingerprints of older tokenizers hold.
+        return values if self.compacted_from is None else {**values, "compacted_from": self.compacted_from}
 
     def tensors(self) -> dict[str, Tensor]:
         """Named tensors that, with `config`, rebuild it."""
@@ -66,11 +87,7 @@ class CentroidTokenizer:
 
 def image_patches(images: Tensor, image_size: int, patch_size: int) -> Tensor:
     """uint8 patches [B*L, 3*p*p] of uint8 images [B,3,H,W], raster order; ValueError for another size."""
-    if images.dtype != torch.uint8 or images.shape[1:] != (3, image_size, image_size):
-        raise ValueError(
-            f"images {images.dtype} {tuple(images.shape)}; expected uint8 [B,3,{image_size},{image_size}]; "
-            "decode them with the tokenizer's image_size and resize"
-        )
+    check_images(images, image_size)
     n, p = image_size // patch_size, patch_size
     patches = images.reshape(len(images), 3, n, p, n, p).permute(0, 2, 4, 1, 3, 5)
     return patches.reshape(len(images) * n * n, 3 * p * p)

@@ -15,9 +15,9 @@ CHUNK_SCORES = 1 << 24  # scores held at a time
 def nearest_in_codebook(vectors: Tensor, codebook: Tensor, metric: str = "cosine") -> Tensor:
     """Codes int64 [...] nearest to vectors [...,D] in a codebook [K,D]; the lowest code on ties.
 
-    "cosine": both sides L2-normalised, lengths do not matter (ViT-VQGAN, SeiT); "l2": Euclidean (centroids). In
-    float32 whatever autocast says: half precision would flip close codes. Another metric, or another width, is a
-    ValueError.
+    "cosine": both sides L2-normalised, lengths do not matter (ViT-VQGAN, SeiT), and rows that differ in length alone
+    tie; "l2": Euclidean (centroids). In float32 whatever autocast says: half precision would flip close codes.
+    Another metric, or another width, is a ValueError.
     """
     if metric not in METRICS:
         raise ValueError(f"metric {metric!r}; expected one of {', '.join(METRICS)}; take the tokenizer's own")
@@ -31,12 +31,20 @@ def nearest_in_codebook(vectors: Tensor, codebook: Tensor, metric: str = "cosine
         if metric == "cosine":
             # The length of a vector does not change which cosine is largest: only the table is normalised.
             table = F.normalize(table, dim=1, eps=1e-12)
-            bias = table.new_zeros(len(table))
+            bias, slack = table.new_zeros(len(table)), 2 * table.shape[1] ** 0.5 * torch.finfo(table.dtype).eps
         else:
-            bias = -0.5 * table.square().sum(1)  # x.c - |c|^2/2 is largest where |x-c|^2 is least
+            bias, slack = -0.5 * table.square().sum(1), 0.0  # x.c - |c|^2/2 is largest where |x-c|^2 is least
         chunks = rows.split(max(1, CHUNK_SCORES // len(table)))
-        codes = [torch.addmm(bias, chunk, table.T).argmax(1) for chunk in chunks]
+        codes = [lowest_best(torch.addmm(bias, chunk, table.T), slack * chunk.norm(dim=1)) for chunk in chunks]
     return torch.cat(codes).view(vectors.shape[:-1]) if codes else rows.new_zeros(vectors.shape[:-1], dtype=torch.long)
+
+
+def lowest_best(scores: Tensor, slack: Tensor) -> Tensor:
+    """The lowest code int64 [N] whose score is the best of scores [N,K], or as close to it as slack [N].
+
+    The slack is what rounding can add: parallel rows, normalised, differ in their last bits.
+    """
+    return (scores >= (scores.amax(1) - slack)[:, None]).to(torch.uint8).argmax(1)
 
 
 def quantize_maps(maps: Tensor, codebook: Tensor, metric: str = "cosine") -> Tensor:

@@ -12,9 +12,15 @@ from safetensors.torch import save as save_safetensors
 
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.centroid import CentroidTokenizer
+from seit_ray.tokenizers.codebook_only import CodebookTokenizer
 from seit_ray.tokenizers.contract import Tokenizer, fingerprint
+from seit_ray.tokenizers.vit_vqgan import VitVqganTokenizer
 
-FAMILIES: dict[str, type[Tokenizer]] = {"centroid": CentroidTokenizer}
+FAMILIES: dict[str, type[Tokenizer]] = {
+    "centroid": CentroidTokenizer,
+    "codebook": CodebookTokenizer,
+    "vit_vqgan": VitVqganTokenizer,
+}
 FORMAT_VERSION = 1
 
 

@@ -6,85 +6,44 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from torch import nn
+from safetensors import torch as safetensors
+from torch import Tensor, nn
 
-from seit_ray.models import (
-    MaskedTokenModel,
-    Size,
-    TokenEmbedding,
-    TokenViT,
-    load_named,
-    load_weights,
-    save_weights,
-)
+from seit_ray.models import KINDS, Size, build_model, load_named, load_weights, save_tensors, save_weights
 from seit_ray.storage import Folder
 
+__all__ = ["KINDS", "WEIGHTS", "build_model", "export_model", "import_model", "read_about"]
 
-def build_masked_model(
+WEIGHTS = ("model", "ema")
+
+
+def export_model(
+    run: Folder,
+    model: nn.Module,
     *,
-    size: Size,
-    grid: tuple[int, int],
-    num_codes: int,
-    token_dim: int,
-    stem_kernel: int,
-    dropout: float,
-    mask_ratio_min: float,
-) -> MaskedTokenModel:
-    """The masked token model of the given numbers."""
-    return MaskedTokenModel(
-        grid=grid,
-        num_codes=num_codes,
-        size=size,
-        token_dim=token_dim,
-        unit=stem_kernel,
-        mask_ratio_min=mask_ratio_min,
-        dropout=dropout,
-    )
+    kind: str,
+    settings: dict[str, Any],
+    about: dict[str, Any],
+    ema: dict[str, Tensor] | None = None,
+) -> None:
+    """Write a run's final model; `about` carries identity and metrics, `ema` the averaged weights, where there are any.
 
-
-def build_classifier(
-    *,
-    size: Size,
-    grid: tuple[int, int],
-    num_codes: int,
-    token_dim: int,
-    stem_kernel: int,
-    dropout: float,
-    num_classes: int,
-    pool: str,
-    drop_path: float,
-) -> TokenViT:
-    """The token classifier of the given numbers."""
-    return TokenViT(
-        grid=grid,
-        num_classes=num_classes,
-        size=size,
-        embedding=TokenEmbedding(num_codes, token_dim, dropout),
-        kernel=stem_kernel,
-        stride=stem_kernel,
-        pool=pool,
-        drop_path=drop_path,
-        head_init_std=2e-5,
-    )
-
-
-KINDS = {"mtm": build_masked_model, "classifier": build_classifier}
-
-
-def build_model(kind: str, settings: dict[str, Any]) -> nn.Module:
-    """A model of a registered kind."""
-    return KINDS[kind](**settings)
-
-
-def export_model(run: Folder, model: nn.Module, *, kind: str, settings: dict[str, Any], about: dict[str, Any]) -> None:
-    """Write a run's final model; `about` carries identity and metrics."""
+    A codebook among the settings goes to a file of its own: it is part of the model's input, not of its weights.
+    """
+    stored = {name: value for name, value in settings.items() if name != "codebook"}
+    if "size" in stored:
+        stored["size"] = asdict(stored["size"])
+    if settings.get("codebook") is not None:
+        codebook = settings["codebook"].detach().cpu().contiguous()
+        run.write("codebook.safetensors", safetensors.save({"codebook": codebook}))
+    if ema:
+        run.write("ema.safetensors", save_tensors(ema))
     run.write("model.safetensors", save_weights(model))
-    stored = {**settings, "size": asdict(settings["size"])}
     run.write("model.json", json.dumps({"kind": kind, "settings": stored, **about}, indent=1).encode())
 
 
-def read_about(run: Folder, kind: str) -> dict[str, Any]:
-    """model.json of a finished run; ValueError when there is none or it is of another kind."""
+def read_about(run: Folder, *kinds: str) -> dict[str, Any]:
+    """model.json of a finished run; ValueError when there is none or it is of none of the kinds."""
     if not run.exists("model.json"):
         run.check_readable()
         raise ValueError(f"no finished run in {run.uri}; expected model.json; let the run end first")
@@ -94,18 +53,31 @@ def read_about(run: Folder, kind: str) -> dict[str, Any]:
         found = about["kind"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{run.uri}/model.json cannot be read ({error!r}); export the run again") from error
-    if found != kind:
-        raise ValueError(f"{run.uri} holds a model of kind {found!r}; expected {kind!r}; name another run")
+    if found not in kinds:
+        wanted = " or ".join(map(repr, kinds))
+        raise ValueError(f"{run.uri} holds a model of kind {found!r}; expected {wanted}; name another run")
     return about
 
 
-def import_model(run: Folder, kind: str) -> tuple[nn.Module, dict[str, Any]]:
-    """The model of a finished run, in eval mode, and its model.json."""
+def import_model(run: Folder, kind: str, weights: str = "model") -> tuple[nn.Module, dict[str, Any]]:
+    """The model of a finished run, in eval mode, and its model.json; `weights` "ema" takes the averaged ones."""
     about = read_about(run, kind)
+    if weights not in WEIGHTS:
+        raise ValueError(f"weights {weights!r}; expected one of {', '.join(WEIGHTS)}; choose one")
     try:
-        stored = about["settings"]
-        model = build_model(kind, {**stored, "size": Size(**stored["size"]), "grid": tuple(stored["grid"])})
+        settings = dict(about["settings"])
+        if "size" in settings:
+            settings["size"] = Size(**settings["size"])
+        settings["grid"] = tuple(settings["grid"])
+        if settings.get("inputs") == "codebook":
+            settings["codebook"] = load_weights(run.read("codebook.safetensors"))["codebook"]
+        model = build_model(kind, settings)
     except (KeyError, TypeError) as error:
         raise ValueError(f"{run.uri}/model.json cannot be read ({error!r}); export the run again") from error
-    load_named(model, load_weights(run.read("model.safetensors")))
+    name = f"{weights}.safetensors"
+    if weights == "ema" and not run.exists(name):
+        raise ValueError(
+            f"{run.uri} has no averaged weights; expected {name}; train with loop.ema_decay, or take weights=model"
+        )
+    load_named(model, load_weights(run.read(name)))
     return model.eval(), about

@@ -18,7 +18,7 @@ from seit_ray.storage import Folder
 from seit_ray.training.checkpoints import check_same, load_checkpoint, restore, save_checkpoint, state_tensors
 from seit_ray.training.metrics import MetricsLog, read_metrics
 from seit_ray.training.optimizer import build_optimizer, set_lr
-from seit_ray.training.schedule import peak_lr, warmup_cosine
+from seit_ray.training.schedule import peak_lr, rate_at
 from seit_ray.training.world import World
 
 Progress = Callable[[int, int, str], None]  # (steps done, steps in all, a few words)
@@ -44,7 +44,7 @@ class LoopSettings:
 class Trainer:
     """One run of one objective: `train()` starts or continues it and returns the last metrics.
 
-    identity: what a checkpoint must agree on (tokenizer, grid, ...). evaluate: model -> metrics of the val split.
+    identity: what a checkpoint must agree on (tokenizer, grid, ...). evaluate: (model, epoch) -> metrics.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Trainer:
         model: nn.Module,
         objective: Any,
         store: TokenStore | ImageStore,
-        evaluate: Callable[[nn.Module], dict[str, float]],
+        evaluate: Callable[[nn.Module, float], dict[str, float]],
         run: Folder,
         loop: dict[str, Any],
         optimizer: dict[str, Any],
@@ -85,7 +85,8 @@ class Trainer:
             "seed": settings.seed,
         }
         self.identity = {**identity, **numbers}
-        groups = {name: schedule.pop(name) for name in ("weight_decay", "betas", "layer_decay")}
+        names = ("weight_decay", "betas", "layer_decay", "decay_positions", "token_emb_last")
+        groups = {name: schedule.pop(name) for name in names if name in schedule}
         self.optimizer = build_optimizer(self.model, **groups)
         self.clip_grad = schedule.pop("clip_grad")
         self.peak = peak_lr(global_batch_size=batch, **{k: schedule.pop(k) for k in ("lr", "blr", "lr_rule")})
@@ -122,7 +123,7 @@ class Trainer:
             rate = (done - last) * self.settings.global_batch_size / (time.perf_counter() - since)
             metrics = self.flush_window(done, done - last, rate)
             if evaluates:
-                metrics |= self.evaluations()
+                metrics |= self.evaluations(metrics["epoch"])
             if log:
                 log.add(metrics)
             if saves and log:
@@ -161,7 +162,7 @@ class Trainer:
         rows = step_rows(len(self.store), batch_size, settings.seed, step)
         mine = rank_span(batch_size, world.rank, world.size)
         epoch = step * batch_size / len(self.store)
-        set_lr(self.optimizer, warmup_cosine(epoch, peak=self.peak, epochs=settings.epochs, **self.schedule))
+        set_lr(self.optimizer, rate_at(epoch, peak=self.peak, epochs=settings.epochs, **self.schedule))
         self.seed_dropout(step)
         model.train()
         parts = min(settings.accum_steps, mine.stop - mine.start)
@@ -218,7 +219,7 @@ class Trainer:
                 f"loss {metrics['train_loss']} at step {step} (epoch {epoch:.2f}); expected finite numbers; "
                 "lower the learning rate, lengthen the warm-up or set clip_grad"
             )
-        lr = warmup_cosine(epoch, peak=self.peak, epochs=self.settings.epochs, **self.schedule)
+        lr = rate_at(epoch, peak=self.peak, epochs=self.settings.epochs, **self.schedule)
         return {"step": step, "epoch": round(epoch, 4), "lr": lr, "samples_per_s": round(rate, 1), **metrics}
 
     def is_due(self, done: int, setting: str) -> bool:
@@ -227,13 +228,13 @@ class Trainer:
         batch = self.settings.global_batch_size
         return done == self.steps or done * batch // interval > (done - 1) * batch // interval
 
-    def evaluations(self) -> dict[str, float]:
+    def evaluations(self, epoch: float) -> dict[str, float]:
         """Metrics of the val split, for the model and, with the prefix ema_, for its average."""
-        metrics = self.evaluate(self.model)
+        metrics = self.evaluate(self.model, epoch)
         if self.ema:
             current = {k: v.clone() for k, v in self.model.state_dict().items()}
             self.model.load_state_dict(self.ema)
-            metrics |= {"ema_" + name: value for name, value in self.evaluate(self.model).items()}
+            metrics |= {"ema_" + name: value for name, value in self.evaluate(self.model, epoch).items()}
             self.model.load_state_dict(current)
         return metrics
 

@@ -5,42 +5,71 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-UNDECAYED = ("pos_embed", "cls_token")  # beside every 1-D parameter, where layer decay is used (fine-tuning)
+POSITIONS = ("pos_embed", "cls_token")
 
 
-def layer_of(name: str, depth: int) -> int:
+def layer_of(name: str, depth: int, token_emb_last: bool = False) -> int:
     """Layer of a parameter: 0 for all before the blocks, i+1 for block i, depth+1 for all after them.
 
-    The published fine-tuning leaves the token embedding at the full rate, beside the head; here it is in layer 0,
-    where it belongs by its place (SeiT++, fine-tuning).
+    `token_emb_last` puts the token embedding beside the head, at the full rate, as the published fine-tuning does;
+    by its place it belongs in layer 0 (SeiT++, fine-tuning).
     """
-    if name.startswith(("cls_token", "pos_embed", "patch_embed", "token_emb", "mask_token")):
+    if name.startswith("token_emb"):
+        return depth + 1 if token_emb_last else 0
+    if name.startswith(("cls_token", "pos_embed", "patch_embed", "mask_token")):
         return 0
     if name.startswith("blocks."):
         return int(name.split(".")[1]) + 1
     return depth + 1
 
 
-def parameter_groups(model: nn.Module, *, weight_decay: float, layer_decay: float) -> list[dict]:
-    """Groups with `lr_scale` and `weight_decay`; 1-D parameters never decay."""
-    depth = len(model.blocks)
+def parameter_groups(
+    model: nn.Module,
+    *,
+    weight_decay: float,
+    layer_decay: float,
+    decay_positions: bool = True,
+    token_emb_last: bool = False,
+) -> list[dict]:
+    """Groups with `lr_scale` and `weight_decay`; 1-D parameters never decay, positions and class token where asked.
+
+    Frozen parameters are in no group. A model without blocks has no layers to tell apart: a `layer_decay` other than 1
+    is a ValueError.
+    """
+    depth = len(getattr(model, "blocks", ()))
+    if not depth and layer_decay != 1:
+        raise ValueError(
+            f"layer_decay {layer_decay} for {type(model).__name__}; expected 1, since it has no blocks; set it to 1"
+        )
     groups: dict[tuple[float, float], dict] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        fixed = parameter.ndim <= 1 or name.endswith(".bias") or (layer_decay < 1 and name in UNDECAYED)
+        fixed = parameter.ndim <= 1 or name.endswith(".bias") or (name in POSITIONS and not decay_positions)
         decay = 0.0 if fixed else weight_decay
-        scale = layer_decay ** (depth + 1 - layer_of(name, depth))
+        scale = layer_decay ** (depth + 1 - layer_of(name, depth, token_emb_last)) if depth else 1.0
         group = groups.setdefault((scale, decay), {"params": [], "lr_scale": scale, "weight_decay": decay})
         group["params"].append(parameter)
     return list(groups.values())
 
 
 def build_optimizer(
-    model: nn.Module, *, weight_decay: float, betas: tuple[float, float], layer_decay: float
+    model: nn.Module,
+    *,
+    weight_decay: float,
+    betas: tuple[float, float],
+    layer_decay: float,
+    decay_positions: bool = True,
+    token_emb_last: bool = False,
 ) -> torch.optim.AdamW:
     """Fused AdamW; the loop sets the rate of every step."""
-    groups = parameter_groups(model, weight_decay=weight_decay, layer_decay=layer_decay)
+    groups = parameter_groups(
+        model,
+        weight_decay=weight_decay,
+        layer_decay=layer_decay,
+        decay_positions=decay_positions,
+        token_emb_last=token_emb_last,
+    )
     return torch.optim.AdamW(groups, lr=0.0, betas=tuple(betas), fused=True)
 
 

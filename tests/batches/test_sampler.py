@@ -27,7 +27,14 @@ def test_ranks_partition_the_global_batch(num, batch, seed, step, world):
     assert rows.dtype == np.int64
     parts = [rows[rank_span(batch, rank, world)] for rank in range(world)]
     np.testing.assert_array_equal(np.concatenate(parts), rows)
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert max(map(len, parts)) - min(map(len, parts)) <= (2 if batch >= 2 * world else 1)
+    assert batch < world or min(map(len, parts)) >= 1
+
+
+@given(batch=sizes, world=st.integers(1, 70))
+def test_pairs_of_rows_stay_together(batch, world):
+    starts = [rank_span(batch, rank, world).start for rank in range(world)]
+    assert batch < 2 * world or not any(start % 2 for start in starts)
 
 
 @given(num=sizes, batch=sizes, seed=seeds, step=st.integers(0, 1000))

@@ -1,135 +1,217 @@
-"""The README's form of a job: ray job submit to a cluster with token authentication, from the working directory."""
+"""Jobs on a cluster with token authentication: as Ray submits them, and as `seit-ray submit` does."""
 
 import json
 import os
-import socket
+import re
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+import yaml
 
-ROOT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
+from pipelines.command import VERBS
+from seit_ray.shards import TokenDataset
+from seit_ray.storage import Folder
+from seit_ray.training.checkpoints import checkpoint_names
+from tests.end_to_end.processes import ROOT, end
+from tests.end_to_end.ray_head import BIN, command, jobs, running_head, submit
+from tests.tiny_dataset import write_dataset
+from tests.tiny_images import image_files, write_files, write_tokenizer
 
-
-def free_port() -> int:
-    """A port of this machine that nothing uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory) -> Path:
-    """60 small PNGs of two classes."""
-    folder = tmp_path_factory.mktemp("images")
-    generator = np.random.default_rng(0)
-    for name in ("dark", "light"):
-        (folder / name).mkdir()
-        for i in range(30):
-            values = generator.integers(0, 100, (16, 16, 3)) + 150 * (name == "light")
-            Image.fromarray(values.astype(np.uint8)).save(folder / name / f"{i:02}.png")
-    return folder
+NUM_IMAGES, SLICE = 600, 4
+SETTINGS = [f"tokenize.slice_size={SLICE}", "tokenize.num_actors=1", "tokenize.val_fraction=0.2"]
+INSTALLED = Path(yaml.__file__).parents[1]  # where the packages are
 
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory):
-    """The environment of a shell that knows a fresh Ray head: its addresses and its token."""
-    home = tmp_path_factory.mktemp("home")
-    (home / "token").write_text("0123456789abcdef" * 4)
-    dashboard, gcs = free_port(), 6400 + os.getpid() % 3000
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    environment |= {
-        "HOME": str(home),
-        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(home / "token"),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [BIN / "ray", "start", "--head", "--block", f"--port={gcs}", f"--dashboard-port={dashboard}"]
-    # two heads on one machine would else share the agent's fixed port
-    command += [f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}"]
-    command += ["--num-cpus=2", f"--object-store-memory={200 << 20}", "--disable-usage-stats"]
-    log = open(home / "head.log", "w")  # noqa: SIM115 - closed at the end of the module
-    process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-    environment["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{dashboard}"
-    try:
-        wait_until_up(environment, process, home / "head.log")
-        yield {**environment, "GCS": f"127.0.0.1:{gcs}"}
-    finally:
-        process.terminate()  # ray start --block stops its own processes
-        try:
-            process.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
-        log.close()
+    """A shell that knows a fresh head with two CPUs."""
+    with running_head(tmp_path_factory.mktemp("home"), "--num-cpus=2") as environment:
+        yield environment
 
 
-def wait_until_up(environment: dict, process: subprocess.Popen, log: Path) -> None:
-    """Until the job server answers; fails with the head's log."""
-    for _ in range(60):
-        listed = subprocess.run([BIN / "ray", "job", "list"], env=environment, capture_output=True, timeout=60)
-        if listed.returncode == 0:
-            return
-        if process.poll() is not None:
-            break
-        time.sleep(1)
-    pytest.fail(f"the ray head did not come up: {log.read_text()[-2000:]}")
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    """The keys that name images and their tokenizer."""
+    place = tmp_path_factory.mktemp("given")
+    write_files(place / "images", image_files(NUM_IMAGES, side=32))
+    write_tokenizer(place / "tokenizer")
+    return [f"images={place}/images", f"tokenizer={place}/tokenizer", *SETTINGS]
 
 
-def submit(head: dict, *entrypoint: str) -> subprocess.CompletedProcess:
-    """`ray job submit` from the repository's root, waiting for the job."""
-    command = [BIN / "ray", "job", "submit", "--working-dir", ".", "--runtime-env-json"]
-    command += ['{"excludes": [".git", ".venv", "runs", "pipelines/sample", "tests"]}', "--", *entrypoint]
-    for _ in range(30):
-        done = subprocess.run(command, cwd=ROOT, env=head, capture_output=True, text=True, timeout=400)
-        if "No available agent" not in done.stdout + done.stderr:  # the head answers before its agent is up
-            return done
-        time.sleep(2)
-    return done
+def driver_of(*words):
+    """The process of a job's verb, not the shell around it, that was given all these words; None before it starts."""
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,args="], capture_output=True, text=True, check=True)
+    for line in listed.stdout.splitlines():
+        pid, name = line.split(maxsplit=1)
+        if re.match(r"\S*python\S* -m pipelines\.command (?!submit)", name) and all(word in name for word in words):
+            return int(pid)
+    return None
+
+
+def wait_for(condition, process, timeout_s=150):
+    """Until the condition holds, while a process runs; its value."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert process.poll() is None, f"ended too early: {process.communicate()}"
+        assert time.monotonic() < deadline, f"the moment did not come in {timeout_s} s"
+        time.sleep(0.02)
+    return value
+
+
+def waiting(head, verb, *arguments):
+    """`seit-ray submit ... --wait` that has begun."""
+    return subprocess.Popen(
+        command(verb, *arguments, "--wait"),
+        cwd=ROOT,
+        env=head,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_what_is_sent_holds_all_that_every_verb_needs(tmp_path):
+    from ray._private.runtime_env.packaging import create_package
+
+    excludes = yaml.safe_load((ROOT / "cluster" / "runtime_env.yaml").read_text())["excludes"]
+    create_package(str(ROOT), tmp_path / "sent.zip", include_gitignore=True, excludes=excludes)
+    folder = tmp_path / "job"
+    with zipfile.ZipFile(tmp_path / "sent.zip") as archive:
+        archive.extractall(folder)
+    script = f"""
+import importlib, pkgutil, sys
+import seit_ray, pipelines
+names = [m.name for p in (seit_ray, pipelines) for m in pkgutil.walk_packages(p.__path__, p.__name__ + ".")]
+for name in names:
+    importlib.import_module(name)
+mine = [m for n, m in sys.modules.items() if n.partition(".")[0] in ("seit_ray", "pipelines")]
+print(len(names), *{{m.__file__ for m in mine if not m.__file__.startswith({str(folder)!r})}})
+print(*[verb for verb in pipelines.command.VERBS if hasattr(getattr(pipelines, verb), verb)])
+print(pipelines.quickstart.SAMPLE.exists())
+"""
+    # as on a node: the packages are installed, the project is not (-S leaves out the links of an editable installation)
+    variables = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{INSTALLED}"}
+
+    def python(*arguments):
+        done = subprocess.run(
+            [sys.executable, "-S", "-W", "ignore", *arguments],
+            cwd=folder,
+            env=variables,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    modules, verbs, sample = python("-c", script).splitlines()
+    assert int(modules) > 60  # and all of them from there
+    assert verbs.split() == [*VERBS]
+    assert sample == "True"
+    assert python("pipelines/evaluate.py", "--help").startswith("usage: seit-ray evaluate")
 
 
 @pytest.mark.slow
-def test_submitted_job_tokenises_and_a_wrong_one_fails_in_one_line(head, images, tmp_path):
-    fitted = subprocess.run(
-        [
-            sys.executable,
-            "pipelines/fit_tokenizer.py",
-            f"images={images}",
-            f"output={tmp_path}/tokenizer",
-            "centroid.image_size=16",
-            "centroid.patch_size=4",
-            "centroid.codebook_size=32",
-        ],
-        cwd=ROOT,
-        env=head,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert fitted.returncode == 0, fitted.stderr
-    keys = [f"tokenizer={tmp_path}/tokenizer", f"output={tmp_path}/tokens", "tokenize.slice_size=16"]
-    done = submit(head, "python", "pipelines/tokenize_images.py", f"images={images}", *keys)
+def test_rays_own_submission_runs_a_verb(head, given, tmp_path):
+    submission = [BIN / "ray", "job", "submit", "--working-dir", ".", "--runtime-env-json"]
+    submission += ['{"excludes": [".git", ".venv", "runs", "pipelines/sample", "tests"]}', "--", "python"]
+    verb = ["pipelines/tokenize_images.py", *given, f"output={tmp_path}/tokens", "tokenize.slice_size=100"]
+    for _ in range(30):
+        done = subprocess.run([*submission, *verb], cwd=ROOT, env=head, capture_output=True, text=True, timeout=400)
+        if "No available agent" not in done.stdout + done.stderr:  # the head answers before its agent is up
+            break
+        time.sleep(2)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "60 listed = 60 written + 0 rejected" in done.stdout
-    content = json.loads((tmp_path / "tokens" / "dataset.json").read_text())
-    assert content["splits"]["train"]["rows"] == 60
-    assert content["class_names"] == ["dark", "light"]
+    assert re.search(r"train +(\d+) listed = \1 written \+ 0 rejected", done.stdout)
+    info = TokenDataset(Folder(tmp_path / "tokens")).info
+    assert sum(split.rows for split in info.splits.values()) == NUM_IMAGES
+    assert info.class_names == ["cat", "dog"]
 
-    wrong = submit(head, "python", "pipelines/tokenize_images.py", f"images={tmp_path}/nowhere", keys[0], "output=x")
-    assert wrong.returncode != 0
-    lines = [line for line in (wrong.stdout + wrong.stderr).splitlines() if "error: " in line and "nowhere" in line]
-    assert lines, wrong.stdout + wrong.stderr
-    assert "Traceback" not in wrong.stdout.split("error: ")[0]
+
+@pytest.mark.slow
+def test_waiting_ends_with_the_status_of_the_job_and_a_mistake_is_not_tried_again(head, given, tmp_path):
+    dataset = write_dataset(tmp_path / "tokens", sizes={"train": 40, "val": 10}).uri
+    done = submit(head, "inspect_tokens", f"dataset={dataset}", "--wait")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"verified +checksums, counts and code range", done.stdout)
+    assert re.fullmatch(r"inspect_tokens-tokens-1: \d+ files, \d+\.\d MiB of \S+ sent\n", done.stderr)
+
+    arguments = (f"dataset={tmp_path}/nowhere", "--retries", "2", "--run-name", "my run")
+    wrong = submit(head, "inspect_tokens", *arguments)
+    assert wrong.returncode == 2
+    assert "nowhere does not exist" in wrong.stdout
+    assert "Traceback" not in wrong.stdout
+    assert wrong.stderr.splitlines()[1:] == [
+        "error: job inspect_tokens-my_run-1 failed with exit status 2; the same command continues"
+    ]
+    again = submit(head, "inspect_tokens", *arguments, "--dry-run")
+    assert again.stderr.startswith("inspect_tokens-my_run-2: ")  # a submission id is used once
+
+
+@pytest.mark.slow
+def test_a_killed_job_is_submitted_again_and_continues(head, given, tmp_path):
+    output = f"output={tmp_path}/tokens"
+    fragments = tmp_path / "tokens" / "_work" / "fragments"
+    process = waiting(head, "tokenize_images", *given, output, "--retries", "1")
+    wait_for(lambda: len([*fragments.rglob("*.parquet")]) >= 20, process)
+    end(driver_of(output))
+    made = len([*fragments.rglob("*.parquet")])
+    out, error = process.communicate(timeout=300)
+    assert process.returncode == 0, out + error
+    ids = [line.partition(":")[0] for line in error.splitlines()]
+    assert ids == ["tokenize_images-tokens-1", "tokenize_images-tokens-2"]
+    assert {name: status for name, status in jobs(head).items() if name in ids} == {
+        "tokenize_images-tokens-1": "FAILED",
+        "tokenize_images-tokens-2": "SUCCEEDED",
+    }
+    info = TokenDataset(Folder(tmp_path / "tokens")).info
+    total = sum(-(-split.listed // SLICE) for split in info.splits.values())
+    first, todo = (int(number) for number in re.findall(rf"(\d+) of {total} slices to do", out))
+    assert first == total
+    assert 0 < todo <= total - made
+    assert sum(split.rows for split in info.splits.values()) == NUM_IMAGES
+
+
+@pytest.mark.slow
+def test_a_stopped_job_ends_cleanly_and_the_same_command_continues(head, tmp_path):
+    dataset = write_dataset(tmp_path / "tokens", sizes={"train": 400, "val": 50}).uri
+    output, steps = f"output={tmp_path}/runs", 60 * 10
+    keys = [f"dataset={dataset}", output, "workers.num_workers=1", "model.size=nano", "loop.epochs=60"]
+    keys += ["loop.global_batch_size=40", "loop.log_every_steps=1", "optimizer.warmup_epochs=2"]
+    run = Folder(tmp_path / "runs" / "mtm")
+    process = waiting(head, "pretrain", *keys, "--run-name", "mtm", "--retries", "2")
+    wait_for(lambda: checkpoint_names(run), process)
+    second = submit(head, "pretrain", *keys, "run=mtm")
+    assert second.returncode == 2
+    assert "job pretrain-mtm-1 is running; expected one job of a run at a time" in second.stderr
+
+    stopped = subprocess.run([BIN / "ray", "job", "stop", "pretrain-mtm-1"], env=head, capture_output=True, text=True)
+    assert stopped.returncode == 0, stopped.stderr
+    out, error = process.communicate(timeout=60)
+    assert process.returncode == 143, out + error
+    assert error.splitlines()[-1] == "error: job pretrain-mtm-1 was stopped; the same command continues"
+    assert "Traceback" not in out
+    assert driver_of(output) is None
+    (log,) = Path(head["RAY_TMP"]).glob("session_2*/logs/jobs/supervisor-pretrain-mtm-1.log")
+    assert "has been terminated gracefully with SIGTERM" in log.read_text()  # no SIGKILL was needed
+    newest = int(checkpoint_names(run)[-1].removeprefix("step-"))
+    assert 0 < newest < steps
+
+    rerun = submit(head, "pretrain", *keys, "run=mtm", "--wait")
+    assert rerun.returncode == 0, rerun.stdout + rerun.stderr
+    assert rerun.stderr.startswith("pretrain-mtm-2: ")
+    assert int(re.search(rf"(\d+)/{steps} ", rerun.stdout)[1]) >= newest  # it did not begin again
+    records = [json.loads(line) for line in run.read("metrics.jsonl").decode().splitlines()]
+    assert [record["step"] for record in records] == list(range(1, steps + 1))
 
 
 @pytest.mark.slow
 def test_submission_without_the_token_is_refused(head):
     stranger = {k: v for k, v in head.items() if k not in ("RAY_AUTH_TOKEN_PATH",)} | {"HOME": "/nonexistent"}
-    done = subprocess.run([BIN / "ray", "job", "list"], env=stranger, capture_output=True, text=True, timeout=60)
-    assert done.returncode != 0
+    done = submit(stranger, "inspect_tokens", "dataset=/tokens")
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: job server [^\n]*RAY_AUTH_TOKEN\n", done.stderr)

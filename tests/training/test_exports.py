@@ -14,6 +14,10 @@ SIZE = Size(16, 2, 2, decoder_width=8, decoder_depth=1, decoder_num_heads=2)
 SHARED = {"size": SIZE, "grid": (4, 6), "num_codes": 11, "token_dim": 8, "stem_kernel": 2, "dropout": 0.1}
 SETTINGS = {
     "mtm": {**SHARED, "mask_ratio_min": 0.3},
+    "tokenadapt": {
+        **{"grid": (4, 6), "out_grid": (3, 5), "num_codes": 11, "dim": 8},
+        **{"width": 16, "depth": 1, "num_heads": 2, "head_dim": 8, "mlp_width": 32},
+    },
     "classifier": {**SHARED, "num_classes": 5, "pool": "cls", "drop_path": 0.1},
 }
 ABOUT = {"tokenizer": "0123", "class_names": ["a", "b"], "metrics": {"train_loss": 0.5}}

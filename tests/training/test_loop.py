@@ -51,7 +51,7 @@ def test_records_say_where_the_run_is(run):
         run,
         store=tiny_store(56),
         loop={"epochs": 2, "eval_every_epochs": 1, "checkpoint_every_epochs": 2},
-        evaluate=lambda net: {"val_loss": 0.5},
+        evaluate=lambda net, epoch: {"val_loss": 0.5},
         on_metrics=seen.append,
     )
     metrics = trainer.train()
@@ -96,10 +96,10 @@ def test_average_of_the_weights_is_evaluated_beside_them(run):
     assert {"ema_val_loss", "ema_val_top1", "ema_val_top5"} <= metrics.keys()
     assert metrics["ema_val_loss"] != pytest.approx(metrics["val_loss"], abs=1e-4)
     weights = trainer.model.state_dict()
-    evaluated = evaluation(trainer.model)
+    evaluated = evaluation(trainer.model, 1.0)
     assert evaluated["val_loss"] == pytest.approx(metrics["val_loss"])  # the model has its own weights again
     trainer.model.load_state_dict(trainer.ema)
-    assert evaluation(trainer.model)["val_loss"] == pytest.approx(metrics["ema_val_loss"])
+    assert evaluation(trainer.model, 1.0)["val_loss"] == pytest.approx(metrics["ema_val_loss"])
     assert not torch.equal(before["head.weight"], weights["head.weight"])
 
 

@@ -48,7 +48,7 @@ def test_every_parameter_is_in_one_group():
 
 
 def test_fine_tuning_groups():
-    found = by_name(tiny_classifier(), weight_decay=0.1, layer_decay=0.5)
+    found = by_name(tiny_classifier(), weight_decay=0.1, layer_decay=0.5, decay_positions=False)
     expected = {
         "cls_token": (0.125, 0.0),
         "pos_embed": (0.125, 0.0),
@@ -99,7 +99,7 @@ def test_rates_are_scaled_a_group():
 def test_decay_and_scale_are_applied():
     model = tiny_classifier()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    optimizer = build_optimizer(model, weight_decay=0.5, betas=(0.9, 0.95), layer_decay=0.5)
+    optimizer = build_optimizer(model, weight_decay=0.5, betas=(0.9, 0.95), layer_decay=0.5, decay_positions=False)
     set_lr(optimizer, 0.1)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)  # no gradient moves them: what does is decay

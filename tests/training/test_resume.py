@@ -130,4 +130,4 @@ def test_checkpoints_hold_what_the_run_is(run):
     model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model/")})
     expected = tiny_trainer(run)
     expected.resume()
-    assert evaluation(model) == evaluation(expected.model)
+    assert evaluation(model, 1.0) == evaluation(expected.model, 1.0)

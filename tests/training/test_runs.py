@@ -28,6 +28,14 @@ SMALL = {
     "stem_kernel": 1,
 }
 LOOP = config.Loop(epochs=2, global_batch_size=16, log_every_steps=3).model_dump()
+
+
+def augment_settings(**settings):
+    """The augment section as a run takes it: the folder of adapt_run comes apart."""
+    return {name: value for name, value in config.Augment(**settings).model_dump().items() if name != "adapt_run"}
+
+
+AUGMENT = augment_settings()
 OPTIMIZER = config.Optimizer(lr=5e-3, warmup_epochs=1).model_dump()
 
 
@@ -51,6 +59,9 @@ def pretrain(dataset, run, loop=LOOP, **model):
         run=run,
         model=config.Model(**{**SMALL, **model}).model_dump(),
         masking=config.Masking().model_dump(),
+        augment=AUGMENT,
+        adapt_run=None,
+        probe=config.Probe().model_dump(),
         loop=loop,
         optimizer=OPTIMIZER,
         world=CPU,
@@ -64,7 +75,7 @@ def finetune(dataset, run, init_from=None, loop=LOOP, synonym_share=0.0, **model
         init_from=init_from,
         model=config.Classifier(**{**SMALL, **model}).model_dump(),
         label_smoothing=0.1,
-        augment=config.Augment(synonym_share=synonym_share).model_dump(),
+        augment=augment_settings(synonym_prob=1.0 if synonym_share else 0.0, synonym_share=synonym_share),
         loop=loop,
         optimizer=OPTIMIZER,
         world=CPU,
@@ -143,7 +154,7 @@ def test_an_unlabelled_dataset_is_pretrained_on_but_not_fine_tuned(tmp_path):
     metrics = pretrain(dataset, Folder(tmp_path / "mtm"))
     assert metrics["step"] == 4
     assert not [name for name in metrics if name.startswith("val")]
-    with pytest.raises(ValueError, match=r"tokens has 0 classes; expected at least 2; tokenise from a folder per"):
+    with pytest.raises(ValueError, match="tokens has 32 of 32 images without a label; expected a label for each"):
         finetune(dataset, Folder(tmp_path / "run"))
     assert list(Folder(tmp_path / "run").list()) == []
 
@@ -176,15 +187,13 @@ def test_another_number_of_classes_is_refused(dataset, tmp_path):
     run = Folder(tmp_path / "run")
     finetune(dataset, run)
     fewer = write_dataset(tmp_path / "tokens", num_classes=3)
-    with pytest.raises(ValueError, match=r"tokens has 3 classes; expected 4 as .*run was trained with"):
+    with pytest.raises(ValueError, match=r"tokens has 3 classes; expected the 4 that .*run was trained with"):
         evaluate(fewer, run)
 
 
 def test_kinds_of_run_are_not_mixed_up(dataset, pretrained, tmp_path):
     run = Folder(tmp_path / "run")
     finetune(dataset, run)
-    with pytest.raises(ValueError, match="holds a model of kind 'classifier'; expected 'mtm'"):
-        finetune(dataset, Folder(tmp_path / "new"), init_from=run)
     with pytest.raises(ValueError, match=r"holds a model of kind 'mtm'; expected 'classifier'"):
         evaluate(dataset, pretrained)
     with pytest.raises(ValueError, match="made with kind 'classifier'; expected 'mtm'"):
@@ -229,7 +238,7 @@ def test_progress_and_metrics_are_handed_on(dataset, tmp_path):
         init_from=None,
         model=config.Classifier(**SMALL).model_dump(),
         label_smoothing=0.0,
-        augment=config.Augment().model_dump(),
+        augment=AUGMENT,
         loop=LOOP,
         optimizer=OPTIMIZER,
         world=CPU,

@@ -59,7 +59,7 @@ def tiny_trainer(run, model=None, *, objective=None, store=None, loop=None, opti
         "model": model or tiny_classifier(),
         "objective": objective or SupervisedObjective(),
         "store": store or tiny_store(),
-        "evaluate": lambda net: {},
+        "evaluate": lambda net, epoch: {},
         "run": run,
         "loop": {**LOOP, **(loop or {})},
         "optimizer": {**OPTIMIZER, **(optimizer or {})},
@@ -69,7 +69,7 @@ def tiny_trainer(run, model=None, *, objective=None, store=None, loop=None, opti
     return Trainer(**{**settings, **more})
 
 
-def evaluation(net):
+def evaluation(net, epoch):
     """Metrics of a val split of 24 samples."""
     return {f"val_{k}": v for k, v in classification_metrics(net, tiny_store(24, seed=1), 4, CPU).items()}
 

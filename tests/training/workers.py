@@ -30,9 +30,9 @@ def main(folder, size, rank):
             "supervised",
             tiny_classifier(),
             SupervisedObjective(),
-            lambda net: classification_metrics(net, val, 4, world, 5),
+            lambda net, epoch: classification_metrics(net, val, 4, world, 5),
         ),
-        ("mtm", tiny_masked(), masked, lambda net: masked_metrics(net, masked, val, world, 5)),
+        ("mtm", tiny_masked(), masked, lambda net, epoch: masked_metrics(net, masked, val, world, 5)),
     ):
         run = Folder(folder).join(name)
         tiny_trainer(run, model, objective=objective, evaluate=evaluate, loop=LOOP, world=world).train()

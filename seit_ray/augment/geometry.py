@@ -1,0 +1,151 @@
+"""TokenAdapt's geometry: flip, rotate, shift, shear and crop maps, with one draw for maps and pixels (SeiT++).
+
+Lengths are shares of the sides, so that a draw means the same at any resolution. Legend: B batch, D width, H x W the
+map's cells.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from seit_ray.augment.crops import crop_resize, random_boxes
+from seit_ray.augment.random import StepRandom
+from seit_ray.augment.rows import check_shares, global_draws
+
+__all__ = ["Geometry", "apply_geometry", "draw_geometry", "warp"]
+
+SNAP = 1e-3  # cells: a box edge this near to a whole cell is that cell, and the rest is rounding of the shares
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A draw for B samples, in the order in which it is applied; torchvision's signs.
+
+    flip bool [B]: left to right. angle [B]: degrees, positive clockwise. translate_x, translate_y [B]: shares of
+    width and height, positive right and down. shear_x, shear_y [B]: degrees. boxes [B,4]: top, left, height, width
+    of the crop, shares of the sides. All about the centre of the map.
+    """
+
+    flip: Tensor
+    angle: Tensor
+    translate_x: Tensor
+    translate_y: Tensor
+    shear_x: Tensor
+    shear_y: Tensor
+    boxes: Tensor
+
+    def rows(self, index: Tensor) -> Geometry:
+        """The draw of some of the samples."""
+        return Geometry(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
+
+
+def draw_geometry(
+    rng: StepRandom,
+    grid: tuple[int, int],
+    *,
+    flip_prob: float = 0.5,
+    affine_prob: float = 0.5,
+    link_prob: float = 0.5,
+    max_angle: float = 30.0,
+    max_translate: float = 0.2,
+    max_shear: float = 15.0,
+    area: tuple[float, float] = (0.08, 1.0),
+    aspect: tuple[float, float] = (3 / 4, 4 / 3),
+    reference: bool = False,
+) -> Geometry:
+    """A draw for each row: flip; with affine_prob the chain, each of its five links with link_prob; a crop.
+
+    The crop's box is whole cells of `grid`, drawn within `area` and `aspect`. reference=True: as published, one
+    flip and one chain for the whole global batch, shear to one side only, shifts of whole cells; crops are drawn per
+    row in both. Probabilities outside [0,1] and limits below 0 are ValueErrors. Source: SeiT++, TokenAdapt.
+    """
+    check_shares(flip_prob=flip_prob, affine_prob=affine_prob, link_prob=link_prob)
+    if min(max_angle, max_translate, max_shear) < 0.0 or max_shear >= 90.0:
+        raise ValueError(
+            f"max_angle {max_angle}, max_translate {max_translate}, max_shear {max_shear}; expected 0 or more, and a "
+            "shear below 90 degrees; lower it or make it positive"
+        )
+    draws = global_draws(rng) if reference else rng
+    on, value = draws.uniform("geometry links", 7), draws.uniform("geometry values", 5)
+    links = (on[:, 1:2] < affine_prob) & (on[:, 2:] < link_prob)
+    low = value.new_zeros(5) if reference else value.new_full((5,), -1.0)
+    low[:3] = -1.0
+    # [-1,1), or [0,1) for one-sided shear
+    signed = torch.where(links, low + value * (1.0 - low), 0.0)
+    shifts = [signed[:, i] * max_translate for i in (1, 2)]
+    if reference:
+        shifts = [(shift * side).round() / side for shift, side in zip(shifts, grid[::-1], strict=True)]
+    sides = [value.new_full((), side) for side in (*grid, *grid)]
+    return Geometry(
+        flip=on[:, 0] < flip_prob,
+        angle=signed[:, 0] * max_angle,
+        translate_x=shifts[0],
+        translate_y=shifts[1],
+        shear_x=signed[:, 3] * max_shear,
+        shear_y=signed[:, 4] * max_shear,
+        boxes=random_boxes(rng, grid, area=area, aspect=aspect) / torch.stack(sides),
+    )
+
+
+def _links(geometry: Geometry, height: int, width: int) -> list[Tensor]:
+    """Each link's matrix float32 [B,3,3] from a cell of its result to the cell it comes from, about the centre."""
+    angle, shear_x, shear_y = (torch.deg2rad(v) for v in (geometry.angle, geometry.shear_x, geometry.shear_y))
+    one, zero = torch.ones_like(angle), torch.zeros_like(angle)
+    cos, sin = angle.cos(), angle.sin()
+
+    def matrix(a: Tensor, b: Tensor, c: Tensor, d: Tensor, e: Tensor, f: Tensor) -> Tensor:
+        return torch.stack([a, b, c, d, e, f, zero, zero, one], dim=1).view(-1, 3, 3)
+
+    return [
+        matrix(cos, sin, zero, -sin, cos, zero),
+        matrix(one, zero, -geometry.translate_x * width, zero, one, zero),
+        matrix(one, zero, zero, zero, one, -geometry.translate_y * height),
+        matrix(one, shear_x.tan(), zero, zero, one, zero),
+        matrix(one, zero, zero, shear_y.tan(), one, zero),
+    ]
+
+
+def warp(maps: Tensor, matrix: Tensor, *, faded: bool = False) -> Tensor:
+    """Maps [B,D,H,W] resampled: a cell of the result comes from `matrix` [B,3,3] times it, in cells from the centre.
+
+    Bilinear, zero outside. faded=True weighs cells at the border by what they cover a second time, as torchvision
+    does when it is given a fill value.
+    """
+    height, width = maps.shape[-2:]
+    # affine_grid counts from -1 to 1 along both sides
+    to_cells = [width / 2, height / 2, 1.0]
+    rows = [torch.stack([matrix[:, i, j] * (to_cells[j] / to_cells[i]) for j in range(3)], 1) for i in range(2)]
+    grid = F.affine_grid(torch.stack(rows, dim=1), list(maps.shape), align_corners=False)
+    if faded:
+        maps = torch.cat([maps, torch.ones_like(maps[:, :1])], dim=1)
+    out = F.grid_sample(maps, grid.to(maps.dtype), mode="bilinear", padding_mode="zeros", align_corners=False)
+    return out[:, :-1] * out[:, -1:] if faded else out
+
+
+def apply_geometry(maps: Tensor, geometry: Geometry, size: tuple[int, int], *, one_by_one: bool = False) -> Tensor:
+    """Maps [B,D,H,W] flipped, warped, cropped and resized to `size`; H x W may be another multiple of the draw's grid.
+
+    The chain is resampled once, by the product of its links; one_by_one=True resamples after each, as published,
+    which blurs more, cuts what leaves the map in between and fades borders (`warp`). Samples without a link are not resampled. Integer maps
+    are a ValueError.
+    """
+    if not maps.is_floating_point():
+        raise ValueError(f"maps {maps.dtype}; expected floats; convert them first")
+    height, width = maps.shape[-2:]
+    maps = torch.where(geometry.flip.view(-1, 1, 1, 1), maps.flip(-1), maps)
+    chain = (geometry.angle, geometry.translate_x, geometry.translate_y, geometry.shear_x, geometry.shear_y)
+    links = _links(geometry, height, width)
+    steps = zip(chain, links, strict=True)
+    if not one_by_one:
+        steps = [(sum(value.abs() for value in chain), functools.reduce(torch.matmul, links))]
+    for value, matrix in steps:
+        maps = torch.where((value != 0.0).view(-1, 1, 1, 1), warp(maps, matrix, faded=one_by_one), maps)
+    cells = geometry.boxes * torch.stack([geometry.boxes.new_full((), side) for side in (height, width) * 2])
+    whole = cells.round()
+    boxes = torch.where((cells - whole).abs() < SNAP, whole, cells)
+    return crop_resize(maps, boxes, size)

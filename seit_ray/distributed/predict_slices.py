@@ -1,0 +1,89 @@
+"""Slices of the manifest -> decode -> tokenise and classify -> parts of a table, mapped by Ray or in this process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from seit_ray.distributed.cluster import Cluster
+from seit_ray.distributed.slices import DecodeSlices, bytes_table, map_slices, pixels_of
+from seit_ray.evaluation.image_classifier import ImageClassifier
+from seit_ray.evaluation.predictions import encode_parquet, part_table
+from seit_ray.images.slices import ahead
+from seit_ray.shards.fragments import Fragment
+from seit_ray.storage import Folder
+
+
+def predict_slices(
+    todo: list[tuple[str, int]],
+    decode: DecodeSlices,
+    classifier: tuple[Folder, Folder | None, str, int],
+    write: WriteParts,
+    *,
+    cluster: Cluster | None,
+    num_actors: int | None,
+    gpus_per_actor: float | None,
+    on_fragment: Callable[[Fragment], None],
+) -> None:
+    """Make the parts of the given (split, slice) pairs; without a cluster in this process, on its GPU if it has one.
+
+    `classifier` are the arguments of `ClassifySlices` but the last. ValueError for what a user can mend.
+    """
+    if cluster is not None:
+        map_slices(
+            todo,
+            decode,
+            ClassifySlices,
+            classifier,
+            write,
+            cluster=cluster,
+            num_actors=num_actors,
+            gpus_per_actor=gpus_per_actor,
+            on_fragment=on_fragment,
+        )
+        return
+    classify = ClassifySlices(*classifier, torch.cuda.is_available())
+    pairs = [pa.table({"split": [split], "slice": [index]}) for split, index in todo]
+    for decoded in ahead(decode, pairs, os.cpu_count() or 1):
+        (made,) = write(classify(decoded)).to_pylist()
+        on_fragment(Fragment(**made))
+
+
+class ClassifySlices:
+    """Actor, or a plain call: pixels of a slice -> probabilities float32 [N,C], with all models on its device."""
+
+    def __init__(self, run: Folder, tokenizer: Folder | None, weights: str, batch_size: int, on_gpu: bool):
+        self.classifier = ImageClassifier.load(run, tokenizer=tokenizer, weights=weights)
+        self.classifier.to("cuda" if on_gpu else "cpu")
+        self.batch_size = batch_size
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        images = pixels_of(batch)
+        values = np.empty((len(images), len(self.classifier.class_names)), np.float32)
+        for start in range(0, len(images), self.batch_size):
+            logits = self.classifier.logits(images[start : start + self.batch_size])
+            values[start : start + self.batch_size] = logits.softmax(dim=1).cpu().numpy()
+        column = pa.array([values.tobytes()], pa.large_binary())
+        return batch.drop_columns(["pixels"]).append_column("values", column)
+
+
+class WriteParts:
+    """Task, or a plain call: probabilities -> the table of one slice, written atomically."""
+
+    def __init__(self, parts: Folder, options: dict[str, Any]):
+        self.parts, self.options = parts, options
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        row = {name: batch[name][0] for name in batch.column_names}
+        num_classes = len(self.options["class_names"])
+        values = np.frombuffer(row["values"].as_buffer(), np.float32).reshape(-1, num_classes)
+        rejected = bytes_table(row["rejected"])
+        table = part_table(bytes_table(row["meta"]), rejected, values, **self.options)
+        made = Fragment(row["split"].as_py(), row["slice"].as_py(), len(values), len(rejected))
+        self.parts.write(made.name, encode_parquet(table))
+        return pa.table({k: [v] for k, v in made._asdict().items()})

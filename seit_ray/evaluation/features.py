@@ -1,0 +1,76 @@
+"""What an encoder makes of a split: features of a seeded sample, the same on every rank. N samples, D width."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seit_ray.batches import Batch, ImageStore, TokenStore
+from seit_ray.evaluation.batches import eval_batches
+from seit_ray.training.world import World
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Some rows int64 [N] of a store, in their order, as a store."""
+
+    store: TokenStore | ImageStore
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels int64 [N]."""
+        return self.store.labels[self.rows]
+
+    def batch(self, rows: np.ndarray | slice, device: torch.device) -> Batch:
+        """The given rows of these rows."""
+        return self.store.batch(self.rows[rows], device)
+
+
+def labelled_sample(store: TokenStore | ImageStore, max_samples: int, seed: int = 0) -> Subset:
+    """At most `max_samples` of the rows that have a label, drawn without repeats; ascending, alike on every rank."""
+    if max_samples < 1:
+        raise ValueError(f"max_samples {max_samples}; expected 1 or more; raise it")
+    labelled = np.flatnonzero(store.labels >= 0)
+    if len(labelled) > max_samples:
+        drawn = np.random.Generator(np.random.Philox(key=seed)).choice(len(labelled), max_samples, replace=False)
+        labelled = labelled[np.sort(drawn)]
+    return Subset(store, labelled)
+
+
+@torch.inference_mode()
+def split_features(
+    encode: Callable[[Tensor], Tensor],
+    store: TokenStore | ImageStore | Subset,
+    world: World,
+    *,
+    batch_size: int = 512,
+) -> tuple[Tensor, Tensor]:
+    """Features float32 [N,D] and labels int64 [N] of a store that is not empty, on every rank's device.
+
+    `encode` makes [B,D] of a batch's inputs; each rank encodes its chunks. All are held at once: take a
+    `labelled_sample` of a large split.
+    """
+    width, found = 0, []
+    for _, rows, batch in eval_batches(store, batch_size, world):
+        values = encode(batch.inputs).float()
+        width = values.shape[1]
+        found.append((rows, values))
+    # Zeros elsewhere: the sum over ranks is then the features themselves, to the bit.
+    width = width_of(width, world)
+    features = torch.zeros(len(store), width, device=world.device)
+    for rows, values in found:
+        features[rows] = values
+    return world.sum(features), torch.from_numpy(store.labels).to(world.device)
+
+
+def width_of(width: int, world: World) -> int:
+    """The width that the first rank found: it always has a chunk, others may have none."""
+    return int(world.sum(torch.tensor(width * world.is_main, device=world.device)))

@@ -1,0 +1,76 @@
+"""What an encoder knows of the classes while it is pre-trained without them: linear and kNN probes of its features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from seit_ray.batches import ImageStore, TokenStore
+from seit_ray.batches.crop import center_crop_tokens
+from seit_ray.evaluation.features import labelled_sample, split_features
+from seit_ray.evaluation.knn import knn_probe
+from seit_ray.evaluation.linear_probe import linear_probe
+from seit_ray.models import MaskedTokenModel, TokenViT
+from seit_ray.training.world import World
+
+METHODS = ("linear", "knn")
+PROBE_SEED = 0x5E17  # the samples are the same for every run, epoch and world size
+
+
+def probe_metrics(
+    model: nn.Module,
+    train_store: TokenStore | ImageStore,
+    val_store: TokenStore | ImageStore,
+    num_classes: int,
+    world: World,
+    *,
+    grid: tuple[int, int] | None = None,
+    max_train: int = 10_000,
+    max_val: int = 10_000,
+    k: int = 20,
+    methods: Sequence[str] = METHODS,
+    batch_size: int = 512,
+) -> dict[str, float]:
+    """probe_linear_top1 and probe_knn_top1 (shares) of a model's features, scored on val; alike on every rank.
+
+    Fitted on a seeded sample of `max_train` labelled rows of train, scored on `max_val` of val; k is lowered to the
+    number of train rows. `grid` is that of the stores' tokens, the model's own by default: the centre of a larger one
+    is taken. Nothing where train has not two classes or val no label. The model is left in the mode it was in, and no
+    global generator is drawn from. ValueError for an unknown method.
+    """
+    unknown = [m for m in methods if m not in METHODS]
+    if unknown:
+        raise ValueError(f"probe method {unknown[0]!r}; expected some of {', '.join(METHODS)}; correct it")
+    train, val = (labelled_sample(s, n, PROBE_SEED) for s, n in ((train_store, max_train), (val_store, max_val)))
+    if not len(val) or len(set(train.labels.tolist())) < 2:
+        return {}
+    encode, was_training = encoder_of(model, grid), model.training
+    model.eval()
+    try:
+        rows = [*split_features(encode, train, world, batch_size=batch_size)]
+        rows += split_features(encode, val, world, batch_size=batch_size)
+    finally:
+        model.train(was_training)
+    # Every rank has all features and scores them itself: no rank waits for another, whatever goes wrong.
+    metrics = {}
+    if "linear" in methods:
+        metrics["probe_linear_top1"] = linear_probe(*rows, num_classes).top1
+    if "knn" in methods:
+        metrics["probe_knn_top1"] = knn_probe(*rows, num_classes, k=min(k, len(train))).top1
+    return metrics
+
+
+def encoder_of(model: nn.Module, grid: tuple[int, int] | None = None) -> Callable[[Tensor], Tensor]:
+    """From the inputs of a store, with tokens of `grid` [B,L], to the features [B,D] of a known model."""
+    if isinstance(model, MaskedTokenModel):
+        features = model.features
+    elif isinstance(model, TokenViT):
+        features = model.forward_features
+    else:
+        raise ValueError(
+            f"model {type(model).__name__} to probe; expected a MaskedTokenModel or TokenViT; pass the bare model"
+        )
+    if grid is None or tuple(grid) == model.grid:
+        return features
+    return lambda tokens: features(center_crop_tokens(tokens, grid, model.grid))

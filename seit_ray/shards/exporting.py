@@ -1,0 +1,88 @@
+"""A token dataset out as the files of SeiT's release, the way back from `importing`. Shapes: N images, K codes.
+
+<split>-token.data.bin.gz, <split>-token.index.npy.gz, <split>-label.txt, codebook.ckpt, synonyms.json.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Callable
+
+import numpy as np
+
+from seit_ray.shards.dataset import TokenDataset
+from seit_ray.shards.published import MAX_CODES, encode_labels, encode_offsets, encode_stream
+from seit_ray.shards.synonyms import encode_published, read_synonyms
+from seit_ray.storage import Folder
+from seit_ray.tokenizers import load_tokenizer
+from seit_ray.tokenizers.codebook_only import encode_codebook
+
+Progress = Callable[[str, int, int, str], None]  # (phase, done, total, a few words)
+
+
+def run_export(
+    dataset: TokenDataset, output: Folder, on_progress: Progress = lambda phase, done, total, note: None
+) -> dict[str, int]:
+    """Write the files of every split, the codebook and the synonyms; bytes written, by name.
+
+    A split is held in memory, gzipped. ValueError for more codes than escape bytes can hold, for a split of which
+    only some images have labels, and for a file that is there already with other bytes.
+    """
+    check_codes(dataset)
+    tokenizer, _ = load_tokenizer(dataset.folder.join("tokenizer"))
+    synonyms = read_synonyms(dataset.folder)
+    files = {"codebook.ckpt": encode_codebook(tokenizer.codebook)}
+    if synonyms is not None:
+        files["synonyms.json"] = encode_published(synonyms)
+    sizes = {name: write_new(output, name, data) for name, data in files.items()}
+    for split in dataset.info.splits:
+        for name, data in encode_split(dataset, split, on_progress).items():
+            sizes[f"{split}-{name}"] = write_new(output, f"{split}-{name}", data)
+    return sizes
+
+
+def check_codes(dataset: TokenDataset) -> None:
+    """ValueError when the dataset's codebook has more codes than escape bytes can hold."""
+    if dataset.info.codebook_size > MAX_CODES:
+        raise ValueError(
+            f"{dataset.folder.uri} has {dataset.info.codebook_size} codes; expected at most {MAX_CODES}, which is all "
+            "that the published format can hold; keep it as a token dataset"
+        )
+
+
+def encode_split(dataset: TokenDataset, split: str, on_progress: Progress) -> dict[str, bytes]:
+    """The files of a split by the end of their names; the same rows give the same bytes (with the same zlib)."""
+    blob, lengths, labels = io.BytesIO(), [np.zeros(0, np.int64)], []
+    total, done = dataset.split(split).rows, 0
+    with gzip.GzipFile(fileobj=blob, mode="wb", mtime=0) as stream:
+        for rows in dataset.iter_shards(split):
+            data, sizes = encode_stream(rows.tokens, done)
+            stream.write(data)
+            lengths.append(sizes)
+            labels += rows.meta["label"].to_pylist()
+            done += len(rows)
+            on_progress(f"export {split}", done, total, "images")
+    files = {
+        "token.data.bin.gz": blob.getvalue(),
+        "token.index.npy.gz": encode_offsets(np.concatenate(lengths)),
+    }
+    missing = labels.count(None)
+    if missing and missing < len(labels):
+        raise ValueError(
+            f"split {split} of {dataset.folder.uri} has {missing} of {len(labels)} images without a label, the first "
+            f"number {labels.index(None)}; expected one for each or none at all; tokenise the labelled images alone"
+        )
+    if not missing:
+        files["label.txt"] = encode_labels(np.array(labels, np.int64))
+    return files
+
+
+def write_new(output: Folder, name: str, data: bytes) -> int:
+    """Write a file that is not there, or there with the same bytes; its size; ValueError for other bytes."""
+    if output.exists(name):
+        if output.read(name) != data:
+            raise ValueError(f"{output.uri_of(name)} is there with other bytes; expected none; choose another output")
+    else:
+        output.write(name, data)
+    return len(data)

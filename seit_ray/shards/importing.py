@@ -1,0 +1,234 @@
+"""Published token files in, token dataset out: read, check, write shards, write the marker last. A rerun continues.
+
+Shapes: N images of a split, L tokens an image, K codes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from seit_ray.shards.dataset import MARKER, DatasetInfo, Split, TokenDataset
+from seit_ray.shards.packing import Packed, write_shard
+from seit_ray.shards.parquet import META, TokenRows, checksum
+from seit_ray.shards.published import iter_tokens, read_labels, read_offsets
+from seit_ray.shards.synonyms import write_synonyms
+from seit_ray.storage import Folder, StorageError, normalise_uri, split_uri
+from seit_ray.tokenizers import Tokenizer, save_tokenizer
+from seit_ray.tokenizers.contract import fingerprint
+
+Progress = Callable[[str, int, int, str], None]  # (phase, done, total, a few words)
+
+
+class SplitFiles(NamedTuple):
+    """The uris of a split's files: *-token.data.bin.gz, *-token.index.npy.gz, *-label.txt (none: no labels)."""
+
+    data: str
+    index: str
+    labels: str | None
+
+
+@dataclass(frozen=True)
+class ImportJob:
+    """One import; the credentials of `output` open the files too."""
+
+    files: dict[str, SplitFiles]
+    tokenizer: Tokenizer
+    report: dict[str, Any]  # what tokenizer.json tells of how the tokenizer came to be
+    synonyms: Tensor | None
+    output: Folder
+    num_classes: int | None  # one more than the highest label when left out
+    rows_per_shard: int
+    encoding: str
+
+    @property
+    def work(self) -> Folder:
+        """What is kept until the dataset is complete."""
+        return self.output.join("_work")
+
+    def plan(self) -> dict[str, Any]:
+        """Whatever decides the dataset's content."""
+        synonyms = None if self.synonyms is None else checksum(json.dumps(self.synonyms.tolist()).encode())
+        return {
+            "files": {name: [uri and normalise_uri(uri) for uri in files] for name, files in self.files.items()},
+            "tokenizer": fingerprint(self.tokenizer),
+            "synonyms": synonyms,
+            "num_classes": self.num_classes,
+            "rows_per_shard": self.rows_per_shard,
+            "encoding": self.encoding,
+        }
+
+
+class Listed(NamedTuple):
+    """What a split's small files say: offsets int64 [N+1], labels int64 [N] or none."""
+
+    offsets: np.ndarray
+    labels: np.ndarray | None
+
+
+def run_import(job: ImportJob, on_progress: Progress = lambda phase, done, total, note: None) -> DatasetInfo:
+    """Write the dataset, unless it stands, and return its info; ValueError names the file that is wrong, and where."""
+    plan = job.plan()
+    finished = existing(job.output, plan)
+    if finished is not None:
+        on_progress("import", 1, 1, "already complete")
+        return finished
+    listed = list_splits(job)  # before anything is written: the output stays free for a mended command
+    job.output.check_writable()
+    job.work.write("plan.json", json.dumps(plan, indent=1).encode())
+    class_names = class_names_of(job, listed)
+    splits = {name: import_split(job, name, listed[name], len(class_names or []), on_progress) for name in job.files}
+    tokenizer = job.tokenizer
+    mark = save_tokenizer(tokenizer, job.output.join("tokenizer"), job.report)
+    if job.synonyms is not None:
+        write_synonyms(job.output, job.synonyms)
+    info = DatasetInfo(
+        tokenizer=mark,
+        family=tokenizer.family,
+        image_size=tokenizer.image_size,
+        grid=list(tokenizer.grid),
+        codebook_size=len(tokenizer.codebook),
+        encoding=job.encoding,
+        class_names=class_names,
+        splits=splits,
+        plan=plan,
+        versions={"python": platform.python_version(), "pyarrow": pa.__version__, "torch": torch.__version__},
+    )
+    job.output.write(MARKER, info.to_json())
+    job.work.delete_tree()
+    return info
+
+
+def existing(output: Folder, plan: dict[str, Any]) -> DatasetInfo | None:
+    """The finished dataset of the same plan; None when there is work to do; ValueError when it is of another."""
+    work, info, stored = output.join("_work"), None, plan
+    if output.exists(MARKER):
+        info = TokenDataset(output).info
+        stored = info.plan
+    elif work.exists("plan.json"):
+        stored = json.loads(work.read("plan.json"))
+    differs = [f"{key} {stored.get(key)!r} (now {plan[key]!r})" for key in plan if stored.get(key) != plan[key]]
+    if differs:
+        raise ValueError(
+            f"{output.uri} was made with {', '.join(differs)}; expected the same files and settings; choose another "
+            "output, or delete that folder"
+        )
+    if info is not None:
+        work.delete_tree()  # a kill between marker and clean-up leaves it
+    return info
+
+
+def list_splits(job: ImportJob) -> dict[str, Listed]:
+    """Offsets and labels of every split, checked; before a token is read."""
+    num_tokens = job.tokenizer.grid[0] * job.tokenizer.grid[1]
+    listed = {}
+    for name, files in job.files.items():
+        with naming(files.index):
+            offsets = read_offsets(read_uri(job.output, files.index), num_tokens)
+        labels = None
+        if files.labels is not None:
+            with naming(files.labels):
+                labels = read_labels(read_uri(job.output, files.labels), len(offsets) - 1)
+        listed[name] = Listed(offsets, labels)
+    return listed
+
+
+def class_names_of(job: ImportJob, listed: dict[str, Listed]) -> list[str] | None:
+    """Names "0" to the last class; None without labels; ValueError when a label is above the given number."""
+    highest = {name: int(s.labels.max()) for name, s in listed.items() if s.labels is not None and s.labels.size}
+    if not highest:
+        return None
+    num_classes = job.num_classes or max(highest.values()) + 1
+    for name, label in highest.items():
+        if label >= num_classes:
+            raise ValueError(
+                f"{job.files[name].labels} has the label {label}; expected below {num_classes}, the number of classes; "
+                "raise num_classes"
+            )
+    return [str(number) for number in range(num_classes)]
+
+
+def import_split(job: ImportJob, name: str, listed: Listed, num_classes: int, on_progress: Progress) -> Split:
+    """Write a split's shards, one at a time; its entry of the marker."""
+    num_codes, num_images, done = len(job.tokenizer.codebook), len(listed.offsets) - 1, 0
+    packed: list[Packed] = []
+    for tokens in read_tokens(job, name, listed.offsets):
+        rows = TokenRows(tokens, meta_rows(name, listed, done, done + len(tokens)))
+        packed.append(
+            write_shard(
+                rows,
+                split=name,
+                index=len(packed),
+                output=job.output,
+                encoding=job.encoding,
+                num_codes=num_codes,
+                num_classes=num_classes,
+            )
+        )
+        done += len(tokens)
+        on_progress(f"import {name}", done, num_images, "images")
+    return Split(
+        listed=num_images,
+        rows=done,
+        rejected=0,
+        source_bytes=sum(p.source_bytes for p in packed),
+        shards=[p.shard for p in packed],
+        rejected_sha256=None,
+        code_histogram=sum((p.histogram for p in packed), np.zeros(num_codes, np.int64)).tolist(),
+        label_counts=sum((p.label_counts for p in packed), np.zeros(num_classes, np.int64)).tolist(),
+    )
+
+
+def read_tokens(job: ImportJob, name: str, offsets: np.ndarray) -> Iterator[np.ndarray]:
+    """Tokens uint16 [rows_per_shard,L] of a split, shard by shard."""
+    uri = job.files[name].data
+    folder, file_name = split_uri(uri)
+    with naming(uri), job.output.at(folder).open(file_name) as file:
+        yield from iter_tokens(
+            file,
+            offsets,
+            num_tokens=job.tokenizer.grid[0] * job.tokenizer.grid[1],
+            num_codes=len(job.tokenizer.codebook),
+            num_images=job.rows_per_shard,
+        )
+
+
+def meta_rows(name: str, listed: Listed, start: int, stop: int) -> pa.Table:
+    """The columns of META of images start to stop; their source is the blob, so their bytes are those in it."""
+    nothing = pa.nulls(stop - start, pa.int32())
+    columns = {
+        "key": pa.array([f"{name}/{number:07d}" for number in range(start, stop)]),
+        "label": nothing if listed.labels is None else pa.array(listed.labels[start:stop], pa.int32()),
+        "width": nothing,
+        "height": nothing,
+        "source_bytes": pa.array(np.diff(listed.offsets[start : stop + 1])),
+    }
+    return pa.table(columns, pa.schema(META))
+
+
+def read_uri(folder: Folder, uri: str) -> bytes:
+    """All bytes of an object anywhere, with the credentials of a folder."""
+    content = folder.read_uris([normalise_uri(uri)])[0]
+    if isinstance(content, Exception):
+        raise content
+    return content
+
+
+@contextlib.contextmanager
+def naming(uri: str) -> Iterator[None]:
+    """Puts a file's name in front of what is wrong with it."""
+    try:
+        yield
+    except StorageError:
+        raise  # it names the file itself
+    except ValueError as error:
+        raise ValueError(f"{uri}: {error}") from error

@@ -1,0 +1,101 @@
+"""A Ray head of its own for tests of jobs and clusters, with token authentication, as a user starts one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.processes import ROOT, end, processes_of
+
+BIN = Path(sys.executable).parent
+
+
+def free_port() -> int:
+    """A port of this machine that nothing uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def running_head(home: Path, *options: str, gcs_port: int | None = None, **variables: str) -> Iterator[dict[str, str]]:
+    """The environment of a shell that knows a fresh head: addresses and token; RAY_TMP is where it keeps its logs."""
+    (home / "token").write_text("0123456789abcdef" * 4)
+    dashboard, gcs = free_port(), gcs_port or 6400 + os.getpid() % 3000
+    temporary = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: the names of sockets have a limit
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    environment |= {
+        "HOME": str(home),
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(home / "token"),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "OMP_NUM_THREADS": "1",
+        **variables,
+    }
+    command = [BIN / "ray", "start", "--head", "--block", f"--port={gcs}", f"--dashboard-port={dashboard}"]
+    # two heads on one machine would else share the agent's fixed port
+    command += [f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}"]
+    command += [f"--temp-dir={temporary}", f"--object-store-memory={200 << 20}", "--disable-usage-stats", *options]
+    log = open(home / "head.log", "w")  # noqa: SIM115 - closed at the end of the module
+    process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    environment |= {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}", "RAY_TMP": temporary}
+    try:
+        wait_until_up(environment, process, home / "head.log")
+        yield environment
+    finally:
+        stop(process)
+        log.close()
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def stop(process: subprocess.Popen) -> None:
+    """End a head and all that it started, here and in sessions of their own; `ray stop` would end other heads too."""
+    process.terminate()  # ray start --block stops its own processes
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=60)
+    for pid in processes_of(process.pid):
+        end(pid)
+    process.wait(timeout=10)
+
+
+def wait_until_up(environment: dict, process: subprocess.Popen, log: Path) -> None:
+    """Until the job server answers; fails with the head's log."""
+    for _ in range(60):
+        listed = subprocess.run([BIN / "ray", "job", "list"], env=environment, capture_output=True, timeout=60)
+        if listed.returncode == 0:
+            return
+        if process.poll() is not None:
+            break
+        time.sleep(1)
+    pytest.fail(f"the ray head did not come up: {log.read_text()[-2000:]}")
+
+
+def command(verb: str, *arguments: str) -> list[str]:
+    """`seit-ray submit ...`, for nodes that have all packages."""
+    return [sys.executable, "-m", "pipelines.command", "submit", verb, "--installed", *arguments]
+
+
+def submit(head: dict, verb: str, *arguments: str, timeout_s: float = 400) -> subprocess.CompletedProcess:
+    """`seit-ray submit ...` that has finished."""
+    return subprocess.run(
+        command(verb, *arguments), cwd=ROOT, env=head, capture_output=True, text=True, timeout=timeout_s
+    )
+
+
+def jobs(head: dict) -> dict[str, str]:
+    """Submission id -> status of all jobs of a head."""
+    listed = subprocess.run([BIN / "ray", "job", "list"], env=head, capture_output=True, text=True, timeout=60)
+    assert listed.returncode == 0, listed.stderr
+    return dict(re.findall(r"submission_id='([^']+)'.*?status=<JobStatus\.(\w+)", listed.stdout, re.DOTALL))
