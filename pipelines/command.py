@@ -23,6 +23,7 @@ VERBS = {
     "finetune": configs.Finetune,
     "import_weights": configs.ImportWeights,
     "evaluate": configs.Evaluate,
+    "predict": configs.Predict,
     "run_all": configs.RunAll,
 }
 DEFAULT_CONFIGS = {"quickstart": str(Path(__file__).resolve().parent / "configs" / "quickstart.yaml")}

@@ -37,6 +37,7 @@ def import_weights(config: ImportWeights, progress=silent) -> Rows:
         about = {
             **identity_of(dataset),
             "init_from": None,
+            "data": dataset.folder.uri,
             "class_names": dataset.info.class_names,
             "metrics": {},
             "imported": source,

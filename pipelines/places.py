@@ -19,6 +19,11 @@ def folder_of(uri: str, storage: Storage) -> Folder:
     return Folder(uri, **storage.options())
 
 
+def tokenizer_folder(config: Any) -> Folder | None:
+    """Where a verb's key `tokenizer` points, if it is given."""
+    return folder_of(config.tokenizer, config.storage) if config.tokenizer else None
+
+
 @contextlib.contextmanager
 def listed(images: Folder, source: Source, *, val_fraction: float, seed: int, on_progress: Any) -> Iterator[Any]:
     """A manifest of the images in a temporary folder."""
@@ -38,8 +43,13 @@ def listed(images: Folder, source: Source, *, val_fraction: float, seed: int, on
 def source_rows(images: Folder, source: Source, *, val_fraction: float, seed: int) -> Rows:
     """Counts of the images that would be read."""
     with listed(images, source, val_fraction=val_fraction, seed=seed, on_progress=lambda *_: None) as manifest:
-        splits = ", ".join(f"{name} {s.num_images}" for name, s in manifest.splits.items())
-        names = manifest.class_names
+        return manifest_rows(images, manifest)
+
+
+def manifest_rows(images: Folder, manifest: Any) -> Rows:
+    """Counts and classes of listed images."""
+    splits = ", ".join(f"{name} {s.num_images}" for name, s in manifest.splits.items())
+    names = manifest.class_names
     first = ", ".join(itertools.islice(names or [], 4))
     classes = f"{len(names)} ({first}{', ...' if len(names) > 4 else ''})" if names else "none"
     return [("images", images.uri), ("found", splits), ("classes", classes)]

@@ -87,7 +87,7 @@ def submit(options: argparse.Namespace) -> int:
 
 def wait(client: typing.Any, name: str, entrypoint: str, package: typing.Any, num_cpus: float, retries: int) -> int:
     """Run a job to its end and show what it prints; the exit status."""
-    from seit_ray.distributed.jobs import STOPPED, run_job
+    from seit_ray.distributed.jobs import STOPPED, USER_MISTAKE, run_job
 
     outcome = run_job(
         client,
@@ -102,7 +102,8 @@ def wait(client: typing.Any, name: str, entrypoint: str, package: typing.Any, nu
     if outcome.status:
         how = "was stopped" if outcome.status == STOPPED else f"failed with exit status {outcome.status}"
         note = f": {outcome.message}" if outcome.message else ""
-        print(f"error: job {outcome.job} {how}{note}; the same command continues", file=sys.stderr)
+        mend = "mend what its last line says" if outcome.status == USER_MISTAKE else "the same command continues"
+        print(f"error: job {outcome.job} {how}{note}; {mend}", file=sys.stderr)
     return outcome.status
 
 

@@ -12,18 +12,23 @@ from seit_ray.config import TrainTokenAdapt
 
 def plan(config: TrainTokenAdapt) -> Rows:
     """What would be read, and trained for which tokenizer, with which resources."""
+    from seit_ray.models.tokenadapt import TokenAdapt
     from seit_ray.objectives.tokenadapt import TokenAdaptObjective
     from seit_ray.tokenizers import load_tokenizer
 
     tokenizer, about = load_tokenizer(folder_of(config.tokenizer, config.storage))
     out_grid = config.out_grid or tokenizer.grid
     TokenAdaptObjective(tokenizer=tokenizer, out_grid=out_grid, geometry=config.geometry.model_dump())
-    images, model = folder_of(config.images, config.storage), config.model
+    num_codes, dim = tokenizer.codebook.shape
+    sizes = {"grid": tokenizer.grid, "out_grid": out_grid, "num_codes": num_codes, "dim": dim}
+    model = TokenAdapt(**sizes, **config.model.model_dump())
+    millions = sum(p.numel() for p in model.parameters()) / 1e6
+    images = folder_of(config.images, config.storage)
     return [
         *source_rows(images, config.source, val_fraction=config.val_fraction, seed=config.seed),
-        ("tokenizer", f"{tokenizer.family} {about['fingerprint']}, K {len(tokenizer.codebook)}"),
+        ("tokenizer", f"{tokenizer.family} {about['fingerprint']}, K {num_codes}"),
         ("grids", f"{'x'.join(map(str, tokenizer.grid))} -> {'x'.join(map(str, out_grid))}"),
-        ("model", f"f and g of width {model.width}, {model.depth} blocks, {model.num_heads} heads"),
+        ("model", f"f and g, width {config.model.width}, {millions:.2f} M parameters"),
         *output_rows(folder_of(config.output, config.storage).join(config.run)),
         *cluster_rows(config.cluster, config.workers),
     ]

@@ -154,7 +154,7 @@ class Augment:
             raise ValueError("labels None; expected int64 [B]; train on a labelled split or set all mixing alphas to 0")
 
     def _color(self, maps: Tensor, rng: StepRandom) -> Tensor:
-        """Noise or a partner's colours, per sample exactly one or none."""
+        """Noise or a partner's colours, per sample exactly one or none; may change `maps` themselves."""
         s = self.settings
         kind = (global_draws(rng) if s.color_per == "batch" else rng).uniform("color")
         takes_part = rng.uniform("color share") < s.color_share
@@ -164,7 +164,7 @@ class Augment:
             out = random_color_adapt(out, chosen, rng)
         if s.noise_prob:
             noisy = (kind < s.noise_prob) & takes_part
-            out = random_noise(out, noisy, rng, scale=s.noise_scale, std=s.noise_std)
+            out = random_noise(out, noisy, rng, scale=s.noise_scale, std=s.noise_std, inplace=True)
         return out
 
     def _boxes(self, rng: StepRandom) -> Tensor:

@@ -43,6 +43,8 @@ def random_color_adapt(maps: Tensor, chosen: Tensor, rng: StepRandom) -> Tensor:
     if maps.device.type != "cpu":
         return torch.where(chosen.view(-1, 1, 1, 1), adapt_colors(maps, maps[index]), maps)
     rows = chosen.nonzero().squeeze(1)  # on the CPU nothing waits: only the chosen rows
+    if not len(rows):
+        return maps
     out = maps.clone()
     out[rows] = adapt_colors(maps[rows], maps[index[rows]])
     return out

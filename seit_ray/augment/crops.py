@@ -128,7 +128,7 @@ def random_boxes(
     boxes = torch.stack([tops, lefts, heights, widths], dim=2)
     first = fits.float().argmax(dim=1).view(-1, 1, 1).expand(-1, 1, 4)
     chosen = boxes.gather(1, first).squeeze(1)
-    whole = torch.stack([u.new_tensor(side) for side in (0, 0, height, width)])
+    whole = torch.stack([u.new_full((), side) for side in (0, 0, height, width)])  # no copy from the host
     return torch.where(fits.any(dim=1, keepdim=True), chosen, whole).long()
 
 

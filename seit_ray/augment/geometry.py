@@ -131,8 +131,8 @@ def apply_geometry(maps: Tensor, geometry: Geometry, size: tuple[int, int], *, o
     """Maps [B,D,H,W] flipped, warped, cropped and resized to `size`; H x W may be another multiple of the draw's grid.
 
     The chain is resampled once, by the product of its links; one_by_one=True resamples after each, as published,
-    which blurs more, cuts what leaves the map in between and fades borders (`warp`). Samples without a link are not resampled. Integer maps
-    are a ValueError.
+    which blurs more, cuts what leaves the map in between and fades borders (`warp`). Samples without a link are not
+    resampled. Integer maps are a ValueError.
     """
     if not maps.is_floating_point():
         raise ValueError(f"maps {maps.dtype}; expected floats; convert them first")

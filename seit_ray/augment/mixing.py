@@ -82,9 +82,9 @@ def draw_share(
     """How much of itself each cell of a sample keeps, float32 [B,h,w]: that of CutMix or MixUp, or 1 (not mixed).
 
     Mixed with probability `prob`; with both alphas above 0, by CutMix with probability `switch_prob`. mode "batch":
-    one draw for the whole global batch, as in timm; "pair": one for each two neighbours. `stream` names the draw. Another mode, a negative
-    alpha, both 0, and a probability outside [0,1] are ValueErrors. Source: CutMix (Yun et al. 2019), MixUp (Zhang et
-    al. 2018).
+    one draw for the whole global batch, as in timm; "pair": one for each two neighbours. `stream` names the draw.
+    Another mode, a negative alpha, both 0, and a probability outside [0,1] are ValueErrors. Source: CutMix (Yun et al.
+    2019), MixUp (Zhang et al. 2018).
     """
     if mode not in MODES:
         raise ValueError(f"mode {mode!r}; expected one of {', '.join(MODES)}; choose one")
@@ -94,7 +94,7 @@ def draw_share(
             "to have none"
         )
     check_shares(prob=prob, switch_prob=switch_prob)
-    draws = global_draws(rng) if mode == "batch" else pair_draws(rng)
+    draws = global_draws(rng, 1) if mode == "batch" else pair_draws(rng)
     u = draws.uniform(stream, 2)
     switch = switch_prob if mixup_alpha and cutmix_alpha else float(cutmix_alpha > 0.0)
     use_cutmix = (u[:, 1] < switch).view(-1, 1, 1)
@@ -105,4 +105,4 @@ def draw_share(
         ratio = draw_beta(draws, cutmix_alpha, f"{stream} cutmix")
         centers = torch.stack([draws.integers(f"{stream} center {i}", side) for i, side in enumerate(size)], dim=1)
         share = torch.where(use_cutmix, cutmix_share(ratio, centers, size), share)
-    return torch.where((u[:, 0] < prob).view(-1, 1, 1), share, 1.0)
+    return torch.where((u[:, 0] < prob).view(-1, 1, 1), share, 1.0).expand(len(rng.rows), *size)

@@ -40,8 +40,10 @@ def random_noise(
     if maps.device.type != "cpu":
         return add_noise(maps, chosen, *draw_noise(rng, tuple(maps.shape[1:])), scale=scale, std=std)
     # On the CPU asking for the chosen rows waits for nothing, and drawing is most of the work.
+    if not len(maps):
+        return maps
     maps = maps if inplace else maps.clone()
-    for rows in chosen.nonzero().squeeze(1).split(max(1, CHUNK_ELEMENTS // maps[:1].numel())):
+    for rows in chosen.nonzero().squeeze(1).split(max(1, CHUNK_ELEMENTS // maps[0].numel())):
         per_channel, noise = draw_noise(rng.at(rng.rows[rows]), tuple(maps.shape[1:]))
         noise = noise.mul_(std).add_((per_channel * scale)[:, :, None, None])
         # channels last, as the noise is drawn and the crops come: a plain view for both

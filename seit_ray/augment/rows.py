@@ -36,9 +36,9 @@ def pair_draws(rng: StepRandom) -> StepRandom:
     return rng.at(rng.rows & ~1)
 
 
-def global_draws(rng: StepRandom) -> StepRandom:
-    """Random numbers that all rows of the global batch share, with a row dimension of this rank's size."""
-    return rng.at(torch.zeros_like(rng.rows))
+def global_draws(rng: StepRandom, num: int | None = None) -> StepRandom:
+    """Random numbers that all rows of the global batch share, `num` times; None: once for each row of this rank."""
+    return rng.at(rng.rows.new_zeros(len(rng.rows) if num is None else num))
 
 
 @functools.lru_cache(maxsize=64)

@@ -40,7 +40,8 @@ def swap_squares(tokens: Tensor, grid: tuple[int, int], sides: Tensor, first: Te
         side = sides.view(-1, 1, 1)
         return (dy >= 0) & (dy < side) & (dx >= 0) & (dx < side)
 
-    shift = ((second - first) * torch.tensor([width, 1], device=tokens.device)).sum(1).view(-1, 1, 1)
+    moved = second - first
+    shift = (moved[:, 0] * width + moved[:, 1]).view(-1, 1, 1)
     move = torch.where(inside(second), -shift, torch.where(inside(first), shift, 0))
     return tokens.gather(1, (y * width + x + move).flatten(1))
 

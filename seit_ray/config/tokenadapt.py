@@ -22,7 +22,7 @@ from seit_ray.config.verbs import Verb
 
 
 class Geometry(Section):
-    """What an image goes through: flip; rotation, shifts, shears; crop. Wider ranges than later use are no loss."""
+    """What an image goes through: flip; rotation, shifts, shears; crop. Take ranges as wide as those of later use."""
 
     flip_prob: Share = Field(0.5, description="probability of a horizontal flip")
     affine_prob: Share = Field(0.5, description="probability of the chain of rotation, two shifts and two shears")

@@ -16,6 +16,7 @@ from seit_ray.config.sections import (
     Loop,
     Masking,
     Model,
+    NonNegativeFloat,
     NonNegativeInt,
     Optimizer,
     Pixels,
@@ -108,14 +109,44 @@ class Finetune(Training):
 
 
 class Evaluate(Verb):
-    """Top-1, top-5 and per-class accuracy of a fine-tuned run."""
+    """Top-1, top-5 and per-class accuracy of a fine-tuned run, on tokens or on images."""
 
-    dataset: str = Field(description="folder of the token dataset")
+    dataset: str | None = Field(None, description="folder of the token dataset; this or images")
+    images: str | None = Field(None, description="folder, table or Parquet of labelled images; this or dataset")
     run: str = Field(description="folder of the fine-tuned run")
     split: str = Field("val", description="split to evaluate on")
+    weights: Literal["model", "ema"] = Field("model", description="the trained weights, or their moving average")
     batch_size: PositiveInt = Field(512, description="samples a forward pass")
     output: str | None = Field(None, description="file for the figures (JSON); default inside the run")
+    source: Source = Field(default_factory=Source)
+    val_fraction: Share = Field(0.0, description="of images: share held out as val where the source names no splits")
+    seed: NonNegativeInt = Field(0, description="of images: seed of the hold-out")
+    tokenizer: str | None = Field(None, description="of images: folder of the run's tokenizer; default in its dataset")
+    max_image_pixels: PositiveInt = Field(178_956_970, description="larger images are rejected")
+    max_image_mib: PositiveInt = Field(64, description="larger files are rejected, MiB")
     workers: Workers = Field(default_factory=lambda: Workers(num_workers=0))
+
+
+class Predict(Verb):
+    """Classes of new images, by a fine-tuned run; a rerun does only what is missing."""
+
+    images: str = Field(description="folder, table or Parquet of images: a path or s3://")
+    run: str = Field(description="folder of the fine-tuned run")
+    output: str = Field(description="table to write, .parquet or .csv: a path or s3://")
+    source: Source = Field(default_factory=Source)
+    split: str | None = Field(None, description="only images of this split, where the source names splits")
+    tokenizer: str | None = Field(None, description="folder of the run's tokenizer; default in its dataset")
+    weights: Literal["model", "ema"] = Field("model", description="the trained weights, or their moving average")
+    top_k: NonNegativeInt = Field(0, description="also the likeliest k classes with their probabilities")
+    probabilities: bool | None = Field(None, description="also of all classes; default where they are 100 at most")
+    slice_size: PositiveInt = Field(256, description="images in a unit of work")
+    batch_size: PositiveInt = Field(256, description="images a forward pass")
+    max_image_pixels: PositiveInt = Field(178_956_970, description="larger images are rejected")
+    max_image_mib: PositiveInt = Field(64, description="larger files are rejected, MiB")
+    num_actors: NonNegativeInt | None = Field(
+        None, description="actors that classify; 0 works in this process, without Ray: default up to 1000 images"
+    )
+    gpus_per_actor: NonNegativeFloat | None = Field(None, description="default: 1 if the cluster has GPUs")
 
 
 class TokenFiles(Section):

@@ -18,7 +18,9 @@ from ray._private.runtime_env import packaging
 from ray.exceptions import RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-logging.getLogger("ray").setLevel(logging.ERROR)  # it names every ignore file that it meets, and every upload
+# Ray's own lines name every ignore file that is met, every upload, every log that ends.
+for name in ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
+    logging.getLogger(name).setLevel(logging.ERROR)
 
 MAX_BYTES = packaging.GCS_STORAGE_MAX_SIZE  # Ray keeps what is sent in the head's memory, as one message
 USER_MISTAKE = 2  # a verb's exit status for what only the user can mend

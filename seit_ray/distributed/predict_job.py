@@ -22,7 +22,14 @@ from seit_ray.distributed.cluster import Cluster
 from seit_ray.distributed.predict_slices import WriteParts, predict_slices
 from seit_ray.distributed.slices import DecodeSlices
 from seit_ray.evaluation.image_classifier import ImageClassifier
-from seit_ray.evaluation.predictions import MAX_DEFAULT_CLASSES, MAX_VALUES, SUFFIXES, encode_table, join_parts
+from seit_ray.evaluation.predictions import (
+    MAX_DEFAULT_CLASSES,
+    MAX_VALUES,
+    SUFFIXES,
+    counts_of,
+    encode_table,
+    join_parts,
+)
 from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import Manifest, load_manifest
 from seit_ray.shards.fragments import Fragment, list_fragments
@@ -232,7 +239,7 @@ def commit(job: PredictJob, plan: dict[str, Any], parts: list[Fragment], total: 
     if len(table) + len(rejected) != total:
         raise RuntimeError(f"{total} images listed but {len(table)} predicted and {len(rejected)} rejected")
     form = {"class_names": plan["class_names"], "top_k": plan["top_k"]}
-    about = {"plan": plan, "counts": {"listed": total, "predicted": len(table), "rejected": len(rejected)}}
+    about = {"plan": plan, "counts": {"listed": total, "rejected": len(rejected), **counts_of(table)}}
     job.output.write(job.rejected_name, encode_table(rejected, job.suffix, **form))
     job.output.write(job.about_name, json.dumps(about, indent=1).encode())
     job.output.write(job.name, encode_table(table, job.suffix, **form))

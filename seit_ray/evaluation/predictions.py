@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -89,6 +90,18 @@ def join_parts(parts: Sequence[pa.Table]) -> tuple[pa.Table, pa.Table]:
     is_good = pc.is_null(table["reason"])
     good = table.filter(is_good).drop_columns(["reason"])
     return good, table.filter(pc.invert(is_good)).select(["key", "uri", "source_label", "reason"])
+
+
+def counts_of(table: pa.Table) -> dict[str, Any]:
+    """predicted images, `labels` (name -> images), those `labelled` by the source, and those of them that agree."""
+    found = table["label"].value_counts()
+    agree = pc.sum(pc.equal(table["label"], table["source_label"])).as_py()
+    return {
+        "predicted": len(table),
+        "labels": {item["values"].as_py(): item["counts"].as_py() for item in found},
+        "labelled": len(table) - table["source_label"].null_count,
+        "agreeing": agree or 0,
+    }
 
 
 def encode_table(table: pa.Table, suffix: str, *, class_names: Sequence[str], top_k: int) -> bytes:

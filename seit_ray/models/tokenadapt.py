@@ -165,10 +165,6 @@ class TokenAdapt(nn.Module):
         """g and the best code: [B,D,2h',2w'] -> int64 [B,h',w'], without gradient."""
         return self.to_logits(maps).argmax(dim=2).unflatten(1, self.out_grid)
 
-    def frozen(self) -> TokenAdapt:
-        """Itself in eval mode and without gradients, as the training of others uses it."""
-        return self.eval().requires_grad_(False)
-
     def _check(self, maps: Tensor, size: tuple[int, int], mend: str) -> None:
         wanted = (self.dim, *size)
         if tuple(maps.shape[1:]) != wanted:

@@ -18,7 +18,8 @@ An objective is an object made from plain keyword arguments with one method:
 from seit_ray.objectives.contract import Batch, Objective
 from seit_ray.objectives.mtm import MTMObjective
 from seit_ray.objectives.supervised import SupervisedObjective
+from seit_ray.objectives.tokenadapt import TokenAdaptObjective
 
-__all__ = ["OBJECTIVES", "Batch", "MTMObjective", "Objective", "SupervisedObjective"]
+__all__ = ["OBJECTIVES", "Batch", "MTMObjective", "Objective", "SupervisedObjective", "TokenAdaptObjective"]
 
-OBJECTIVES = {"mtm": MTMObjective, "supervised": SupervisedObjective}
+OBJECTIVES = {"mtm": MTMObjective, "supervised": SupervisedObjective, "tokenadapt": TokenAdaptObjective}

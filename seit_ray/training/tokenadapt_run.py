@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -10,17 +9,12 @@ import torch
 
 from seit_ray.batches import ImageStore
 from seit_ray.evaluation.tokenadapt import tokenadapt_metrics
-from seit_ray.models import build_model
-from seit_ray.models.tokenadapt import TokenAdapt
 from seit_ray.objectives.tokenadapt import TokenAdaptObjective
 from seit_ray.storage import Folder
 from seit_ray.tokenizers import load_tokenizer
-from seit_ray.training.checkpoints import check_same
-from seit_ray.training.exports import export_model, import_model
-from seit_ray.training.loop import Trainer
+from seit_ray.training.inputs import Inputs
+from seit_ray.training.runs import train_and_export
 from seit_ray.training.world import World
-
-KIND = "tokenadapt"
 
 
 def train_tokenadapt(
@@ -47,12 +41,8 @@ def train_tokenadapt(
     """
     coder, about = load_tokenizer(tokenizer)
     coder.to(world.device)
-    out_grid = tuple(out_grid or coder.grid)
+    grid, out_grid = tuple(coder.grid), tuple(out_grid or coder.grid)
     objective = TokenAdaptObjective(tokenizer=coder, out_grid=out_grid, geometry=geometry)
-    num_codes, dim = coder.codebook.shape
-    settings = {"grid": tuple(coder.grid), "out_grid": out_grid, "num_codes": num_codes, "dim": dim, **model}
-    torch.manual_seed(loop["seed"])
-    net = build_model(KIND, settings)
     stores = ImageStore.read(
         images,
         source,
@@ -64,37 +54,31 @@ def train_tokenadapt(
     )
     if "train" not in stores:
         raise ValueError(f"splits {', '.join(stores)} in {images.uri}; expected train; name a source that has one")
-    val = stores.get("val")
+    num_codes, dim = coder.codebook.shape
+    inputs = Inputs(
+        train=stores["train"],
+        val=stores.get("val"),
+        class_names=None,
+        identity={
+            "tokenizer": about["fingerprint"],
+            "grid": list(grid),
+            "codebook_size": num_codes,
+            "out_grid": list(out_grid),
+            "geometry": {name: plain(value) for name, value in geometry.items()},
+        },
+        settings={"grid": grid, "out_grid": out_grid, "num_codes": num_codes, "dim": dim},
+        where=images.uri,
+        tokenizer=coder,
+    )
 
     def evaluate(net: torch.nn.Module, epoch: float) -> dict[str, float]:
-        values = tokenadapt_metrics(net, objective, val, world) if val else {}
+        values = tokenadapt_metrics(net, objective, inputs.val, world) if inputs.val else {}
         return {"val_" + name: value for name, value in values.items()}
 
-    identity = {"kind": KIND, "tokenizer": about["fingerprint"], "codebook_size": num_codes}
-    identity |= json.loads(json.dumps({"grid": coder.grid, "out_grid": out_grid, "geometry": geometry}))
-    trainer = Trainer(
-        model=net,
-        objective=objective,
-        store=stores["train"],
-        evaluate=evaluate,
-        run=run,
-        loop=loop,
-        optimizer=optimizer,
-        identity=identity,
-        world=world,
-        **hooks,
-    )
-    metrics = trainer.train()
-    if world.is_main:
-        export_model(run, net, kind=KIND, settings=settings, about={**identity, "metrics": metrics})
-    return metrics
+    settings = {**inputs.settings, **model}
+    return train_and_export("tokenadapt", settings, objective, inputs, evaluate, run, loop, optimizer, world, **hooks)
 
 
-def load_tokenadapt(run: Folder, identity: dict[str, Any]) -> TokenAdapt:
-    """The frozen f and g of a finished run, for tokens of the given identity (`runs.identity_of`).
-
-    Another tokenizer, grid or number of codes than it was trained for is a ValueError that names both.
-    """
-    model, about = import_model(run, KIND)
-    check_same(about, identity, run.uri)
-    return model.frozen()
+def plain(value: Any) -> Any:
+    """A range as a list: what JSON gives back is compared with what is asked for."""
+    return list(value) if isinstance(value, tuple) else value

@@ -91,6 +91,36 @@ def test_normal_numbers_have_the_moments_and_tails():
         assert (values.abs() > z).double().mean().item() == pytest.approx(expected, rel=0.1)
 
 
+def test_coarse_normal_numbers_have_the_moments_and_tails_too():
+    values = StepRandom(0, 0, slice(0, 1000), 1000).coarse_normal("n", 1000).double()
+    assert values.mean().item() == pytest.approx(0, abs=0.005)
+    assert values.std().item() == pytest.approx(1, abs=0.005)
+    assert (values**4).mean().item() == pytest.approx(3, abs=0.05)
+    for z in (1.0, 2.0, 3.0):
+        expected = math.erfc(z / math.sqrt(2))
+        assert (values.abs() > z).double().mean().item() == pytest.approx(expected, rel=0.1)
+    assert 4 < values.abs().max() < 4.4
+    for left, right in ((values[:, :-1], values[:, 1:]), (values[:-1], values[1:])):
+        assert abs(torch.corrcoef(torch.stack([left.flatten(), right.flatten()]))[0, 1].item()) < 0.006
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (7,), (3, 5), (4, 2)])
+def test_coarse_normal_numbers_have_any_shape_and_follow_their_row(shape):
+    whole = StepRandom(0, 0, slice(0, 9), 9).coarse_normal("n", *shape)
+    assert (whole.shape, whole.dtype) == ((9, *shape), torch.float32)
+    assert torch.equal(StepRandom(0, 0, slice(4, 9), 9).coarse_normal("n", *shape), whole[4:])
+    assert StepRandom(0, 0, slice(4, 4), 9).coarse_normal("n", *shape).shape == (0, *shape)
+
+
+def test_other_rows_of_the_step_can_be_asked_for():
+    rng = StepRandom(2, 3, slice(4, 8), 16)
+    rows = torch.tensor([0, 15, 5])
+    assert torch.equal(rng.at(rows).uniform("u", 2), StepRandom(2, 3, slice(0, 16), 16).uniform("u", 2)[rows])
+    assert list(rng.host_rows()) == [4, 5, 6, 7]
+    assert list(rng.at(rows).host_rows()) == [0, 15, 5]
+    assert list(StepRandom(2, 3, slice(1, None, 5), 16).host_rows()) == [1, 6, 11]
+
+
 @pytest.mark.parametrize("high", [1, 2, 5, 1000, 1 << 31])
 def test_integers_reach_all_values_evenly(high):
     values = StepRandom(0, 0, slice(0, 200), 200).integers("i", high, 200)

@@ -5,6 +5,7 @@ import torch
 
 from seit_ray.augment.random import StepRandom
 from seit_ray.augment.synonyms import nearest_codes, replace_synonyms
+from tests.augment.seit_aug import golden
 
 
 def rng(rows: slice, total: int, step: int = 3) -> StepRandom:
@@ -14,6 +15,29 @@ def rng(rows: slice, total: int, step: int = 3) -> StepRandom:
 def test_nearest_first_and_never_itself():
     codebook = torch.tensor([[0.0], [1.0], [3.0], [3.0], [7.0]])
     assert nearest_codes(codebook, 2).tolist() == [[1, 2], [0, 2], [3, 1], [2, 1], [2, 3]]
+
+
+def test_cosine_looks_at_directions_only():
+    codebook = torch.tensor([[1.0, 0.0], [9.0, 1.0], [0.0, 2.0], [1.0, 1.0], [5.0, 0.0]])
+    assert nearest_codes(codebook, 3, "cosine").tolist() == [[4, 1, 3], [0, 4, 3], [3, 1, 0], [1, 0, 2], [0, 1, 3]]
+    assert nearest_codes(codebook, 3, "l2")[0].tolist() == [3, 2, 4]
+    random = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
+    lengths = torch.rand(40, 1, generator=torch.Generator().manual_seed(1)) + 0.1
+    assert torch.equal(nearest_codes(random * lengths, 39, "cosine"), nearest_codes(random, 39, "cosine"))
+    with pytest.raises(ValueError, match="metric 'dot'; expected one of cosine, l2"):
+        nearest_codes(random, 3, "dot")
+
+
+def test_recorded_replacements():
+    table, tokens = golden("in/synonym/table_top10"), golden("in/synonym/tokens")
+    first = replace_synonyms(tokens, table[:, :1], 1.0, rng(slice(0, 32), 32))
+    assert torch.equal(first, golden("out/synonym/p1_top1"))
+    recorded = golden("out/synonym/p025_top5_seed77")
+    out = replace_synonyms(tokens, table[:, :5], 0.25, rng(slice(0, 32), 32))
+    for result in (recorded, out):
+        changed = result != tokens
+        assert changed.float().mean().item() == pytest.approx(0.25, abs=0.055)  # 4 standard errors
+        assert (table[tokens[changed], :5] == result[changed].unsqueeze(1)).any(1).all()
 
 
 @pytest.mark.parametrize("num", [0, 5])

@@ -145,9 +145,7 @@ def main() -> None:
     )
     rows = slice(0, o.batch)
     some = tokens[: o.loop_samples].view(-1, o.grid, o.grid)
-    batched = rate(
-        lambda i: chain(tokens, labels, StepRandom(0, i, rows, o.batch, device)), o.batch, o.batches, device
-    )
+    batched = rate(lambda i: chain(tokens, labels, StepRandom(0, i, rows, o.batch, device)), o.batch, o.batches, device)
     print(f"{machine(device)}, 1 thread, Python {platform.python_version()}, torch {torch.__version__}, {o}")
     clock = "wall" if device.type == "cuda" else "processor"
     print(f"batched: {batched:.0f} samples/s, {clock} time")

@@ -19,9 +19,9 @@ from seit_ray.training.checkpoints import checkpoint_names
 from tests.end_to_end.processes import ROOT, end
 from tests.end_to_end.ray_head import BIN, command, jobs, running_head, submit
 from tests.tiny_dataset import write_dataset
-from tests.tiny_images import image_files, write_files, write_tokenizer
+from tests.tiny_images import image_bytes, write_files, write_tokenizer
 
-NUM_IMAGES, SLICE = 600, 4
+NUM_IMAGES, SLICE = 1000, 4
 SETTINGS = [f"tokenize.slice_size={SLICE}", "tokenize.num_actors=1", "tokenize.val_fraction=0.2"]
 INSTALLED = Path(yaml.__file__).parents[1]  # where the packages are
 
@@ -37,14 +37,16 @@ def head(tmp_path_factory):
 def given(tmp_path_factory):
     """The keys that name images and their tokenizer."""
     place = tmp_path_factory.mktemp("given")
-    write_files(place / "images", image_files(NUM_IMAGES, side=32))
+    pictures = [image_bytes(("cat", "dog")[i % 2], i, side=400, format="JPEG") for i in range(50)]
+    names = [f"{('cat', 'dog')[i % 2]}/{i:05d}.jpg" for i in range(NUM_IMAGES)]
+    write_files(place / "images", {name: pictures[i % 50] for i, name in enumerate(names)})
     write_tokenizer(place / "tokenizer")
     return [f"images={place}/images", f"tokenizer={place}/tokenizer", *SETTINGS]
 
 
 def driver_of(*words):
     """The process of a job's verb, not the shell around it, that was given all these words; None before it starts."""
-    listed = subprocess.run(["ps", "-A", "-o", "pid=,args="], capture_output=True, text=True, check=True)
+    listed = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=True)
     for line in listed.stdout.splitlines():
         pid, name = line.split(maxsplit=1)
         if re.match(r"\S*python\S* -m pipelines\.command (?!submit)", name) and all(word in name for word in words):
@@ -146,7 +148,7 @@ def test_waiting_ends_with_the_status_of_the_job_and_a_mistake_is_not_tried_agai
     assert "nowhere does not exist" in wrong.stdout
     assert "Traceback" not in wrong.stdout
     assert wrong.stderr.splitlines()[1:] == [
-        "error: job inspect_tokens-my_run-1 failed with exit status 2; the same command continues"
+        "error: job inspect_tokens-my_run-1 failed with exit status 2; mend what its last line says"
     ]
     again = submit(head, "inspect_tokens", *arguments, "--dry-run")
     assert again.stderr.startswith("inspect_tokens-my_run-2: ")  # a submission id is used once
@@ -157,8 +159,9 @@ def test_a_killed_job_is_submitted_again_and_continues(head, given, tmp_path):
     output = f"output={tmp_path}/tokens"
     fragments = tmp_path / "tokens" / "_work" / "fragments"
     process = waiting(head, "tokenize_images", *given, output, "--retries", "1")
+    driver = wait_for(lambda: driver_of("tokenize_images", output), process)
     wait_for(lambda: len([*fragments.rglob("*.parquet")]) >= 20, process)
-    end(driver_of(output))
+    end(driver)
     made = len([*fragments.rglob("*.parquet")])
     out, error = process.communicate(timeout=300)
     assert process.returncode == 0, out + error

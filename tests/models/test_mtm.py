@@ -237,3 +237,31 @@ def test_wrong_inputs_are_refused():
         model(tokens[:, 1:], noise, 6)
     with pytest.raises(ValueError, match=r"mask of shape \[3, 48\]; expected \[B,12\]"):
         model.predict(tokens, torch.zeros(3, 48))
+
+
+@pytest.mark.parametrize("unit", [1, 2])
+def test_features_are_the_mean_of_an_encoding_without_masks(unit):
+    model = small_model(unit=unit, mask_ratio_min=0.0).eval()
+    tokens, noise = draw(model)
+    # `encode` masks one unit at least: the pieces that it is made of, with none.
+    order = noise.argsort(dim=1)
+    latent = model._encode(tokens, order, 0, torch.zeros_like(order, dtype=torch.bool))
+    features = model.features(tokens)
+    assert features.shape == (3, TINY.width)
+    torch.testing.assert_close(features, latent[:, 1:].mean(dim=1))
+    torch.testing.assert_close(model.features(tokens.reshape(3, *model.grid)), features)
+    # All units count, though the model drops some in training, and each row is seen alone.
+    dropping = small_model(unit=unit, mask_ratio_min=0.4).eval()
+    torch.testing.assert_close(dropping.features(tokens), features)
+    torch.testing.assert_close(dropping.features(tokens[1:2]), features[1:2])
+    for place in (0, tokens.shape[1] - 1):
+        changed = tokens.clone()
+        changed[0, place] = (changed[0, place] + 1) % 13
+        found = model.features(changed)
+        assert not torch.allclose(found[0], features[0], atol=1e-6)
+        torch.testing.assert_close(found[1:], features[1:])
+
+
+def test_features_refuse_another_grid():
+    with pytest.raises(ValueError, match="crop the tokens to the model's grid"):
+        small_model().features(torch.zeros(2, 47, dtype=torch.int64))

@@ -119,16 +119,6 @@ def test_codes_are_the_best_scores_and_carry_no_gradient():
     assert torch.equal(codes.flatten(1), model.to_logits(maps).argmax(2))
 
 
-def test_frozen_computes_the_same_and_learns_nothing():
-    model = small().train()
-    before = model.to_logits(noise(1, 5, 6, 10))
-    frozen = model.frozen()
-    assert frozen is model
-    assert not frozen.training
-    assert not any(p.requires_grad for p in frozen.parameters())
-    assert torch.equal(frozen.to_logits(noise(1, 5, 6, 10)), before)
-
-
 def test_weights_survive_safetensors():
     model, other = small(), small()
     with torch.no_grad():

@@ -7,8 +7,10 @@ import torch
 
 from seit_ray.storage import Folder
 from seit_ray.tokenizers import load_tokenizer
+from seit_ray.training.augmentation import adapter_of
+from seit_ray.training.inputs import Inputs
 from seit_ray.training.metrics import read_metrics
-from seit_ray.training.tokenadapt_run import load_tokenadapt, train_tokenadapt
+from seit_ray.training.tokenadapt_run import train_tokenadapt
 from tests.tiny_images import image_files, write_files, write_tokenizer
 from tests.training.tiny_runs import CPU, OPTIMIZER
 
@@ -46,11 +48,11 @@ def train(place, run="run", **more):
     return train_tokenadapt(**{**settings, **more})
 
 
-def identity(place, **more):
-    """What the tokens of that tokenizer are known by."""
-    tokenizer, about = load_tokenizer(place.join("tokenizer"))
-    found = {"tokenizer": about["fingerprint"], "grid": list(tokenizer.grid), "codebook_size": len(tokenizer.codebook)}
-    return {**found, **more}
+def adapter(place, tokenizer="tokenizer", out_grid=(4, 4)):
+    """f and g as other runs take them, for tokens of a tokenizer."""
+    tokenizer, about = load_tokenizer(place.join(tokenizer))
+    inputs = Inputs(None, None, None, {"tokenizer": about["fingerprint"]}, {}, "tokens", tokenizer)
+    return adapter_of("tokenadapt", inputs, place.join("run"), tokenizer.grid, out_grid, CPU)
 
 
 def test_a_run_leaves_f_and_g_frozen(place):
@@ -58,7 +60,7 @@ def test_a_run_leaves_f_and_g_frozen(place):
     assert {"train_loss", "train_hit_rate", "train_naive_hit_rate", "val_loss", "val_hit_rate", "val_psnr_db"} <= set(
         metrics
     )
-    model = load_tokenadapt(place.join("run"), identity(place))
+    model = adapter(place)
     assert (model.grid, model.out_grid, model.num_codes, model.dim) == ((4, 4), (3, 5), 16, 48)
     assert not model.training
     assert not any(p.requires_grad for p in model.parameters())
@@ -98,18 +100,11 @@ def test_a_sample_of_the_images(place):
     assert not any(name.startswith("val_") for name in without)
 
 
-@pytest.mark.parametrize(
-    ("more", "told"),
-    [
-        ({"tokenizer": "0" * 16}, "tokenizer"),
-        ({"grid": [8, 8]}, "grid"),
-        ({"codebook_size": 5}, "codebook_size"),
-    ],
-)
-def test_tokens_of_another_tokenizer_are_refused_by_name(place, more, told):
+def test_tokens_of_another_tokenizer_are_refused_by_name(place):
     train(place)
-    with pytest.raises(ValueError, match=f"was made with {told} .*expected") as caught:
-        load_tokenadapt(place.join("run"), identity(place, **more))
+    write_tokenizer(place.join("other"), seed=1)
+    with pytest.raises(ValueError, match=r"was made with tokenizer .*expected") as caught:
+        adapter(place, "other")
     assert "\n" not in str(caught.value)
 
 
@@ -130,3 +125,20 @@ def test_a_source_without_a_train_split_is_refused(place):
 def test_a_missing_tokenizer_is_refused(place):
     with pytest.raises(ValueError, match="no tokenizer in"):
         train(place, tokenizer=place.join("nowhere"))
+
+
+def test_a_killed_run_goes_on_as_if_it_had_not_been(place):
+    class KilledError(Exception):
+        pass
+
+    def kill(record):
+        if record["step"] >= 6:
+            raise KilledError
+
+    whole = train(place, "whole")
+    with pytest.raises(KilledError):
+        train(place, "killed", on_metrics=kill)
+    again = train(place, "killed")
+    assert {**again, "samples_per_s": 0} == {**whole, "samples_per_s": 0}
+    weights = [place.join(run).read("model.safetensors") for run in ("whole", "killed")]
+    assert weights[0] == weights[1]

@@ -208,6 +208,18 @@ class VitVqgan(nn.Module):
         self.pre_quant = nn.Linear(encoder.width, code_width)
         self.post_quant = nn.Linear(code_width, decoder.width)
         self.apply(init_weights)
+        self.init_pixel_layers()
+
+    @torch.no_grad()
+    def init_pixel_layers(self) -> None:
+        """Let the first layer begin as if pixels had mean 0 and variance 1, and the last with grey.
+
+        Pixels in [0,1] vary by about a quarter: beside the positions, new patches would hardly be seen.
+        """
+        first, last = self.encoder.to_patch_embedding[0], self.decoder.to_pixel[1]
+        first.weight.mul_(4.0)
+        first.bias.copy_(-0.5 * first.weight.sum(dim=(1, 2, 3)))
+        last.bias.fill_(0.5)
 
     def settings(self) -> dict[str, Any]:
         """Plain values that, with the state dict, rebuild it (`build_vqgan`)."""

@@ -1,0 +1,132 @@
+"""Probes during pre-training: the same figures on any ranks, and training does not notice."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from seit_ray.batches import TokenStore
+from seit_ray.batches.crop import center_crop_tokens
+from seit_ray.evaluation.knn import knn_probe
+from seit_ray.evaluation.linear_probe import linear_probe
+from seit_ray.evaluation.probe import encoder_of, probe_metrics
+from tests.evaluation.probing import main as probe_in_process
+from tests.tiny_dataset import learnable_rows
+from tests.training.tiny_runs import CPU, tiny_classifier, tiny_masked, tiny_store
+
+ROOT = Path(__file__).parents[2]
+
+
+def probed(model=None, train=None, val=None, **settings):
+    """Metrics of a model on learnable rows."""
+    return probe_metrics(
+        model or tiny_masked(), train or tiny_store(96), val or tiny_store(48, seed=1), 4, CPU, **settings
+    )
+
+
+def without_label(store, rows):
+    """The store with those rows unlabelled."""
+    labels = store.labels.copy()
+    labels[rows] = -1
+    return replace(store, labels=labels)
+
+
+def test_metrics_are_those_of_both_probes_on_the_features():
+    model, train, val = tiny_masked().eval(), tiny_store(96), tiny_store(48, seed=1)
+    rows = [
+        value
+        for store in (train, val)
+        for value in (model.features(torch.from_numpy(store.tokens.astype(np.int64))), torch.from_numpy(store.labels))
+    ]
+    expected = {"probe_linear_top1": linear_probe(*rows, 4).top1, "probe_knn_top1": knn_probe(*rows, 4, k=9).top1}
+    found = probed(model, train, val, k=9, batch_size=11)
+    assert found == pytest.approx(expected, abs=1 / 48)
+    assert list(found) == list(expected)
+    assert min(found.values()) > 0.5  # the codes tell the class, even to a model that was never trained
+    assert list(probed(methods=("knn",))) == ["probe_knn_top1"]
+
+
+def test_a_classifier_is_probed_before_its_head():
+    model = tiny_classifier()
+    with torch.no_grad():
+        model.head.weight.zero_()
+    assert probed(model)["probe_knn_top1"] > 0.5
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_training_does_not_notice(training):
+    model = tiny_masked(dropout=0.5).train(training)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state, numbers = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    first, again = probed(model), probed(model)
+    assert first == again  # no dropout acts, whatever the mode
+    assert model.training is training
+    assert all(module.training is training for module in model.modules())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert np.random.get_state()[1].tolist() == numbers
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_the_mode_is_restored_after_an_error():
+    model = tiny_masked()
+    train = TokenStore(np.zeros((8, 9), np.uint16), np.arange(8) % 4)
+    with pytest.raises(ValueError, match="crop the tokens"):
+        probed(model, train)
+    assert model.training
+
+
+def test_rows_without_a_label_are_left_out():
+    train, val = tiny_store(96), tiny_store(48, seed=1)
+    wrong = replace(train, tokens=np.concatenate([train.tokens, np.zeros((5, 16), np.uint16)]))
+    wrong = replace(wrong, labels=np.concatenate([train.labels, np.full(5, -1)]))
+    assert probed(train=wrong) == probed(train=train)
+    kept = np.arange(20, 48)
+    fewer = TokenStore(val.tokens[kept], val.labels[kept])
+    assert probed(val=without_label(val, slice(0, 20)))["probe_knn_top1"] == probed(val=fewer)["probe_knn_top1"]
+
+
+def test_nothing_to_tell_apart_gives_nothing():
+    train, val = tiny_store(24), tiny_store(24, seed=1)
+    assert probed(train=without_label(train, slice(None))) == {}
+    assert probed(val=without_label(val, slice(None))) == {}
+    assert probed(train=replace(train, labels=np.zeros_like(train.labels))) == {}
+
+
+def test_few_rows_lower_k():
+    assert probed(train=tiny_store(8), k=20)["probe_knn_top1"] >= 0
+
+
+def test_a_larger_grid_is_seen_through_its_middle():
+    model = tiny_masked()
+    rows = learnable_rows(40, side=6)
+    labels = rows.meta["label"].to_numpy().astype(np.int64)
+    large, small = (
+        TokenStore(tokens, labels) for tokens in (rows.tokens, center_crop_tokens(rows.tokens, (6, 6), (4, 4)))
+    )
+    assert probed(model, large, large, grid=(6, 6)) == probed(model, small, small)
+
+
+def test_wrong_input_is_named():
+    with pytest.raises(ValueError, match="probe method 'svm'; expected some of linear, knn"):
+        probed(methods=("knn", "svm"))
+    with pytest.raises(ValueError, match="model Linear to probe"):
+        encoder_of(torch.nn.Linear(2, 2))
+
+
+def test_two_processes_find_what_one_finds(tmp_path):
+    command = [sys.executable, "-m", "tests.evaluation.probing", str(tmp_path), "2", "1"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as second:
+        probe_in_process(tmp_path, 1, 0)
+        probe_in_process(tmp_path, 2, 0)
+        errors = second.communicate(timeout=120)[1]
+    assert second.returncode == 0, errors
+    alone, *together = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
+    assert len(alone) == 2
+    assert alone[0].keys() == {"probe_linear_top1", "probe_knn_top1"}
+    assert together == [alone, alone]
