@@ -17,6 +17,7 @@ VERBS = {
     "tokenize_images": configs.TokenizeImages,
     "import_tokens": configs.ImportTokens,
     "export_tokens": configs.ExportTokens,
+    "recode_tokens": configs.RecodeTokens,
     "inspect_tokens": configs.InspectTokens,
     "train_tokenadapt": configs.TrainTokenAdapt,
     "pretrain": configs.Pretrain,

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from seit_ray.shards.dataset import MARKER, DatasetInfo, Split
+from seit_ray.shards.dataset import MARKER, DatasetInfo
 from seit_ray.shards.fragments import list_fragments, write_fragment
-from seit_ray.shards.packing import pack_rejected, pack_shard, plan_shards
+from seit_ray.shards.packing import pack_rejected, pack_shard, plan_shards, split_of
 from seit_ray.shards.parquet import META, REJECTED_SCHEMA, TokenRows
 from seit_ray.storage import Folder
 from seit_ray.tokenizers import CentroidTokenizer, save_tokenizer
@@ -67,15 +67,12 @@ def write_split(folder, name, rows, *, num_rejected, rows_per_shard, slice_rows,
         for index, pieces in enumerate(plan_shards(fragments, rows_per_shard))
     ]
     rejected = sum(f.rejected for f in fragments)
-    return Split(
-        listed=len(rows) + rejected,
-        rows=len(rows),
+    return split_of(
+        packed,
         rejected=rejected,
-        source_bytes=sum(p.source_bytes for p in packed),
-        shards=[p.shard for p in packed],
         rejected_sha256=pack_rejected(name, fragments, work, folder, num_tokens) if rejected else None,
-        code_histogram=sum((p.histogram for p in packed), np.zeros(num_codes, np.int64)).tolist(),
-        label_counts=sum((p.label_counts for p in packed), np.zeros(num_classes, np.int64)).tolist(),
+        num_codes=num_codes,
+        num_classes=num_classes,
     )
 
 

@@ -9,6 +9,8 @@ from torch.nn import functional as F
 from seit_ray.augment.random import StepRandom
 from seit_ray.tokenizers.codebook import METRICS
 
+CHUNK_ROWS = 512  # rows of the distance matrix held at a time
+
 __all__ = ["nearest_codes", "replace_synonyms"]
 
 
@@ -27,9 +29,13 @@ def nearest_codes(codebook: Tensor, num: int, metric: str = "l2") -> Tensor:
     vectors = codebook.double()
     if metric == "cosine":
         vectors = F.normalize(vectors, dim=1, eps=1e-12)  # between unit vectors distance grows with the angle
-    distances = torch.cdist(vectors, vectors)
-    distances.fill_diagonal_(torch.inf)  # a code is no synonym of itself, also where another equals it
-    return distances.argsort(dim=1, stable=True)[:, :num]
+    nearest = []
+    for start in range(0, len(vectors), CHUNK_ROWS):
+        distances = torch.cdist(vectors[start : start + CHUNK_ROWS], vectors)
+        own = torch.arange(len(distances), device=vectors.device)
+        distances[own, start + own] = torch.inf  # a code is no synonym of itself, also where another equals it
+        nearest.append(distances.argsort(dim=1, stable=True)[:, :num])
+    return torch.cat(nearest)
 
 
 def replace_synonyms(tokens: Tensor, synonyms: Tensor, share: float, rng: StepRandom) -> Tensor:

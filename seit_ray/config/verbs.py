@@ -184,6 +184,16 @@ class ExportTokens(Verb):
     output: str = Field(description="folder to write the files to")
 
 
+class RecodeTokens(Verb):
+    """Rewrite a token dataset: another encoding, other shards, or a codebook without unused codes."""
+
+    dataset: str = Field(description="folder of the token dataset")
+    output: str = Field(description="folder of the token dataset to write")
+    encoding: Literal["planes", "plain"] | None = Field(None, description="of the tokens; as it is when left out")
+    compact: bool = Field(False, description="drop the codes that no image uses and renumber the others (SeiT)")
+    rows_per_shard: PositiveInt | None = Field(None, description="rows of every shard but a split's last; as they are")
+
+
 class ImportWeights(Verb):
     """Import published weights (SeiT, SeiT++) as a finished run."""
 
@@ -196,7 +206,7 @@ class ImportWeights(Verb):
     )
     stem_stride: PositiveInt | None = Field(None, description="stride of the stem; default that of its kernel")
     stem_padding: NonNegativeInt | None = Field(None, description="padding of the stem; default that of its kernel")
-    pool: Literal["mean", "cls"] = Field("mean", description="read-out of a classifier, which its weights do not tell")
+    pool: Literal["mean", "cls"] | None = Field(None, description="read-out of a classifier; mean when left out")
 
 
 class PretrainPart(Section):

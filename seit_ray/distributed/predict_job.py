@@ -229,13 +229,7 @@ def classify(
 
 def commit(job: PredictJob, plan: dict[str, Any], parts: list[Fragment], total: int) -> dict[str, Any]:
     """Check that counts add up, write the rejects, the JSON and, last, the table, and clean up."""
-    folder, tables = job.work.join("parts"), []
-    for start in range(0, len(parts), READ_PARTS):
-        for data in folder.read_many([p.name for p in parts[start : start + READ_PARTS]]):
-            if isinstance(data, Exception):
-                raise data
-            tables.append(pq.read_table(pa.BufferReader(data)))
-    table, rejected = join_parts(tables)
+    table, rejected = join_parts(read_parts(job.work.join("parts"), parts))
     if len(table) + len(rejected) != total:
         raise RuntimeError(f"{total} images listed but {len(table)} predicted and {len(rejected)} rejected")
     form = {"class_names": plan["class_names"], "top_k": plan["top_k"]}
@@ -245,3 +239,21 @@ def commit(job: PredictJob, plan: dict[str, Any], parts: list[Fragment], total: 
     job.output.write(job.name, encode_table(table, job.suffix, **form))
     job.work.delete_tree()
     return about
+
+
+def read_parts(folder: Folder, parts: list[Fragment]) -> list[pa.Table]:
+    """The tables of finished parts, in order; ValueError when one is damaged."""
+    tables = []
+    for start in range(0, len(parts), READ_PARTS):
+        batch = parts[start : start + READ_PARTS]
+        for part, data in zip(batch, folder.read_many([p.name for p in batch]), strict=True):
+            if isinstance(data, Exception):
+                raise data
+            try:
+                tables.append(pq.read_table(pa.BufferReader(data)))
+            except (pa.ArrowException, OSError) as error:
+                raise ValueError(
+                    f"{folder.uri_of(part.name)} cannot be read ({' '.join(str(error).split())}); expected a finished "
+                    "part; delete it and run again"
+                ) from error
+    return tables

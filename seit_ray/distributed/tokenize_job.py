@@ -11,22 +11,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import ray
 import torch
 
+from seit_ray.augment.synonyms import nearest_codes
 from seit_ray.distributed.cluster import Cluster, user_error
 from seit_ray.distributed.slices import run_slices
 from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import Manifest, load_manifest
 from seit_ray.shards.dataset import MARKER, DatasetInfo, Split, TokenDataset
 from seit_ray.shards.fragments import Fragment, list_fragments
-from seit_ray.shards.packing import Packed, pack_rejected, pack_shard, plan_shards
+from seit_ray.shards.packing import Packed, pack_rejected, pack_shard, plan_shards, split_of
+from seit_ray.shards.synonyms import write_synonyms
 from seit_ray.storage import Folder
 from seit_ray.tokenizers import Tokenizer, load_tokenizer, save_tokenizer
 
 Progress = Callable[[str, int, int, str], None]  # (phase, done, total, a few words); total 0 = not known
+
+NUM_SYNONYMS = 10  # of each code, stored with a dataset: twice as many as SeiT picks from
 
 
 @dataclass(frozen=True)
@@ -232,32 +235,15 @@ def pack(
     except ray.exceptions.RayError as error:
         raise user_error(error) or error from error
     return {
-        split: summed(
-            parts,
+        split: split_of(
             [packed[k] for k in sorted(packed) if k[0] == split],
-            checksums.get(split),
-            num_codes,
-            num_classes,
+            rejected=sum(f.rejected for f in parts),
+            rejected_sha256=checksums.get(split),
+            num_codes=num_codes,
+            num_classes=num_classes,
         )
         for split, parts in ordered.items()
     }
-
-
-def summed(
-    parts: list[Fragment], packed: list[Packed], rejected_sha256: str | None, num_codes: int, num_classes: int
-) -> Split:
-    """A split's entry of the marker."""
-    rows, rejected = sum(f.rows for f in parts), sum(f.rejected for f in parts)
-    return Split(
-        listed=rows + rejected,
-        rows=rows,
-        rejected=rejected,
-        source_bytes=sum(p.source_bytes for p in packed),
-        shards=[p.shard for p in packed],
-        rejected_sha256=rejected_sha256,
-        code_histogram=sum((p.histogram for p in packed), np.zeros(num_codes, np.int64)).tolist(),
-        label_counts=sum((p.label_counts for p in packed), np.zeros(num_classes, np.int64)).tolist(),
-    )
 
 
 def commit(
@@ -273,6 +259,9 @@ def commit(
         if splits[name].listed != listed.num_images:
             raise RuntimeError(f"split {name}: {listed.num_images} listed but {splits[name].listed} accounted for")
     save_tokenizer(tokenizer, job.output.join("tokenizer"), about["report"])
+    write_synonyms(
+        job.output, nearest_codes(tokenizer.codebook, min(NUM_SYNONYMS, len(tokenizer.codebook) - 1), tokenizer.metric)
+    )
     info = DatasetInfo(
         tokenizer=about["fingerprint"],
         family=tokenizer.family,

@@ -53,10 +53,10 @@ class Given:
     decoder_num_heads: int | None = None
     stem_stride: int | None = None
     stem_padding: int | None = None
-    pool: str = "mean"
+    pool: str | None = None
 
     def refuse(self, *names: str) -> None:
-        """ValueError for a number that this kind of model does not have."""
+        """ValueError for a setting that this kind of model does not have."""
         found = [f"{name} {getattr(self, name)}" for name in names if getattr(self, name) is not None]
         if found:
             raise ValueError(f"{', '.join(found)} for a model that has none; expected nothing; leave it out")
@@ -115,7 +115,7 @@ def classifier_settings(weights: Published, given: Given) -> dict[str, Any]:
         "stem_kernel": kernel,
         "stem_stride": stride,
         "stem_padding": padding,
-        "pool": given.pool,
+        "pool": given.pool or "mean",
     }
     if "token_emb.word_embeddings.weight" in weights.state:
         return {**settings, "inputs": "learned", "token_dim": table_width(weights, codebook)}
@@ -129,7 +129,7 @@ def classifier_settings(weights: Published, given: Given) -> dict[str, Any]:
 
 def masked_settings(weights: Published, given: Given) -> dict[str, Any]:
     """Of a masked token model (SeiT++ pre-training), whose units lie side by side."""
-    given.refuse("stem_stride", "stem_padding")
+    given.refuse("stem_stride", "stem_padding", "pool")
     width, _, kernel, _ = weights.shape("patch_embed.proj.weight", 4)
     decoder = weights.shape("decoder_embed.weight", 2)[0], weights.depth("decoder_blocks.")
     return {
@@ -143,7 +143,7 @@ def masked_settings(weights: Published, given: Given) -> dict[str, Any]:
 
 def tokenadapt_settings(weights: Published, given: Given) -> dict[str, Any]:
     """Of TokenAdapt's conversion f and reverse g; heads are 64 wide unless their number is given."""
-    given.refuse("decoder_num_heads", "stem_stride", "stem_padding")
+    given.refuse("decoder_num_heads", "stem_stride", "stem_padding", "pool")
     codebook = given.codebook
     layers = "conversion_function.1.transformer.layers."
     width, dim = weights.shape("conversion_function.0.weight", 2)

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from seit_ray.shards.parquet import TokenRows, checksum, concat_rows, decode_shard
+from seit_ray.shards.parquet import TokenRows, checksum, concat_rows, decode_shard, parquet_table
 from seit_ray.shards.statistics import entropy_bits
 from seit_ray.storage import Folder
 
@@ -166,7 +165,7 @@ class TokenDataset:
         """key and reason of images that could not be read."""
         if not self.split(split).rejected:
             return pa.table({"key": pa.array([], pa.string()), "reason": pa.array([], pa.string())})
-        return pq.read_table(pa.BufferReader(self.folder.read(f"{split}/rejected.parquet")))
+        return parquet_table(self.folder.read(f"{split}/rejected.parquet"))
 
     def histogram(self) -> np.ndarray:
         """Counts int64 [K] of the codes over all splits."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from seit_ray.shards.dataset import MARKER, DatasetInfo, Split, TokenDataset
-from seit_ray.shards.packing import Packed, write_shard
+from seit_ray.shards.packing import Packed, split_of, write_shard
 from seit_ray.shards.parquet import META, TokenRows, checksum
 from seit_ray.shards.published import iter_tokens, read_labels, read_offsets
 from seit_ray.shards.synonyms import write_synonyms
@@ -176,16 +176,7 @@ def import_split(job: ImportJob, name: str, listed: Listed, num_classes: int, on
         )
         done += len(tokens)
         on_progress(f"import {name}", done, num_images, "images")
-    return Split(
-        listed=num_images,
-        rows=done,
-        rejected=0,
-        source_bytes=sum(p.source_bytes for p in packed),
-        shards=[p.shard for p in packed],
-        rejected_sha256=None,
-        code_histogram=sum((p.histogram for p in packed), np.zeros(num_codes, np.int64)).tolist(),
-        label_counts=sum((p.label_counts for p in packed), np.zeros(num_classes, np.int64)).tolist(),
-    )
+    return split_of(packed, rejected=0, rejected_sha256=None, num_codes=num_codes, num_classes=num_classes)
 
 
 def read_tokens(job: ImportJob, name: str, offsets: np.ndarray) -> Iterator[np.ndarray]:

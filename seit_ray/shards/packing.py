@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from seit_ray.shards.dataset import Shard
+from seit_ray.shards.dataset import Shard, Split
 from seit_ray.shards.fragments import Fragment, read_fragment
 from seit_ray.shards.parquet import (
     TokenRows,
@@ -98,6 +98,23 @@ def write_shard(
         histogram=code_histogram(rows.tokens, num_codes),
         label_counts=np.bincount(labels, minlength=num_classes) if num_classes else np.zeros(0, np.int64),
         source_bytes=int(rows.meta["source_bytes"].to_numpy().sum()),
+    )
+
+
+def split_of(
+    packed: Sequence[Packed], *, rejected: int, rejected_sha256: str | None, num_codes: int, num_classes: int
+) -> Split:
+    """A split's entry of the marker: what its shards add up to."""
+    rows = sum(p.shard.rows for p in packed)
+    return Split(
+        listed=rows + rejected,
+        rows=rows,
+        rejected=rejected,
+        source_bytes=sum(p.source_bytes for p in packed),
+        shards=[p.shard for p in packed],
+        rejected_sha256=rejected_sha256,
+        code_histogram=sum((p.histogram for p in packed), np.zeros(num_codes, np.int64)).tolist(),
+        label_counts=sum((p.label_counts for p in packed), np.zeros(num_classes, np.int64)).tolist(),
     )
 
 

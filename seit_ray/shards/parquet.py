@@ -69,10 +69,19 @@ def parquet_bytes(table: pa.Table, dictionary: list[str], rows_per_group: int) -
     return sink.getvalue().to_pybytes()
 
 
+def parquet_table(data: bytes) -> pa.Table:
+    """The table of a Parquet file in memory, read in this thread.
+
+    Not by pq.read_table: threads of its dataset reader let go of the bytes late, and one that does so while the
+    interpreter ends aborts the process.
+    """
+    return pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
+
+
 def decode_shard(data: bytes, *, encoding: str, num_tokens: int, num_codes: int) -> TokenRows:
     """The rows of a shard file; ValueError when it is not one."""
     try:
-        table = pq.read_table(pa.BufferReader(data))
+        table = parquet_table(data)
         column = one_chunk(table["tokens"])
         meta = table.select(list(META))
     except (pa.ArrowException, KeyError, OSError) as error:
@@ -104,7 +113,7 @@ def encode_fragment(rows: TokenRows, rejected: pa.Table) -> bytes:
 def decode_fragment(data: bytes, num_tokens: int) -> tuple[TokenRows, pa.Table]:
     """The inverse of `encode_fragment`: (rows, rejected)."""
     try:
-        table = pq.read_table(pa.BufferReader(data))
+        table = parquet_table(data)
         ok = table.filter(pc.is_null(table["reason"]))
         rejected = table.filter(pc.is_valid(table["reason"])).select(REJECTED_SCHEMA.names)
         values = one_chunk(ok["tokens"])

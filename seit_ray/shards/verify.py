@@ -9,6 +9,7 @@ import numpy as np
 from seit_ray.shards.dataset import TokenDataset
 from seit_ray.shards.parquet import checksum
 from seit_ray.shards.statistics import code_histogram
+from seit_ray.shards.synonyms import read_synonyms
 from seit_ray.tokenizers import load_tokenizer
 
 
@@ -51,13 +52,19 @@ def label_histogram(labels, num_classes: int) -> np.ndarray:
 
 
 def tokenizer_faults(dataset: TokenDataset) -> list[str]:
-    """Whether the tokenizer beside the shards is the one that they were made with."""
+    """Whether the tokenizer beside the shards is the one that they were made with, and its synonyms are whole."""
     try:
         _, about = load_tokenizer(dataset.folder.join("tokenizer"))
     except ValueError as error:
         return [f"tokenizer: {error}"]
     if about["fingerprint"] != dataset.info.tokenizer:
         return [f"tokenizer: fingerprint {about['fingerprint']}; expected {dataset.info.tokenizer}"]
+    try:
+        synonyms = read_synonyms(dataset.folder)
+    except ValueError as error:
+        return [f"tokenizer/synonyms.json: {error}"]
+    if synonyms is not None and len(synonyms) != dataset.info.codebook_size:
+        return [f"tokenizer/synonyms.json: {len(synonyms)} codes; expected {dataset.info.codebook_size}"]
     return []
 
 

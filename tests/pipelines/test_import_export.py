@@ -9,19 +9,22 @@ import torch
 from pipelines.command import main
 from pipelines.evaluate import evaluate
 from pipelines.export_tokens import export_tokens
+from pipelines.finetune import finetune
 from pipelines.import_tokens import import_tokens
 from pipelines.import_tokens import plan as plan_tokens
 from pipelines.import_weights import import_weights
 from pipelines.import_weights import plan as plan_weights
 from pipelines.inspect_tokens import inspect_tokens
-from seit_ray.config import Evaluate, ExportTokens, ImportTokens, ImportWeights, InspectTokens, load
+from seit_ray.config import Evaluate, ExportTokens, Finetune, ImportTokens, ImportWeights, InspectTokens, load
 from seit_ray.models import SIZES, CodebookEmbedding, MaskedTokenModel, TokenEmbedding, TokenViT
+from seit_ray.models.tokenadapt import TokenAdapt
 from seit_ray.shards import TokenDataset
 from seit_ray.shards.synonyms import read_synonyms
 from seit_ray.storage import Folder
 from seit_ray.tokenizers import load_tokenizer, save_tokenizer
 from seit_ray.tokenizers.codebook_only import read_codebook
 from seit_ray.training.exports import import_model
+from seit_ray.training.inputs import identity_of
 from tests.shards.published_files import refusal, ring_synonyms, write_release
 from tests.tiny_dataset import tiny_tokenizer
 
@@ -181,9 +184,44 @@ def test_a_masked_model_is_imported(tmp_path, release):
     mtm = MaskedTokenModel(grid=(SIDE, SIDE), num_codes=NUM_CODES, size=SIZES["nano"], token_dim=4)
     import_weights(weights_config(tmp_path, mtm.state_dict()))
     found, _ = import_model(Folder(tmp_path / "run"), "mtm")
+    assert "pool cls for a model that has none" in refusal(
+        import_weights, weights_config(tmp_path, mtm.state_dict(), "pool=cls")
+    )
     assert {k: v.tolist() for k, v in found.state_dict().items()} == {
         k: v.tolist() for k, v in mtm.state_dict().items()
     }
+
+
+def test_an_imported_masked_model_is_a_start_for_fine_tuning(tmp_path, release):
+    imported(release, tmp_path / "out")
+    mtm = MaskedTokenModel(grid=(SIDE, SIDE), num_codes=NUM_CODES, size=SIZES["nano"], token_dim=4)
+    import_weights(weights_config(tmp_path, mtm.state_dict()))
+    keys = [f"dataset={tmp_path}/out", f"output={tmp_path}", "run=tuned", f"init_from={tmp_path}/run"]
+    keys += [
+        "model.size=nano",
+        "model.token_dim=4",
+        "loop.epochs=1",
+        "loop.global_batch_size=8",
+        "workers.num_workers=0",
+    ]
+    finetune(load(Finetune, None, keys))
+    assert import_model(Folder(tmp_path / "tuned"), "classifier")[1]["init_from"] == f"{tmp_path}/run"
+
+
+def test_tokenadapt_is_imported(tmp_path, release):
+    dataset = imported(release, tmp_path / "out")
+    sizes = {"num_codes": NUM_CODES, "dim": DIM, "width": 16, "depth": 2, "num_heads": 1, "mlp_width": 24}
+    model = TokenAdapt(grid=(SIDE, SIDE), out_grid=(5, 5), **sizes)
+    config = weights_config(tmp_path, model.state_dict())
+    assert dict(plan_weights(config))["model"].startswith("tokenadapt, 16 wide, 2 blocks, grid 6x6")
+    import_weights(config)
+    found, about = import_model(Folder(tmp_path / "run"), "tokenadapt")
+    assert identity_of(dataset).items() <= about.items()
+    maps = torch.randn(2, DIM, *model.map_size)
+    assert torch.equal(found.to_codes(maps), model.to_codes(maps))
+    other = TokenAdapt(grid=(5, 5), out_grid=(5, 5), **sizes)
+    config = weights_config(tmp_path, other.state_dict())
+    assert "weights for the grid (5, 5); expected (6, 6)" in refusal(plan_weights, config)
 
 
 @pytest.mark.parametrize(
@@ -211,3 +249,29 @@ def test_files_that_are_no_weights_are_named(tmp_path, release):
     assert "trained-vit.ckpt: torch file of 10 bytes" in refusal(plan_weights, config)
     (tmp_path / "trained-vit.ckpt").unlink()
     assert "trained-vit.ckpt does not exist" in refusal(plan_weights, config)
+
+
+def test_everything_in_a_bucket(s3_server, tmp_path, release):
+    bucket = Folder(f"s3://{s3_server.create_bucket('import-export')}", **s3_server.credentials)
+    for path in release.iterdir():
+        bucket.write(f"release/{path.name}", path.read_bytes())
+    keys = [f"storage.{name}={value}" for name, value in s3_server.credentials.items()]
+    root = f"{bucket.uri}/release"
+    more = [f"synonyms={root}/synonyms.json", *keys]
+    import_tokens(load(ImportTokens, None, arguments(root, f"{bucket.uri}/out", *more)))
+    local = imported(release, tmp_path / "out", f"synonyms={release}/synonyms.json")
+    remote = TokenDataset(bucket.join("out"))
+    assert remote.info.splits == local.info.splits
+    assert remote.info.tokenizer == local.info.tokenizer
+    vit = seit_vit(read_codebook((release / "codebook.ckpt").read_bytes()))
+    torch.save({"model": vit.state_dict()}, tmp_path / "vit.ckpt")
+    bucket.write("vit.ckpt", (tmp_path / "vit.ckpt").read_bytes())
+    uris = [f"{key}={bucket.uri}/{name}" for key, name in (("weights", "vit.ckpt"), ("dataset", "out"), ("run", "run"))]
+    import_weights(load(ImportWeights, None, [*uris, *keys]))
+    tokens = torch.randint(NUM_CODES, (2, 16))
+    assert torch.equal(import_model(bucket.join("run"), "classifier")[0](tokens), vit(tokens))
+    export_tokens(load(ExportTokens, None, [f"dataset={bucket.uri}/out", f"output={bucket.uri}/back", *keys]))
+    assert bucket.read("back/train-label.txt") == (release / "train-label.txt").read_bytes()
+    assert not [
+        entry.name for entry in bucket.list("out") if s3_server.secret_access_key.encode() in bucket.read(entry.name)
+    ]

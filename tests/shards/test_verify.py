@@ -6,13 +6,16 @@ import shutil
 import pytest
 
 from seit_ray.shards import TokenDataset
+from seit_ray.shards.synonyms import write_synonyms
 from seit_ray.shards.verify import verify
 from seit_ray.storage import Folder
 from seit_ray.tokenizers import save_tokenizer
-from tests.tiny_dataset import tiny_tokenizer, write_dataset
+from tests.shards.published_files import ring_synonyms
+from tests.tiny_dataset import NUM_CODES, tiny_tokenizer, write_dataset
 
 FILES = [
     "dataset.json",
+    "tokenizer/synonyms.json",
     "tokenizer/tokenizer.json",
     "tokenizer/tokenizer.safetensors",
     "train/rejected.parquet",
@@ -28,7 +31,9 @@ SHARDS = [name for name in FILES if "shard-" in name]
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
     """A dataset without faults; not to be changed."""
-    return write_dataset(tmp_path_factory.mktemp("sound"))
+    folder = write_dataset(tmp_path_factory.mktemp("sound"))
+    write_synonyms(folder, ring_synonyms(NUM_CODES, 3))
+    return folder
 
 
 @pytest.fixture

@@ -15,7 +15,9 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "seit_codebook.npz"
 @pytest.fixture(scope="module")
 def record():
     arrays = np.load(GOLDEN)
-    return {key: torch.from_numpy(arrays[key].astype("int64" if "codes" in key else arrays[key].dtype)) for key in arrays}
+    return {
+        key: torch.from_numpy(arrays[key].astype("int64" if "codes" in key else arrays[key].dtype)) for key in arrays
+    }
 
 
 def random_vectors(num, width, seed=0):
@@ -36,7 +38,9 @@ def test_embedded_codes_equal_the_recording(record):
 def test_parallel_rows_give_the_lowest_code_as_recorded(record):
     codebook = record["sd/weight"].clone()
     codebook[200] = 3 * codebook[7]
-    assert nearest_in_codebook(codebook[[7, 200]], codebook).tolist() == record["out/codes_dup_7_200"].tolist() == [7, 7]
+    assert (
+        nearest_in_codebook(codebook[[7, 200]], codebook).tolist() == record["out/codes_dup_7_200"].tolist() == [7, 7]
+    )
 
 
 @pytest.mark.parametrize("width", [4, 32, 300])

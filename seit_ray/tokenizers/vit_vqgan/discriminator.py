@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -13,7 +11,7 @@ __all__ = ["PatchDiscriminator", "judge_frozen"]
 class PatchDiscriminator(nn.Module):
     """Images [B,3,H,W] in [0,1] -> logits [B,1,h,w], high where they look real; h = H / 2^num_layers, rounded down.
 
-    Group norm instead of the paper's batch norm, so that no row sees another and no buffer changes. Numbers below 1
+    Each row is normalised by itself, not with its batch as in the paper, and no buffer changes. Numbers below 1
     are a ValueError.
     """
 
@@ -24,7 +22,7 @@ class PatchDiscriminator(nn.Module):
         layers: list[nn.Module] = [nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2)]
         for index in range(1, num_layers):
             last, here = (width * 2 ** min(i, 3) for i in (index - 1, index))
-            layers += [nn.Conv2d(last, here, 4, 2, 1), nn.GroupNorm(math.gcd(here, 32), here), nn.LeakyReLU(0.2)]
+            layers += [nn.Conv2d(last, here, 4, 2, 1), nn.GroupNorm(1, here), nn.LeakyReLU(0.2)]
         here = width * 2 ** min(num_layers - 1, 3)
         self.layers = nn.Sequential(*layers, nn.Conv2d(here, 1, 3, 1, 1))
         self.stride = 2**num_layers

@@ -212,13 +212,14 @@ class VitVqgan(nn.Module):
 
     @torch.no_grad()
     def init_pixel_layers(self) -> None:
-        """Let the first layer begin as if pixels had mean 0 and variance 1, and the last with grey.
+        """Let the first and last layer begin as if pixels had mean 0 and deviation 1, not 0.5 and 0.25.
 
-        Pixels in [0,1] vary by about a quarter: beside the positions, new patches would hardly be seen.
+        Beside the positions, the network would hardly see patches in [0,1], and would first have to learn grey.
         """
         first, last = self.encoder.to_patch_embedding[0], self.decoder.to_pixel[1]
         first.weight.mul_(4.0)
         first.bias.copy_(-0.5 * first.weight.sum(dim=(1, 2, 3)))
+        last.weight.mul_(0.25)
         last.bias.fill_(0.5)
 
     def settings(self) -> dict[str, Any]:

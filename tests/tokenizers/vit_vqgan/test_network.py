@@ -31,6 +31,13 @@ def recorded_network(record):
     return build_vqgan(fresh.settings(), state).eval()
 
 
+def test_entries_are_those_of_the_release(record, recorded_network):
+    state = recorded_network.state_dict()
+    published = {key[3:]: value.shape for key, value in record.items() if key.startswith("sd/")}
+    positions = dict.fromkeys(("encoder.en_pos_embedding", "decoder.de_pos_embedding"), (1, 64, 64))
+    assert {name: value.shape for name, value in state.items()} == published | positions
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_autoencoder_equals_the_recording(record, recorded_network, dtype):
     network, images = recorded_network.to(dtype), record["in/x"].to(dtype)
@@ -99,7 +106,8 @@ def test_other_sizes(image_size, patch_size, num_codes, width):
     assert codes.shape == (3, side * side)
     assert network.decode(rows).shape == (3, 3, image_size, image_size)
     again = build_vqgan(network.settings(), network.state_dict())
-    assert torch.equal(again.encode(torch.ones(1, 3, image_size, image_size)), network.encode(torch.ones(1, 3, image_size, image_size)))
+    images = torch.ones(1, 3, image_size, image_size)
+    assert torch.equal(again.encode(images), network.encode(images))
 
 
 def test_named_sizes_are_those_of_the_release():
@@ -117,7 +125,7 @@ def test_impossible_sizes_are_errors():
         build_vqgan_size("small", depth=0)
     with pytest.raises(ValueError, match="width 70; expected a multiple of 4; take 72"):
         build_vqgan_size("nano", width=70)
-    with pytest.raises(ValueError, match="image_size 30 with patch_size 8; expected a multiple .* use image_size 24"):
+    with pytest.raises(ValueError, match=r"image_size 30 with patch_size 8; expected a multiple .* use image_size 24"):
         tiny_network(image_size=30, patch_size=8)
     with pytest.raises(ValueError, match="codebook of 0 codes x 6"):
         tiny_network(codebook_size=0)
@@ -128,3 +136,4 @@ def test_a_new_network_begins_with_grey():
     network = tiny_network()
     decoded = network.decode(network.quantizer(network.encode(images))[0])
     assert 0.3 < decoded.mean().item() < 0.7
+    assert 0.1 < decoded.std().item() < 0.6

@@ -1,0 +1,130 @@
+"""A token dataset anew, in another encoding or with a smaller codebook: shard by shard, verified, marker last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from seit_ray.shards.dataset import MARKER, DatasetInfo, Split, TokenDataset
+from seit_ray.shards.packing import Packed, split_of, write_shard
+from seit_ray.shards.parquet import TokenRows, concat_rows, decode_shard
+from seit_ray.shards.synonyms import read_synonyms, write_synonyms
+from seit_ray.storage import Folder
+from seit_ray.tokenizers import load_tokenizer, save_tokenizer
+from seit_ray.tokenizers.compact import compact_codebook, renumber_tokens
+
+Progress = Callable[[str, int, int, str], None]  # (phase, done, total, a few words)
+
+
+def rewrite_dataset(
+    dataset: TokenDataset,
+    output: Folder,
+    *,
+    encoding: str | None = None,
+    compact: bool = False,
+    rows_per_shard: int | None = None,
+    on_progress: Progress = lambda phase, done, total, note: None,
+) -> DatasetInfo:
+    """Write the same images as another dataset and verify it; what is left out stays as it was.
+
+    `compact` drops the codes that no split uses and renumbers the others, as SeiT made 391 of 8,192 codes; the
+    tokenizer, and so its fingerprint, is another then. An output that holds another dataset, or is the dataset
+    itself, is a ValueError; the same one again is left as it is.
+    """
+    info = dataset.info
+    plan = {"rewritten": plan_of(dataset), "encoding": encoding or info.encoding, "compact": compact}
+    plan["rows_per_shard"] = rows_per_shard
+    if output.uri == dataset.folder.uri:
+        raise ValueError(f"output {output.uri} is the dataset itself; expected another folder; name a new one")
+    if output.exists(MARKER):
+        found = TokenDataset(output).info
+        if found.plan != plan:
+            raise ValueError(
+                f"{output.uri} holds another token dataset; expected none, or the same rewriting; choose another output"
+            )
+        return found
+    tokenizer, about = load_tokenizer(dataset.folder.join("tokenizer"))
+    synonyms, renumber = read_synonyms(dataset.folder), None
+    if compact:
+        tokenizer, renumber = compact_codebook(tokenizer, histogram=torch.from_numpy(dataset.histogram()))
+        synonyms = None  # of the old numbers; training makes a table of the codebook where there is none
+    output.check_writable()
+    num_codes, num_classes = len(tokenizer.codebook), len(info.class_names or [])
+    splits = {}
+    for name, split in info.splits.items():
+        packed: list[Packed] = []
+        for rows in regrouped(dataset, name, rows_per_shard):
+            if renumber is not None:
+                rows = TokenRows(renumbered(rows.tokens, renumber), rows.meta)
+            place = {"split": name, "index": len(packed), "output": output}
+            coding = {"encoding": plan["encoding"], "num_codes": num_codes}
+            packed.append(write_shard(rows, num_classes=num_classes, **place, **coding))
+            check_written(rows, output, f"{name}/{packed[-1].shard.name}", **coding)
+            on_progress(f"rewrite {name}", sum(p.shard.rows for p in packed), split.rows, "images")
+        splits[name] = rewritten_split(dataset, output, name, packed, num_codes, num_classes)
+    mark = save_tokenizer(tokenizer, output.join("tokenizer"), about["report"])
+    if synonyms is not None:
+        write_synonyms(output, synonyms)
+    changed = {"tokenizer": mark, "codebook_size": num_codes, "encoding": plan["encoding"], "plan": plan}
+    found = replace(info, splits=splits, **changed)
+    output.write(MARKER, found.to_json())
+    return found
+
+
+def plan_of(dataset: TokenDataset) -> dict[str, Any]:
+    """What tells one dataset from another: its tokenizer and the checksums of its shards."""
+    shards = {name: [shard.sha256 for shard in split.shards] for name, split in dataset.info.splits.items()}
+    return {"tokenizer": dataset.info.tokenizer, "shards": shards}
+
+
+def regrouped(dataset: TokenDataset, split: str, rows_per_shard: int | None) -> Iterator[TokenRows]:
+    """Rows of the shards to write: as they are, or that many at a time; one and a half shards are held."""
+    if rows_per_shard is None:
+        yield from dataset.iter_shards(split)
+        return
+    held: list[TokenRows] = []
+    for rows in dataset.iter_shards(split):
+        held.append(rows)
+        while sum(map(len, held)) >= rows_per_shard:
+            joined = concat_rows(held)
+            yield joined.slice(0, rows_per_shard)
+            held = [joined.slice(rows_per_shard, len(joined))]
+    if sum(map(len, held)):
+        yield concat_rows(held)
+
+
+def check_written(rows: TokenRows, output: Folder, name: str, *, encoding: str, num_codes: int) -> None:
+    """ValueError unless a shard, read back, holds these rows."""
+    data = output.read(name)
+    found = decode_shard(data, encoding=encoding, num_tokens=rows.tokens.shape[1], num_codes=num_codes)
+    if not (np.array_equal(found.tokens, rows.tokens) and found.meta.equals(rows.meta.combine_chunks())):
+        raise ValueError(f"{output.uri_of(name)} does not hold what was written; expected the same rows; run it again")
+
+
+def renumbered(tokens: np.ndarray, renumber: torch.Tensor) -> np.ndarray:
+    """Tokens uint16 [N,L] of the old codebook as those of the new one."""
+    return renumber_tokens(torch.from_numpy(tokens.astype(np.int32)), renumber).numpy().astype(np.uint16)
+
+
+def rewritten_split(
+    dataset: TokenDataset, output: Folder, name: str, packed: list[Packed], num_codes: int, num_classes: int
+) -> Split:
+    """A split's entry of the marker; the table of rejected images comes along as it is."""
+    split = dataset.split(name)
+    written = {p.shard.name for p in packed}
+    for entry in output.join(name).list():
+        if entry.name.startswith("shard-") and entry.name not in written:
+            output.join(name).delete(entry.name)  # of a rewriting in other shards that was cut short
+    if split.rejected:
+        output.write(f"{name}/rejected.parquet", dataset.folder.read(f"{name}/rejected.parquet"))
+    return split_of(
+        packed,
+        rejected=split.rejected,
+        rejected_sha256=split.rejected_sha256,
+        num_codes=num_codes,
+        num_classes=num_classes,
+    )
