@@ -1,36 +1,95 @@
-"""Fit a tokenizer on a seeded sample of images.
+"""Fit a tokenizer on images: k-means of patches (seconds), or a ViT-VQGAN (training, or published weights).
 
 seit-ray fit_tokenizer images=photos/ output=runs/tokenizer centroid.image_size=256 centroid.patch_size=8
+seit-ray fit_tokenizer images=photos/ output=runs/vqgan tokenizer=vit_vqgan vit_vqgan.size=small
 """
 
 from pipelines.command import run_verb
-from pipelines.places import Rows, folder_of, listed, output_rows, source_rows
+from pipelines.places import Rows, cluster_rows, folder_of, listed, output_rows, source_rows
 from pipelines.progress import silent
 from seit_ray.config import FitTokenizer
 
 
 def plan(config: FitTokenizer) -> Rows:
     """What would be read, fitted and written."""
+    if config.tokenizer == "vit_vqgan" and config.vit_vqgan.published:
+        tokenizer = load_weights(config)
+        codes = f"K {len(tokenizer.codebook)}, grid {tokenizer.grid[0]}x{tokenizer.grid[1]}"
+        return [("tokenizer", f"vit_vqgan, {codes}"), *output_rows(folder_of(config.output, config.storage))]
     images = folder_of(config.images, config.storage)
-    settings = config.centroid
+    rows = source_rows(images, config.source, val_fraction=config.val_fraction, seed=config.seed)
+    settings = getattr(config, config.tokenizer)
     if settings.image_size % settings.patch_size:
         raise ValueError(
-            f"centroid.image_size {settings.image_size}; expected a multiple of patch_size {settings.patch_size}"
+            f"{config.tokenizer}.image_size {settings.image_size}; expected a multiple of patch_size "
+            f"{settings.patch_size}"
         )
     side = settings.image_size // settings.patch_size
-    return [
-        *source_rows(images, config.source, val_fraction=config.val_fraction, seed=config.seed),
-        ("tokenizer", f"centroid, {side}x{side} tokens an image, K {settings.codebook_size}"),
-        (
-            "fitted on",
-            f"{settings.sample_images} images, {settings.sample_patches} patches at most, seed {config.seed}",
-        ),
-        *output_rows(folder_of(config.output, config.storage)),
-    ]
+    rows.append(("tokenizer", f"{config.tokenizer}, {side}x{side} tokens an image, K {settings.codebook_size}"))
+    if config.tokenizer == "centroid":
+        most = f"{settings.sample_images} images, {settings.sample_patches} patches at most, seed {config.seed}"
+        rows.append(("fitted on", most))
+    else:
+        loop = config.loop
+        rows.append(("trained", f"{loop.epochs} epochs in batches of {loop.global_batch_size}"))
+        rows += cluster_rows(config.cluster, config.workers)
+    return [*rows, *output_rows(folder_of(config.output, config.storage))]
 
 
 def fit_tokenizer(config: FitTokenizer, progress=silent) -> Rows:
-    """Sample, decode, fit, save; returns the table to print."""
+    """Fit or train, and save; returns the table to print."""
+    if config.tokenizer == "centroid":
+        return fit_centroid(config, progress)
+    if config.vit_vqgan.published:
+        return import_published(config)
+    return train_vqgan(config, progress)
+
+
+def load_weights(config: FitTokenizer):
+    """The tokenizer of published weights."""
+    from seit_ray.storage import split_uri
+    from seit_ray.tokenizers.vit_vqgan.published import load_published
+
+    place, name = split_uri(config.vit_vqgan.published)
+    return load_published(folder_of(place, config.storage), name, resize=config.vit_vqgan.resize)
+
+
+def import_published(config: FitTokenizer) -> Rows:
+    """Save the tokenizer of published weights."""
+    from pipelines.record import write_record
+    from seit_ray.tokenizers import save_tokenizer
+
+    output = folder_of(config.output, config.storage)
+    tokenizer = load_weights(config)
+    fingerprint = save_tokenizer(tokenizer, output, {"published": config.vit_vqgan.published})
+    write_record(output, "fit_tokenizer", config)
+    grid = f"{tokenizer.grid[0]}x{tokenizer.grid[1]}"
+    return [("tokenizer", f"{output.uri} ({fingerprint})"), ("codes", f"K {len(tokenizer.codebook)}, grid {grid}")]
+
+
+def train_vqgan(config: FitTokenizer, progress) -> Rows:
+    """Train a ViT-VQGAN; the same output continues."""
+    from pipelines.pretrain import run_on_workers
+    from seit_ray.training.vqgan_run import train_vit_vqgan
+
+    more = {
+        "images": folder_of(config.images, config.storage),
+        "source": config.source.model_dump(),
+        "vit_vqgan": config.vit_vqgan.model_dump(exclude={"published"}),
+        "val_fraction": config.val_fraction,
+        "seed": config.seed,
+    }
+    output = folder_of(config.output, config.storage)
+    metrics, run = run_on_workers(config, "fit_tokenizer", train_vit_vqgan, more, progress, run=output)
+    rows = [("tokenizer", run.uri), ("steps", str(metrics["step"])), ("train loss", f"{metrics['train_loss']:.5f}")]
+    if "val_psnr_db" in metrics:
+        rows.append(("val PSNR", f"{metrics['val_psnr_db']:.2f} dB"))
+        rows.append(("val code usage", f"{metrics['val_code_usage']:.1%} of {config.vit_vqgan.codebook_size}"))
+    return rows
+
+
+def fit_centroid(config: FitTokenizer, progress) -> Rows:
+    """Sample, decode, fit, save."""
     import os
 
     import torch

@@ -76,28 +76,32 @@ def train(config: Training, verb: str, function, more: dict, progress):
     return run_on_workers(config, verb, function, {"dataset": dataset, **more}, progress)
 
 
-def run_on_workers(config: Verb, verb: str, function, more: dict, progress):
-    """Record a run and train it where `workers` says; (metrics, run folder)."""
+def run_on_workers(config: Verb, verb: str, function, more: dict, progress, run=None):
+    """Record a run and train it where `workers` says, in `run` or the folder that output and run name together.
+
+    Returns (metrics, run folder).
+    """
     import contextlib
 
     from pipelines.record import write_record
     from seit_ray.distributed.cluster import connected
     from seit_ray.distributed.train_job import run_training
 
-    run = folder_of(config.output, config.storage).join(config.run)
+    run = run or folder_of(config.output, config.storage).join(config.run)
+    name = run.uri.rstrip("/").rpartition("/")[2]
     run.check_writable()
     write_record(run, verb, config)
-    names = ("model", "loop", "optimizer")
-    arguments = {"run": run, **{name: getattr(config, name).model_dump() for name in names}, **more}
+    sections = [name for name in ("model", "loop", "optimizer") if hasattr(config, name)]
+    arguments = {"run": run, **{name: getattr(config, name).model_dump() for name in sections}, **more}
     workers = config.workers
     needs_ray = workers.num_workers > 0
     with connected(**config.cluster.model_dump()) if needs_ray else contextlib.nullcontext() as cluster:
         metrics = run_training(
             function,
             arguments,
-            name=config.run,
+            name=name,
             cluster=cluster,
-            on_progress=lambda done, total, note: progress(config.run, done, total, note),
+            on_progress=lambda done, total, note: progress(name, done, total, note),
             **workers.model_dump(),
         )
     return metrics, run

@@ -7,7 +7,6 @@ from seit_ray.config.keys import fields, holds_secret, type_name
 from seit_ray.config.loading import load
 from seit_ray.config.sections import (
     Augment,
-    Centroid,
     Classifier,
     Cluster,
     FinetuneLoop,
@@ -25,6 +24,7 @@ from seit_ray.config.sections import (
     Workers,
 )
 from seit_ray.config.tokenadapt import TrainTokenAdapt
+from seit_ray.config.tokenizers import Centroid, VitVqgan, VqganLoop, VqganOptimizer
 from seit_ray.config.verbs import (
     Evaluate,
     ExportTokens,
@@ -82,6 +82,9 @@ __all__ = [
     "TrainTokenAdapt",
     "Training",
     "Verb",
+    "VitVqgan",
+    "VqganLoop",
+    "VqganOptimizer",
     "Workers",
     "fields",
     "holds_secret",

@@ -47,20 +47,6 @@ class Source(Section):
     split_column: str = Field("split", description="column of the split in tables, if there is one")
 
 
-class Centroid(Section):
-    """The centroid tokenizer: k-means of pixel patches (CCViT)."""
-
-    image_size: PositiveInt = Field(256, description="side in pixels that images are brought to")
-    patch_size: PositiveInt = Field(8, description="side in pixels of a patch; one token a patch")
-    codebook_size: Annotated[int, Field(ge=2, le=65536)] = Field(1024, description="number of centroids K")
-    resize: Literal["squash", "crop"] = Field(
-        "squash", description="squash both sides, or scale the short side and crop the centre"
-    )
-    iterations: PositiveInt = Field(20, description="Lloyd iterations at most")
-    sample_images: PositiveInt = Field(5000, description="images to fit on, a seeded sample")
-    sample_patches: PositiveInt = Field(500_000, description="patches to fit on, a seeded sample")
-
-
 class Cluster(Section):
     """Ray: which cluster, and what of it."""
 

@@ -8,7 +8,6 @@ from pydantic import Field
 
 from seit_ray.config.sections import (
     Augment,
-    Centroid,
     Classifier,
     Cluster,
     FinetuneLoop,
@@ -29,6 +28,7 @@ from seit_ray.config.sections import (
     TokenizeSettings,
     Workers,
 )
+from seit_ray.config.tokenizers import Centroid, VitVqgan, VqganLoop, VqganOptimizer
 
 
 class Verb(Section):
@@ -39,12 +39,17 @@ class Verb(Section):
 
 
 class FitTokenizer(Verb):
-    """Fit a tokenizer on a seeded sample of images."""
+    """Fit a tokenizer: k-means of patches in seconds, or a ViT-VQGAN by training (or from published weights)."""
 
+    tokenizer: Literal["centroid", "vit_vqgan"] = Field("centroid", description="which kind")
     images: str = Field(description="folder, table or Parquet of images: a path or s3://")
     output: str = Field(description="folder to write the tokenizer to")
     source: Source = Field(default_factory=Source)
     centroid: Centroid = Field(default_factory=Centroid)
+    vit_vqgan: VitVqgan = Field(default_factory=VitVqgan)
+    loop: VqganLoop = Field(default_factory=VqganLoop)
+    optimizer: VqganOptimizer = Field(default_factory=VqganOptimizer)
+    workers: Workers = Field(default_factory=Workers)
     val_fraction: Share = Field(0.0, description="the hold-out of tokenize_images, so that it is not fitted on")
     seed: NonNegativeInt = Field(0, description="seed of the hold-out, the sample and k-means")
 

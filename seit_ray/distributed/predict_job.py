@@ -15,11 +15,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from seit_ray.distributed.cluster import Cluster
-from seit_ray.distributed.predict_slices import WriteParts, predict_slices
+from seit_ray.distributed.predict_slices import WriteParts, predict_slices, read_parts
 from seit_ray.distributed.slices import DecodeSlices
 from seit_ray.evaluation.image_classifier import ImageClassifier
 from seit_ray.evaluation.predictions import (
@@ -39,7 +36,6 @@ Progress = Callable[[str, int, int, str], None]  # (phase, done, total, a few wo
 Connect = Callable[[], AbstractContextManager[Cluster]]
 Done = dict[str, dict[int, Fragment]]  # split -> slice -> its part
 FEW_IMAGES = 1000  # up to here, starting Ray would take longer than the work
-READ_PARTS = 64  # parts that are read together
 
 
 @dataclass(frozen=True)
@@ -239,21 +235,3 @@ def commit(job: PredictJob, plan: dict[str, Any], parts: list[Fragment], total: 
     job.output.write(job.name, encode_table(table, job.suffix, **form))
     job.work.delete_tree()
     return about
-
-
-def read_parts(folder: Folder, parts: list[Fragment]) -> list[pa.Table]:
-    """The tables of finished parts, in order; ValueError when one is damaged."""
-    tables = []
-    for start in range(0, len(parts), READ_PARTS):
-        batch = parts[start : start + READ_PARTS]
-        for part, data in zip(batch, folder.read_many([p.name for p in batch]), strict=True):
-            if isinstance(data, Exception):
-                raise data
-            try:
-                tables.append(pq.read_table(pa.BufferReader(data)))
-            except (pa.ArrowException, OSError) as error:
-                raise ValueError(
-                    f"{folder.uri_of(part.name)} cannot be read ({' '.join(str(error).split())}); expected a finished "
-                    "part; delete it and run again"
-                ) from error
-    return tables

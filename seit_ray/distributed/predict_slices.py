@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 from seit_ray.distributed.cluster import Cluster
@@ -17,6 +18,8 @@ from seit_ray.evaluation.predictions import encode_parquet, part_table
 from seit_ray.images.slices import ahead
 from seit_ray.shards.fragments import Fragment
 from seit_ray.storage import Folder
+
+READ_TOGETHER = 64  # parts
 
 
 def predict_slices(
@@ -87,3 +90,21 @@ class WriteParts:
         made = Fragment(row["split"].as_py(), row["slice"].as_py(), len(values), len(rejected))
         self.parts.write(made.name, encode_parquet(table))
         return pa.table({k: [v] for k, v in made._asdict().items()})
+
+
+def read_parts(folder: Folder, parts: list[Fragment]) -> list[pa.Table]:
+    """The tables of finished parts, in order; ValueError when one is damaged."""
+    tables = []
+    for start in range(0, len(parts), READ_TOGETHER):
+        batch = parts[start : start + READ_TOGETHER]
+        for part, data in zip(batch, folder.read_many([p.name for p in batch]), strict=True):
+            if isinstance(data, Exception):
+                raise data
+            try:
+                tables.append(pq.read_table(pa.BufferReader(data)))
+            except (pa.ArrowException, OSError) as error:
+                raise ValueError(
+                    f"{folder.uri_of(part.name)} cannot be read ({' '.join(str(error).split())}); expected a finished "
+                    "part; delete it and run again"
+                ) from error
+    return tables

@@ -15,11 +15,25 @@ An objective is an object made from plain keyword arguments with one method:
 - Nothing in a loss waits for the device.
 """
 
+from seit_ray.objectives.autoencoder import AutoencoderObjective
 from seit_ray.objectives.contract import Batch, Objective
 from seit_ray.objectives.mtm import MTMObjective
 from seit_ray.objectives.supervised import SupervisedObjective
 from seit_ray.objectives.tokenadapt import TokenAdaptObjective
 
-__all__ = ["OBJECTIVES", "Batch", "MTMObjective", "Objective", "SupervisedObjective", "TokenAdaptObjective"]
+__all__ = [
+    "OBJECTIVES",
+    "AutoencoderObjective",
+    "Batch",
+    "MTMObjective",
+    "Objective",
+    "SupervisedObjective",
+    "TokenAdaptObjective",
+]
 
-OBJECTIVES = {"mtm": MTMObjective, "supervised": SupervisedObjective, "tokenadapt": TokenAdaptObjective}
+OBJECTIVES = {
+    "autoencoder": AutoencoderObjective,
+    "mtm": MTMObjective,
+    "supervised": SupervisedObjective,
+    "tokenadapt": TokenAdaptObjective,
+}

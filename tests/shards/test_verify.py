@@ -94,7 +94,7 @@ def test_every_flipped_byte_is_found(folder, name):
             assert faults_of(folder), at
 
 
-@pytest.mark.parametrize("name", FILES[1:])
+@pytest.mark.parametrize("name", [name for name in FILES[1:] if "synonyms" not in name])  # those may be missing
 def test_missing_and_truncated_files_are_found_and_named(folder, name):
     data = folder.read(name)
     folder.write(name, data[:-1])

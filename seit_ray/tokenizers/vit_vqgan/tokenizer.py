@@ -23,7 +23,7 @@ class VitVqganTokenizer:
 
     On a GPU the network computes in bfloat16, which may give a few other codes than the CPU; the nearest code is
     always sought in float32. `codebook` holds the raw rows, which models are trained on; decoding normalises them.
-    `compacted_from` is the K that a compacted codebook once had.
+    `compacted_from` is the K that a compacted codebook once had. The network is taken over: frozen, in eval mode.
     """
 
     family = "vit_vqgan"

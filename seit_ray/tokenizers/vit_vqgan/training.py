@@ -73,6 +73,7 @@ class VqganTrainingModel(nn.Module):
         self.network, self.discriminator = network, discriminator
         self.codebook_update, self.codebook_decay = codebook_update, codebook_decay
         self.num_tokens = network.num_tokens
+        network.requires_grad_(True)  # that of a tokenizer, to be trained on, comes frozen
         self.weight.requires_grad_(codebook_update == "gradient")
         self.register_buffer("code_uses", torch.zeros(len(self.weight), dtype=torch.int64))
         if codebook_update == "ema":

@@ -10,7 +10,7 @@ from seit_ray.evaluation.reconstruction import psnr
 from seit_ray.objectives.autoencoder import AutoencoderObjective
 from seit_ray.tokenizers.vit_vqgan.discriminator import PatchDiscriminator, judge_frozen
 from seit_ray.tokenizers.vit_vqgan.training import VqganTrainingModel
-from tests.tokenizers.vit_vqgan.tiny import random_images, smooth_images, tiny_network, tiny_training
+from tests.tokenizers.vit_vqgan.tiny import random_images, smooth_images, tiny_network, tiny_tokenizer, tiny_training
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -139,6 +139,13 @@ def test_the_tokenizer_is_a_copy():
     assert tokenizer.resize == "crop"
     assert torch.equal(tokenizer.encode(images), tokens)
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("update", ["gradient", "ema"])
+def test_the_network_of_a_tokenizer_can_be_trained_on(update):
+    model = VqganTrainingModel(tiny_tokenizer().network, codebook_update=update)
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    assert frozen == ({"network.quantizer.embedding.weight"} if update == "ema" else set())
 
 
 def test_discriminator_and_autoencoder_learn_from_their_own_terms():

@@ -23,8 +23,9 @@ def image_trainer(run, update, *, loop=None, world=CPU, revive_steps=4):
     """A trainer of a tiny autoencoder with more codes than it uses, and a discriminator: 12 steps."""
     torch.manual_seed(0)
     model = tiny_training(update, discriminator=PatchDiscriminator(4, 2), codebook_size=48)
-    with torch.no_grad():
-        model.weight[::3] = -model.weight[1].clone()  # a third of the codes where no vector is
+    rows = [model.weight.data, model.code_sums] if update == "ema" else [model.weight.data]
+    for table in rows:
+        table[::3] = -table[1].clone()  # a third of the codes where no vector is
     return tiny_trainer(
         run,
         model,

@@ -1,0 +1,83 @@
+"""A slice of the manifest as pixels, and work ahead in threads."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from seit_ray.images import decode_image, write_manifest
+from seit_ray.images.slices import ahead, decode_slice
+from seit_ray.images.sources import find_images
+from seit_ray.storage import Folder
+from tests.tiny_images import image_bytes, image_files, write_files
+
+
+@pytest.fixture
+def source(tmp_path):
+    files = image_files(7) | {"cat/00001.png": b"no picture", "dog/00004.png": b""}
+    return write_files(tmp_path / "images", files | {"cat/wide.png": image_bytes("cat", 9, side=20)})
+
+
+@pytest.fixture
+def manifest(tmp_path, source):
+    return write_manifest(find_images(source), Folder(tmp_path / "list"), val_fraction=0.0, seed=0, slice_size=6)
+
+
+def test_good_images_and_rejects_are_the_slice(source, manifest):
+    rows, rejected = [], []
+    for index in range(manifest.splits["train"].num_slices):
+        part = decode_slice(manifest, "train", index, source, image_size=16, resize="squash", max_pixels=16 * 16)
+        assert part.pixels.shape == (len(part.rows), 3, 16, 16)
+        for pixels, row in zip(part.pixels, part.rows.to_pylist(), strict=True):
+            data = source.read(row["key"])
+            assert np.array_equal(pixels, decode_image(data, image_size=16).pixels)
+            assert row["uri"] == source.uri_of(row["key"])
+            assert (row["width"], row["height"], row["source_bytes"]) == (16, 16, len(data))
+        rows += part.rows["key"].to_pylist()
+        rejected += part.rejected.to_pylist()
+    assert rows == sorted(rows)
+    listed = [manifest.read_slice("train", i)["key"].to_pylist() for i in range(2)]
+    assert sorted(rows + [r["key"] for r in rejected]) == listed[0] + listed[1]
+    assert {r["key"]: r["reason"].partition(":")[0].partition(";")[0] for r in rejected} == {
+        "cat/00001.png": "not an image",
+        "cat/wide.png": "20x20 pixels",
+        "dog/00004.png": "empty",
+    }
+    assert [r["label"] for r in rejected] == [0, 0, 1]
+
+
+def test_a_slice_of_rejects_has_no_pixels(tmp_path):
+    source = write_files(tmp_path / "images", {"a.png": b"", "b.png": b"x"})
+    manifest = write_manifest(find_images(source), Folder(tmp_path / "list"), val_fraction=0.0, seed=0)
+    part = decode_slice(manifest, "train", 0, source, image_size=8, resize="crop")
+    assert part.pixels.shape == (0, 3, 8, 8)
+    assert (len(part.rows), len(part.rejected)) == (0, 2)
+    assert part.rejected["label"].null_count == 2
+
+
+def test_ahead_keeps_the_order_and_uses_threads():
+    both = threading.Barrier(2, timeout=30)
+
+    def meet(number):
+        both.wait()  # passes only when two work at once
+        return number * 2
+
+    assert list(ahead(meet, range(10), 2)) == [2 * i for i in range(10)]
+    assert list(ahead(meet, [], 2)) == []
+
+
+def test_ahead_starts_few_and_hands_on_errors():
+    started = []
+
+    def fail_at_five(number):
+        started.append(number)
+        if number == 5:
+            raise ValueError("five")
+        return number
+
+    found = ahead(fail_at_five, range(1000), 3)
+    assert [next(found) for _ in range(5)] == [0, 1, 2, 3, 4]
+    assert len(started) <= 9
+    with pytest.raises(ValueError, match="five"):
+        next(found)
+    assert len(started) <= 10
