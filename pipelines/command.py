@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import signal
 import sys
+import threading
 import typing
 from pathlib import Path
 
@@ -27,6 +29,7 @@ VERBS = {
     "predict": configs.Predict,
     "run_all": configs.RunAll,
 }
+STOP = threading.Event()
 DEFAULT_CONFIGS = {"quickstart": str(Path(__file__).resolve().parent / "configs" / "quickstart.yaml")}
 
 
@@ -73,6 +76,17 @@ def run_verb(verb: str, arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
         sys.exit(130)
+    except SystemExit:
+        if STOP.is_set():  # all is unwound; what Ray does at the end of a process takes seconds
+            sys.stdout.flush()
+            os._exit(128 + signal.SIGTERM)  # for Ray's functions, which it may have been in, change the status
+        raise
+
+
+def stop(*_: object) -> typing.NoReturn:
+    """At SIGTERM: unwind, so that a local ray is shut down, not orphaned."""
+    STOP.set()
+    sys.exit(128 + signal.SIGTERM)
 
 
 def show(verb: str, config: typing.Any, *, dry_run: bool) -> None:
@@ -85,7 +99,7 @@ def show(verb: str, config: typing.Any, *, dry_run: bool) -> None:
         return
     from pipelines.progress import Progress
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds: a local ray is shut down, not orphaned
+    signal.signal(signal.SIGTERM, stop)
     with Progress() as progress:
         rows = getattr(module, verb)(config, progress)
     print(table(rows, verb))

@@ -39,7 +39,7 @@ def dataset_plan(config: Evaluate) -> Rows:
     from seit_ray.shards import TokenDataset
     from seit_ray.training.checkpoints import check_same
     from seit_ray.training.exports import read_about
-    from seit_ray.training.runs import identity_of
+    from seit_ray.training.inputs import identity_of
 
     dataset = TokenDataset(folder_of(config.dataset, config.storage))
     dataset.split(config.split)

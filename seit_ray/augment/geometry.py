@@ -7,7 +7,7 @@ map's cells.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from seit_ray.augment.crops import crop_resize, random_boxes
 from seit_ray.augment.random import StepRandom
 from seit_ray.augment.rows import check_shares, global_draws
 
-__all__ = ["Geometry", "apply_geometry", "draw_geometry", "warp"]
+__all__ = ["Geometry", "apply_geometry", "draw_geometry", "warp", "warp_pixels"]
 
 SNAP = 1e-3  # cells: a box edge this near to a whole cell is that cell, and the rest is rounding of the shares
 
@@ -38,6 +38,12 @@ class Geometry:
     shear_x: Tensor
     shear_y: Tensor
     boxes: Tensor
+
+    def center(self, height: float, width: float) -> Geometry:
+        """The draw whose result is the middle of this one's: shares of its height and width."""
+        top, left, tall, wide = self.boxes.unbind(1)
+        parts = [top + tall * (1 - height) / 2, left + wide * (1 - width) / 2, tall * height, wide * width]
+        return replace(self, boxes=torch.stack(parts, dim=1))
 
     def rows(self, index: Tensor) -> Geometry:
         """The draw of some of the samples."""
@@ -149,3 +155,9 @@ def apply_geometry(maps: Tensor, geometry: Geometry, size: tuple[int, int], *, o
     whole = cells.round()
     boxes = torch.where((cells - whole).abs() < SNAP, whole, cells)
     return crop_resize(maps, boxes, size)
+
+
+def warp_pixels(images: Tensor, geometry: Geometry, size: tuple[int, int]) -> Tensor:
+    """uint8 images [B,3,H,W] under a geometry, uint8 [B,3,*size]; what comes from outside is black (0)."""
+    with torch.autocast(images.device.type, enabled=False):
+        return apply_geometry(images.float(), geometry, size).round_().clamp_(0, 255).to(torch.uint8)

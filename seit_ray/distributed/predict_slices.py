@@ -20,6 +20,7 @@ from seit_ray.shards.fragments import Fragment
 from seit_ray.storage import Folder
 
 READ_TOGETHER = 64  # parts
+MAX_THREADS = 8  # that decode in this process: each holds a slice of pixels
 
 
 def predict_slices(
@@ -52,7 +53,7 @@ def predict_slices(
         return
     classify = ClassifySlices(*classifier, torch.cuda.is_available())
     pairs = [pa.table({"split": [split], "slice": [index]}) for split, index in todo]
-    for decoded in ahead(decode, pairs, os.cpu_count() or 1):
+    for decoded in ahead(decode, pairs, min(MAX_THREADS, os.cpu_count() or 1)):
         (made,) = write(classify(decoded)).to_pylist()
         on_fragment(Fragment(**made))
 

@@ -167,6 +167,7 @@ class following:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        time.sleep(POLL_S)  # the last post may still be on its way
+        if exception[0] is None:
+            time.sleep(POLL_S)  # the last post may still be on its way
         self.ended.set()
         self.thread.join()

@@ -19,6 +19,8 @@ from seit_ray.training.world import World
 
 __all__ = ["evaluate_images", "label_table"]
 
+MAX_THREADS = 8  # that decode: each holds a slice of pixels
+
 
 def evaluate_images(
     *,
@@ -45,44 +47,42 @@ def evaluate_images(
     classifier = ImageClassifier.load(run, tokenizer=tokenizer, weights=weights).to(world.device)
     names = classifier.class_names
     counts = torch.zeros(len(names), 4, dtype=torch.float64, device=world.device)
-    rejected: list[tuple[int, dict[str, str]]] = []
     with tempfile.TemporaryDirectory(prefix="seit_ray-") as name:
         manifest = list_images(images, source, Folder(name), val_fraction=val_fraction, seed=seed)
         check_alike(manifest, world, images.uri)
-        table = label_table(manifest, split, names, images.uri, run.uri)
-        total, done = manifest.splits[split].num_images, 0
+        numbers = label_table(manifest, split, names, images.uri, run.uri)
+        total = manifest.splits[split].num_images
+        options = {"image_size": classifier.image_size, "resize": classifier.resize, **limits}
 
-        def decoded(index: int) -> DecodedSlice:
-            return decode_slice(
-                manifest,
-                split,
-                index,
-                images,
-                image_size=classifier.image_size,
-                resize=classifier.resize,
-                image_column=source["image_column"],
-                **limits,
-            )
+        def decode(index: int) -> DecodedSlice:
+            return decode_slice(manifest, split, index, images, image_column=source["image_column"], **options)
 
+        done, rejected = 0, []
         mine = range(world.rank, manifest.splits[split].num_slices, world.size)
-        for part in ahead(decoded, mine, torch.get_num_threads()):
-            labels = torch.from_numpy(table[part.rows["label"].to_numpy()]).to(world.device)
-            for start in range(0, len(labels), batch_size):
-                x = torch.from_numpy(part.pixels[start : start + batch_size])
-                add_counts(counts, classifier.logits(x), labels[start : start + batch_size])
-            rows = part.rejected.select(["id", "key", "reason"]).to_pylist()
-            rejected += [(row.pop("id"), row) for row in rows]
+        for part in ahead(decode, mine, min(MAX_THREADS, torch.get_num_threads())):
+            count_slice(counts, classifier, part, numbers, batch_size)
+            rejected += part.rejected.select(["id", "key", "reason"]).to_pylist()
             done = min(total, done + world.size * manifest.slice_size)
             on_progress(done, total, "images")
     counts = world.sum(counts)
-    rejected = sorted((item for items in world.gather(rejected) for item in items), key=lambda item: item[0])
+    rejected = sorted((row for rows in world.gather(rejected) for row in rows), key=lambda row: row["id"])
+    rejected = [{name: row[name] for name in ("key", "reason")} for row in rejected]
     if len(rejected) == total:
         raise ValueError(
-            f"none of {total} images in split {split!r} of {images.uri} can be read ({rejected[0][1]['reason']}); "
+            f"none of {total} images in split {split!r} of {images.uri} can be read ({rejected[0]['reason']}); "
             "expected images; mend them"
         )
-    figures = {"split": split, **figures_of_counts(counts, names)}
-    return {**figures, "listed": total, "rejected": [row for _, row in rejected]}
+    return {"split": split, **figures_of_counts(counts, names), "listed": total, "rejected": rejected}
+
+
+def count_slice(
+    counts: torch.Tensor, classifier: ImageClassifier, part: DecodedSlice, numbers: np.ndarray, batch_size: int
+) -> None:
+    """Classify the images of a slice and add to the counts [C,4], in place; `numbers` [S] are the run's of a label."""
+    labels = torch.from_numpy(numbers[part.rows["label"].to_numpy()]).to(counts.device)
+    for start in range(0, len(labels), batch_size):
+        images = torch.from_numpy(part.pixels[start : start + batch_size])
+        add_counts(counts, classifier.logits(images), labels[start : start + batch_size])
 
 
 def check_alike(manifest: Manifest, world: World, uri: str) -> None:

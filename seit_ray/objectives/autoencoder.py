@@ -68,7 +68,7 @@ class AutoencoderObjective:
                 raise ValueError(f"{name} {number}; expected 0 or more; raise it")
         self.perceptual = None if perceptual is None else perceptual.eval().requires_grad_(False)
         self.adversarial_start_step, self.revive_steps = adversarial_start_step, revive_steps
-        self._revived_step = -1
+        self._last_step = -1
 
     def loss(self, model: nn.Module, batch: Batch, step_rng: StepRandom) -> tuple[Tensor, dict[str, Tensor]]:
         """Return loss and a metric for each of its terms, code usage and perplexity; inputs are uint8 [B,3,H,W].
@@ -77,10 +77,11 @@ class AutoencoderObjective:
         all must take equally many (micro-)steps.
         """
         core = unwrap(model)
-        if core.training and step_rng.global_batch_size % num_ranks():
+        # a rank's rows come in pairs, so that twice the ranks have to divide the batch
+        if core.training and num_ranks() > 1 and step_rng.global_batch_size % (2 * num_ranks()):
             raise ValueError(
                 f"global_batch_size {step_rng.global_batch_size} for {num_ranks()} workers; expected a multiple of "
-                "them, for codes are counted over equal shares; change one of the two"
+                f"{2 * num_ranks()}, for codes are counted over equal shares; change one of the two"
             )
         seen = model(batch.inputs, self.revival_noise(core, step_rng))
         terms = {
@@ -106,8 +107,9 @@ class AutoencoderObjective:
     def revival_noise(self, core: nn.Module, step_rng: StepRandom) -> Tensor | None:
         """Noise [B,L] when codes are due to be revived: in the first micro-batch of such a step, None otherwise."""
         step = step_rng.step
-        due = core.training and self.revive_steps and step and step % self.revive_steps == 0
-        if not due or step == self._revived_step:
+        if not core.training:
             return None
-        self._revived_step = step
+        is_first, self._last_step = step != self._last_step, step
+        if not is_first or not self.revive_steps or not step or step % self.revive_steps:
+            return None
         return step_rng.uniform("code revival", core.num_tokens)

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seit_ray.augment.geometry import Geometry, apply_geometry, draw_geometry
-from seit_ray.augment.pixels import warp_pixels
+from seit_ray.augment.crops import center_crop
+from seit_ray.augment.geometry import Geometry, apply_geometry, draw_geometry, warp_pixels
 from seit_ray.augment.random import StepRandom
 from seit_ray.models.tokenadapt import MAP_SCALE
 from seit_ray.objectives.contract import Batch, unwrap
 from seit_ray.tokenizers.codebook import embed_codes
 from seit_ray.tokenizers.contract import Tokenizer
-from seit_ray.tokenizers.pixels import check_grid, encode_pixels, pixel_size
+from seit_ray.tokenizers.pixels import check_grid, decode_pixels, encode_pixels, encodes_any_grid, pixel_size
 
 __all__ = ["Pairs", "TokenAdaptObjective", "warp_codes"]
 
@@ -28,12 +28,15 @@ __all__ = ["Pairs", "TokenAdaptObjective", "warp_codes"]
 class Pairs:
     """Images before and after: tokens int64 [B,h,w], the draw, the augmented pixels uint8 [B,3,H',W'], their tokens.
 
-    `targets` are int64 [B,L'].
+    `drawn` is A on the pixels, `geometry` on codes and maps: the same, or its middle where the tokens of the augmented
+    image are more than the `targets` int64 [B,L'].
     """
 
     tokens: Tensor
+    drawn: Geometry
     geometry: Geometry
     augmented: Tensor
+    all_targets: Tensor
     targets: Tensor
 
 
@@ -43,18 +46,30 @@ class TokenAdaptObjective:
     Images are uint8 [B,3,H,W] of the frozen tokenizer's own size, and Z their tokens as codebook rows. A takes the
     pixels to the size that `out_grid` stands for, and, with the same draw, the map f(Z) to the size that g takes.
     Where A looks outside of the image there is 0 in both: black pixels, zero cells. `geometry` are the ranges of
-    `draw_geometry`. A tokenizer whose codes depend on the whole image only takes out_grid = grid: ValueError
-    otherwise. Source: SeiT++, TokenAdapt, which names the principle; the training is not published.
+    `draw_geometry`. A tokenizer whose codes depend on the whole image gets the whole augmented image, and an out_grid
+    smaller than its grid is the middle of those tokens; a larger one is a ValueError. Source: SeiT++, TokenAdapt, which
+    names the principle; the training is not published.
     """
 
     def __init__(self, *, tokenizer: Tokenizer, out_grid: tuple[int, int], geometry: dict[str, Any]) -> None:
-        check_grid(tokenizer, out_grid)
         self.tokenizer, self.geometry, self.out_grid = tokenizer, dict(geometry), tuple(out_grid)
-        self.out_size = pixel_size(tokenizer, self.out_grid)
+        # the grid of the augmented image: what is asked for, or all of it, of which the middle is taken
+        self.seen_grid = self.out_grid if encodes_any_grid(tokenizer) else tuple(tokenizer.grid)
+        check_grid(tokenizer, self.seen_grid)
+        if min(self.out_grid) < 1 or any(out > seen for out, seen in zip(self.out_grid, self.seen_grid, strict=True)):
+            raise ValueError(
+                f"out_grid {self.out_grid} of a {tokenizer.family} tokenizer; expected at most its own "
+                f"{self.seen_grid}; lower it"
+            )
+        self.out_size = pixel_size(tokenizer, self.seen_grid)
         self.map_grid = tuple(MAP_SCALE * side for side in tokenizer.grid)
         self.draw(StepRandom(0, 0, slice(0, 1), 1))  # wrong ranges are an error before the first step
         black = torch.zeros(1, 3, *self.out_size, dtype=torch.uint8, device=tokenizer.codebook.device)
-        self.outside = encode_pixels(tokenizer, black)
+        self.outside = self.middle(encode_pixels(tokenizer, black))
+
+    def middle(self, tokens: Tensor) -> Tensor:
+        """Tokens [B,L'] on out_grid, of those [B,...] of the whole augmented image."""
+        return center_crop(tokens.unflatten(1, self.seen_grid), self.out_grid).flatten(1)
 
     def draw(self, rng: StepRandom) -> Geometry:
         """A for each row; crops are whole cells of f's map."""
@@ -64,9 +79,27 @@ class TokenAdaptObjective:
         """Draw A for each image and tokenise both sides; ValueError for images of another size than the tokenizer's."""
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             tokens = self.tokenizer.encode(images).unflatten(1, self.tokenizer.grid)
-        geometry = self.draw(rng)
-        augmented = warp_pixels(images, geometry, self.out_size)
-        return Pairs(tokens, geometry, augmented, encode_pixels(self.tokenizer, augmented))
+        drawn = self.draw(rng)
+        shares = [out / seen for out, seen in zip(self.out_grid, self.seen_grid, strict=True)]
+        geometry = drawn if self.out_grid == self.seen_grid else drawn.center(*shares)
+        augmented = warp_pixels(images, drawn, self.out_size)
+        all_targets = encode_pixels(self.tokenizer, augmented)
+        return Pairs(tokens, drawn, geometry, augmented, all_targets, self.middle(all_targets))
+
+    def decode(self, codes: Tensor, pairs: Pairs) -> Tensor:
+        """uint8 images like the augmented ones, of codes [B,L']; around them, where there is more, the right ones."""
+        if self.out_grid == self.seen_grid:
+            return decode_pixels(self.tokenizer, codes, self.out_grid)
+        whole = pairs.all_targets.unflatten(1, self.seen_grid).clone()
+        top, left = ((seen - out) // 2 for seen, out in zip(self.seen_grid, self.out_grid, strict=True))
+        height, width = self.out_grid
+        whole[:, top : top + height, left : left + width] = codes.unflatten(1, self.out_grid)
+        return decode_pixels(self.tokenizer, whole.flatten(1), self.seen_grid)
+
+    def reencoded_codes(self, pairs: Pairs) -> Tensor:
+        """Codes int64 [B,L'] of A on the pixels that the tokens decode to: what needs no learning, but a decoder."""
+        decoded = decode_pixels(self.tokenizer, pairs.tokens.flatten(1), self.tokenizer.grid)
+        return self.middle(encode_pixels(self.tokenizer, warp_pixels(decoded, pairs.drawn, self.out_size)))
 
     def logits(self, model: nn.Module, pairs: Pairs) -> Tensor:
         """Scores float32 [B,L',K] of a `TokenAdapt`, wrapped or not; ValueError when it gives another grid."""

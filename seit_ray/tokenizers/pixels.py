@@ -9,14 +9,19 @@ from seit_ray.tokenizers.centroid import CentroidTokenizer
 from seit_ray.tokenizers.contract import Tokenizer
 from seit_ray.tokenizers.kmeans import nearest
 
-__all__ = ["check_grid", "decode_pixels", "encode_pixels", "pixel_size"]
+__all__ = ["check_grid", "decode_pixels", "encode_pixels", "encodes_any_grid", "pixel_size"]
+
+
+def encodes_any_grid(tokenizer: Tokenizer) -> bool:
+    """Whether each code depends on its own patch alone, so that images of any whole patches can be tokenised."""
+    return isinstance(tokenizer, CentroidTokenizer)
 
 
 def check_grid(tokenizer: Tokenizer, grid: tuple[int, int]) -> None:
     """ValueError for a grid that the tokenizer cannot give: a network sees the whole image, centroids a patch."""
     if min(grid) < 1:
         raise ValueError(f"grid {grid[0]}x{grid[1]}; expected sides of 1 or more; raise them")
-    if tuple(grid) != tuple(tokenizer.grid) and not isinstance(tokenizer, CentroidTokenizer):
+    if tuple(grid) != tuple(tokenizer.grid) and not encodes_any_grid(tokenizer):
         own = "x".join(map(str, tokenizer.grid))
         raise ValueError(
             f"grid {grid[0]}x{grid[1]} of a {tokenizer.family} tokenizer; expected its own {own}, since each of its "
@@ -35,7 +40,7 @@ def encode_pixels(tokenizer: Tokenizer, images: Tensor) -> Tensor:
     In full precision whatever autocast says, and without gradient. Another size is a ValueError.
     """
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-        if not isinstance(tokenizer, CentroidTokenizer) or images.shape[2:] == (tokenizer.image_size,) * 2:
+        if not encodes_any_grid(tokenizer) or images.shape[2:] == (tokenizer.image_size,) * 2:
             return tokenizer.encode(images)
         p, (height, width) = tokenizer.patch_size, images.shape[2:]
         if images.dtype != torch.uint8 or height % p or width % p:

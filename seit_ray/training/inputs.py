@@ -124,7 +124,7 @@ def image_inputs(
         train=stores["train"],
         val=stores.get("val"),
         class_names=stores["train"].class_names,
-        identity={"image_size": size, "patch_size": pixels["patch_size"]},
+        identity={"image_size": size, "patch_size": pixels["patch_size"], "resize": pixels["resize"]},
         settings={"grid": (size, size)},
         where=images.uri,
     )

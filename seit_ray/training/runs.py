@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from seit_ray.batches import TokenStore
-from seit_ray.evaluation.classification import class_counts, classification_metrics, per_class_top1
+from seit_ray.evaluation.classification import class_counts, classification_metrics, figures_of_counts
 from seit_ray.evaluation.masked import masked_metrics
 from seit_ray.evaluation.probe import probe_metrics
 from seit_ray.models import build_model, build_size, init_from_pretrained, load_weights
@@ -207,20 +207,5 @@ def evaluate(
         )
     store = TokenStore.read(tokens, split, need_labels=True)
     store = cropped(store, tokens.info.grid, model.grid)
-    return figures_of(model.to(world.device), store, names, world, batch_size, split)
-
-
-def figures_of(
-    model: torch.nn.Module, store: Any, class_names: list[str], world: World, batch_size: int, split: str
-) -> dict[str, Any]:
-    """top1, top5, loss, per_class_top1 and samples of a classifier on a store."""
-    counts = class_counts(model, store, len(class_names), world, batch_size)
-    samples, top1, top5, loss = counts.sum(0).tolist()
-    return {
-        "split": split,
-        "samples": int(samples),
-        "top1": top1 / samples,
-        "top5": top5 / samples,
-        "loss": loss / samples,
-        "per_class_top1": dict(zip(class_names, per_class_top1(counts.cpu()), strict=True)),
-    }
+    counts = class_counts(model.to(world.device), store, len(names), world, batch_size)
+    return {"split": split, **figures_of_counts(counts.cpu(), names)}

@@ -41,6 +41,7 @@ def running_head(home: Path, *options: str, gcs_port: int | None = None, **varia
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(home / "token"),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_JOB_STOP_WAIT_TIME_S": "30",  # a busy machine
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # nobody waits for what still runs at the end
         "OMP_NUM_THREADS": "1",
         **variables,

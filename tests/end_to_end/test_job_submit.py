@@ -184,6 +184,7 @@ def test_a_stopped_job_ends_cleanly_and_the_same_command_continues(head, tmp_pat
     dataset = write_dataset(tmp_path / "tokens", sizes={"train": 400, "val": 50}).uri
     output, steps = f"output={tmp_path}/runs", 60 * 10
     keys = [f"dataset={dataset}", output, "workers.num_workers=1", "model.size=nano", "loop.epochs=60"]
+    keys += ["workers.cpus_per_worker=2"]  # all there are: a stopped job that kept one would show
     keys += ["loop.global_batch_size=40", "loop.log_every_steps=1", "optimizer.warmup_epochs=2"]
     run = Folder(tmp_path / "runs" / "mtm")
     process = waiting(head, "pretrain", *keys, "--run-name", "mtm", "--retries", "2")

@@ -14,12 +14,15 @@ from seit_ray.evaluation.tokenadapt import EVAL_SEED, tokenadapt_metrics
 from seit_ray.objectives.tokenadapt import TokenAdaptObjective
 from seit_ray.tokenizers.pixels import decode_pixels
 from seit_ray.training.world import World
-from tests.augment.test_pixels import STILL, WILD, tokens_of
+from tests.augment.draws import STILL, WILD, tokens_of
 from tests.objectives.test_tokenadapt_objective import Lookup, adapt
 from tests.tokenizers.test_pixels import centroids, images
 
 CPU = World(device=torch.device("cpu"))
-NAMES = ["loss", "hit_rate", "naive_hit_rate", "psnr_db", "naive_psnr_db", "bound_psnr_db"]
+NAMES = ["loss", "hit_rate", "naive_hit_rate", "reencoded_hit_rate"]
+NAMES += ["psnr_db", "naive_psnr_db", "reencoded_psnr_db", "bound_psnr_db"]
+
+KINDS = ("naive_", "reencoded_")
 
 
 class Part(World):
@@ -58,12 +61,18 @@ def test_figures_are_those_of_the_whole_split():
     pixels = images(11, 12, 12)
     found = tokenadapt_metrics(model, objective, store_of(pixels), CPU, batch_size=4)
     assert list(found) == NAMES
-    augmented, decoded, hits, losses = [], {"": [], "naive_": [], "bound_": []}, {"": [], "naive_": []}, []
+    augmented, decoded, hits, losses = (
+        [],
+        {name: [] for name in ("", *KINDS, "bound_")},
+        {name: [] for name in ("", *KINDS)},
+        [],
+    )
     for chunk, rows in enumerate((slice(0, 4), slice(4, 8), slice(8, 11))):
         pairs = objective.pairs(pixels[rows], StepRandom(EVAL_SEED, chunk, rows, 11))
         logits = objective.logits(model, pairs).detach()
         augmented.append(pairs.augmented)
         codes = {"": logits.argmax(2), "naive_": objective.naive_codes(pairs), "bound_": pairs.targets}
+        codes["reencoded_"] = objective.reencoded_codes(pairs)
         for name, tokens in codes.items():
             decoded[name].append(decode_pixels(tokenizer, tokens, (3, 5)))
         for name in hits:
@@ -108,5 +117,5 @@ def test_ranks_add_up():
         tokenadapt_metrics(model, objective, store, Part(rank, 3, CPU.device), batch_size=2)
     total, *ranks = parts
     assert len(ranks) == 3
-    assert total[3] == 11 * 15
+    assert total[1] == 11 * 15
     torch.testing.assert_close(sum(ranks), total, rtol=1e-12, atol=0)

@@ -9,10 +9,11 @@ from seit_ray.augment.random import StepRandom
 from seit_ray.models.tokenadapt import TokenAdapt
 from seit_ray.objectives import Batch
 from seit_ray.objectives.tokenadapt import TokenAdaptObjective, warp_codes
+from seit_ray.tokenizers.centroid import CentroidTokenizer
 from seit_ray.tokenizers.codebook import nearest_in_codebook
 from seit_ray.tokenizers.codebook_only import CodebookTokenizer
-from tests.augment.test_pixels import STILL, WILD, rows, shifted, tokens_of
-from tests.tokenizers.test_pixels import Network, centroids, images
+from tests.augment.draws import STILL, WILD, rows, shifted, tokens_of
+from tests.tokenizers.test_pixels import centroids, images
 
 
 class Lookup:
@@ -182,9 +183,29 @@ def test_images_of_another_size_are_refused():
         objective.loss(adapt(centroids(), (4, 4)), Batch(images(2, 9, 9)), rows(2))
 
 
-def test_a_network_tokenizer_keeps_its_grid():
-    with pytest.raises(ValueError, match="expected its own 4x4"):
-        TokenAdaptObjective(tokenizer=Network(), out_grid=(3, 3), geometry=WILD)
+def test_a_network_tokenizer_gives_the_middle_of_its_grid():
+    class Whole(CentroidTokenizer):
+        """Centroids that count as a network: only whole images are tokenised."""
+
+        family = "network"
+
+    tokenizer = Whole(centroids(num_codes=30).codebook, image_size=12, patch_size=3)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("seit_ray.tokenizers.pixels", "seit_ray.objectives.tokenadapt"):
+            patch.setattr(f"{module}.encodes_any_grid", lambda tokenizer: False)
+        objective = TokenAdaptObjective(tokenizer=tokenizer, out_grid=(2, 2), geometry=WILD)
+        with pytest.raises(ValueError, match=r"out_grid \(5, 4\) of a network tokenizer; expected at most its own"):
+            TokenAdaptObjective(tokenizer=tokenizer, out_grid=(5, 4), geometry=WILD)
+        still = TokenAdaptObjective(tokenizer=tokenizer, out_grid=(2, 2), geometry=STILL)
+        found = still.pairs(images(3, 12, 12), rows(3))
+        assert torch.equal(found.targets.view(3, 2, 2), found.tokens[:, 1:3, 1:3])
+        assert torch.equal(still.naive_codes(found), found.targets)
+        assert torch.equal(still.decode(found.targets, found), tokenizer.decode(found.tokens.flatten(1)))
+        pairs = objective.pairs(images(6, 12, 12), rows(6))
+    assert pairs.augmented.shape[2:] == (12, 12)
+    assert pairs.targets.shape == (6, 4)
+    model = adapt(tokenizer, (2, 2))
+    assert objective.logits(model, pairs).shape == (6, 4, 30)
 
 
 def test_a_codebook_alone_is_refused():
