@@ -30,7 +30,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running_head(home: Path, *options: str, gcs_port: int | None = None, **variables: str) -> Iterator[dict[str, str]]:
-    """The environment of a shell that knows a fresh head: addresses and token; RAY_TMP is where it keeps its logs."""
+    """The environment of a shell that knows a fresh head: addresses, token, and RAY_LOGS, its folder."""
     (home / "token").write_text("0123456789abcdef" * 4)
     dashboard, gcs = free_port(), gcs_port or 6400 + os.getpid() % 3000
     temporary = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: the names of sockets have a limit
@@ -52,7 +52,8 @@ def running_head(home: Path, *options: str, gcs_port: int | None = None, **varia
     command += [f"--temp-dir={temporary}", f"--object-store-memory={200 << 20}", "--disable-usage-stats", *options]
     log = open(home / "head.log", "w")  # noqa: SIM115 - closed at the end of the module
     process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-    environment |= {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}", "RAY_TMP": temporary}
+    environment |= {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
+    environment |= {"GCS": f"127.0.0.1:{gcs}", "RAY_LOGS": f"{temporary}/session_latest/logs"}
     try:
         wait_until_up(environment, process, home / "head.log")
         yield environment

@@ -184,8 +184,8 @@ def test_a_stopped_job_ends_cleanly_and_the_same_command_continues(head, tmp_pat
     dataset = write_dataset(tmp_path / "tokens", sizes={"train": 400, "val": 50}).uri
     output, steps = f"output={tmp_path}/runs", 60 * 10
     keys = [f"dataset={dataset}", output, "workers.num_workers=1", "model.size=nano", "loop.epochs=60"]
-    keys += ["workers.cpus_per_worker=2"]  # all there are: a stopped job that kept one would show
-    keys += ["loop.global_batch_size=40", "loop.log_every_steps=1", "optimizer.warmup_epochs=2"]
+    keys += ["loop.global_batch_size=40", "loop.log_every_steps=1", "loop.eval_every_epochs=60", "loop.seed=3"]
+    keys += ["loop.checkpoint_every_epochs=4", "optimizer.warmup_epochs=2"]
     run = Folder(tmp_path / "runs" / "mtm")
     process = waiting(head, "pretrain", *keys, "--run-name", "mtm", "--retries", "2")
     wait_for(lambda: checkpoint_names(run), process)
@@ -200,8 +200,12 @@ def test_a_stopped_job_ends_cleanly_and_the_same_command_continues(head, tmp_pat
     assert error.splitlines()[-1] == "error: job pretrain-mtm-1 was stopped; the same command continues"
     assert "Traceback" not in out
     assert driver_of(output) is None
-    (log,) = Path(head["RAY_TMP"]).glob("session_2*/logs/jobs/supervisor-pretrain-mtm-1.log")
-    assert "has been terminated gracefully with SIGTERM" in log.read_text()  # no SIGKILL was needed
+    log = Path(head["RAY_LOGS"], "jobs", "supervisor-pretrain-mtm-1.log").read_text()
+    assert "has been terminated gracefully with SIGTERM" in log  # no SIGKILL was needed
+    status = subprocess.run(
+        [BIN / "ray", "status", "--address", head["GCS"]], env=head, capture_output=True, text=True, timeout=60
+    )
+    assert " 0.0/2.0 CPU" in status.stdout, status  # its workers are gone too
     newest = int(checkpoint_names(run)[-1].removeprefix("step-"))
     assert 0 < newest < steps
 

@@ -36,7 +36,7 @@ def test_the_table_tells_hit_rates_and_psnr(given, tmp_path):
     rows = dict(train_tokenadapt(load(TrainTokenAdapt, None, given)))
     assert rows["run"] == str(tmp_path / "runs" / "adapt")
     assert "% (augmenting the grid of codes: " in rows["val: codes that are right"]
-    assert rows["val: PSNR"].count(" dB") == 3
+    assert rows["val: PSNR"].count(" dB") == 4
     run = Folder(tmp_path / "runs" / "adapt")
     assert run.exists("model.json")
     assert run.exists("train_tokenadapt.run.json")
