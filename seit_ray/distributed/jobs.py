@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -79,7 +80,7 @@ def explained(address: str | None) -> Iterator[None]:
     try:
         yield
     except (ConnectionError, requests.RequestException, RayError, RuntimeError) as error:
-        text = " ".join(str(error).split())[:300].rstrip(".")
+        text = " ".join(str(error).split())[:200].rstrip(".")
         raise ValueError(
             f"job server {address or 'of RAY_API_SERVER_ADDRESS or this machine'}: {text}; expected a running "
             "cluster that knows this token; check the address (http://HEAD:8265), RAY_AUTH_MODE and RAY_AUTH_TOKEN"
@@ -88,6 +89,8 @@ def explained(address: str | None) -> Iterator[None]:
 
 def job_server(address: str | None) -> JobSubmissionClient:
     """The job server at an address (http://HEAD:8265), of RAY_API_SERVER_ADDRESS or RAY_ADDRESS, or of this machine."""
+    if address:
+        os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray prefers it to the address that it is given
     with explained(address):
         return JobSubmissionClient(address)
 

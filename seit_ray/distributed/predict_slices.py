@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from seit_ray.distributed.cluster import Cluster
@@ -17,6 +16,7 @@ from seit_ray.evaluation.image_classifier import ImageClassifier
 from seit_ray.evaluation.predictions import encode_parquet, part_table
 from seit_ray.images.slices import ahead
 from seit_ray.shards.fragments import Fragment
+from seit_ray.shards.parquet import parquet_table
 from seit_ray.storage import Folder
 
 READ_TOGETHER = 64  # parts
@@ -102,7 +102,7 @@ def read_parts(folder: Folder, parts: list[Fragment]) -> list[pa.Table]:
             if isinstance(data, Exception):
                 raise data
             try:
-                tables.append(pq.read_table(pa.BufferReader(data)))
+                tables.append(parquet_table(data))
             except (pa.ArrowException, OSError) as error:
                 raise ValueError(
                     f"{folder.uri_of(part.name)} cannot be read ({' '.join(str(error).split())}); expected a finished "

@@ -13,13 +13,14 @@ import pytest
 import yaml
 
 from pipelines.command import VERBS
+from pipelines.run_all import PHASES
 from seit_ray.shards import TokenDataset
 from seit_ray.storage import Folder
 from seit_ray.training.checkpoints import checkpoint_names
 from tests.end_to_end.processes import ROOT, end
 from tests.end_to_end.ray_head import BIN, command, jobs, running_head, submit
 from tests.tiny_dataset import write_dataset
-from tests.tiny_images import image_bytes, write_files, write_tokenizer
+from tests.tiny_images import image_bytes, image_files, write_files, write_tokenizer
 
 NUM_IMAGES, SLICE = 1000, 4
 SETTINGS = [f"tokenize.slice_size={SLICE}", "tokenize.num_actors=1", "tokenize.val_fraction=0.2"]
@@ -118,20 +119,24 @@ print(pipelines.quickstart.SAMPLE.exists())
 
 
 @pytest.mark.slow
-def test_rays_own_submission_runs_a_verb(head, given, tmp_path):
+def test_rays_own_submission_runs_a_verb(head, tmp_path):
+    dataset = write_dataset(tmp_path / "tokens", sizes={"train": 40, "val": 10}).uri
     submission = [BIN / "ray", "job", "submit", "--working-dir", ".", "--runtime-env-json"]
     submission += ['{"excludes": [".git", ".venv", "runs", "pipelines/sample", "tests"]}', "--", "python"]
-    verb = ["pipelines/tokenize_images.py", *given, f"output={tmp_path}/tokens", "tokenize.slice_size=100"]
     for _ in range(30):
-        done = subprocess.run([*submission, *verb], cwd=ROOT, env=head, capture_output=True, text=True, timeout=400)
+        done = subprocess.run(
+            [*submission, "pipelines/inspect_tokens.py", f"dataset={dataset}"],
+            cwd=ROOT,
+            env=head,
+            capture_output=True,
+            text=True,
+            timeout=400,
+        )
         if "No available agent" not in done.stdout + done.stderr:  # the head answers before its agent is up
             break
         time.sleep(2)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"train +(\d+) listed = \1 written \+ 0 rejected", done.stdout)
-    info = TokenDataset(Folder(tmp_path / "tokens")).info
-    assert sum(split.rows for split in info.splits.values()) == NUM_IMAGES
-    assert info.class_names == ["cat", "dog"]
+    assert re.search(r"verified +checksums, counts and code range", done.stdout)
 
 
 @pytest.mark.slow
@@ -182,9 +187,9 @@ def test_a_killed_job_is_submitted_again_and_continues(head, given, tmp_path):
 @pytest.mark.slow
 def test_a_stopped_job_ends_cleanly_and_the_same_command_continues(head, tmp_path):
     dataset = write_dataset(tmp_path / "tokens", sizes={"train": 400, "val": 50}).uri
-    output, steps = f"output={tmp_path}/runs", 60 * 10
-    keys = [f"dataset={dataset}", output, "workers.num_workers=1", "model.size=nano", "loop.epochs=60"]
-    keys += ["loop.global_batch_size=40", "loop.log_every_steps=1", "loop.eval_every_epochs=60", "loop.seed=3"]
+    output, steps = f"output={tmp_path}/runs", 40 * 10
+    keys = [f"dataset={dataset}", output, "workers.num_workers=1", "model.size=nano", "loop.epochs=40"]
+    keys += ["loop.global_batch_size=40", "loop.log_every_steps=1", "loop.eval_every_epochs=40", "loop.seed=3"]
     keys += ["loop.checkpoint_every_epochs=4", "optimizer.warmup_epochs=2"]
     run = Folder(tmp_path / "runs" / "mtm")
     process = waiting(head, "pretrain", *keys, "--run-name", "mtm", "--retries", "2")
@@ -215,6 +220,31 @@ def test_a_stopped_job_ends_cleanly_and_the_same_command_continues(head, tmp_pat
     assert int(re.search(rf"(\d+)/{steps} ", rerun.stdout)[1]) >= newest  # it did not begin again
     records = [json.loads(line) for line in run.read("metrics.jsonl").decode().splitlines()]
     assert [record["step"] for record in records] == list(range(1, steps + 1))
+
+
+@pytest.mark.slow
+def test_run_all_submits_a_job_a_phase(head, tmp_path):
+    write_files(tmp_path / "images", image_files(60))
+    keys = [f"images={tmp_path}/images", f"output={tmp_path}/all", "submit=true", "installed=true"]
+    keys += ["centroid.image_size=16", "centroid.patch_size=4", "centroid.codebook_size=16", "tokenize.num_actors=1"]
+    keys += ["tokenize.val_fraction=0.3", "workers.num_workers=0"]
+    for part in ("pretrain", "finetune"):
+        keys += [f"{part}.model.size=nano", f"{part}.loop.epochs=1", f"{part}.loop.global_batch_size=20"]
+        keys += [f"{part}.optimizer.warmup_epochs=0"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.command", "run_all", *keys],
+        cwd=ROOT,
+        env=head,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    ids = [f"{phase}-all-1" for phase in PHASES]
+    assert re.findall(r"^(\S+): \d+ files", done.stderr, re.MULTILINE) == ids
+    assert [jobs(head)[name] for name in ids] == ["SUCCEEDED"] * len(ids)
+    figures = json.loads((tmp_path / "all" / "finetune" / "evaluate-val.json").read_text())
+    assert f"top-1 / top-5    {figures['top1']:.2%} / {figures['top5']:.2%}" in done.stdout
 
 
 @pytest.mark.slow
