@@ -16,6 +16,7 @@ from tests.tiny_images import image_files, write_files
 from tests.training.test_runs import AUGMENT, LOOP, OPTIMIZER, SMALL, augment_settings
 from tests.training.tiny_runs import CPU
 
+PIXELS = {"adapt": "pixels", "color_before_crop": True}
 SEIT = {"inputs": "codebook", "stem_kernel": 4, "stem_stride": 2, "stem_padding": 1}
 
 
@@ -126,8 +127,27 @@ def test_a_crop_larger_than_the_grid_is_refused(dataset, tmp_path):
         {"cutmix_alpha": 1.0},
         {"cutmix_alpha": 1.0, "mix_mode": "pair"},
         {"mixup_alpha": 0.8},
-        {"adapt": "pixels", "color_before_crop": True},
-        {"adapt": "pixels", "color_before_crop": True, "adapt_share": 1.0},
+        {"random_crop": True, "crop_aspect": (0.4, 0.5)},
+        {"noise_prob": 1.0, "noise_scale": 0.1},
+        {"noise_prob": 1.0, "color_share": 0.5},
+        {"noise_prob": 0.5, "color_adapt_prob": 0.5},
+        {"noise_prob": 0.5, "color_adapt_prob": 0.5, "color_per": "batch"},
+        {"noise_prob": 1.0, "random_crop": True},
+        {"noise_prob": 1.0, "random_crop": True, "color_before_crop": True},
+        {"cutmix_alpha": 1.0, "mix_prob": 0.5},
+        {"cutmix_alpha": 1.0, "mixup_alpha": 0.8, "mix_mode": "pair"},
+        {"cutmix_alpha": 1.0, "mixup_alpha": 0.8, "mix_mode": "pair", "switch_prob": 0.9},
+        {"swap_prob": 1.0, "reference": True},
+        PIXELS,
+        {**PIXELS, "adapt_share": 1.0},
+        {**PIXELS, "flip_prob": 0.0},
+        {**PIXELS, "affine_prob": 1.0},
+        {**PIXELS, "affine_prob": 1.0, "max_angle": 5.0},
+        {**PIXELS, "affine_prob": 1.0, "max_translate": 0.5},
+        {**PIXELS, "affine_prob": 1.0, "max_shear": 40.0},
+        {**PIXELS, "affine_prob": 1.0, "reference": True},
+        {**PIXELS, "adapt_mixup_alpha": 0.8},
+        {**PIXELS, "adapt_cutmix_alpha": 1.0},
     ],
     ids=lambda change: ",".join(f"{k}={v}" for k, v in change.items()),
 )  # fmt: skip
