@@ -24,10 +24,12 @@ VERBS = {
     "train_tokenadapt": configs.TrainTokenAdapt,
     "pretrain": configs.Pretrain,
     "finetune": configs.Finetune,
+    "sweep": configs.Sweep,
     "import_weights": configs.ImportWeights,
     "evaluate": configs.Evaluate,
     "predict": configs.Predict,
     "run_all": configs.RunAll,
+    "plan": configs.PlanCost,
 }
 STOP = threading.Event()
 DEFAULT_CONFIGS = {"quickstart": str(Path(__file__).resolve().parent / "configs" / "quickstart.yaml")}

@@ -73,7 +73,7 @@ def evaluate(config: Evaluate, progress=silent) -> Rows:
 
     check_input(config)
     function, arguments = function_of(config)
-    needs_ray = config.workers.num_workers > 0
+    needs_ray = config.workers.num_workers != 0
     with connected(**config.cluster.model_dump()) if needs_ray else contextlib.nullcontext() as cluster:
         figures = run_training(
             function,

@@ -76,13 +76,7 @@ def finetune(config: Finetune, progress=silent) -> Rows:
     from seit_ray.training.runs import finetune as run_function
 
     check_data(config)
-    init_from = folder_of(config.init_from, config.storage) if config.init_from else None
-    more = {
-        "init_from": init_from,
-        "transfer": config.transfer,
-        "label_smoothing": config.label_smoothing,
-        **augment_arguments(config),
-    }
+    more = own_arguments(config)
     if config.images:
         more |= {name: getattr(config, name).model_dump() for name in ("source", "pixels")}
         more["images"] = folder_of(config.images, config.storage)
@@ -95,6 +89,16 @@ def finetune(config: Finetune, progress=silent) -> Rows:
     if "ema_val_top1" in metrics:
         rows.append(("EMA val top-1", f"{metrics['ema_val_top1']:.2%}"))
     return rows
+
+
+def own_arguments(config: Finetune) -> dict:
+    """What a fine-tuning run takes beside what all runs take, and its data."""
+    return {
+        "init_from": folder_of(config.init_from, config.storage) if config.init_from else None,
+        "transfer": config.transfer,
+        "label_smoothing": config.label_smoothing,
+        **augment_arguments(config),
+    }
 
 
 if __name__ == "__main__":

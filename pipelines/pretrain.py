@@ -48,8 +48,7 @@ def pretrain(config: Pretrain, progress=silent) -> Rows:
     """Train; returns the table to print."""
     from seit_ray.training.runs import pretrain as run_function
 
-    more = {"masking": config.masking.model_dump(), "probe": config.probe.model_dump(), **augment_arguments(config)}
-    metrics, run = train(config, "pretrain", run_function, more, progress)
+    metrics, run = train(config, "pretrain", run_function, own_arguments(config), progress)
     rows = [("run", run.uri), ("steps", str(metrics["step"])), ("train loss", f"{metrics['train_loss']:.4f}")]
     if "val_loss" in metrics:
         rows.append(("val loss", f"{metrics['val_loss']:.4f}"))
@@ -58,6 +57,11 @@ def pretrain(config: Pretrain, progress=silent) -> Rows:
         if f"probe_{method}_top1" in metrics:
             rows.append((f"{method} probe, top-1", f"{metrics[f'probe_{method}_top1']:.2%}"))
     return rows
+
+
+def own_arguments(config: Pretrain) -> dict:
+    """What a pre-training run takes beside what all runs take."""
+    return {"masking": config.masking.model_dump(), "probe": config.probe.model_dump(), **augment_arguments(config)}
 
 
 def augment_arguments(config: Pretrain | Finetune) -> dict:
@@ -91,10 +95,9 @@ def run_on_workers(config: Verb, verb: str, function, more: dict, progress, run=
     name = run.uri.rstrip("/").rpartition("/")[2]
     run.check_writable()
     write_record(run, verb, config)
-    sections = [name for name in ("model", "loop", "optimizer") if hasattr(config, name)]
-    arguments = {"run": run, **{name: getattr(config, name).model_dump() for name in sections}, **more}
+    arguments = {"run": run, **shared_arguments(config), **more}
     workers = config.workers
-    needs_ray = workers.num_workers > 0
+    needs_ray = workers.num_workers != 0
     with connected(**config.cluster.model_dump()) if needs_ray else contextlib.nullcontext() as cluster:
         metrics = run_training(
             function,
@@ -105,6 +108,12 @@ def run_on_workers(config: Verb, verb: str, function, more: dict, progress, run=
             **workers.model_dump(),
         )
     return metrics, run
+
+
+def shared_arguments(config: Verb) -> dict:
+    """The sections that all runs take, as far as a verb has them."""
+    sections = [name for name in ("model", "loop", "optimizer") if hasattr(config, name)]
+    return {name: getattr(config, name).model_dump() for name in sections}
 
 
 if __name__ == "__main__":

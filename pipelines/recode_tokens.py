@@ -15,7 +15,7 @@ def plan(config: RecodeTokens) -> Rows:
 
     dataset = TokenDataset(folder_of(config.dataset, config.storage))
     used = int((dataset.histogram() > 0).sum())
-    codes = f"K {dataset.info.codebook_size} -> {used}" if config.compact else f"K {dataset.info.codebook_size}, kept"
+    codes = f"K {dataset.info.codebook_size} -> {used}" if config.drop_unused else f"K {dataset.info.codebook_size}, kept"
     return [
         *dataset_rows(dataset.folder),
         ("encoding", f"{dataset.info.encoding} -> {config.encoding or dataset.info.encoding}"),
@@ -36,7 +36,7 @@ def recode_tokens(config: RecodeTokens, progress=silent) -> Rows:
         TokenDataset(folder_of(config.dataset, config.storage)),
         output,
         encoding=config.encoding,
-        compact=config.compact,
+        drop_unused=config.drop_unused,
         rows_per_shard=config.rows_per_shard,
         on_progress=progress,
     )

@@ -37,3 +37,12 @@ def s3_server(tmp_path_factory):
         pytest.skip("no S3 server: the package swift is not installed")
     with running_s3_server(tmp_path_factory.mktemp("s3")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def fault_proxy(s3_server):
+    """A proxy before that server, with faults on demand."""
+    from tests.fault_proxy import running_fault_proxy
+
+    with running_fault_proxy(s3_server) as proxy:
+        yield proxy

@@ -1,4 +1,4 @@
-"""What a store hands to an objective, on the device. B rows, L tokens."""
+"""What a store hands to an objective, on the device, and the same rows on the host before. B rows, L tokens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,36 @@ class Batch:
     labels: Tensor | None = None
 
 
-def upload(array: np.ndarray, device: torch.device) -> Tensor:
-    """An array as a tensor on the device; copies to a GPU are from pinned memory and asynchronous."""
-    tensor = torch.from_numpy(array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+@dataclass(frozen=True)
+class HostBatch:
+    """Rows on the host as they are stored: tokens as 16 bits [B,L] or images uint8 [B,3,H,W]; labels int64 [B]."""
+
+    inputs: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device; from pinned memory the host does not wait for the copy."""
+        inputs, labels = (values.to(device, non_blocking=True) for values in (self.inputs, self.labels))
+        if inputs.dtype == torch.int16:  # the bits of uint16, for which torch has few operations: drop the sign
+            inputs = inputs.long().bitwise_and_(0xFFFF)
+        return Batch(inputs, labels)
+
+
+def gather(array: np.ndarray, rows: np.ndarray | slice, *, pinned: bool = False) -> Tensor:
+    """A copy of the rows of an array, in pinned memory if asked; uint16 comes as int16, the same bits."""
+    values = array.view(np.int16) if array.dtype == np.uint16 else array
+    if not values.flags.writeable:  # torch wraps such arrays under protest
+        taken = torch.from_numpy(values[rows].copy() if isinstance(rows, slice) else values[rows])
+        return taken.pin_memory() if pinned else taken
+    source = torch.from_numpy(values)
+    if isinstance(rows, slice):
+        taken = source[rows]
+        return taken.pin_memory() if pinned else taken.clone()
+    index = torch.from_numpy(rows)
+    if not pinned:
+        return source.index_select(0, index)
+    out = torch.empty(len(rows), *source.shape[1:], dtype=source.dtype, pin_memory=True)
+    return torch.index_select(source, 0, index, out=out)

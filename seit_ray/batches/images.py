@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from seit_ray.batches.batch import Batch, upload
+from seit_ray.batches.batch import Batch, HostBatch, gather
+from seit_ray.batches.sampler import step_rows
 from seit_ray.images.listing import list_images
 from seit_ray.images.sample import read_pixels
 from seit_ray.storage import Folder
@@ -31,9 +32,21 @@ class ImageStore:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    def step_rows(self, global_batch_size: int, seed: int, step: int) -> np.ndarray:
+        """Sample numbers int64 [G] of a step, for all ranks together."""
+        return step_rows(len(self), global_batch_size, seed, step)
+
+    def host_batch(self, rows: np.ndarray | slice, *, pinned: bool = False) -> HostBatch:
+        """The given rows on the host."""
+        return HostBatch(gather(self.pixels, rows, pinned=pinned), gather(self.labels, rows, pinned=pinned))
+
     def batch(self, rows: np.ndarray | slice, device: torch.device) -> Batch:
         """Images uint8 [B,3,H,W] and labels int64 [B] of the given rows."""
-        return Batch(upload(self.pixels[rows].copy(), device), upload(self.labels[rows], device))
+        return self.host_batch(rows, pinned=device.type == "cuda").to(device)
+
+    def describe(self) -> str:
+        """A few words on where the images are."""
+        return f"{len(self)} images in memory, {self.pixels.nbytes / 2**20:,.0f} MiB"
 
     @classmethod
     def read(

@@ -8,14 +8,55 @@ batch may span the border of two epochs. N samples, G global batch size.
 from __future__ import annotations
 
 import functools
+import itertools
+from collections.abc import Callable
 
 import numpy as np
+
+Order = Callable[[int, int, int], np.ndarray]  # (num_samples, seed, epoch) -> order of an epoch, int64 [N]
 
 
 @functools.lru_cache(maxsize=2)
 def epoch_permutation(num_samples: int, seed: int, epoch: int) -> np.ndarray:
     """Order int64 [N] of an epoch; the same on every machine (counter-based generator)."""
     return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(num_samples)
+
+
+@functools.lru_cache(maxsize=4)
+def shuffle_groups(shard_rows: tuple[int, ...], buffer_rows: int, seed: int, epoch: int) -> list[list[int]]:
+    """Numbers of the shards that are shuffled together, group after group: `buffer_rows` rows each, or one shard.
+
+    The shards come in another order every epoch.
+    """
+    generator = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+    groups: list[list[int]] = []
+    room = 0
+    for shard in generator.permutation(len(shard_rows)).tolist():
+        if not groups or shard_rows[shard] > room:
+            groups.append([])
+            room = buffer_rows
+        groups[-1].append(shard)
+        room -= shard_rows[shard]
+    return groups
+
+
+@functools.lru_cache(maxsize=2)
+def buffered_permutation(shard_rows: tuple[int, ...], buffer_rows: int, seed: int, epoch: int) -> np.ndarray:
+    """Order int64 [N] of an epoch for a reader that holds `buffer_rows` rows: whole shards, shuffled in groups.
+
+    A buffer that covers the split gives `epoch_permutation`.
+    """
+    num_samples = sum(shard_rows)
+    if buffer_rows >= num_samples:
+        return epoch_permutation(num_samples, seed, epoch)
+    starts = np.cumsum([0, *shard_rows])
+    parts = []
+    for number, group in enumerate(shuffle_groups(shard_rows, buffer_rows, seed, epoch)):
+        rows = np.concatenate([np.arange(starts[shard], starts[shard + 1]) for shard in group])
+        counter = [0, 0, 0, number + 1]  # counter 0 drew the order of the shards
+        generator = np.random.Generator(np.random.Philox(key=[seed, epoch], counter=counter))
+        parts.append(rows[generator.permutation(len(rows))])
+    return np.concatenate(parts)
 
 
 def num_steps(num_samples: int, global_batch_size: int, epochs: float) -> int:
@@ -29,14 +70,16 @@ def num_steps(num_samples: int, global_batch_size: int, epochs: float) -> int:
     return steps
 
 
-def step_rows(num_samples: int, global_batch_size: int, seed: int, step: int) -> np.ndarray:
+def step_rows(
+    num_samples: int, global_batch_size: int, seed: int, step: int, order: Order = epoch_permutation
+) -> np.ndarray:
     """Sample indices int64 [G] of a step, for all ranks together."""
     positions = np.arange(step * global_batch_size, (step + 1) * global_batch_size)
     epochs, within = positions // num_samples, positions % num_samples
     rows = np.empty(global_batch_size, np.int64)
     for epoch in np.unique(epochs):
         here = epochs == epoch
-        rows[here] = epoch_permutation(num_samples, seed, int(epoch))[within[here]]
+        rows[here] = order(num_samples, seed, int(epoch))[within[here]]
     return rows
 
 
@@ -50,3 +93,15 @@ def rank_span(global_batch_size: int, rank: int, world_size: int) -> slice:
     num = -(-global_batch_size // unit)
     start, stop = (unit * (num * r // world_size) for r in (rank, rank + 1))
     return slice(start, min(stop, global_batch_size))
+
+
+def part_spans(rows: slice, accum_steps: int, max_rows: int | None = None) -> list[slice]:
+    """A rank's rows of the global batch in micro-batches: as many as asked for, more where they exceed `max_rows`.
+
+    Pairs stay together here too, so that a micro-batch has 2 rows at least.
+    """
+    num_pairs = -(-(rows.stop - rows.start) // 2)
+    most = num_pairs if max_rows is None else max(1, max_rows // 2)
+    num = min(num_pairs, max(accum_steps, -(-num_pairs // most)))
+    bounds = [min(rows.start + 2 * (num_pairs * part // num), rows.stop) for part in range(num + 1)]
+    return [slice(start, stop) for start, stop in itertools.pairwise(bounds)]

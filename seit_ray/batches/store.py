@@ -2,50 +2,128 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 
-from seit_ray.batches.batch import Batch, upload
-from seit_ray.shards.dataset import TokenDataset
+from seit_ray.batches.batch import Batch, HostBatch, gather
+from seit_ray.batches.crop import center_crop_tokens
+from seit_ray.batches.sampler import buffered_permutation, step_rows
+from seit_ray.batches.shared import SharedArrays, shared_arrays
+from seit_ray.shards.dataset import Shard, TokenDataset
+
+SHARED_BYTES = 16 << 20  # a smaller split is cheaper to hold in every process than to share
 
 
 @dataclass(frozen=True)
 class TokenStore:
-    """tokens uint16 [N,L] and labels int64 [N] (-1 where there is none)."""
+    """tokens uint16 [N,L] and labels int64 [N] (-1 where there is none).
+
+    shuffle_rows, 0 for all, is less where a run began as a stream of shards (of shard_rows) and goes on in its order.
+    """
 
     tokens: np.ndarray
     labels: np.ndarray
+    shard_rows: tuple[int, ...] = ()
+    shuffle_rows: int = 0
+    shared: SharedArrays | None = field(default=None, repr=False, compare=False)  # kept: the node's copy lives with it
 
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def step_rows(self, global_batch_size: int, seed: int, step: int) -> np.ndarray:
+        """Sample numbers int64 [G] of a step, for all ranks together."""
+        if not 0 < self.shuffle_rows < len(self):
+            return step_rows(len(self), global_batch_size, seed, step)
+        return step_rows(len(self), global_batch_size, seed, step, order_of(self.shard_rows, self.shuffle_rows))
+
+    def host_batch(self, rows: np.ndarray | slice, *, pinned: bool = False) -> HostBatch:
+        """The given rows on the host."""
+        return HostBatch(gather(self.tokens, rows, pinned=pinned), gather(self.labels, rows, pinned=pinned))
+
     def batch(self, rows: np.ndarray | slice, device: torch.device) -> Batch:
         """The given rows; tokens travel as 16 bits and widen on the device."""
-        tokens = upload(self.tokens[rows].view(np.int16), device)
-        # int16 is the same 16 bits with a sign: drop it
-        return Batch(tokens.long().bitwise_and_(0xFFFF), upload(self.labels[rows], device))
+        return self.host_batch(rows, pinned=device.type == "cuda").to(device)
+
+    def cropped(self, grid: tuple[int, int], out_grid: tuple[int, int]) -> TokenStore:
+        """The centre crop of every row."""
+        return replace(self, tokens=center_crop_tokens(self.tokens, grid, out_grid))
+
+    def in_order(self, shuffle_rows: int) -> TokenStore:
+        """The same rows in the order of a run that shuffles so many at a time; all at once is the usual one."""
+        return replace(self, shuffle_rows=shuffle_rows)
+
+    def describe(self) -> str:
+        """A few words on where the rows are."""
+        size = f"{self.tokens.nbytes / 2**20:,.0f} MiB"
+        return f"{len(self)} rows in memory, {size}{', one copy a node' if self.shared else ''}"
 
     @classmethod
     def read(cls, dataset: TokenDataset, split: str, *, need_labels: bool) -> TokenStore:
-        """Read a split shard by shard into arrays of the final size; 2 L bytes a row.
+        """Read a split shard by shard into arrays of the final size, 2 L bytes a row, one copy a node.
 
         ValueError when the split is empty, or a row has no label though `need_labels`.
         """
-        num = dataset.split(split).rows
-        if not num:
-            raise ValueError(f"split {split!r} of {dataset.folder.uri} is empty; expected at least one image")
-        tokens = np.empty((num, dataset.info.num_tokens), np.uint16)
-        labels = np.empty(num, np.int64)
-        at = 0
-        for rows in dataset.iter_shards(split):
-            tokens[at : at + len(rows)] = rows.tokens
-            labels[at : at + len(rows)] = rows.meta["label"].fill_null(-1).to_numpy()
-            at += len(rows)
-        if need_labels and (labels < 0).any():
-            raise ValueError(
-                f"split {split!r} of {dataset.folder.uri} has {int((labels < 0).sum())} of {num} images without a "
-                "label; expected a label for each; tokenise from a folder per class or a table with labels"
-            )
-        return cls(tokens, labels)
+        num = check_rows(dataset, split)
+        layout = array_layout(num, dataset.info.num_tokens)
+        shards = dataset.split(split).shards
+        shared = None
+        if 2 * num * dataset.info.num_tokens >= SHARED_BYTES:
+            shared = shared_arrays(key_of(dataset, shards), layout, lambda arrays: fill_arrays(arrays, dataset, split))
+            arrays = shared.arrays
+        else:
+            arrays = {name: np.empty(shape, dtype) for name, (shape, dtype) in layout.items()}
+            fill_arrays(arrays, dataset, split)
+        tokens, labels = arrays["tokens"], arrays["labels"]
+        if need_labels:
+            check_labels(dataset, split, int((labels < 0).sum()), num)
+        return cls(tokens, labels, tuple(shard.rows for shard in shards), shared=shared)
+
+
+def array_layout(num: int, num_tokens: int) -> dict[str, Any]:
+    """Shapes and types of the arrays of `num` rows."""
+    return {"tokens": ((num, num_tokens), np.uint16), "labels": ((num,), np.int64)}
+
+
+def fill_arrays(
+    arrays: dict[str, np.ndarray], dataset: TokenDataset, split: str, shards: list[Shard] | None = None
+) -> None:
+    """Decode shards, all of the split by default, into arrays of `array_layout`."""
+    at = 0
+    for shard in dataset.split(split).shards if shards is None else shards:
+        rows = dataset.read_shard(split, shard)
+        arrays["tokens"][at : at + len(rows)] = rows.tokens
+        arrays["labels"][at : at + len(rows)] = rows.meta["label"].fill_null(-1).to_numpy()
+        at += len(rows)
+
+
+def key_of(dataset: TokenDataset, shards: list[Shard]) -> str:
+    """A name of the decoded content of shards: their checksums, and how they are encoded."""
+    info = dataset.info
+    known = [info.tokenizer, info.encoding, str(info.grid), str(info.codebook_size), *(s.sha256 for s in shards)]
+    return hashlib.sha256("/".join(known).encode()).hexdigest()[:32]
+
+
+def check_rows(dataset: TokenDataset, split: str) -> int:
+    """Rows of a split; ValueError when there are none."""
+    num = dataset.split(split).rows
+    if not num:
+        raise ValueError(f"split {split!r} of {dataset.folder.uri} is empty; expected at least one image")
+    return num
+
+
+def check_labels(dataset: TokenDataset, split: str, missing: int, num: int) -> None:
+    """ValueError when labels are missing."""
+    if missing:
+        raise ValueError(
+            f"split {split!r} of {dataset.folder.uri} has {missing} of {num} images without a "
+            "label; expected a label for each; tokenise from a folder per class or a table with labels"
+        )
+
+
+def order_of(shard_rows: tuple[int, ...], shuffle_rows: int) -> Any:
+    """The order of an epoch, as `step_rows` asks for it, of a stream of shards."""
+    return lambda num, seed, epoch: buffered_permutation(shard_rows, shuffle_rows, seed, epoch)

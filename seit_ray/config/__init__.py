@@ -3,6 +3,7 @@
 Below the pipelines nothing sees these classes: a verb passes plain keyword arguments on (`model_dump`).
 """
 
+from seit_ray.config.costs import GivenRates, PlanCost
 from seit_ray.config.keys import fields, holds_secret, type_name
 from seit_ray.config.loading import load
 from seit_ray.config.sections import (
@@ -23,6 +24,7 @@ from seit_ray.config.sections import (
     TokenizeSettings,
     Workers,
 )
+from seit_ray.config.sweep import Search, Sweep, SweepPretrain
 from seit_ray.config.tokenadapt import TrainTokenAdapt
 from seit_ray.config.tokenizers import Centroid, VitVqgan, VqganLoop, VqganOptimizer
 from seit_ray.config.verbs import (
@@ -58,6 +60,7 @@ __all__ = [
     "FinetuneOptimizer",
     "FinetunePart",
     "FitTokenizer",
+    "GivenRates",
     "ImportTokens",
     "ImportWeights",
     "InspectTokens",
@@ -66,6 +69,7 @@ __all__ = [
     "Model",
     "Optimizer",
     "Pixels",
+    "PlanCost",
     "Predict",
     "Pretrain",
     "PretrainPart",
@@ -73,9 +77,12 @@ __all__ = [
     "Quickstart",
     "RecodeTokens",
     "RunAll",
+    "Search",
     "Section",
     "Source",
     "Storage",
+    "Sweep",
+    "SweepPretrain",
     "TokenFiles",
     "TokenizeImages",
     "TokenizeSettings",

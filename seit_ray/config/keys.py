@@ -50,7 +50,7 @@ def type_name(annotation: Any) -> str:
     if origin in (types.UnionType, typing.Union):
         return "|".join(type_name(a) for a in typing.get_args(annotation) if a is not type(None))
     if origin is tuple:
-        return f"[{','.join(type_name(a) for a in typing.get_args(annotation))}]"
+        return f"[{','.join('...' if a is Ellipsis else type_name(a) for a in typing.get_args(annotation))}]"
     if annotation is SecretStr:
         return "secret"
     return getattr(annotation, "__name__", str(annotation)) if origin is None else str(annotation)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -37,13 +37,17 @@ class Storage(Section):
 class Source(Section):
     """Where labels and pictures are in what the user points at."""
 
-    kind: Literal["auto", "folders", "flat", "table", "parquet"] = Field(
+    kind: Literal["auto", "folders", "flat", "table", "parquet", "webdataset"] = Field(
         "auto",
-        description="folder per class | no labels | CSV/Parquet of uri,label | Parquet with image bytes",
+        description="folder per class | no labels | CSV/Parquet of uri,label | Parquet with image bytes | tars",
     )
-    label_column: str = Field("label", description="column of the class in tables")
+    label_column: str = Field(
+        "label", description="column of the class in tables; in tars an extension (cls if left) or a field of .json"
+    )
     uri_column: str = Field("uri", description="column of the image's address in tables")
-    image_column: str = Field("image", description="column of the image's bytes in Parquet")
+    image_column: str = Field(
+        "image", description="column of the image's bytes in Parquet; in tars its extension, if there are several"
+    )
     split_column: str = Field("split", description="column of the split in tables, if there is one")
 
 
@@ -60,10 +64,25 @@ class Cluster(Section):
 class Workers(Section):
     """Training workers."""
 
-    num_workers: NonNegativeInt = Field(2, description="DDP workers; 0 trains in this process, without Ray")
+    num_workers: NonNegativeInt | tuple[PositiveInt, PositiveInt] = Field(
+        2,
+        description="DDP workers; 0 trains in this process, without Ray; [least, most] takes what nodes there are",
+    )
     gpus_per_worker: NonNegativeFloat | None = Field(None, description="default: 1 if the cluster has GPUs")
     cpus_per_worker: PositiveInt = Field(1, description="CPUs, and torch threads, of a worker")
     max_failures: NonNegativeInt = Field(3, description="restarts after lost workers, from the last checkpoint")
+    resize_every_s: PositiveFloat = Field(60, description="with [least, most]: look so often for nodes that have come")
+
+    @field_validator("num_workers", mode="plain")
+    @classmethod
+    def _number_or_range(cls, value: Any) -> int | tuple[int, int]:
+        numbers = value if isinstance(value, list | tuple) else [value]
+        whole = all(isinstance(n, int) and not isinstance(n, bool) for n in numbers)
+        if whole and numbers is not value and value >= 0:
+            return value
+        if whole and len(numbers) == 2 and 1 <= numbers[0] <= numbers[1]:
+            return tuple(numbers)
+        raise ValueError("a whole number of 0 or more, or [least, most] of 1 or more")
 
 
 class Model(Section):
@@ -222,16 +241,34 @@ class Loop(Section):
     epochs: PositiveInt = Field(400, description="passes over the train split")
     global_batch_size: PositiveInt = Field(4096, description="samples a step over all workers")
     accum_steps: PositiveInt = Field(1, description="micro-batches a step")
+    max_micro_batch: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="most samples a worker holds at once: more micro-batches where it has more"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on GPU, fp32 on CPU")
+    tf32: bool = Field(True, description="fp32 products of a GPU in TF32")
     compile: bool = Field(False, description="torch.compile the model")
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="exponential moving average of the weights, evaluated beside them; 0 = off"
     )
     seed: NonNegativeInt = Field(0, description="initial weights, order of samples, masks, dropout")
+    max_skipped_steps: PositiveInt = Field(
+        10, description="steps whose loss or gradients are not finite are skipped; so many in a row end the run"
+    )
     log_every_steps: PositiveInt = Field(50, description="metrics leave the device this often")
     eval_every_epochs: PositiveInt = Field(1, description="evaluation on the val split")
     checkpoint_every_epochs: PositiveInt = Field(1, description="checkpoint interval")
+    checkpoint_every_steps: PositiveInt | None = Field(None, description="checkpoints between the epochs' too")
+    checkpoint_every_minutes: PositiveFloat | None = Field(None, description="and so long after the last one")
     keep_checkpoints: PositiveInt = Field(2, description="checkpoints to keep")
+    keep_best: str | None = Field(
+        None, description="also keep the weights that were best by this metric (val_top1, val_loss, ema_val_top1, ...)"
+    )
+    memory_gib: PositiveFloat | None = Field(
+        None, description="memory of a node for each split, which is streamed if larger; half of all when left out"
+    )
+    trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
+        ("tensorboard",), description="where metrics are shown live, beside metrics.jsonl"
+    )
 
 
 class FinetuneLoop(Loop):
@@ -244,12 +281,17 @@ class FinetuneLoop(Loop):
 class TokenizeSettings(Section):
     """How images become a token dataset."""
 
+    mode: Literal["create", "append"] = Field(
+        "create", description="append: images that came since a dataset was finished go to new shards of it"
+    )
+    check_source: bool = Field(False, description="of a finished dataset: compare its images with the source's of now")
+    keep_changed: bool = Field(False, description="append even if other images were overwritten; their tokens stay old")
     val_fraction: Share = Field(0.0, description="share held out as val where the source names no splits")
     seed: NonNegativeInt = Field(0, description="seed of the hold-out")
     slice_size: PositiveInt = Field(256, description="images in a unit of work")
     rows_per_shard: PositiveInt = Field(16384, description="rows of every shard but a split's last")
-    encoding: Literal["planes", "plain"] = Field(
-        "planes", description="tokens as packed byte planes, or as lists of integers"
+    encoding: Literal["planes", "plain", "compact"] = Field(
+        "planes", description="tokens as packed byte planes, as lists of integers, or entropy-coded (smallest)"
     )
     max_reject_fraction: Share = Field(0.1, description="fail when more than this share cannot be read")
     max_image_pixels: PositiveInt = Field(178_956_970, description="larger images are rejected")

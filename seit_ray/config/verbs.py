@@ -177,8 +177,8 @@ class ImportTokens(Verb):
     metric: Literal["cosine", "l2"] = Field("cosine", description="how the encoder chose the nearest code")
     num_classes: PositiveInt | None = Field(None, description="classes; default from the highest label")
     rows_per_shard: PositiveInt = Field(16384, description="rows of every shard but a split's last")
-    encoding: Literal["planes", "plain"] = Field(
-        "planes", description="tokens as packed byte planes, or as lists of integers"
+    encoding: Literal["planes", "plain", "compact"] = Field(
+        "planes", description="tokens as packed byte planes, as lists of integers, or entropy-coded (smallest)"
     )
 
 
@@ -194,8 +194,10 @@ class RecodeTokens(Verb):
 
     dataset: str = Field(description="folder of the token dataset")
     output: str = Field(description="folder of the token dataset to write")
-    encoding: Literal["planes", "plain"] | None = Field(None, description="of the tokens; as it is when left out")
-    compact: bool = Field(False, description="drop the codes that no image uses and renumber the others (SeiT)")
+    encoding: Literal["planes", "plain", "compact"] | None = Field(
+        None, description="of the tokens; as it is when left out"
+    )
+    drop_unused: bool = Field(False, description="drop the codes that no image uses and renumber the others (SeiT)")
     rows_per_shard: PositiveInt | None = Field(None, description="rows of every shard but a split's last; as they are")
 
 

@@ -1,4 +1,4 @@
-"""The encoded bytes of listed images, from objects of their own or from rows of Parquet files."""
+"""The encoded bytes of listed images, from objects of their own, rows of Parquet files or parts of tars."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from seit_ray.images.decode import ImageError
 from seit_ray.images.records import missing_column
 from seit_ray.images.tables import Columns, DamagedParquetError, open_parquet
+from seit_ray.images.webdataset import ADDRESS, fetch_spans
 from seit_ray.storage import Folder, StorageError, split_uri
 
 MAX_BYTES = 64 << 20
@@ -36,10 +37,14 @@ def fetch_images(
     objects: list[int] = []
     # uri of a Parquet file -> row -> places in records
     rows: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    # uri of a tar -> (offset, size) -> places in records
+    spans: dict[str, dict[tuple[int, int], list[int]]] = defaultdict(lambda: defaultdict(list))
     for place, (_, uri) in enumerate(records):
-        row = _ROW.fullmatch(uri)
+        row, span = _ROW.fullmatch(uri), ADDRESS.fullmatch(uri)
         if row:
             rows[row[1]][int(row[2])].append(place)
+        elif span:
+            spans[span[1]][int(span[2]), int(span[3])].append(place)
         else:
             objects.append(place)
     contents = source.read_uris([records[place][1] for place in objects], max_bytes=max_bytes)
@@ -48,6 +53,14 @@ def fetch_images(
     for uri, places in rows.items():
         for row, content in _fetch_rows(source, uri, sorted(places), image_column, max_bytes).items():
             for place in places[row]:
+                found[place] = content
+    for uri, places in spans.items():
+        try:
+            contents = fetch_spans(source, uri, places, max_bytes)
+        except StorageError as error:
+            contents = dict.fromkeys(places, _at_fault(error))
+        for span, content in contents.items():
+            for place in places[span]:
                 found[place] = content
     return found
 

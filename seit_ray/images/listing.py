@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from seit_ray.images.manifest import Manifest, write_manifest
@@ -19,9 +19,14 @@ def list_images(
     val_fraction: float,
     seed: int,
     slice_size: int = 256,
+    select: Callable[[ImageRecord], bool] | None = None,
+    known_classes: Sequence[str] | None = None,
     on_progress: Callable[[str, int, int, str], None] = lambda phase, done, total, note: None,
 ) -> Manifest:
-    """Find the images of a source and write their manifest into a folder; ValueError when there are none."""
+    """Find the images of a source and write their manifest into a folder; ValueError when there are none.
+
+    select: which images of those found are written; there may be none then. known_classes: see `write_manifest`.
+    """
     source.check_readable()
     found = find_images(source, **source_settings)
 
@@ -30,7 +35,8 @@ def list_images(
         for number, record in enumerate(found, 1):
             if number % 1000 == 0:
                 on_progress("list", number, 0, "images")
-            yield record
+            if select is None or select(record):
+                yield record
         on_progress("list", number, number, "images")
 
     manifest = write_manifest(
@@ -39,9 +45,10 @@ def list_images(
         val_fraction=val_fraction,
         seed=seed,
         class_names=found.class_names,
+        known_classes=known_classes,
         slice_size=slice_size,
     )
-    if not any(split.num_images for split in manifest.splits.values()):
+    if select is None and not any(split.num_images for split in manifest.splits.values()):
         raise ValueError(
             f"no images in {source.uri}; expected jpg, png, webp, ... files, a table of them, or Parquet with image "
             "bytes; check the path and source.kind"

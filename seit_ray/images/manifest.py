@@ -1,7 +1,7 @@
 """The listing of a source as files: Parquet parts whose row groups are the slices of work, and a marker.
 
     manifest.json               written last: counts, class names, digest
-    <split>/part-00000.parquet  id, key, uri, label; part_slices row groups of slice_size rows
+    <split>/part-00000.parquet  id, key, uri, label, state; part_slices row groups of slice_size rows
 
 The final label of a class is known only when all records were seen (names are numbered in sorted order), but
 the parts are written as they fill, so that memory stays bounded. So they hold a provisional code, numbered
@@ -11,8 +11,9 @@ as labels first come, and the marker holds the table from code to label that eve
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ from seit_ray.images.records import ImageRecord
 from seit_ray.storage import Folder
 
 MARKER = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 MAX_LABEL = 1_000_000
 
 
@@ -41,7 +42,7 @@ class Manifest:
     part_slices: int
 
     def read_slice(self, split: str, index: int) -> pa.Table:
-        """id int64, key and uri string, label int32 (null: none), [up to slice_size] rows; ids are unique."""
+        """id and state int64, key and uri string, label int32 (null: none), [up to slice_size] rows; ids are unique."""
         if not 0 <= index < self._listing(split).num_slices:
             raise ValueError(
                 f"slice {index} of split {split!r}; expected 0 to {self._listing(split).num_slices - 1}; "
@@ -63,16 +64,24 @@ class Manifest:
             tables.append(table.take(pa.array(places * self.slice_size + offsets)))
         return pa.concat_tables(tables).combine_chunks()
 
+    def part_states(self, split: str) -> Iterator[pa.Table]:
+        """key and state of each part of a split, in order."""
+        for part in range(-(-self._listing(split).num_slices // self.part_slices)):
+            yield self._open(split, part).read(["key", "state"], use_threads=False)
+
     def _listing(self, split: str) -> SplitListing:
         if split not in self.splits:
             raise ValueError(f"split {split!r} of {self.folder.uri}; expected one of {sorted(self.splits)}; correct it")
         return self.splits[split]
 
     def _read(self, split: str, part: int, groups: list[int]) -> pa.Table:
-        with self.folder.open(part_name(split, part)) as file:
-            table = pq.ParquetFile(file).read_row_groups(groups)
+        table = self._open(split, part).read_row_groups(groups)
         labels = pa.array(self.label_of_code, pa.int32()).take(table["label"].combine_chunks())
         return table.set_column(SCHEMA.get_field_index("label"), "label", labels)
+
+    def _open(self, split: str, part: int) -> pq.ParquetFile:
+        # The whole part, some hundred kB: unlike the bytes of a range, they are compared with their checksum.
+        return pq.ParquetFile(io.BytesIO(self.folder.read(part_name(split, part))))
 
 
 def write_manifest(
@@ -82,6 +91,7 @@ def write_manifest(
     val_fraction: float,
     seed: int,
     class_names: Sequence[str] | None = None,
+    known_classes: Sequence[str] | None = None,
     slice_size: int = 256,
     part_slices: int = 64,
 ) -> Manifest:
@@ -89,7 +99,8 @@ def write_manifest(
 
     Records without a split go to val when a hash of seed and key, as a fraction, is below val_fraction, else
     to train, whatever their order. class_names, where the source has them, number the labels; else strings
-    are numbered in sorted order and integers keep their value. ValueError for labels that are no classes.
+    are numbered in sorted order and integers keep their value. known_classes keep their numbers, and new ones
+    follow. ValueError for labels that are no classes.
     """
     if not 0 <= val_fraction < 1:
         raise ValueError(f"val_fraction {val_fraction}; expected 0 or more and less than 1; correct it")
@@ -100,7 +111,7 @@ def write_manifest(
     codes: dict[str | int, int] = {}
     digest = hashlib.sha256()
     for number, record in enumerate(records):
-        split = record.split or _hashed_split(record.key, seed, val_fraction)
+        split = split_of_record(record, val_fraction=val_fraction, seed=seed)
         if split not in splits:
             splits[split] = SplitWriter(folder, split, slice_size, part_slices)
         splits[split].add(number, record, _code_of(record.label, codes))
@@ -108,7 +119,10 @@ def write_manifest(
         digest.update(json.dumps(seen, separators=(",", ":")).encode() + b"\n")
     for writer in splits.values():
         writer.flush()
-    names, label_of_code = _final_labels(list(codes), class_names)
+    labels, given = list(codes), class_names
+    if known_classes is not None:
+        labels, given = _extended(known_classes, labels, class_names)
+    names, label_of_code = _final_labels(labels, given)
     if class_names is not None:
         digest.update(json.dumps(names).encode())
     listings = {name: splits[name].listing() for name in sorted(splits)}
@@ -138,8 +152,29 @@ def load_manifest(folder: Folder) -> Manifest | None:
         ) from error
 
 
-def _hashed_split(key: str, seed: int, val_fraction: float) -> str:
-    number = int.from_bytes(hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest())
+def _extended(
+    known: Sequence[str], labels: list[str | int], class_names: Sequence[str] | None
+) -> tuple[list[str | int], Sequence[str]]:
+    """(labels, class names) of images that come to others whose classes are known: new names follow those."""
+    if class_names is not None:
+        if list(class_names[: len(known)]) != list(known):
+            raise ValueError(
+                f"class names {list(class_names)}; expected those of before first, {list(known)}; choose a new output"
+            )
+        return labels, class_names
+    is_numbered = all(isinstance(label, int) for label in labels) and list(known) == [str(i) for i in range(len(known))]
+    if is_numbered:
+        last = min(max(labels, default=0), MAX_LABEL)
+        return labels, [*known, *map(str, range(len(known), last + 1))]
+    labels = [str(label) for label in labels]
+    return labels, [*known, *sorted(set(labels) - set(known))]
+
+
+def split_of_record(record: ImageRecord, *, val_fraction: float, seed: int) -> str:
+    """The split that an image goes to: its own; else by a hash of seed and key, whatever the other images."""
+    if record.split:
+        return record.split
+    number = int.from_bytes(hashlib.blake2b(f"{seed}:{record.key}".encode(), digest_size=8).digest())
     return "val" if number / 2**64 < val_fraction else "train"
 
 

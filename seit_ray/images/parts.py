@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seit_ray.images.records import ImageRecord
+from seit_ray.images.records import ImageRecord, state_of
 from seit_ray.storage import Folder
 
-SCHEMA = pa.schema({"id": pa.int64(), "key": pa.string(), "uri": pa.string(), "label": pa.int32()})
+SCHEMA = pa.schema({"id": pa.int64(), "key": pa.string(), "uri": pa.string(), "label": pa.int32(), "state": pa.int64()})
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _PART_NAME = re.compile(r"[^/]+/part-\d{5,}\.parquet")
 
@@ -54,7 +54,7 @@ class SplitWriter:
 
     def add(self, number: int, record: ImageRecord, code: int | None) -> None:
         """Takes one record; number is its place in the whole listing."""
-        self.rows.append((number, record.key, record.uri, code))
+        self.rows.append((number, record.key, record.uri, code, state_of(record, self.name)))
         known = self.size_bytes is not None and record.size_bytes is not None
         self.size_bytes = self.size_bytes + record.size_bytes if known else None
         if len(self.rows) == self.slice_size * self.part_slices:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
@@ -18,6 +20,13 @@ class ImageRecord:
     label: str | int | None
     split: str | None
     size_bytes: int | None
+    version: str | None = None  # another one when the image was overwritten
+
+
+def state_of(record: ImageRecord, split: str) -> int:
+    """64 bits, signed, that change when an image is overwritten, labelled anew or moved to another split."""
+    seen = json.dumps([split, record.label, record.size_bytes, record.version]).encode()
+    return int.from_bytes(hashlib.blake2b(seen, digest_size=8).digest(), "little", signed=True)
 
 
 @dataclass(frozen=True)

@@ -50,10 +50,10 @@ def _csv_rows(folder: Folder, name: str, header: list[str], fields: dict[str, st
                     f"{len(header)} as in the header; quote fields that hold a comma"
                 )
             values = {field: cells[place].strip() for field, place in places.items()}
-            yield _table_record(folder, name, row, values["uri"], _csv_label(values.get("label")), values.get("split"))
+            yield _table_record(folder, name, row, values["uri"], text_label(values.get("label")), values.get("split"))
 
 
-def _csv_label(text: str | None) -> str | int | None:
+def text_label(text: str | None) -> str | int | None:
     """An integer where the text is one in its shortest form ('7', not '07'), so that no classes merge."""
     try:
         return int(text) if text and str(int(text)) == text else text or None
@@ -84,7 +84,7 @@ def _parquet_table_rows(folder: Folder, name: str, fields: dict[str, str]) -> It
     first = 0
     for _, rows in _row_groups(folder, name, fields):
         for row, values in enumerate(rows, first):
-            label = _checked_label(values.get("label"), folder.uri_of(name), row)
+            label = checked_label(values.get("label"), f"row {row} of {folder.uri_of(name)}")
             yield _table_record(folder, name, row, values["uri"], label, values.get("split"))
         first += len(rows)
 
@@ -105,14 +105,15 @@ def parquet_records(
     fields = present_columns(schema.names, uri, columns, "image")
     if class_label_names(schema, columns.label) != class_names:
         raise ValueError(f"class names in {uri} differ from those before; expected the same; write it with the same")
-    first = 0
+    first, version = 0, next((entry.version for entry in folder.list(name) if entry.name == name), None)
     for num_rows, rows in _row_groups(folder, name, {f: c for f, c in fields.items() if f != "image"}):
         for row in range(first, first + num_rows):
             values = rows[row - first] if rows else {}
-            label = _checked_label(values.get("label"), uri, row)
+            label = checked_label(values.get("label"), f"row {row} of {uri}")
             if class_names is not None and label == -1:  # how Hugging Face writes "not labelled"
                 label = None
-            yield ImageRecord(f"{name}#{row}", f"{uri}#{row}", label, split or split_name(values.get("split")), None)
+            part_of = split or split_name(values.get("split"))
+            yield ImageRecord(f"{name}#{row}", f"{uri}#{row}", label, part_of, None, version)
         first += num_rows
 
 
@@ -144,7 +145,7 @@ def open_parquet(folder: Folder, name: str) -> Iterator[pq.ParquetFile]:
     """A Parquet file for reading by row group; DamagedParquetError for it and for what is read of it."""
     with folder.open(name) as file:
         try:
-            yield pq.ParquetFile(file)
+            yield pq.ParquetFile(file, page_checksum_verification=True)  # of files that have them
         except (pa.ArrowException, OSError) as error:
             reason = " ".join(str(error).split())
             raise DamagedParquetError(
@@ -170,10 +171,10 @@ def _row_groups(folder: Folder, name: str, fields: dict[str, str]) -> Iterator[t
             yield num_rows, table.select(list(fields.values())).rename_columns(list(fields)).to_pylist()
 
 
-def _checked_label(label, uri: str, row: int) -> str | int | None:
+def checked_label(label, where: str) -> str | int | None:
+    """A label that a file of values gives; ValueError for values that cannot be one."""
     if label is None or isinstance(label, str | int):
         return int(label) if isinstance(label, bool) else label
     raise ValueError(
-        f"label of type {type(label).__name__} in row {row} of {uri}; expected an integer or a string; "
-        "convert the column"
+        f"label of type {type(label).__name__} in {where}; expected an integer or a string; convert the column"
     )

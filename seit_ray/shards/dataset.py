@@ -41,6 +41,7 @@ class Split:
     rejected_sha256: str | None
     code_histogram: list[int]
     label_counts: list[int]
+    rejected_name: str = "rejected.parquet"
 
     @property
     def file_bytes(self) -> int:
@@ -68,6 +69,7 @@ class DatasetInfo:
     plan: dict[str, Any]  # what decided the content: source, manifest digest, settings
     format_version: int = FORMAT_VERSION
     versions: dict[str, str] = field(default_factory=dict)
+    source: dict[str, str] = field(default_factory=dict)  # files that say what it was made of: name -> SHA-256
 
     @property
     def num_tokens(self) -> int:
@@ -165,7 +167,7 @@ class TokenDataset:
         """key and reason of images that could not be read."""
         if not self.split(split).rejected:
             return pa.table({"key": pa.array([], pa.string()), "reason": pa.array([], pa.string())})
-        return parquet_table(self.folder.read(f"{split}/rejected.parquet"))
+        return parquet_table(self.folder.read(f"{split}/{self.split(split).rejected_name}"))
 
     def histogram(self) -> np.ndarray:
         """Counts int64 [K] of the codes over all splits."""

@@ -3,6 +3,8 @@
 `planes`  fixed-size binary: the L low bytes of a row, then its high bits packed 8 to a byte, bit by bit from the
           lowest (ceil(log2 K) - 8 planes of ceil(L/8) bytes, most significant bit first). Nothing when K <= 256.
 `plain`   list<uint16>, dictionary-encoded: any Parquet reader sees integers.
+`compact` entropy-coded with the neighbours of a token as its context, in blocks of rows: see `compact`. The smallest,
+          and the slowest to read.
 """
 
 from __future__ import annotations
@@ -13,7 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from seit_ray.shards.compact import block_rows, pack_compact, unpack_compact
+
 MAX_CODES = 1 << 16
+ROWS_PER_GROUP = 4096  # a row group of 1024-token rows is about 4 MB: one read, and zstd has enough to learn from
 
 
 class Encoding(NamedTuple):
@@ -22,6 +27,7 @@ class Encoding(NamedTuple):
     pack: Callable[[np.ndarray, int], pa.Array]  # (tokens uint16 [N,L], K) -> column
     unpack: Callable[[pa.Array, int, int], np.ndarray]  # (column, L, K) -> tokens uint16 [N,L]
     dictionary: bool  # whether Parquet's dictionary encoding helps
+    group_rows: Callable[[int], int] = lambda num_tokens: ROWS_PER_GROUP  # L -> rows of a Parquet row group
 
 
 def high_bits(num_codes: int) -> int:
@@ -82,6 +88,7 @@ def unpack_plain(column: pa.Array, num_tokens: int, num_codes: int) -> np.ndarra
 ENCODINGS: dict[str, Encoding] = {
     "planes": Encoding(pack_planes, unpack_planes, dictionary=False),
     "plain": Encoding(pack_plain, unpack_plain, dictionary=True),
+    "compact": Encoding(pack_compact, unpack_compact, dictionary=False, group_rows=block_rows),
 }
 
 

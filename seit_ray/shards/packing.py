@@ -12,6 +12,7 @@ import pyarrow as pa
 from seit_ray.shards.dataset import Shard, Split
 from seit_ray.shards.fragments import Fragment, read_fragment
 from seit_ray.shards.parquet import (
+    REJECTED_SCHEMA,
     TokenRows,
     checksum,
     concat_rows,
@@ -119,10 +120,19 @@ def split_of(
 
 
 def pack_rejected(
-    split: str, split_fragments: Sequence[Fragment], fragments: Folder, output: Folder, num_tokens: int
+    split: str,
+    split_fragments: Sequence[Fragment],
+    fragments: Folder,
+    output: Folder,
+    num_tokens: int,
+    *,
+    name: str = "rejected.parquet",
+    before: pa.Table | None = None,
 ) -> str:
-    """Write a split's rejected.parquet in manifest order; its checksum."""
+    """Write a split's table of rejects in manifest order, behind those of `before`; its checksum."""
     tables = [read_fragment(fragments, f, num_tokens)[1] for f in split_fragments if f.rejected]
-    data = encode_rejected(pa.concat_tables(tables))
-    output.write(f"{split}/rejected.parquet", data)
+    if before is not None:
+        tables.insert(0, before)
+    data = encode_rejected(pa.concat_tables([table.cast(REJECTED_SCHEMA) for table in tables]))
+    output.write(f"{split}/{name}", data)
     return checksum(data)

@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 
 from seit_ray.shards.encoding import encoding_named
 
-ROWS_PER_GROUP = 4096  # a row group of 1024-token rows is about 4 MB: one read, and zstd has enough to learn from
 META = {
     "key": pa.string(),
     "label": pa.int32(),
@@ -51,7 +50,7 @@ def encode_shard(rows: TokenRows, *, encoding: str, num_codes: int) -> bytes:
     codec = encoding_named(encoding)
     table = rows.meta.combine_chunks().append_column("tokens", codec.pack(rows.tokens, num_codes))
     dictionary = ["label", "width", "height", "source_bytes"] + ["tokens.list.element"] * codec.dictionary
-    return parquet_bytes(table, dictionary, ROWS_PER_GROUP)
+    return parquet_bytes(table, dictionary, codec.group_rows(rows.tokens.shape[1]))
 
 
 def parquet_bytes(table: pa.Table, dictionary: list[str], rows_per_group: int) -> bytes:

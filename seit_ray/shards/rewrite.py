@@ -25,18 +25,18 @@ def rewrite_dataset(
     output: Folder,
     *,
     encoding: str | None = None,
-    compact: bool = False,
+    drop_unused: bool = False,
     rows_per_shard: int | None = None,
     on_progress: Progress = lambda phase, done, total, note: None,
 ) -> DatasetInfo:
     """Write the same images as another dataset and verify it; what is left out stays as it was.
 
-    `compact` drops the codes that no split uses and renumbers the others, as SeiT made 391 of 8,192 codes; the
+    `drop_unused` drops the codes that no split uses and renumbers the others, as SeiT made 391 of 8,192 codes; the
     tokenizer, and so its fingerprint, is another then. An output that holds another dataset, or is the dataset
     itself, is a ValueError; the same one again is left as it is.
     """
     info = dataset.info
-    plan = {"rewritten": plan_of(dataset), "encoding": encoding or info.encoding, "compact": compact}
+    plan = {"rewritten": plan_of(dataset), "encoding": encoding or info.encoding, "drop_unused": drop_unused}
     plan["rows_per_shard"] = rows_per_shard
     if output.uri == dataset.folder.uri:
         raise ValueError(f"output {output.uri} is the dataset itself; expected another folder; name a new one")
@@ -49,7 +49,7 @@ def rewrite_dataset(
         return found
     tokenizer, about = load_tokenizer(dataset.folder.join("tokenizer"))
     synonyms, renumber = read_synonyms(dataset.folder), None
-    if compact:
+    if drop_unused:
         tokenizer, renumber = compact_codebook(tokenizer, histogram=torch.from_numpy(dataset.histogram()))
         synonyms = None  # of the old numbers; training makes a table of the codebook where there is none
     output.check_writable()
@@ -70,7 +70,7 @@ def rewrite_dataset(
     if synonyms is not None:
         write_synonyms(output, synonyms)
     changed = {"tokenizer": mark, "codebook_size": num_codes, "encoding": plan["encoding"], "plan": plan}
-    found = replace(info, splits=splits, **changed)
+    found = replace(info, splits=splits, source={}, **changed)
     output.write(MARKER, found.to_json())
     return found
 
@@ -120,7 +120,7 @@ def rewritten_split(
         if entry.name.startswith("shard-") and entry.name not in written:
             output.join(name).delete(entry.name)  # of a rewriting in other shards that was cut short
     if split.rejected:
-        output.write(f"{name}/rejected.parquet", dataset.folder.read(f"{name}/rejected.parquet"))
+        output.write(f"{name}/rejected.parquet", dataset.folder.read(f"{name}/{split.rejected_name}"))
     return split_of(
         packed,
         rejected=split.rejected,

@@ -15,11 +15,11 @@ from seit_ray.tokenizers import load_tokenizer
 
 def verify(dataset: TokenDataset, on_progress: Callable[[int, int], None] = lambda done, total: None) -> list[str]:
     """Every fault of a dataset in one line each; empty when it is sound. Reads every byte."""
-    faults = tokenizer_faults(dataset)
+    faults = tokenizer_faults(dataset) + source_faults(dataset)
     total = sum(len(s.shards) for s in dataset.info.splits.values())
     done = 0
     for name, split in dataset.info.splits.items():
-        known = {s.name for s in split.shards} | ({"rejected.parquet"} if split.rejected else set())
+        known = {s.name for s in split.shards} | ({split.rejected_name} if split.rejected else set())
         present = {e.name for e in dataset.folder.join(name).list()}
         faults += [f"{name}/{extra}: not in dataset.json" for extra in sorted(present - known)]
         faults += rejected_faults(dataset, name)
@@ -68,16 +68,30 @@ def tokenizer_faults(dataset: TokenDataset) -> list[str]:
     return []
 
 
+def source_faults(dataset: TokenDataset) -> list[str]:
+    """Whether the files that say what the dataset was made of are there and unaltered."""
+    faults = []
+    for name, known in dataset.info.source.items():
+        try:
+            if checksum(dataset.folder.read(name)) != known:
+                faults.append(f"{name}: wrong checksum")
+        except ValueError as error:
+            faults.append(f"{name}: {error}")
+    present = {f"source/{entry.name}" for entry in dataset.folder.join("source").list()}
+    return faults + [f"{name}: not in dataset.json" for name in sorted(present - set(dataset.info.source))]
+
+
 def rejected_faults(dataset: TokenDataset, split: str) -> list[str]:
     """Whether the list of rejects is there, unaltered and of the right length."""
     info = dataset.split(split)
+    name = f"{split}/{info.rejected_name}"
     if not info.rejected:
         return []
     try:
-        data = dataset.folder.read(f"{split}/rejected.parquet")
+        data = dataset.folder.read(name)
         if checksum(data) != info.rejected_sha256:
-            return [f"{split}/rejected.parquet: wrong checksum"]
+            return [f"{name}: wrong checksum"]
         rows = len(dataset.rejected(split))
     except (ValueError, OSError) as error:
-        return [f"{split}/rejected.parquet: {error}"]
-    return [] if rows == info.rejected else [f"{split}/rejected.parquet: {rows} rows; expected {info.rejected}"]
+        return [f"{name}: {error}"]
+    return [] if rows == info.rejected else [f"{name}: {rows} rows; expected {info.rejected}"]

@@ -5,11 +5,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An object below a folder: name relative to it, size in bytes, time of change (ISO 8601, UTC)."""
+    """An object below a folder: name relative to it, size in bytes, time of change (ISO 8601, UTC), S3's ETag."""
 
     name: str
     size_bytes: int
     modified: str
+    etag: str = ""
+
+    @property
+    def version(self) -> str:
+        """Changes when the object is overwritten: its ETag where there is one, else its time of change."""
+        return self.etag or self.modified
 
 
 def is_hidden(name: str, prefix: str = "") -> bool:

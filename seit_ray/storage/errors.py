@@ -82,6 +82,9 @@ _CAUSES = {
         "correct it",
     ),
     "ParamValidationError": ("invalid", "has an invalid bucket name or key", "s3://BUCKET/KEY", "correct it"),
+    "XAmzContentSHA256Mismatch": ("unavailable", "was refused: it arrived damaged", "the sent bytes", _RETRY),
+    "BadDigest": ("unavailable", "was refused: it arrived damaged", "the sent bytes", _RETRY),
+    "PreconditionFailed": ("invalid", "was written by another at the same time", "one writer", _RETRY),
     "SlowDown": ("unavailable", "was refused: too many requests (SlowDown)", _SERVER, _RETRY),
     "500": ("unavailable", "was refused: internal error of the server (HTTP 500)", _SERVER, _RETRY),
     "502": ("unavailable", "was refused: bad gateway (HTTP 502)", _SERVER, _RETRY),
@@ -149,6 +152,13 @@ class StorageError(ValueError):
         return self.args[0]
 
 
+class DamagedError(StorageError):
+    """Bytes that are not those that were stored."""
+
+    def __init__(self, message: str):
+        super().__init__(message, "unavailable")
+
+
 def too_large(uri: str, size_bytes: int, max_bytes: int) -> StorageError:
     """The error for an object beyond the limit; sizes in bytes."""
     return StorageError(
@@ -161,7 +171,7 @@ def explain(error: Exception, uri: str) -> StorageError:
     """The StorageError for any exception of a file system about uri, with that exception as its cause."""
     if isinstance(error, StorageError):
         return error
-    for cause in _causes_of(error):
+    for cause in causes_of(error):
         if cause in _CAUSES:
             kind, wrong, expected, mend = _CAUSES[cause]
             explained = StorageError(f"{uri} {wrong}{_server_of(error)}; expected {expected}; {mend}", kind)
@@ -176,7 +186,7 @@ def explain(error: Exception, uri: str) -> StorageError:
     return explained
 
 
-def _causes_of(error: Exception):
+def causes_of(error: Exception):
     """Keys into _CAUSES, the most precise first."""
     link = error
     while link is not None:

@@ -130,6 +130,14 @@ class Folder:
         with explained(self.uri_of(name)):
             self._store().write(self._path_of(name), data)
 
+    def create(self, name: str, data: bytes) -> bool:
+        """Writes one object unless there is one of this name; whether it was written. Of several writers one wins.
+
+        data must differ between writers: on S3 the object is read back after a pause of 2 s, to see whose it is.
+        """
+        with explained(self.uri_of(name)):
+            return self._store().create(self._path_of(name), data)
+
     def exists(self, name: str) -> bool:
         """Whether there is an object of this name; a folder is none."""
         return self.size(name) is not None

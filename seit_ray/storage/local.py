@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import os
 import shutil
@@ -27,6 +29,25 @@ class LocalStore:
 
     def write(self, path: str, data: bytes) -> None:
         """Replaces the file at path in one step, making its folder where needed."""
+        with self._temporary(path, data) as temporary:
+            os.replace(temporary, path)
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Writes the file unless there is one, whole at once; whether it was written."""
+        with self._temporary(path, data) as temporary:
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+                    raise
+                return _create_without_links(path, data)
+            return True
+
+    @contextlib.contextmanager
+    def _temporary(self, path: str, data: bytes) -> Iterator[str]:
+        """A file of these bytes beside path, gone at the end."""
         # No fsync: a job writes thousands of small fragments, and syncing each would cost more than the work.
         # A killed process leaves the old file or the new one; only a power cut can lose a fresh one.
         folder = os.path.dirname(path)
@@ -35,10 +56,9 @@ class LocalStore:
         try:
             with open(temporary, "xb") as file:
                 file.write(data)
-            os.replace(temporary, path)
-        except BaseException:
+            yield temporary
+        finally:
             self.delete(temporary)
-            raise
 
     def size(self, path: str) -> int | None:
         """Bytes of the file at path; None when there is none."""
@@ -88,8 +108,10 @@ class LocalStore:
         """Removes the folder at path with all in it, if there is one; a link is removed, not followed."""
         if os.path.islink(path):
             self.delete(path)
-        elif os.path.isdir(path):
-            shutil.rmtree(path)
+            return
+        while os.path.isdir(path):
+            with contextlib.suppress(FileNotFoundError):  # another process tidies up too
+                shutil.rmtree(path)
 
     def check_readable(self, path: str) -> None:
         """Raises OSError when nothing at path can be read."""
@@ -97,6 +119,16 @@ class LocalStore:
             os.scandir(path).close()
         else:
             open(path, "rb").close()
+
+
+def _create_without_links(path: str, data: bytes) -> bool:
+    """As `create`, on a file system without hard links; a reader may see a part of the bytes."""
+    try:
+        with open(path, "xb") as file:
+            file.write(data)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _read_or_error(path: str, max_bytes: int | None) -> bytes | Exception:

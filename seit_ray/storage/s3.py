@@ -6,21 +6,19 @@ import asyncio
 import functools
 import io
 import os
+import time
 from collections.abc import Iterator, Sequence
 
-import aiohttp
-from botocore.exceptions import FlexibleChecksumError, HTTPClientError
 from fsspec.asyn import sync
 from s3fs import S3FileSystem
 
 from seit_ray.storage.entry import Entry, is_hidden
-from seit_ray.storage.errors import StorageError, explained, too_large
+from seit_ray.storage.errors import DamagedError, StorageError, causes_of
+from seit_ray.storage.s3_bodies import ATTEMPTS, Digests, RangeReader, get_object
 
 CONNECTIONS = 64
-BODY_ATTEMPTS = 4
 BUFFER_BYTES = 1 << 20
-# botocore repeats a request that fails, not a body that breaks off, stalls or arrives damaged.
-BROKEN_BODY = (HTTPClientError, FlexibleChecksumError, aiohttp.ClientError, asyncio.TimeoutError)
+SETTLE_S = 2.0  # longer than a small PUT takes
 
 
 def connect(options: dict, *, patient: bool = True) -> S3Store:
@@ -66,6 +64,7 @@ class S3Store:
 
     def __init__(self, file_system: S3FileSystem):
         self.file_system = file_system
+        self.digests: dict[str, Digests] = {}  # by bucket
 
     def read_many(self, paths: Sequence[str], max_bytes: int | None) -> list[bytes | Exception]:
         """Contents in the order of paths, CONNECTIONS at once; an error in place of what cannot be read."""
@@ -75,7 +74,7 @@ class S3Store:
 
         async def read_all():
             slots = asyncio.Semaphore(CONNECTIONS)
-            reads = (_get(client, slots, *self._split(path), max_bytes) for path in paths)
+            reads = (get_object(client, slots, *self._split(path), max_bytes, self._digests(path)) for path in paths)
             return await asyncio.gather(*reads, return_exceptions=True)
 
         return sync(self.file_system.loop, read_all)
@@ -83,11 +82,45 @@ class S3Store:
     def open(self, path: str) -> io.BufferedReader:
         """A seekable binary file that fetches ranges of BUFFER_BYTES or more."""
         file = self.file_system.open(path, "rb", cache_type="none")
-        return io.BufferedReader(_RangeReader(file, f"s3://{path}"), BUFFER_BYTES)
+        return io.BufferedReader(RangeReader(file, f"s3://{path}"), BUFFER_BYTES)
 
     def write(self, path: str, data: bytes) -> None:
-        """One PUT, or a multipart upload from 100 MiB, checked by CRC; S3 shows it whole or not at all."""
-        self.file_system.pipe_file(path, data)
+        """One PUT, or a multipart upload from 100 MiB, checked by CRC; S3 shows it whole or not at all.
+
+        What the answer says was stored is compared with data, and read back where it differs.
+        """
+        for _ in range(ATTEMPTS):
+            answer = self.file_system.pipe_file(path, data)
+            if answer is None:  # of several parts
+                whole = self.size(path) == len(data)
+            else:
+                whole = self._digests(path).fits(answer, data) or self.read_many([path], None)[0] == data
+            if whole:
+                return
+        raise DamagedError(f"s3://{path} was stored damaged; expected what was sent; check the server")
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Writes the object unless there is one; whether it was written."""
+        if self.size(path) is not None or not self._put_new(path, data):
+            return False
+        # AWS lets one of two writers pass. Other servers let both, when they write at once, or know no conditions:
+        # after a pause all see what was written last.
+        time.sleep(SETTLE_S)
+        return self.read_many([path], None)[0] == data
+
+    def _put_new(self, path: str, data: bytes) -> bool:
+        """PUT on condition that there is no object; False when the server refuses for there is one."""
+        bucket, key = self._split(path)
+        try:
+            self.file_system.call_s3("put_object", Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
+        except Exception as error:
+            causes = set(causes_of(error))
+            if causes & {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}:
+                return False
+            if not causes & {"NotImplemented", "501"}:
+                raise
+            self.write(path, data)
+        return True
 
     def size(self, path: str) -> int | None:
         """Bytes of the object; None when there is none."""
@@ -103,7 +136,7 @@ class S3Store:
             for item in page.get("Contents", ()):
                 name = item["Key"][start:]
                 if name and not name.endswith("/") and (include_hidden or not is_hidden(name, prefix)):
-                    yield Entry(name, item["Size"], item["LastModified"].isoformat())
+                    yield Entry(name, item["Size"], item["LastModified"].isoformat(), item["ETag"].strip('"'))
 
     def list_folders(self, root: str) -> list[str]:
         """Names of the folders directly below root, sorted."""
@@ -145,6 +178,9 @@ class S3Store:
         bucket, key, _ = self.file_system.split_path(path)
         return bucket, key
 
+    def _digests(self, path: str) -> Digests:
+        return self.digests.setdefault(self._split(path)[0], Digests())
+
     def _folder_key(self, path: str) -> str:
         key = self._split(path)[1]
         return f"{key}/" if key else ""
@@ -161,52 +197,3 @@ class S3Store:
             if not page.get("IsTruncated"):
                 return
             request["ContinuationToken"] = page["NextContinuationToken"]
-
-
-async def _get(client, slots: asyncio.Semaphore, bucket: str, key: str, max_bytes: int | None) -> bytes:
-    """The bytes of one object; a broken body is fetched again."""
-    async with slots:
-        attempts_left = BODY_ATTEMPTS
-        while True:
-            response = await client.get_object(Bucket=bucket, Key=key)
-            attempts_left -= 1
-            try:
-                if max_bytes is not None and response["ContentLength"] > max_bytes:
-                    raise too_large(f"s3://{bucket}/{key}", response["ContentLength"], max_bytes)
-                return await response["Body"].read()
-            except BROKEN_BODY:
-                if not attempts_left:
-                    raise
-            finally:
-                response["Body"].close()
-            await asyncio.sleep(0.2 * 2 ** (BODY_ATTEMPTS - attempts_left))
-
-
-class _RangeReader(io.RawIOBase):
-    """A file of s3fs whose errors, which come late because it is read lazily, are StorageErrors too."""
-
-    def __init__(self, file, uri: str):
-        self.file = file
-        self.uri = uri
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def readinto(self, buffer) -> int:
-        with explained(self.uri):
-            data = self.file.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self.file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self.file.tell()
-
-    def close(self) -> None:
-        self.file.close()
-        super().close()

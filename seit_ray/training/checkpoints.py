@@ -19,11 +19,15 @@ from seit_ray.storage import Folder
 
 
 def state_tensors(
-    model: nn.Module, optimizer: torch.optim.Optimizer, ema: dict[str, torch.Tensor]
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    ema: dict[str, torch.Tensor],
+    **more: dict[str, torch.Tensor],
 ) -> dict[str, torch.Tensor]:
-    """All tensors of a run by name: model/..., optimizer/<parameter>/<slot>, ema/...; copies on the CPU."""
+    """All tensors of a run by name: model/..., optimizer/<parameter>/<slot>, ema/..., <more>/...; copies on the CPU."""
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
-    tensors |= {f"ema/{name}": value for name, value in ema.items()}
+    for kind, values in {"ema": ema, **more}.items():
+        tensors |= {f"{kind}/{name}": value for name, value in values.items()}
     for name, parameter in model.named_parameters():
         for slot, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer/{name}/{slot}"] = value
@@ -37,10 +41,7 @@ def restore(
     ema: dict[str, torch.Tensor],
 ) -> None:
     """Put the tensors of `state_tensors` back in place; ValueError when the model is another one."""
-    groups: dict[str, dict[str, torch.Tensor]] = {"model": {}, "ema": {}, "optimizer": {}}
-    for key, value in tensors.items():
-        kind, _, name = key.partition("/")
-        groups[kind][name] = value
+    groups = {kind: tensors_of(tensors, kind) for kind in ("model", "ema", "optimizer")}
     try:
         model.load_state_dict(groups["model"])
     except RuntimeError as error:
@@ -63,6 +64,12 @@ def restore(
         name, _, slot = key.rpartition("/")
         state.setdefault(order.index(name), {})[slot] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def tensors_of(tensors: dict[str, torch.Tensor], kind: str) -> dict[str, torch.Tensor]:
+    """Those of one kind (model, ema, optimizer, ...), by their names without it."""
+    prefix = f"{kind}/"
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def save_checkpoint(run: Folder, tensors: dict[str, torch.Tensor], about: dict[str, Any], keep: int) -> None:

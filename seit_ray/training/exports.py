@@ -14,7 +14,8 @@ from seit_ray.storage import Folder
 
 __all__ = ["KINDS", "WEIGHTS", "build_model", "export_model", "import_model", "read_about"]
 
-WEIGHTS = ("model", "ema")
+WEIGHTS = ("model", "ema", "best")
+MISSING = {"ema": ("averaged", "loop.ema_decay"), "best": ("best", "loop.keep_best")}
 
 
 def export_model(
@@ -25,8 +26,11 @@ def export_model(
     settings: dict[str, Any],
     about: dict[str, Any],
     ema: dict[str, Tensor] | None = None,
+    best: dict[str, Tensor] | None = None,
 ) -> None:
-    """Write a run's final model; `about` carries identity and metrics, `ema` the averaged weights, where there are any.
+    """Write a run's final model; `about` carries identity and metrics.
+
+    `ema` are the averaged weights and `best` those of the best evaluation, where there are any.
 
     A codebook among the settings goes to a file of its own: it is part of the model's input, not of its weights.
     """
@@ -36,8 +40,9 @@ def export_model(
     if settings.get("codebook") is not None:
         codebook = settings["codebook"].detach().cpu().contiguous()
         run.write("codebook.safetensors", safetensors.save({"codebook": codebook}))
-    if ema:
-        run.write("ema.safetensors", save_tensors(ema))
+    for name, weights in (("ema", ema), ("best", best)):
+        if weights:
+            run.write(f"{name}.safetensors", save_tensors(weights))
     run.write("model.safetensors", save_weights(model))
     run.write("model.json", json.dumps({"kind": kind, "settings": stored, **about}, indent=1).encode())
 
@@ -60,7 +65,10 @@ def read_about(run: Folder, *kinds: str) -> dict[str, Any]:
 
 
 def import_model(run: Folder, kind: str, weights: str = "model") -> tuple[nn.Module, dict[str, Any]]:
-    """The model of a finished run, in eval mode, and its model.json; `weights` "ema" takes the averaged ones."""
+    """The model of a finished run, in eval mode, and its model.json.
+
+    `weights` "ema" takes the averaged ones, "best" those of the best evaluation.
+    """
     about = read_about(run, kind)
     if weights not in WEIGHTS:
         raise ValueError(f"weights {weights!r}; expected one of {', '.join(WEIGHTS)}; choose one")
@@ -75,9 +83,10 @@ def import_model(run: Folder, kind: str, weights: str = "model") -> tuple[nn.Mod
     except (KeyError, TypeError) as error:
         raise ValueError(f"{run.uri}/model.json cannot be read ({error!r}); export the run again") from error
     name = f"{weights}.safetensors"
-    if weights == "ema" and not run.exists(name):
+    if weights in MISSING and not run.exists(name):
+        kind_of, key = MISSING[weights]
         raise ValueError(
-            f"{run.uri} has no averaged weights; expected {name}; train with loop.ema_decay, or take weights=model"
+            f"{run.uri} has no {kind_of} weights; expected {name}; train with {key}, or take weights=model"
         )
     load_named(model, load_weights(run.read(name)))
     return model.eval(), about

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from seit_ray.batches import ImageStore, TokenStore
-from seit_ray.batches.crop import center_crop_tokens
+from seit_ray.batches import ImageStore, TokenStore, TokenStream, open_split
 from seit_ray.shards import TokenDataset
 from seit_ray.storage import Folder
 from seit_ray.tokenizers import load_tokenizer
@@ -18,8 +17,8 @@ from seit_ray.tokenizers.contract import Tokenizer
 class Inputs:
     """Stores of the splits, and what the data decides of the model (`settings`) and of the run's `identity`."""
 
-    train: TokenStore | ImageStore
-    val: TokenStore | ImageStore | None
+    train: TokenStore | TokenStream | ImageStore
+    val: TokenStore | TokenStream | ImageStore | None
     class_names: list[str] | None
     identity: dict[str, Any]
     settings: dict[str, Any]
@@ -58,15 +57,21 @@ def model_grid(grid: tuple[int, int], grid_side: int | None) -> tuple[int, int]:
     return (grid_side, grid_side)
 
 
-def cropped(store: TokenStore, grid: tuple[int, int], out_grid: tuple[int, int]) -> TokenStore:
+def cropped(
+    store: TokenStore | TokenStream, grid: tuple[int, int], out_grid: tuple[int, int]
+) -> TokenStore | TokenStream:
     """The centre crop of every row, as evaluation sees it."""
     if tuple(grid) == tuple(out_grid):
         return store
-    return replace(store, tokens=center_crop_tokens(store.tokens, tuple(grid), tuple(out_grid)))
+    return store.cropped(tuple(grid), tuple(out_grid))
 
 
-def token_inputs(folder: Folder, *, need_labels: bool, grid_side: int | None, inputs: str) -> Inputs:
+def token_inputs(
+    folder: Folder, *, need_labels: bool, grid_side: int | None, inputs: str, memory_gib: float | None = None
+) -> Inputs:
     """The train and val splits of a token dataset; the val split cropped to the model's grid.
+
+    Each is held in memory where it fits into `memory_gib` (half of the node's by default), and streamed else.
 
     The train split stays whole: its crops are drawn in every step.
     """
@@ -74,9 +79,11 @@ def token_inputs(folder: Folder, *, need_labels: bool, grid_side: int | None, in
     info = dataset.info
     grid = model_grid(info.grid, grid_side)
     tokenizer, _ = load_tokenizer(folder.join("tokenizer"))
-    train = TokenStore.read(dataset, "train", need_labels=need_labels)
+    train = open_split(dataset, "train", need_labels=need_labels, memory_gib=memory_gib)
     split = info.splits.get("val")
-    val = TokenStore.read(dataset, "val", need_labels=need_labels) if split and split.rows else None
+    val = None
+    if split and split.rows:
+        val = open_split(dataset, "val", need_labels=need_labels, memory_gib=memory_gib)
     settings: dict[str, Any] = {"grid": grid, "num_codes": info.codebook_size}
     if inputs == "codebook":
         settings["codebook"] = tokenizer.codebook

@@ -5,40 +5,31 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import nn
 
 from seit_ray.augment.random import StepRandom
-from seit_ray.batches import ImageStore, TokenStore, num_steps, rank_span, step_rows
+from seit_ray.batches import HostBatch, ImageStore, TokenStore, TokenStream, num_steps, part_spans, rank_span
+from seit_ray.batches.prefetch import Prefetch
 from seit_ray.storage import Folder
-from seit_ray.training.checkpoints import check_same, load_checkpoint, restore, save_checkpoint, state_tensors
-from seit_ray.training.metrics import MetricsLog, read_metrics
-from seit_ray.training.optimizer import build_optimizer, set_lr
+from seit_ray.training.agreement import Agreement, Flags, bad_steps_error
+from seit_ray.training.averages import holding, new_average, update_average
+from seit_ray.training.best import EMA, Best
+from seit_ray.training.checkpoints import check_same, load_checkpoint, restore, state_tensors, tensors_of
+from seit_ray.training.metrics import MetricsLog, describe, read_metrics
+from seit_ray.training.optimizer import build_optimizer, gradient_norm, set_lr, take_step
+from seit_ray.training.requests import Requests, Stopped
+from seit_ray.training.saving import CheckpointWriter
 from seit_ray.training.schedule import peak_lr, rate_at
+from seit_ray.training.settings import LoopSettings
+from seit_ray.training.throughput import Throughput, counting_flops
+from seit_ray.training.window import Window
 from seit_ray.training.world import World
 
 Progress = Callable[[int, int, str], None]  # (steps done, steps in all, a few words)
-
-
-@dataclass(frozen=True)
-class LoopSettings:
-    """How long, in what batches, how often to look; fields as in `config.Loop`."""
-
-    epochs: int
-    global_batch_size: int
-    accum_steps: int = 1
-    precision: str = "auto"
-    compile: bool = False
-    ema_decay: float = 0.0
-    seed: int = 0
-    log_every_steps: int = 50
-    eval_every_epochs: int = 1
-    checkpoint_every_epochs: int = 1
-    keep_checkpoints: int = 2
+Parts = list[tuple[slice, HostBatch]]  # micro-batches: rows of the global batch, and what they hold
 
 
 class Trainer:
@@ -52,7 +43,7 @@ class Trainer:
         *,
         model: nn.Module,
         objective: Any,
-        store: TokenStore | ImageStore,
+        store: TokenStore | TokenStream | ImageStore,
         evaluate: Callable[[nn.Module, float], dict[str, float]],
         run: Folder,
         loop: dict[str, Any],
@@ -61,6 +52,7 @@ class Trainer:
         world: World,
         on_progress: Progress = lambda done, total, note: None,
         on_metrics: Callable[[dict[str, Any]], None] = lambda record: None,
+        requests: Requests | None = None,
     ):
         settings = self.settings = LoopSettings(**loop)
         batch, schedule = settings.global_batch_size, dict(optimizer)
@@ -69,21 +61,12 @@ class Trainer:
                 f"global_batch_size {batch} for {world.size} workers; expected a sample for each at least; raise it "
                 "or lower workers.num_workers"
             )
-        self.model, self.objective, self.store, self.evaluate = (
-            model.to(world.device),
-            objective,
-            store,
-            evaluate,
-        )
+        self.model, self.objective, self.store, self.evaluate = model.to(world.device), objective, store, evaluate
         self.run, self.world, self.on_progress, self.on_metrics = run, world, on_progress, on_metrics
+        self.requests = requests or Requests()
         self.steps = num_steps(len(store), batch, settings.epochs)
         # with these, a step number says which samples come next
-        numbers = {
-            "steps": self.steps,
-            "num_samples": len(store),
-            "global_batch_size": batch,
-            "seed": settings.seed,
-        }
+        numbers = {"steps": self.steps, "num_samples": len(store), "global_batch_size": batch, "seed": settings.seed}
         self.identity = {**identity, **numbers}
         names = ("weight_decay", "betas", "layer_decay", "decay_positions", "token_emb_last")
         groups = {name: schedule.pop(name) for name in names if name in schedule}
@@ -91,136 +74,145 @@ class Trainer:
         self.clip_grad = schedule.pop("clip_grad")
         self.peak = peak_lr(global_batch_size=batch, **{k: schedule.pop(k) for k in ("lr", "blr", "lr_rule")})
         self.schedule = schedule
-        averaged = settings.ema_decay > 0
-        self.ema = {k: v.detach().clone() for k, v in self.model.state_dict().items()} if averaged else {}
-        bf16 = settings.precision == "bf16" or (settings.precision == "auto" and world.device.type == "cuda")
+        self.ema = new_average(self.model) if settings.ema_decay > 0 else {}
+        self.best, self.window = Best(settings.keep_best), Window(world)
+        self.agreement = Agreement(world, self.requests)
+        self.precision = settings.precision_on(world.device)
+        bf16 = self.precision == "bf16"
         self.autocast = torch.autocast(world.device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
-        self._window: dict[str, Tensor] = {}
+        self._saved_at = 0
 
     def train(self) -> dict[str, Any]:
-        """Run to the last step from the newest checkpoint, or from the beginning."""
+        """Run to the last step from the newest checkpoint, or from the beginning; `Stopped` when asked to stop."""
         start = self.resume()
-        log = MetricsLog(self.run, start) if self.world.is_main else None
-        with contextlib.closing(log) if log else contextlib.nullcontext():
-            metrics = self.run_steps(start, log)
+        with contextlib.ExitStack() as stack:
+            log = writer = None
+            if self.world.is_main:
+                log = MetricsLog(self.run, start, self.settings.trackers, self.identity)
+                stack.enter_context(contextlib.closing(log))
+                writer = CheckpointWriter(self.run, self.settings.keep_checkpoints, self.requests.on_saved)
+                stack.enter_context(contextlib.closing(writer))
+            batches = stack.enter_context(contextlib.closing(Prefetch(self.host_parts, start, self.steps)))
+            metrics = self.run_steps(start, batches, log, writer)
         return metrics or read_metrics(self.run)[-1]  # nothing was left to do: the run had ended
 
-    def run_steps(self, start: int, log: MetricsLog | None) -> dict[str, Any]:
+    def run_steps(
+        self, start: int, batches: Prefetch[Parts], log: MetricsLog | None, writer: CheckpointWriter | None
+    ) -> dict[str, Any]:
         """Steps from `start` to the last; the last metrics."""
-        model = self.wrapped_model()
-        self.on_progress(start, self.steps, "continued" if start else "started")
-        since, last = time.perf_counter(), start
+        model, speed = self.world.distributed(self.model), Throughput(self.world, self.precision)
+        self.on_progress(start, self.steps, f"{'continued' if start else 'started'}, {self.store.describe()}")
+        began, last = time.perf_counter(), start
+        speed.restart(batches.wait_s)
         metrics: dict[str, Any] = {}
+        self.requests.listening = True
         for step in range(start, self.steps):
-            self.step(model, step)
+            parts = batches.next()
+            if step == start:
+                self.first_step(model, step, parts, speed)
+            else:
+                self.step(model, step, parts)
             done = step + 1
-            evaluates, saves = (
-                self.is_due(done, "eval_every_epochs"),
-                self.is_due(done, "checkpoint_every_epochs"),
-            )
-            if done % self.settings.log_every_steps and not evaluates and not saves:
-                continue
-            rate = (done - last) * self.settings.global_batch_size / (time.perf_counter() - since)
-            metrics = self.flush_window(done, done - last, rate)
-            if evaluates:
-                metrics |= self.evaluations(metrics["epoch"])
-            if log:
-                log.add(metrics)
-            if saves and log:
-                log.flush()
-                tensors = state_tensors(self.model, self.optimizer, self.ema)
-                save_checkpoint(self.run, tensors, {**self.identity, "step": done}, self.settings.keep_checkpoints)
-            self.on_progress(done, self.steps, describe(metrics))
-            if evaluates:
-                self.on_metrics(dict(metrics))
-            since, last = time.perf_counter(), done
+            flags = self.agreement.read(last=done == self.steps)
+            if flags.bad_in_a_row >= self.settings.max_skipped_steps:
+                raise bad_steps_error(flags, self.settings, self.store, self.run if log else None)
+            evaluates = self.is_due(done, "eval_every_epochs")
+            records = evaluates or not done % self.settings.log_every_steps
+            if records:
+                figures = speed.record((done - last) * self.settings.global_batch_size, batches.wait_s)
+                metrics, last = self.record(done, figures, evaluates), done
+                if log:
+                    log.add(metrics)
+            self.save_where_due(done, flags, log, writer)
+            if records:
+                left_s = (self.steps - done) * (time.perf_counter() - began) / (done - start)
+                self.on_progress(done, self.steps, describe(metrics, left_s))
+                if evaluates:
+                    self.on_metrics(dict(metrics))
+                speed.restart(batches.wait_s)
+        return metrics
+
+    def record(self, done: int, figures: dict[str, Any], evaluates: bool) -> dict[str, Any]:
+        """The record of step number `done`: means since the last one, speed, and the evaluation where it is due."""
+        epoch = done * self.settings.global_batch_size / len(self.store)
+        lr = rate_at(epoch, peak=self.peak, epochs=self.settings.epochs, **self.schedule)
+        metrics = {"step": done, "epoch": round(epoch, 4), "lr": lr, **figures, **self.window.flush()}
+        if evaluates:
+            metrics |= self.evaluations(metrics["epoch"])
+            self.best.update(metrics, done, self.model, self.ema)
         return metrics
 
     def resume(self) -> int:
         """Restore the newest checkpoint; the step to go on from."""
         found = load_checkpoint(self.run)
         if found is None:
+            wanted = self.world.gather(getattr(self.store, "shuffle_rows", 0))
+            self.keep_order(min((rows for rows in wanted if rows), default=0))  # nodes may have less memory than others
             return 0
         tensors, about = found
         check_same(about, self.identity, self.run.uri)
         restore(tensors, self.model, self.optimizer, self.ema)
+        self.best.restore(about.get("best"), tensors_of(tensors, "best"))
+        self.window.restore(tensors_of(tensors, "window"), about.get("window_steps", 0))
+        self.keep_order(about.get("shuffle_rows", 0))
         return about["step"]
 
-    def wrapped_model(self) -> nn.Module:
-        """The model as the step calls it: compiled and distributed where asked."""
+    def keep_order(self, shuffle_rows: int) -> None:
+        """Take the samples in the order of a run that shuffles so many at a time; 0 for all."""
+        if getattr(self.store, "shuffle_rows", 0) != shuffle_rows:
+            self.store = self.store.in_order(shuffle_rows or len(self.store))
+
+    def host_parts(self, step: int) -> Parts:
+        """This rank's micro-batches of a step."""
+        settings, world = self.settings, self.world
+        rows = self.store.step_rows(settings.global_batch_size, settings.seed, step)
+        mine = rank_span(settings.global_batch_size, world.rank, world.size)
+        spans = part_spans(mine, settings.accum_steps, settings.max_micro_batch)
+        pinned = world.device.type == "cuda"
+        return [(span, self.store.host_batch(rows[span], pinned=pinned)) for span in spans]
+
+    def first_step(self, model: nn.Module, step: int, parts: Parts, speed: Throughput) -> None:
+        """The first step of this process: its operations are counted, and then the model is compiled where asked."""
+        if not self.world.is_main:
+            self.step(model, step, parts)
+        else:
+            with counting_flops() as counted:
+                self.step(model, step, parts)
+            speed.flops_per_sample = counted.flops / sum(len(batch) for _, batch in parts)
         if self.settings.compile:
             self.model.compile()
-        if self.world.size == 1:
-            return self.model
-        ids = [self.world.device.index] if self.world.device.type == "cuda" else None
-        return DistributedDataParallel(self.model, device_ids=ids, gradient_as_bucket_view=True)
 
-    def step(self, model: nn.Module, step: int) -> None:
+    def step(self, model: nn.Module, step: int, parts: Parts) -> None:
         """One optimizer step. Every rank scales by its share of the global batch, so uneven shares stay exact."""
         settings, world = self.settings, self.world
         batch_size = settings.global_batch_size
-        rows = step_rows(len(self.store), batch_size, settings.seed, step)
-        mine = rank_span(batch_size, world.rank, world.size)
         epoch = step * batch_size / len(self.store)
         set_lr(self.optimizer, rate_at(epoch, peak=self.peak, epochs=settings.epochs, **self.schedule))
         self.seed_dropout(step)
         model.train()
-        parts = min(settings.accum_steps, mine.stop - mine.start)
-        for part in range(parts):
-            span = rank_span(mine.stop - mine.start, part, parts)
-            span = slice(mine.start + span.start, mine.start + span.stop)
-            batch = self.store.batch(rows[span], world.device)
+        bad = torch.zeros((), dtype=torch.bool, device=world.device)
+        for number, (span, batch) in enumerate(parts):
             random = StepRandom(settings.seed, step, span, batch_size, world.device)
-            share = (span.stop - span.start) / batch_size
-            last = part == parts - 1
+            share = len(batch) / batch_size
+            last = number == len(parts) - 1
             with contextlib.nullcontext() if last or world.size == 1 else model.no_sync():
                 with self.autocast:
-                    loss, metrics = self.objective.loss(model, batch, random)
+                    loss, metrics = self.objective.loss(model, batch.to(world.device), random)
                 (loss * (share * world.size)).backward()  # DDP averages over ranks; this makes it the global mean
-            self.add_to_window({"loss": loss.detach(), **metrics}, share)
-        if self.clip_grad is not None:
-            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad)
-            self.add_to_window({"grad_norm": norm}, 1 / world.size)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.update_ema()
+            bad |= ~loss.detach().isfinite()
+            self.window.add({"loss": loss, **metrics}, share)
+        norm = gradient_norm(self.optimizer)
+        self.window.add({"grad_norm": norm}, 1 / world.size)
+        skipped = self.agreement.settle(step + 1, bad, norm)
+        self.window.end_step(skipped)
+        take_step(self.optimizer, norm, skipped, clip_grad=self.clip_grad)
+        if self.ema:
+            update_average(self.ema, self.model, settings.ema_decay)
 
     def seed_dropout(self, step: int) -> None:
         """Dropout and drop path draw from torch's generator: start it anew each step, so that resuming is exact."""
         draw = StepRandom(self.settings.seed, step, slice(0, 0), 0).number(f"dropout of rank {self.world.rank}")
         torch.manual_seed(int(draw * 2**53))
-
-    @torch.no_grad()
-    def update_ema(self) -> None:
-        """Move the averaged weights towards the model's."""
-        if not self.ema:
-            return
-        state = self.model.state_dict()
-        floats = [name for name, value in self.ema.items() if value.is_floating_point()]
-        torch._foreach_lerp_(
-            [self.ema[n] for n in floats], [state[n] for n in floats], weight=1 - self.settings.ema_decay
-        )
-
-    def add_to_window(self, metrics: dict[str, Tensor], share: float) -> None:
-        """Add up metrics on the device: no step waits for the host."""
-        for name, value in metrics.items():
-            value = value.float() * share
-            self._window[name] = self._window[name] + value if name in self._window else value
-
-    def flush_window(self, step: int, num: int, rate: float) -> dict[str, Any]:
-        """Means over the last `num` steps and all ranks, as numbers; ValueError when the loss is not finite."""
-        names = sorted(self._window)
-        values = self.world.sum(torch.stack([self._window[n] for n in names])).tolist()
-        self._window.clear()
-        metrics = {"train_" + name: value / num for name, value in zip(names, values, strict=True)}
-        epoch = step * self.settings.global_batch_size / len(self.store)
-        if not all(abs(v) < float("inf") for v in values):
-            raise ValueError(
-                f"loss {metrics['train_loss']} at step {step} (epoch {epoch:.2f}); expected finite numbers; "
-                "lower the learning rate, lengthen the warm-up or set clip_grad"
-            )
-        lr = rate_at(epoch, peak=self.peak, epochs=self.settings.epochs, **self.schedule)
-        return {"step": step, "epoch": round(epoch, 4), "lr": lr, "samples_per_s": round(rate, 1), **metrics}
 
     def is_due(self, done: int, setting: str) -> bool:
         """Whether step number `done` ends an epoch at which something is to be done; the last step always is."""
@@ -228,19 +220,33 @@ class Trainer:
         batch = self.settings.global_batch_size
         return done == self.steps or done * batch // interval > (done - 1) * batch // interval
 
+    def save_where_due(self, done: int, flags: Flags, log: MetricsLog | None, writer: CheckpointWriter | None) -> None:
+        """Write a checkpoint where one is due or asked for; `Stopped` when that was asked for."""
+        every_steps, minutes = self.settings.checkpoint_every_steps, self.settings.checkpoint_every_minutes
+        if writer and minutes and writer.age_s() > 60 * minutes:
+            self.requests.save = True
+        again = done - self._saved_at <= self.agreement.lag  # flags come late: this one has been heeded
+        asked = flags.stop or (flags.save and not again)
+        stepped = every_steps is not None and done % every_steps == 0
+        if not (asked or stepped or self.is_due(done, "checkpoint_every_epochs")):
+            return
+        self._saved_at, self.requests.save = done, False
+        window = self.window.total()  # of all ranks: all have to be here
+        if writer:
+            log.flush()
+            tensors = state_tensors(self.model, self.optimizer, self.ema, best=self.best.weights, window=window)
+            rows = getattr(self.store, "shuffle_rows", 0)
+            more = {"step": done, "window_steps": self.window.steps, "best": self.best.about(), "shuffle_rows": rows}
+            writer.submit(tensors, {**self.identity, **more})
+        if flags.stop and done < self.steps:
+            if writer:
+                writer.wait()
+            raise Stopped(done)
+
     def evaluations(self, epoch: float) -> dict[str, float]:
         """Metrics of the val split, for the model and, with the prefix ema_, for its average."""
         metrics = self.evaluate(self.model, epoch)
         if self.ema:
-            current = {k: v.clone() for k, v in self.model.state_dict().items()}
-            self.model.load_state_dict(self.ema)
-            metrics |= {"ema_" + name: value for name, value in self.evaluate(self.model, epoch).items()}
-            self.model.load_state_dict(current)
+            with holding(self.model, self.ema):
+                metrics |= {EMA + name: value for name, value in self.evaluate(self.model, epoch).items()}
         return metrics
-
-
-def describe(metrics: dict[str, Any]) -> str:
-    """A few words on the newest metrics, for a progress line."""
-    shown = {"train_loss": "loss {:.3f}", "val_top1": "val top-1 {:.1%}", "val_loss": "val loss {:.3f}"}
-    words = [text.format(metrics[name]) for name, text in shown.items() if name in metrics]
-    return ", ".join([*words, f"{metrics['samples_per_s']:.0f} samples/s"])

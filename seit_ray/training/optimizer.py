@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 POSITIONS = ("pos_embed", "cls_token")
 
@@ -77,3 +78,22 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Rate of every group: lr times the group's scale."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]
+
+
+def parameters_of(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """All parameters that have a gradient."""
+    return [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+
+
+def gradient_norm(optimizer: torch.optim.Optimizer) -> Tensor:
+    """Norm of all gradients together, on the device; not finite when one of them is not."""
+    return get_total_norm([p.grad for p in parameters_of(optimizer)])
+
+
+def take_step(optimizer: torch.optim.AdamW, norm: Tensor, skipped: Tensor, *, clip_grad: float | None) -> None:
+    """Clip gradients of that norm, update, drop them; with skipped 1.0 nothing changes, and the host does not wait."""
+    if clip_grad is not None:
+        clip_grads_with_norm_(parameters_of(optimizer), clip_grad, norm)
+    optimizer.found_inf = skipped  # the fused kernel reads it on the device, as it does for torch's GradScaler
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)

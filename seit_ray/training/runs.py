@@ -22,6 +22,7 @@ from seit_ray.storage import Folder
 from seit_ray.training.augmentation import image_augmentation, token_augmentation
 from seit_ray.training.checkpoints import check_same
 from seit_ray.training.exports import export_model, import_model, read_about
+from seit_ray.training.first_batch import write_first_batch
 from seit_ray.training.inputs import Inputs, cropped, identity_of, image_inputs, token_inputs
 from seit_ray.training.loop import Trainer
 from seit_ray.training.world import World
@@ -35,6 +36,11 @@ def model_settings(model: dict[str, Any], **decided: Any) -> dict[str, Any]:
     given = {name: value for name, value in model.items() if name not in ("grid_side", "train_only")}
     size = build_size(given.pop("size"), **{key: given.pop(key) for key in SIZE_KEYS})
     return {"size": size, **given, **decided}
+
+
+def memory_of(loop: dict[str, Any]) -> dict[str, float | None]:
+    """What a run's loop says of the memory for its data."""
+    return {"memory_gib": loop.get("memory_gib")}
 
 
 def pretrain(
@@ -52,7 +58,7 @@ def pretrain(
     **hooks: Callable,
 ) -> dict[str, Any]:
     """Masked token modelling on the train split (SeiT++, section 3)."""
-    inputs = token_inputs(dataset, need_labels=False, grid_side=model["grid_side"], inputs="learned")
+    inputs = token_inputs(dataset, need_labels=False, grid_side=model["grid_side"], inputs="learned", **memory_of(loop))
     plain = MTMObjective(**masking)
     objective = MTMObjective(**masking, augment=token_augmentation(inputs, augment, adapt_run, world, quantize=True))
     settings = model_settings(model, **inputs.settings, mask_ratio_min=masking["mask_ratio_min"])
@@ -101,7 +107,8 @@ def finetune(
         settings = model_settings({**model, **stem}, **inputs.settings, num_classes=inputs.num_classes)
         augmentation = image_augmentation(augment, pixels)
     else:
-        inputs = token_inputs(dataset, need_labels=True, grid_side=model["grid_side"], inputs=model["inputs"])
+        chosen = {"grid_side": model["grid_side"], "inputs": model["inputs"], **memory_of(loop)}
+        inputs = token_inputs(dataset, need_labels=True, **chosen)
         settings = model_settings(model, **inputs.settings, num_classes=inputs.num_classes)
         augmentation = token_augmentation(inputs, augment, adapt_run, world, quantize=model["inputs"] == "learned")
     if init_from is not None and not transfer:
@@ -177,10 +184,14 @@ def train_and_export(
         world=world,
         **hooks,
     )
+    if world.is_main:
+        write_first_batch(run, objective, inputs.train, tokenizer=inputs.tokenizer, loop=loop, device=world.device)
     metrics = trainer.train()
     if world.is_main:
         about = {**identity, "data": inputs.where, "class_names": inputs.class_names, "metrics": metrics}
-        export_model(run, model, kind=kind, settings=settings, about=about, ema=trainer.ema)
+        about["best"] = trainer.best.about()
+        weights = {"ema": trainer.ema, "best": trainer.best.weights}
+        export_model(run, model, kind=kind, settings=settings, about=about, **weights)
     return metrics
 
 

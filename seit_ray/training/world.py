@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,13 @@ class World:
     def is_main(self) -> bool:
         """Whether this process writes the run's files."""
         return self.rank == 0
+
+    def distributed(self, model: nn.Module) -> nn.Module:
+        """The model with gradients that are averaged over all processes; the model itself where there is one."""
+        if self.size == 1:
+            return model
+        ids = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """Sum over all processes, in place."""

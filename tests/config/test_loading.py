@@ -46,6 +46,7 @@ def test_overrides_win_over_the_file_and_that_over_defaults(tmp_path):
         ("optimizer.lr=null", "lr", None),
         ("optimizer.betas=[0.8, 0.9]", "betas", (0.8, 0.9)),
         ("workers.num_workers=0", "num_workers", 0),
+        ("workers.num_workers=[1, 4]", "num_workers", (1, 4)),
     ],
 )
 def test_values_are_read_as_yaml(text, key, value):
@@ -106,8 +107,10 @@ def test_an_unknown_key_in_a_file_is_refused_too(tmp_path):
         ("masking.mask_ratio_min=1.5", "key masking.mask_ratio_min is 1.5; expected: Input should be less"),
         (
             "workers.num_workers=",
-            "key workers.num_workers is None; expected: Input should be a valid integer",
+            "key workers.num_workers is None; expected: Value error, a whole number of 0 or more, or [least, most]",
         ),
+        ("workers.num_workers=[3, 2]", "key workers.num_workers is [3, 2]; expected: Value error, a whole number"),
+        ("workers.num_workers=-1", "key workers.num_workers is -1; expected: Value error, a whole number"),
         ("loop.epochs.x=3", "key loop.epochs"),
     ],
 )

@@ -127,7 +127,9 @@ def test_nothing_but_the_dataset_is_left(undisturbed):
     shards = {f"{name}/{shard.name}" for name, split in splits for shard in split.shards}
     rejected = {f"{name}/rejected.parquet" for name, split in splits if split.rejected}
     found = set(contents(undisturbed.folder))
-    assert shards | rejected | {"dataset.json"} == {name for name in found if not name.startswith("tokenizer/")}
+    sources = {f"source/{name}/part-00000.parquet" for name, _ in splits}
+    kept = {name for name in found if not name.startswith("tokenizer/")}
+    assert shards | rejected | sources | {"dataset.json"} == kept
 
 
 def test_a_rerun_changes_nothing(ray_cluster, undisturbed, images, tokenizer):

@@ -25,7 +25,7 @@ def test_slices(folder):
     assert manifest.splits["train"].num_slices == 8
     assert manifest.splits["train"].size_bytes == 300
     assert [manifest.read_slice("train", i).num_rows for i in range(8)] == [4] * 7 + [2]
-    assert manifest.read_slice("train", 5).schema.names == ["id", "key", "uri", "label"]
+    assert manifest.read_slice("train", 5).schema.names == ["id", "key", "uri", "label", "state"]
     assert [str(field.type) for field in manifest.read_slice("train", 5).schema] == [
         "int64",
         "string",

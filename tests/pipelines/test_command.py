@@ -66,7 +66,7 @@ def test_help_of_a_verb_lists_every_key(capsys, verb):
     for key, (_, description, _) in fields(VERBS[verb]):
         assert re.search(rf"^  {re.escape(key)}=\S", text, re.MULTILINE)
         assert description in text
-    keys = re.findall(r"^  ([a-z_.]+)=", text.partition("\nkeys:\n")[2], re.MULTILINE)
+    keys = re.findall(r"^  ([a-z0-9_.]+)=", text.partition("\nkeys:\n")[2], re.MULTILINE)
     assert sorted(keys) == sorted(dict(fields(VERBS[verb])))
     for option in ("--config", "--dry-run", "--address"):
         assert option in text

@@ -35,7 +35,7 @@ def refusal(folder):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("encoding", ["planes", "plain"])
+@pytest.mark.parametrize("encoding", ["planes", "plain", "compact"])
 def test_reads_what_was_written(tmp_path, encoding):
     dataset = TokenDataset(write_dataset(tmp_path, encoding=encoding))
     rows = learnable_rows(25)

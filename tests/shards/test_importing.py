@@ -43,7 +43,7 @@ def job_of(release, output, *, grid=(4, 4), **changes):
     return ImportJob(**settings | changes)
 
 
-@pytest.mark.parametrize("encoding", ["planes", "plain"])
+@pytest.mark.parametrize("encoding", ["planes", "plain", "compact"])
 @pytest.mark.parametrize("rows_per_shard", [1, 10, 23, 1000])
 def test_a_release_becomes_a_dataset(tmp_path, encoding, rows_per_shard):
     release = tmp_path / "release"

@@ -40,7 +40,7 @@ def write_fragments(folder, counts):
 
 
 @pytest.mark.parametrize("rows_per_shard", [1, 4, 5, 23, 100])
-@pytest.mark.parametrize("encoding", ["planes", "plain"])
+@pytest.mark.parametrize("encoding", ["planes", "plain", "compact"])
 def test_shards_hold_what_the_fragments_hold(tmp_path, rows_per_shard, encoding):
     work, output = Folder(tmp_path / "work"), Folder(tmp_path / "out")
     fragments, rows = write_fragments(work, [7, 0, 9, 1, 6])

@@ -20,7 +20,7 @@ def dataset(tmp_path):
     return TokenDataset(write_dataset(tmp_path / "tokens"))
 
 
-@pytest.mark.parametrize("encoding", [None, "planes", "plain"])
+@pytest.mark.parametrize("encoding", [None, "planes", "plain", "compact"])
 @pytest.mark.parametrize("rows_per_shard", [None, 1, 7, 10, 100])
 def test_the_rows_stay(dataset, tmp_path, encoding, rows_per_shard):
     output = Folder(tmp_path / "new")
@@ -48,7 +48,7 @@ def test_unused_codes_go_and_images_decode_alike(tmp_path):
     assert used < 400  # this dataset leaves codes unused
     write_synonyms(folder, ring_synonyms(400, 3))
     output = Folder(tmp_path / "new")
-    info = rewrite_dataset(old, output, compact=True)
+    info = rewrite_dataset(old, output, drop_unused=True)
     new = TokenDataset(output)
     assert info.codebook_size == used
     assert verify(new) == []

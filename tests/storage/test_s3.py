@@ -5,7 +5,7 @@ import asyncio
 import aiohttp
 import pytest
 
-from seit_ray.storage import Folder, StorageError, s3
+from seit_ray.storage import Folder, StorageError, s3_bodies
 from seit_ray.storage.errors import explain
 
 NOBODY_LISTENS = "http://127.0.0.1:9"
@@ -177,10 +177,10 @@ def test_broken_bodies_are_fetched_again(monkeypatch, breaks, requests):
         return None
 
     async def get():
-        return await s3._get(client, asyncio.Semaphore(1), "bucket", "key", None)
+        return await s3_bodies.get_object(client, asyncio.Semaphore(1), "bucket", "key", None, s3_bodies.Digests())
 
     client = BreakingClient(breaks)
-    monkeypatch.setattr(s3.asyncio, "sleep", no_pause)
+    monkeypatch.setattr(s3_bodies.asyncio, "sleep", no_pause)
     if breaks < 4:
         assert asyncio.run(get()) == b"data"
     else:

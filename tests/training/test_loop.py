@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from seit_ray.batches import num_steps
-from seit_ray.objectives import MTMObjective, SupervisedObjective
+from seit_ray.objectives import MTMObjective
 from seit_ray.storage import Folder
 from seit_ray.training.checkpoints import checkpoint_names, load_checkpoint
 from seit_ray.training.metrics import read_metrics
@@ -16,6 +16,7 @@ from tests.training.tiny_runs import (
     evaluation,
     losses,
     noisy_trainer,
+    take_step,
     tiny_masked,
     tiny_store,
     tiny_trainer,
@@ -76,19 +77,6 @@ def test_train_loss_is_the_mean_since_the_last_record(tmp_path):
     assert losses(third) == pytest.approx(means, abs=1e-6)
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_ends_the_run(run, bad):
-    class Exploding(SupervisedObjective):
-        def loss(self, model, batch, step_rng):
-            loss, metrics = super().loss(model, batch, step_rng)
-            return loss * (bad if step_rng.step == 4 else 1.0), metrics
-
-    with pytest.raises(ValueError, match=r"^loss (nan|inf) at step 6 \(epoch 1.50\); expected finite numbers; lower"):
-        tiny_trainer(run, objective=Exploding()).train()
-    assert [r["step"] for r in read_metrics(run)] == [3, 4]  # what led there can be seen
-    assert checkpoint_names(run) == ["step-000000004"]
-
-
 def test_average_of_the_weights_is_evaluated_beside_them(run):
     trainer = noisy_trainer(run)
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
@@ -107,7 +95,7 @@ def test_average_of_the_weights_is_exponential(run):
     trainer = tiny_trainer(run, loop={"ema_decay": 0.75})
     expected = trainer.model.state_dict()["head.bias"].clone()
     for step in range(4):
-        trainer.step(trainer.model, step)
+        take_step(trainer, step)
         expected = 0.75 * expected + 0.25 * trainer.model.state_dict()["head.bias"]
     torch.testing.assert_close(trainer.ema["head.bias"], expected)
 
@@ -128,9 +116,9 @@ def test_clipping_bounds_the_step(run):
             kept.append(torch.stack([p.grad.norm() for p in model.parameters()]).norm().item()),
             step(),
         )
-        trainer.step(trainer.model, 0)
+        take_step(trainer, 0)
         norms.append(kept[0])
-        assert ("grad_norm" in trainer._window) == (clip is not None)
+        assert trainer.window.sums["grad_norm"].item() == pytest.approx(norms[0], rel=1e-4)
     assert norms[0] > 1e-2
     assert norms[1] == pytest.approx(1e-3, rel=1e-3)
 
@@ -146,7 +134,7 @@ def test_rates_follow_the_schedule_in_every_step(run):
     trainer = tiny_trainer(run, optimizer={"warmup_epochs": 1, "layer_decay": 0.5, "lr": 0.008})
     rates = []
     for step in range(8):
-        trainer.step(trainer.model, step)
+        take_step(trainer, step)
         rates.append({g["lr_scale"]: g["lr"] for g in trainer.optimizer.param_groups})
     assert [r[1.0] for r in rates[:5]] == pytest.approx([0.0, 0.002, 0.004, 0.006, 0.008])
     assert [r[0.125] for r in rates] == pytest.approx([r[1.0] / 8 for r in rates])

@@ -2,12 +2,14 @@
 
 import torch
 
+from seit_ray.augment.chain import Augment
 from seit_ray.batches import TokenStore
 from seit_ray.evaluation.classification import classification_metrics
-from seit_ray.models import MaskedTokenModel, Size, TokenEmbedding, TokenViT
+from seit_ray.models import CodebookEmbedding, MaskedTokenModel, Size, TokenEmbedding, TokenViT
 from seit_ray.objectives import SupervisedObjective
 from seit_ray.training.loop import Trainer
 from seit_ray.training.metrics import read_metrics
+from seit_ray.training.throughput import SPEED
 from seit_ray.training.world import World
 from tests.tiny_dataset import NUM_CLASSES, NUM_CODES, SIDE, learnable_rows
 
@@ -33,18 +35,29 @@ def tiny_store(num=64, seed=0):
     return TokenStore(rows.tokens, rows.meta["label"].to_numpy().astype("int64"))
 
 
-def tiny_classifier(*, seed=0, dropout=0.0, drop_path=0.0):
-    """A seeded vision transformer of 4x4 tokens."""
+def tiny_codebook():
+    """Codes as wide as the embedding of `tiny_classifier`."""
+    return torch.randn(NUM_CODES, 8, generator=torch.Generator().manual_seed(5))
+
+
+def tiny_classifier(*, seed=0, dropout=0.0, drop_path=0.0, codebook=None):
+    """A seeded vision transformer of 4x4 tokens; it reads rows of the codebook, if there is one."""
     torch.manual_seed(seed)
     return TokenViT(
         grid=(SIDE, SIDE),
         num_classes=NUM_CLASSES,
         size=SIZE,
-        embedding=TokenEmbedding(NUM_CODES, 8, dropout),
+        embedding=TokenEmbedding(NUM_CODES, 8, dropout) if codebook is None else CodebookEmbedding(codebook),
         kernel=2,
         stride=2,
         drop_path=drop_path,
     )
+
+
+def tiny_augmentation(**settings):
+    """The chain of SeiT with all that mixes samples, on the grid with `tiny_codebook`."""
+    chosen = {"random_crop": True, "swap_prob": 0.25, "noise_prob": 0.25, "color_adapt_prob": 0.5, "cutmix_alpha": 1.0}
+    return Augment(tiny_codebook(), grid=(SIDE, SIDE), **{**chosen, **settings})
 
 
 def tiny_masked(*, seed=0, dropout=0.0):
@@ -69,6 +82,11 @@ def tiny_trainer(run, model=None, *, objective=None, store=None, loop=None, opti
     return Trainer(**{**settings, **more})
 
 
+def take_step(trainer, step):
+    """One step of a trainer, by itself."""
+    trainer.step(trainer.model, step, trainer.host_parts(step))
+
+
 def evaluation(net, epoch):
     """Metrics of a val split of 24 samples."""
     return {f"val_{k}": v for k, v in classification_metrics(net, tiny_store(24, seed=1), 4, CPU).items()}
@@ -85,7 +103,12 @@ def noisy_trainer(run, **more):
 
 def comparable(run):
     """The run's records without their speed."""
-    return [{k: v for k, v in r.items() if k != "samples_per_s"} for r in read_metrics(run)]
+    return [without_speed(record) for record in read_metrics(run)]
+
+
+def without_speed(record):
+    """A record without what depends on the clock and the machine."""
+    return {k: v for k, v in record.items() if k not in SPEED}
 
 
 def losses(run):

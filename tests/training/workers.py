@@ -11,29 +11,42 @@ from seit_ray.evaluation.masked import masked_metrics
 from seit_ray.objectives import MTMObjective, SupervisedObjective
 from seit_ray.storage import Folder
 from seit_ray.training.world import World
-from tests.training.tiny_runs import tiny_classifier, tiny_masked, tiny_store, tiny_trainer
+from tests.training.tiny_runs import (
+    tiny_augmentation,
+    tiny_classifier,
+    tiny_codebook,
+    tiny_masked,
+    tiny_store,
+    tiny_trainer,
+)
 
 LOOP = {"global_batch_size": 9, "log_every_steps": 1, "accum_steps": 2, "ema_decay": 0.9}
+CASES = ("supervised", "augmented", "mtm")
+
+
+def case(name, world):
+    """(model, objective, evaluation) of a case; the val split of 23 divides by nothing."""
+    val = tiny_store(23, seed=1)
+    if name == "mtm":
+        masked = MTMObjective(augment=tiny_augmentation(output="codes", cutmix_alpha=0.0))
+        plain = MTMObjective()
+        return tiny_masked(), masked, lambda net, epoch: masked_metrics(net, plain, val, world, 5)
+    model, objective = tiny_classifier(), SupervisedObjective(label_smoothing=0.1)
+    if name == "augmented":
+        model, objective = tiny_classifier(codebook=tiny_codebook()), SupervisedObjective(augment=tiny_augmentation())
+    return model, objective, lambda net, epoch: classification_metrics(net, val, 4, world, 5)
 
 
 def main(folder, size, rank):
-    """Train the classifier and the masked model, with metrics of a val split."""
+    """Train every case, with metrics of a val split."""
     Path(folder).mkdir(exist_ok=True)
     if size > 1:
         rendezvous = f"file://{folder}/rendezvous"
         patience = timedelta(seconds=120)
         torch.distributed.init_process_group("gloo", rendezvous, patience, size, rank)
-    world, val = World(rank, size, torch.device("cpu")), tiny_store(23, seed=1)
-    masked = MTMObjective()
-    for name, model, objective, evaluate in (
-        (
-            "supervised",
-            tiny_classifier(),
-            SupervisedObjective(),
-            lambda net, epoch: classification_metrics(net, val, 4, world, 5),
-        ),
-        ("mtm", tiny_masked(), masked, lambda net, epoch: masked_metrics(net, masked, val, world, 5)),
-    ):
+    world = World(rank, size, torch.device("cpu"))
+    for name in CASES:
+        model, objective, evaluate = case(name, world)
         run = Folder(folder).join(name)
         tiny_trainer(run, model, objective=objective, evaluate=evaluate, loop=LOOP, world=world).train()
     if size > 1:

@@ -1,0 +1,193 @@
+"""A sweep: which keys of which training are searched, and the configs of a trial."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from seit_ray.config.keys import fields
+from seit_ray.config.loading import explain, set_key
+from seit_ray.config.sections import NonNegativeInt, PositiveInt, Probe, Section, Workers
+from seit_ray.config.space import Range, Settings, list_trials, parse_space
+from seit_ray.config.verbs import Finetune, FinetunePart, Pretrain, PretrainPart, Verb
+
+VERBS = {"pretrain": Pretrain, "finetune": Finetune}
+TRAINING_METRICS = {
+    "pretrain": ("train_loss", "val_loss", "val_masked_accuracy", "probe_linear_top1", "probe_knn_top1"),
+    "finetune": ("train_loss", "val_loss", "val_top1", "val_top5"),
+}
+PLACES = {"storage", "cluster", "workers", "output", "run"}  # keys of a training that do not change its result
+
+
+class Search(Section):
+    """How the space is searched."""
+
+    searcher: Literal["random", "grid", "optuna"] = Field(
+        "random", description="draws; all combinations; or Optuna's proposals (pip install optuna)"
+    )
+    num_trials: PositiveInt = Field(16, description="trials of random and optuna; a grid has its own number")
+    seed: NonNegativeInt = Field(0, description="seed of the draws and proposals; the trainings have theirs")
+    scheduler: Literal["none", "asha"] = Field(
+        "none", description="asha stops a trial that is behind the others at the same epoch"
+    )
+    grace_epochs: PositiveInt = Field(1, description="asha: no trial is stopped before")
+    reduction_factor: PositiveInt = Field(3, description="asha: of so many trials one goes on", gt=1)
+    max_concurrent: PositiveInt | None = Field(
+        None, description="trials at a time; default what the cluster holds now; more makes an autoscaling one grow"
+    )
+
+
+class SweepPretrain(PretrainPart):
+    """The pre-training of a trial."""
+
+    probe: Probe = Field(default_factory=lambda: Probe(every_epochs=1))
+
+
+class Sweep(Verb):
+    """Search settings by short trainings: a table, pictures, and best.yaml for pretrain or finetune."""
+
+    dataset: str = Field(description="folder of the token dataset")
+    output: str = Field("runs", description="folder that holds the sweep: a path or s3://")
+    run: str = Field(description="name of the sweep; the same name continues it")
+    stages: tuple[Literal["pretrain", "finetune"], ...] = Field(
+        ("pretrain",), description="what a trial does: pretrain, finetune, or one from the other"
+    )
+    space: dict[str, Any] = Field(
+        description="key: [values], or {choice|grid: [...]}, {uniform|loguniform: [low, high]}, "
+        "{quniform: [low, high, step]}; any key of the stages, pretrain. or finetune. before it where both have it"
+    )
+    metric: str | None = Field(
+        None, description="what is compared, at the end of a trial; default val_top1, or a probe's accuracy"
+    )
+    search: Search = Field(default_factory=Search)
+    pretrain: SweepPretrain = Field(default_factory=SweepPretrain)
+    finetune: FinetunePart = Field(default_factory=FinetunePart)
+    init_from: str | None = Field(None, description="of finetune alone: folder of a finished run to start from")
+    transfer: bool = Field(False, description="of finetune alone: what fits of init_from is taken over")
+    heat_map: tuple[str, str] | None = Field(None, description="two keys of the heat map; default the first two")
+    workers: Workers = Field(default_factory=lambda: Workers(num_workers=0))
+
+
+def check_stages(sweep: Sweep) -> None:
+    """ValueError for stages in a wrong order, or settings of a stage that is not run."""
+    stages = sweep.stages
+    if stages not in (("pretrain",), ("finetune",), ("pretrain", "finetune")):
+        raise ValueError(
+            f"stages {list(stages)}; expected [pretrain], [finetune] or [pretrain, finetune]; correct stages"
+        )
+    for name in VERBS:
+        if name in sweep.model_fields_set and name not in stages:
+            raise ValueError(f"section {name} with stages {list(stages)}; expected no such section; leave it out")
+    if "pretrain" in stages and (sweep.init_from or sweep.transfer):
+        raise ValueError("init_from or transfer with a pretrain stage; expected finetune alone; leave them out")
+    if sweep.transfer and not sweep.init_from:
+        raise ValueError("transfer without init_from; expected a finished run to start from; name one")
+
+
+def space_of(sweep: Sweep) -> dict[str, Range]:
+    """The checked space: a key -> its range; with two stages every key begins with its stage.
+
+    ValueError for an unknown key, with the nearest known one, and for a value that a training would refuse.
+    """
+    check_stages(sweep)
+    ranges = {full_key(sweep, key): found for key, found in parse_space(sweep.space).items()}
+    for key, found in ranges.items():
+        for value in found.edges():
+            stage_configs(sweep, {key: value})
+    for key in sweep.heat_map or ():
+        full_key(sweep, key, ranges)
+    return ranges
+
+
+def full_key(sweep: Sweep, key: str, known: Any = None) -> str:
+    """A key as the space has it; ValueError when no stage, or more than one, has it, or when it is not in `known`."""
+    keys = [f"{stage}.{name}" for stage in sweep.stages for name, _ in fields(type(getattr(sweep, stage)))]
+    found = [k for k in keys if key in (k, k.partition(".")[2])]
+    if len(found) > 1:
+        raise ValueError(f"key {key} of the space is in both stages; expected {' or '.join(found)}; name one")
+    one_stage = len(sweep.stages) == 1
+    keys = list(known) if known is not None else [k.partition(".")[2] if one_stage else k for k in keys]
+    shown = (found[0].partition(".")[2] if one_stage else found[0]) if found else None
+    if shown in keys:
+        return shown
+    if known is not None:
+        raise ValueError(f"unknown key {key} of heat_map; expected two of the space; choose from {', '.join(keys)}")
+    tails = [k for k in keys if k.rpartition(".")[2] == key.rpartition(".")[2]]
+    near = tails or difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"expected one like {keys[0]}; see seit-ray sweep --help for the keys"
+    raise ValueError(f"unknown key {key} of the space; {hint}")
+
+
+def trials_of(sweep: Sweep, ranges: dict[str, Range]) -> list[Settings] | None:
+    """All settings of a grid or random search, each checked; None where Optuna proposes them on the way."""
+    search = sweep.search
+    if search.searcher == "optuna":
+        grids = [key for key, found in ranges.items() if found.kind == "grid"]
+        if grids:
+            raise ValueError(f"space.{grids[0]} is a grid with search.searcher optuna; expected choice; write choice")
+        return None
+    trials = list_trials(ranges, search.searcher, search.num_trials, search.seed)
+    for settings in trials:
+        stage_configs(sweep, settings)
+    return trials
+
+
+def stage_configs(sweep: Sweep, settings: Settings) -> dict[str, Pretrain | Finetune]:
+    """Stage -> its config under these settings, in order; `run` is the stage's name. ValueError names a bad value."""
+    shared = {"dataset": sweep.dataset, "output": sweep.output, "storage": sweep.storage, "cluster": sweep.cluster}
+    values = {
+        stage: getattr(sweep, stage).model_dump() | shared | {"run": stage, "workers": sweep.workers}
+        for stage in sweep.stages
+    }
+    for key, value in settings.items():
+        stage, path = (sweep.stages[0], key) if len(sweep.stages) == 1 else key.split(".", 1)
+        set_key(values[stage], path.split("."), value)
+    if sweep.stages == ("finetune",):
+        values["finetune"] |= {"init_from": sweep.init_from, "transfer": sweep.transfer}
+    found = {}
+    for stage, keys in values.items():
+        try:
+            found[stage] = VERBS[stage].model_validate(keys)
+        except ValidationError as error:
+            raise ValueError("in the space: " + "; ".join(explain(VERBS[stage], e) for e in error.errors())) from None
+    return found
+
+
+def trial_name(configs: dict[str, Pretrain | Finetune]) -> str:
+    """Ten hexadecimal digits of all that decides a trial's result: the same trainings always have the same name."""
+    values = [config.model_dump(mode="json", exclude=PLACES) for config in configs.values()]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def metric_of(sweep: Sweep) -> str:
+    """The metric that is compared; ValueError for one that the last stage does not report."""
+    stage = sweep.stages[-1]
+    part = getattr(sweep, stage)
+    known = list(TRAINING_METRICS[stage])
+    if part.loop.ema_decay:
+        known += [f"ema_{name}" for name in known if not name.startswith("train_")]
+    if sweep.metric is None:
+        metric = "val_top1" if stage == "finetune" else f"probe_{part.probe.methods[0]}_top1"
+    else:
+        metric = sweep.metric
+    if metric not in known:
+        near = difflib.get_close_matches(metric, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+        raise ValueError(f"unknown metric {metric} of {stage}; {hint}")
+    method = metric.partition("probe_")[2].partition("_")[0]
+    if method and (not part.probe.every_epochs or method not in part.probe.methods):
+        raise ValueError(
+            f"metric {metric} with pretrain.probe.every_epochs {part.probe.every_epochs} and methods "
+            f"{list(part.probe.methods)}; expected a {method} probe; set pretrain.probe: {{every_epochs: 1, methods: "
+            f"[{method}]}}"
+        )
+    return metric
+
+
+def is_better_low(metric: str) -> bool:
+    """Whether the least value is the best."""
+    return metric.endswith("loss")

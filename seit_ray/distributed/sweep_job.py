@@ -1,0 +1,212 @@
+"""A sweep on Ray Tune. What it continues from are its own records: trials/<name>/trial.json, and the trials' runs."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+# Before an experiment: no log files of Tune's own for each trial, no Ctrl-C that it swallows, no list of errors.
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
+os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new one prints errors however silent it is told to be
+
+import ray
+from ray import tune
+
+from seit_ray.distributed.cluster import Cluster
+from seit_ray.distributed.sweep_outcomes import Follower, Interruption, Outcome, Progress, Settings, read_outcomes
+from seit_ray.distributed.sweep_search import (
+    OptunaProposals,
+    Ranges,
+    proposal_from,
+    settings_from,
+    successive_halving,
+)
+from seit_ray.distributed.sweep_trial import Desk, Trial, TrialActor
+from seit_ray.distributed.train_job import check_resources
+from seit_ray.storage import Folder
+from seit_ray.training.metrics import read_metrics
+
+
+@dataclass(frozen=True)
+class SweepJob:
+    """build: settings -> trial, in any process. trials: all settings in order; None where Optuna proposes them."""
+
+    folder: Folder
+    build: Callable[[Settings], Trial]
+    metric: str
+    mode: str
+    workers: dict[str, Any]
+    search: dict[str, Any]
+    ranges: Ranges
+    trials: list[Settings] | None
+    max_epochs: int
+
+    def is_mine(self, outcome: Outcome) -> bool:
+        """Whether a recorded trial is one of this space, with the trainings as they are set now."""
+        if self.trials is None:
+            known = proposal_from(outcome.settings, self.ranges) is not None
+        else:
+            known = outcome.settings in self.trials
+        return known and self.build(outcome.settings).name == outcome.name
+
+    def check(self) -> None:
+        """ValueError, before any trial, when the searcher or the scheduler cannot be had."""
+        if self.trials is None:
+            self.proposals([], [])
+        if self.search["scheduler"] == "asha":
+            self.scheduler([])
+
+    def proposals(self, kept: list[Outcome], interrupted: list[Settings]) -> OptunaProposals:
+        """Optuna, knowing what there is."""
+        finished = [(outcome.settings, outcome.value) for outcome in kept]
+        return OptunaProposals(self.ranges, self.metric, self.mode, self.search["seed"], finished, interrupted)
+
+    def scheduler(self, kept: list[Outcome]) -> Any:
+        """Successive halving, knowing what there is."""
+        return successive_halving(
+            self.metric,
+            self.mode,
+            max_epochs=self.max_epochs,
+            history=[(o.name, read_metrics(self.build(o.settings).stages[-1].run)) for o in kept],
+            **{name: self.search[name] for name in ("grace_epochs", "reduction_factor")},
+        )
+
+
+def least_processes(workers: dict[str, Any]) -> int:
+    """Processes that train at least, where their number may change; the trial's own where it has no workers."""
+    number = workers["num_workers"]
+    return max(1, number if isinstance(number, int) else number[0])
+
+
+def trial_resources(workers: dict[str, Any], cluster: Cluster) -> dict[str, float]:
+    """What one trial needs of the cluster, its own training included."""
+    processes = least_processes(workers)
+    gpus = cluster.gpus_each(workers["gpus_per_worker"])
+    return {"CPU": processes * workers["cpus_per_worker"], **({"GPU": processes * gpus} if gpus else {})}
+
+
+def num_concurrent(workers: dict[str, Any], cluster: Cluster, wanted: int | None) -> int:
+    """Trials at a time: what is wanted, but no more than a local ray holds; else what the cluster holds now."""
+    check_resources(
+        cluster,
+        least_processes(workers),
+        cluster.gpus_each(workers["gpus_per_worker"]),
+        workers["cpus_per_worker"],
+    )
+    have = {"CPU": cluster.num_cpus, "GPU": cluster.num_gpus}
+    room = max(1, min(int(have[name] / need + 1e-9) for name, need in trial_resources(workers, cluster).items()))
+    if wanted is None:
+        return room
+    return min(wanted, room) if cluster.is_local else wanted
+
+
+def run_sweep(job: SweepJob, cluster: Cluster, on_progress: Progress = lambda *state: None) -> list[Outcome]:
+    """Run what is missing of a sweep; the outcomes of all its trials, in order.
+
+    Finished and stopped trials are kept, interrupted ones continue from their checkpoints, failed ones are tried
+    again. A trial that fails does not end the sweep.
+    """
+    job.check()
+    recorded = [outcome for outcome in read_outcomes(job.folder) if job.is_mine(outcome)]
+    kept = [outcome for outcome in recorded if outcome.status in ("finished", "stopped")]
+    if job.trials is None:
+        num_left = max(0, job.search["num_trials"] - len(kept))
+        interrupted = [outcome.settings for outcome in recorded if outcome.status == "running"]
+        proposals = job.proposals(kept, interrupted) if num_left else None
+        tuned = {"search_alg": proposals, "num_samples": num_left}
+        space, build = {}, functools.partial(proposed_trial, build=job.build, ranges=job.ranges)
+    else:
+        names = {outcome.name for outcome in kept}
+        left = [trial for trial in map(job.build, job.trials) if trial.name not in names]
+        num_left, tuned = len(left), {}
+        # by their places: Tune would look for spaces of its own in the values
+        space = {"place": tune.grid_search(list(range(num_left)))}
+        build = functools.partial(listed_trial, trials=left)
+    follower = Follower(job.folder, job.metric, build, kept, num_left, on_progress)
+    if num_left:
+        run_trials(job, cluster, follower, space, tuned)
+    if job.trials is None:
+        return follower.outcomes
+    done = {outcome.name: outcome for outcome in follower.outcomes}
+    ordered = dict.fromkeys(job.build(settings).name for settings in job.trials)
+    return [done[name] for name in ordered if name in done]
+
+
+def listed_trial(config: dict[str, Any], *, trials: list[Trial]) -> Trial:
+    """The trial at a place of a list."""
+    return trials[config["place"]]
+
+
+def proposed_trial(config: dict[str, Any], *, build: Callable[[Settings], Trial], ranges: Ranges) -> Trial:
+    """The trial that Optuna proposed."""
+    return build(settings_from(config, ranges))
+
+
+def run_trials(
+    job: SweepJob, cluster: Cluster, follower: Follower, space: dict[str, Any], tuned: dict[str, Any]
+) -> None:
+    """The Tune experiment."""
+    concurrent = num_concurrent(job.workers, cluster, job.search["max_concurrent"])
+    # with workers, these take the resources: what the trial itself held would be missing there
+    needs = trial_resources(job.workers, cluster) if job.workers["num_workers"] == 0 else {"memory": 1}
+    desk = follower.desk = ray.remote(num_cpus=0)(Desk).remote()
+    shared = {"desk": desk, "cluster": cluster, "metric": job.metric, "workers": job.workers}
+    actor = tune.with_parameters(TrialActor, build=follower.build, **shared)
+    scheduler = job.scheduler(follower.outcomes) if job.search["scheduler"] == "asha" else None
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    place = tempfile.mkdtemp(prefix="seit_ray-tune-")  # Tune's own bookkeeping: nothing is continued from it
+    try:
+        tuner = tune.Tuner(
+            tune.with_resources(actor, tune.PlacementGroupFactory([needs])),
+            param_space=space,
+            tune_config=tune.TuneConfig(
+                scheduler=scheduler, max_concurrent_trials=concurrent, reuse_actors=True, **tuned
+            ),
+            run_config=tune.RunConfig(
+                name="sweep",
+                storage_path=place,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=job.workers["max_failures"]),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # a run has its own
+                callbacks=[follower],
+                stop=follower.interruption,
+            ),
+        )
+        with interrupting(follower.interruption):
+            tuner.fit()
+    finally:
+        ray.kill(desk)
+        shutil.rmtree(place, ignore_errors=True)
+    if follower.interruption.error:
+        raise follower.interruption.error
+
+
+@contextlib.contextmanager
+def interrupting(interruption: Interruption) -> Iterator[None]:
+    """A block in which Ctrl-C ends the trials first; a second one acts as it did before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python delivers signals to the main thread: whoever runs it decides
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def handle(number: int, frame: object) -> None:
+        interruption.error = KeyboardInterrupt()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,113 @@
+"""What a dataset was made of, kept beside it: key and state of each image, to tell what has changed in the source.
+
+source/<split>/part-00000.parquet   key string, state int64: about ten bytes an image
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from seit_ray.images.manifest import Manifest, split_of_record
+from seit_ray.images.records import ImageRecord, state_of
+from seit_ray.storage import Folder
+
+FOLDER = "source"
+NAMED = 3  # images that a message names
+
+
+@dataclass
+class Changes:
+    """How the source differs from what the dataset was made of: numbers of images, and the first keys of each kind."""
+
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("added", "removed", "changed"), 0))
+    keys: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in ("added", "removed", "changed")})
+
+    def add(self, kind: str, key: str) -> None:
+        """Count an image."""
+        self.counts[kind] += 1
+        if len(self.keys[kind]) < NAMED:
+            self.keys[kind].append(key)
+
+    def words(self, *kinds: str) -> str:
+        """'2 removed (a.jpg, b.jpg)' of those kinds that there are, or of all; '' for none."""
+        told = []
+        for kind in kinds or self.counts:
+            number, keys = self.counts[kind], self.keys[kind]
+            if number:
+                told.append(f"{number} {kind} ({', '.join(keys)}{', ...' if number > len(keys) else ''})")
+        return ", ".join(told)
+
+
+class KnownImages:
+    """The images of a dataset; `kind_of` each record of a new listing, then `removed`. 17 bytes an image in memory."""
+
+    def __init__(self, dataset: Folder, checksums: dict[str, str]):
+        self.dataset, self.checksums = dataset, checksums
+        hashes, states = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
+        for table in self._parts():
+            hashes.append(hashes_of(table["key"].to_pylist()))
+            states.append(table["state"].to_numpy())
+        found, known = np.concatenate(hashes)[::-1], np.concatenate(states)[::-1]
+        self.hashes, last = np.unique(found, return_index=True)  # of a key that came twice, the later state
+        self.states = known[last]
+        self.seen = np.zeros(len(self.hashes), bool)
+
+    def kind_of(self, record: ImageRecord, *, val_fraction: float, seed: int) -> str:
+        """'added', 'changed' or 'same'."""
+        (number,) = hashes_of([record.key])
+        place = int(np.searchsorted(self.hashes, number))
+        if place == len(self.hashes) or self.hashes[place] != number:
+            return "added"
+        self.seen[place] = True
+        split = split_of_record(record, val_fraction=val_fraction, seed=seed)
+        return "same" if self.states[place] == state_of(record, split) else "changed"
+
+    def removed(self) -> Iterator[str]:
+        """Keys of those that no record had, after the listing."""
+        gone = self.hashes[~self.seen]
+        for table in self._parts() if len(gone) else ():
+            keys = table["key"].to_pylist()
+            hashes = hashes_of(keys)
+            for place in np.flatnonzero(np.isin(hashes, gone)):
+                yield keys[place]
+            gone = gone[~np.isin(gone, hashes)]
+
+    def _parts(self) -> Iterator[pa.Table]:
+        for name, known in self.checksums.items():
+            data = self.dataset.read(name)
+            if hashlib.sha256(data).hexdigest() != known:
+                raise ValueError(f"{self.dataset.uri_of(name)} has a wrong checksum; expected it unaltered; restore it")
+            yield pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
+
+
+def hashes_of(keys: list[str]) -> np.ndarray:
+    """uint64 [N] of N keys."""
+    return np.frombuffer(b"".join(hashlib.blake2b(key.encode(), digest_size=8).digest() for key in keys), "<u8")
+
+
+def write_known(manifest: Manifest, dataset: Folder, present: Collection[str]) -> dict[str, str]:
+    """Write what a manifest lists behind the `present` parts of a dataset; name -> SHA-256 of the new ones."""
+    checksums = {}
+    for split in manifest.splits:
+        first = sum(name.startswith(f"{FOLDER}/{split}/") for name in present)
+        for number, table in enumerate(manifest.part_states(split), first):
+            sink = pa.BufferOutputStream()
+            pq.write_table(
+                table,
+                sink,
+                compression="zstd",
+                use_dictionary=False,
+                column_encoding={"key": "DELTA_BYTE_ARRAY"},
+                write_statistics=False,
+            )
+            data = sink.getvalue().to_pybytes()
+            name = f"{FOLDER}/{split}/part-{number:05}.parquet"
+            dataset.write(name, data)
+            checksums[name] = hashlib.sha256(data).hexdigest()
+    return checksums

@@ -1,0 +1,117 @@
+"""How fast this machine fetches, decodes and encodes, and how small its tokens are, measured on a sample of images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from seit_ray.images.decode import ImageError, decode_image
+from seit_ray.images.fetch import fetch_images
+from seit_ray.images.tables import Columns
+from seit_ray.report.costs import BYTES_OF_MB, Rates
+from seit_ray.shards.encoding import encoding_named
+from seit_ray.storage import Folder
+from seit_ray.tokenizers import Tokenizer
+
+CHUNK = 64  # images fetched, decoded and encoded together
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found on a sample; packed_bytes: of an image's tokens, before Parquet compresses them further."""
+
+    rates: Rates
+    images: int
+    image_bytes: float
+    packed_bytes: float
+    device: str
+
+
+def measure_rates(
+    listed: pa.Table,
+    source: Folder,
+    tokenizer: Tokenizer,
+    *,
+    image_column: str = Columns.image,
+    encoding: str = "planes",
+    device: str = "cpu",
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Measured:
+    """Fetch, decode and encode the rows (key, uri) of a manifest in one thread; ValueError when none can be read.
+
+    What the cores do is measured in CPU time, so that other work on the machine does not count. The first chunk is
+    encoded twice, since the first time includes what is done once. Files read before are in memory, and so faster.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        seconds, sizes, tokens = measured_steps(listed, source, tokenizer.to(device), image_column, device, on_progress)
+    finally:
+        torch.set_num_threads(threads)
+        tokenizer.to("cpu")
+    if not tokens:
+        raise ValueError(f"none of {len(listed)} images in {source.uri} can be read; expected images; check the source")
+    rows, number = np.concatenate(tokens).astype(np.uint16), len(sizes)
+    packed = encoding_named(encoding).pack(rows, len(tokenizer.codebook)).nbytes
+    encode_rate = number / seconds["encode"]
+    rates = Rates(
+        fetch_mb_per_s=sum(sizes) / BYTES_OF_MB / seconds["fetch"],
+        decode_per_core=number / seconds["decode"],
+        encode_per_core=encode_rate if device == "cpu" else None,
+        encode_per_gpu=encode_rate if device != "cpu" else None,
+    )
+    return Measured(rates, number, sum(sizes) / number, packed / number, device)
+
+
+def measured_steps(
+    listed: pa.Table,
+    source: Folder,
+    tokenizer: Tokenizer,
+    image_column: str,
+    device: str,
+    on_progress: Callable[[int, int], None],
+) -> tuple[dict[str, float], list[int], list[np.ndarray]]:
+    """(seconds of each step, bytes of each image that can be read, tokens [B,L] of each chunk)."""
+    seconds = dict.fromkeys(("fetch", "decode", "encode"), 0.0)
+    encode_clock = time.process_time if device == "cpu" else time.perf_counter
+    sizes: list[int] = []
+    tokens: list[np.ndarray] = []
+    for start in range(0, len(listed), CHUNK):
+        rows = listed.slice(start, CHUNK)
+        began = time.perf_counter()
+        pairs = list(zip(rows["key"].to_pylist(), rows["uri"].to_pylist(), strict=True))
+        contents = fetch_images(pairs, source, image_column=image_column)
+        seconds["fetch"] += time.perf_counter() - began
+        began = time.process_time()
+        good, pixels = decoded(contents, tokenizer)
+        seconds["decode"] += time.process_time() - began
+        if pixels:
+            images = torch.from_numpy(np.stack(pixels))
+            if not tokens:
+                tokenizer.encode(images.to(device)).cpu()
+            began = encode_clock()
+            tokens.append(tokenizer.encode(images.to(device)).cpu().numpy())  # .cpu() waits for the device
+            seconds["encode"] += encode_clock() - began
+        sizes += good
+        on_progress(min(start + CHUNK, len(listed)), len(listed))
+    return seconds, sizes, tokens
+
+
+def decoded(contents: list[bytes | Exception], tokenizer: Tokenizer) -> tuple[list[int], list[np.ndarray]]:
+    """(bytes, pixels) of the images that can be read; an error of the storage is raised."""
+    sizes, pixels = [], []
+    for data in contents:
+        try:
+            if isinstance(data, Exception):
+                raise data
+            image = decode_image(data, image_size=tokenizer.image_size, resize=tokenizer.resize)
+        except ImageError:
+            continue
+        sizes.append(len(data))
+        pixels.append(image.pixels)
+    return sizes, pixels

@@ -1,0 +1,24 @@
+"""What is asked of a running training from outside: to save, or to save and stop, at the end of the step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+class Stopped(Exception):
+    """The training has stopped, as it was asked to; its last checkpoint is of `step`, and a rerun continues there."""
+
+    def __init__(self, step: int):
+        super().__init__(f"stopped at step {step}; the same command continues")
+        self.step = step
+
+
+@dataclass
+class Requests:
+    """Set by any thread, at any rank; all ranks act together. `listening` says that steps are being taken."""
+
+    stop: bool = False
+    save: bool = False
+    listening: bool = False
+    on_saved: Callable[[int], None] = lambda step: None

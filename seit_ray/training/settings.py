@@ -1,0 +1,54 @@
+"""The numbers of a training loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from seit_ray.training.trackers import check_trackers
+
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How long, in what batches, how often to look; fields as in `config.Loop`.
+
+    memory_gib is for whoever opens the split (`batches.open_split`). Trackers whose package is missing are a
+    ValueError.
+    """
+
+    epochs: int
+    global_batch_size: int
+    accum_steps: int = 1
+    max_micro_batch: int | None = None
+    precision: str = "auto"
+    tf32: bool = True
+    compile: bool = False
+    ema_decay: float = 0.0
+    seed: int = 0
+    max_skipped_steps: int = 10
+    log_every_steps: int = 50
+    eval_every_epochs: int = 1
+    checkpoint_every_epochs: int = 1
+    checkpoint_every_steps: int | None = None
+    checkpoint_every_minutes: float | None = None
+    keep_checkpoints: int = 2
+    keep_best: str | None = None
+    memory_gib: float | None = None
+    trackers: tuple[str, ...] = ("tensorboard",)
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision {self.precision!r}; expected one of {', '.join(PRECISIONS)}; choose one")
+        check_trackers(self.trackers)
+
+    def precision_on(self, device: torch.device) -> str:
+        """The precision of most products there: bf16, tf32 or fp32. On a GPU, says so to torch for this process."""
+        if self.precision == "bf16" or (self.precision == "auto" and device.type == "cuda"):
+            return "bf16"
+        if device.type != "cuda":
+            return "fp32"
+        torch.set_float32_matmul_precision("high" if self.tf32 else "highest")
+        return "tf32" if self.tf32 else "fp32"

@@ -1,0 +1,131 @@
+"""How fast a run is: samples/s, the share of time spent waiting for data, memory, and the share of the peak rate.
+
+MFU (model FLOPs utilisation, PaLM appendix B): the floating-point operations of forward and backward, as they are, over
+those that the devices could have done in the time.
+"""
+
+from __future__ import annotations
+
+import functools
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from seit_ray.training.world import World
+
+SPEED = ("samples_per_s", "data_wait_share", "memory_gib", "mfu")  # what differs between equal runs
+
+# Dense peak rates in TFLOP/s from the makers' data sheets: bf16, tf32, fp32. The first name found in the device's wins.
+PEAKS: dict[str, dict[str, float]] = {
+    "B200": {"bf16": 2250, "tf32": 1125, "fp32": 75},
+    "H200": {"bf16": 989, "tf32": 494, "fp32": 67},
+    "H100 PCIe": {"bf16": 756, "tf32": 378, "fp32": 51},
+    "H100 NVL": {"bf16": 835, "tf32": 417, "fp32": 60},
+    "H100": {"bf16": 989, "tf32": 494, "fp32": 67},
+    "A100": {"bf16": 312, "tf32": 156, "fp32": 19.5},
+    "A10G": {"bf16": 70, "tf32": 35, "fp32": 31.2},
+    "A10": {"bf16": 125, "tf32": 62.5, "fp32": 31.2},
+    "L40S": {"bf16": 362, "tf32": 183, "fp32": 91.6},
+    "L4": {"bf16": 121, "tf32": 60, "fp32": 30.3},
+    "RTX 4090": {"bf16": 165, "tf32": 82.6, "fp32": 82.6},
+    "V100": {"fp32": 15.7},
+    "T4": {"fp32": 8.1},
+}
+MATMUL_SIDE = 1024  # of the square matrices that a CPU is measured with
+MATMUL_ROUNDS = 5
+
+
+def peak_flops(device: torch.device, precision: str) -> float | None:
+    """Floating-point operations a second of one device at a precision (bf16, tf32, fp32); None where not known.
+
+    That of a CPU is measured: the best of a few matrix products with this process's threads.
+    """
+    if device.type == "cpu":
+        return matmul_rate(precision, torch.get_num_threads())
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    rates = next((rates for known, rates in PEAKS.items() if known in name), {})
+    return rates[precision] * 1e12 if precision in rates else None
+
+
+@functools.lru_cache(maxsize=4)
+def matmul_rate(precision: str, num_threads: int) -> float:
+    """FLOP/s of square matrix products on the CPU; `num_threads` says which measurement this is."""
+    del num_threads
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a = torch.ones(MATMUL_SIDE, MATMUL_SIDE, dtype=dtype)
+    best_s = float("inf")
+    for _ in range(MATMUL_ROUNDS):
+        since = time.perf_counter()
+        a @ a
+        best_s = min(best_s, time.perf_counter() - since)
+    return 2 * MATMUL_SIDE**3 / best_s
+
+
+@dataclass
+class Counted:
+    """What a block has computed."""
+
+    flops: int = 0
+
+
+@contextmanager
+def counting_flops() -> Iterator[Counted]:
+    """A block whose matrix products, convolutions and attention are counted, forward and backward."""
+    counted = Counted()
+    with FlopCounterMode(display=False) as counter:
+        yield counted
+    counted.flops = counter.get_total_flops()
+
+
+class Throughput:
+    """The speed of the steps since the last record; `flops_per_sample` is set once it is counted."""
+
+    def __init__(self, world: World, precision: str):
+        self.world = world
+        self.peak = peak_flops(world.device, precision) if world.is_main else None
+        self.flops_per_sample = 0.0
+        self.restart(0.0)
+
+    def restart(self, wait_s: float) -> None:
+        """Begin a new window; `wait_s` as of now."""
+        self.since, self.waited_s = time.perf_counter(), wait_s
+
+    def record(self, samples: int, wait_s: float) -> dict[str, Any]:
+        """The figures of SPEED for `samples` of all ranks since the last restart."""
+        elapsed = max(time.perf_counter() - self.since, 1e-9)
+        rate = samples / elapsed
+        figures = {
+            "samples_per_s": round(rate, 1),
+            "data_wait_share": round(min(1.0, (wait_s - self.waited_s) / elapsed), 4),
+            "memory_gib": round(peak_memory(self.world.device) / 2**30, 3),
+        }
+        if self.peak and self.flops_per_sample:
+            figures["mfu"] = round(rate * self.flops_per_sample / (self.peak * self.world.size), 4)
+        return figures
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes this process has used: on its GPU, or of the machine's memory where it has none."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def duration(seconds: float) -> str:
+    """As people say it: 45 s, 12 min, 3 h 05 min, 2 d 04 h."""
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if minutes < 120:
+        return f"{minutes} min"
+    if hours < 48:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{hours // 24} d {hours % 24:02d} h"

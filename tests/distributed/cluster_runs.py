@@ -1,0 +1,62 @@
+"""The fine-tuning that the tests of training workers run, small and with all that could make a continued run differ."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+from seit_ray import config
+from seit_ray.storage import Folder
+from seit_ray.training import runs
+from seit_ray.training.loop import Trainer
+
+STEP_S = 0.2
+
+LOOP = {
+    "epochs": 20,
+    "global_batch_size": 20,
+    "log_every_steps": 1,
+    "eval_every_epochs": 5,
+    "checkpoint_every_steps": 7,
+    "ema_decay": 0.9,
+    "seed": 3,
+}
+NUM_SAMPLES = 100
+
+
+def arguments_of(dataset, run, **loop):
+    """Keywords of `training.runs.finetune`."""
+    model = config.Classifier(size="nano", width=32, depth=2, num_heads=2, inputs="codebook", dropout=0, drop_path=0)
+    augment = config.Augment(random_crop=True, noise_prob=0.3, color_adapt_prob=0.3, cutmix_alpha=1.0).model_dump()
+    adapt_run = augment.pop("adapt_run")
+    return {
+        "dataset": Folder(dataset),
+        "run": run,
+        "model": model.model_dump(),
+        "label_smoothing": 0.1,
+        "augment": augment,
+        "adapt_run": adapt_run,
+        "loop": config.FinetuneLoop(**{**LOOP, **loop}).model_dump(),
+        "optimizer": config.FinetuneOptimizer(lr=3e-3, warmup_epochs=2).model_dump(),
+    }
+
+
+def slow_finetune(*, world, journal, **arguments):
+    """The fine-tuning, slowly; every rank writes down where it is."""
+    path = Path(journal) / f"rank-{world.rank}.jsonl"
+    step_of = Trainer.step
+
+    def step(trainer, model, number, parts):
+        write(path, step=number, world=world.size)
+        time.sleep(STEP_S)
+        step_of(trainer, model, number, parts)
+
+    write(path, pid=os.getpid(), world=world.size)
+    Trainer.step = step
+    return runs.finetune(world=world, **arguments)
+
+
+def write(path, **values):
+    """Append a line."""
+    with open(path, "a") as file:
+        file.write(json.dumps(values) + "\n")

@@ -1,0 +1,48 @@
+"""Rates measured on a sample."""
+
+import pyarrow as pa
+import pytest
+import torch
+
+from seit_ray.report.rates import CHUNK, measure_rates
+from seit_ray.shards.encoding import row_bytes
+from seit_ray.storage import Folder, StorageError
+from seit_ray.tokenizers import load_tokenizer
+from tests.tiny_images import image_files, write_files, write_tokenizer
+
+
+@pytest.fixture
+def tokenizer(tmp_path):
+    return load_tokenizer(write_tokenizer(tmp_path / "tokenizer", num_codes=300))[0]
+
+
+def listed(source, names):
+    return pa.table({"key": names, "uri": [source.uri_of(name) for name in names]})
+
+
+def test_every_step_is_measured_over_the_images_that_can_be_read(tmp_path, tokenizer):
+    files = image_files(CHUNK + 10)
+    source = write_files(tmp_path / "images", files | {"cat/bad.png": b"bad"})
+    threads, seen = torch.get_num_threads(), []
+    names = ["cat/bad.png", *files]
+    found = measure_rates(listed(source, names), source, tokenizer, on_progress=lambda *state: seen.append(state))
+    assert found.images == len(files)
+    assert found.image_bytes == pytest.approx(sum(map(len, files.values())) / len(files))
+    assert found.packed_bytes == row_bytes(tokenizer.grid[0] * tokenizer.grid[1], 300)
+    rates = found.rates
+    assert min(rates.fetch_mb_per_s, rates.decode_per_core, rates.encode_per_core) > 0
+    assert (rates.encode_per_gpu, found.device) == (None, "cpu")
+    assert seen == [(CHUNK, CHUNK + 11), (CHUNK + 11, CHUNK + 11)]
+    assert torch.get_num_threads() == threads
+
+
+def test_nothing_to_measure(tmp_path, tokenizer):
+    source = write_files(tmp_path / "images", {"a.png": b"bad"})
+    with pytest.raises(ValueError, match=r"none of 1 images in .* can be read; expected images; check the source"):
+        measure_rates(listed(source, ["a.png"]), source, tokenizer)
+
+
+def test_a_storage_that_fails_is_an_error(tokenizer, s3_server):
+    source = Folder("s3://no-such-bucket", **s3_server.credentials)
+    with pytest.raises(StorageError, match="bucket that does not exist"):
+        measure_rates(listed(source, ["a.png"]), source, tokenizer)
