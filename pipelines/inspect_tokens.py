@@ -23,6 +23,10 @@ def inspect_tokens(config: InspectTokens, progress=silent) -> Rows:
 
     dataset = TokenDataset(folder_of(config.dataset, config.storage))
     info = dataset.info
+    if config.verify:
+        faults = verify(dataset, lambda done, total: progress("verify", done, total, "shards"))
+        if faults:
+            raise ValueError(f"{dataset.folder.uri} has {len(faults)} faults: {'; '.join(faults)}")
     rows = [
         *summary(dataset.folder),
         (
@@ -34,9 +38,6 @@ def inspect_tokens(config: InspectTokens, progress=silent) -> Rows:
         *reject_reasons(dataset),
     ]
     if config.verify:
-        faults = verify(dataset, lambda done, total: progress("verify", done, total, "shards"))
-        if faults:
-            raise ValueError(f"{dataset.folder.uri} has {len(faults)} faults: {'; '.join(faults)}")
         rows.append(("verified", "checksums, counts and code range of every shard"))
     if config.contact_sheet:
         rows.append(("contact sheet", draw(dataset, config)))

@@ -15,11 +15,11 @@ def plan(config: RecodeTokens) -> Rows:
 
     dataset = TokenDataset(folder_of(config.dataset, config.storage))
     used = int((dataset.histogram() > 0).sum())
-    codes = f"K {dataset.info.codebook_size} -> {used}" if config.drop_unused else f"K {dataset.info.codebook_size}, kept"
+    kept = f" -> {used}" if config.drop_unused else ", kept"
     return [
         *dataset_rows(dataset.folder),
         ("encoding", f"{dataset.info.encoding} -> {config.encoding or dataset.info.encoding}"),
-        ("codes", codes),
+        ("codes", f"K {dataset.info.codebook_size}{kept}"),
         *output_rows(folder_of(config.output, config.storage)),
     ]
 

@@ -16,7 +16,6 @@ def plan(config: Sweep) -> Rows:
     """The space, the trials, and what a trial is on which resources."""
     from seit_ray.distributed.cluster import connected
     from seit_ray.distributed.sweep_job import num_concurrent, trial_resources
-    from seit_ray.distributed.sweep_outcomes import read_outcomes
 
     job = job_of(config)
     job.check()
@@ -25,8 +24,8 @@ def plan(config: Sweep) -> Rows:
         needs = trial_resources(job.workers, cluster)
         where = "local" if cluster.is_local else cluster.address
         found = f"{where}: {cluster.num_cpus:g} CPUs, {cluster.num_gpus:g} GPUs"
-    known = [outcome.status for outcome in read_outcomes(job.folder) if job.is_mine(outcome)]
-    states = ", ".join(f"{known.count(status)} {status}" for status in dict.fromkeys(known))
+    known = [outcome.status for outcome in job.known()]
+    states = ", ".join(f"{known.count(status)} {status}" for status in sorted(set(known)))
     each = ", ".join(f"{count:g} {name}s" for name, count in needs.items())
     return [
         *dataset_rows(folder_of(config.dataset, config.storage)),
@@ -43,7 +42,7 @@ def plan(config: Sweep) -> Rows:
 
 def num_trials(config: Sweep, job) -> int:
     """How many there will be."""
-    return config.search.num_trials if job.trials is None else len(job.trials)
+    return config.search.num_trials if job.trials is None else len(job.listed())
 
 
 def stage_rows(config: Sweep, settings: dict) -> Rows:

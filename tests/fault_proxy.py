@@ -23,7 +23,7 @@ PASSED_BY_HAND = {"transfer-encoding", "connection", "content-length", "keep-ali
 
 @dataclass
 class Fault:
-    """What happens to requests of a method whose path holds `key`: to `times` of them (None: all) after `skip`.
+    """What happens to requests of a method whose path holds `key`: to `times` of them (None: all), each `every`th.
 
     error: code and status; delay: seconds; headers: set in the answer (None removes); the others damage the body,
     or the connection. listings: whether requests that list are meant, or those of objects.
@@ -33,12 +33,13 @@ class Fault:
     method: str = "GET"
     key: str = ""
     times: int | None = None
-    skip: int = 0
+    every: int = 1
     code: str = ""
     status: int = 503
     seconds: float = 0.0
     headers: dict[str, str | None] = field(default_factory=dict)
     listings: bool = False
+    met: int = 0
     fired: int = 0
 
     def hits(self, request: web.Request) -> bool:
@@ -47,11 +48,10 @@ class Fault:
             return False
         if self.listings != ("list-type" in request.query) or self.fired == self.times:
             return False
-        if self.skip:
-            self.skip -= 1
-            return False
-        self.fired += 1
-        return True
+        self.met += 1
+        hit = self.met % self.every == 0
+        self.fired += hit
+        return hit
 
 
 class FaultProxy:

@@ -48,7 +48,7 @@ def gather(array: np.ndarray, rows: np.ndarray | slice, *, pinned: bool = False)
     if isinstance(rows, slice):
         taken = source[rows]
         return taken.pin_memory() if pinned else taken.clone()
-    index = torch.from_numpy(rows)
+    index = torch.from_numpy(np.array(rows, order="C"))  # torch takes no negative strides
     if not pinned:
         return source.index_select(0, index)
     out = torch.empty(len(rows), *source.shape[1:], dtype=source.dtype, pin_memory=True)

@@ -118,7 +118,7 @@ def full_key(sweep: Sweep, key: str, known: Any = None) -> str:
         raise ValueError(f"unknown key {key} of heat_map; expected two of the space; choose from {', '.join(keys)}")
     tails = [k for k in keys if k.rpartition(".")[2] == key.rpartition(".")[2]]
     near = tails or difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"expected one like {keys[0]}; see seit-ray sweep --help for the keys"
+    hint = f"did you mean {near[0]}?" if near else f"expected one like {keys[0]}; see seit-ray pretrain --help"
     raise ValueError(f"unknown key {key} of the space; {hint}")
 
 

@@ -77,6 +77,7 @@ def map_slices(
     # A block is what one decode task takes: small enough that all CPUs stay busy to the end, large enough that
     # starting a task (about 10 ms) does not show.
     num_blocks = max(1, min(len(todo), 4096, max(len(todo) // 8, int(4 * cluster.num_cpus))))
+    ray.data.DataContext.get_current().raise_original_map_exception = True  # else the user's mistake is lost in Ray's
     data = ray.data.from_items(rows, override_num_blocks=num_blocks)
     data = data.map_batches(
         decode,
@@ -99,7 +100,10 @@ def map_slices(
         for row in data.iter_rows():
             on_fragment(Fragment(row["split"], row["slice"], row["rows"], row["rejected"]))
     except Exception as error:
-        raise user_error(error) or error from error
+        mistake = user_error(error)
+        if mistake is None:
+            raise
+        raise ValueError(str(mistake).partition("\n")[0]) from error  # Ray adds lines on how to repeat tasks
 
 
 def one_row(**values: Any) -> pa.Table:

@@ -11,7 +11,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 # Before an experiment: no log files of Tune's own for each trial, no Ctrl-C that it swallows, no list of errors.
@@ -22,6 +22,7 @@ os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new one prints errors however silent it is told to be
 
 import ray
+import ray.util.client
 from ray import tune
 
 from seit_ray.distributed.cluster import Cluster
@@ -53,13 +54,18 @@ class SweepJob:
     trials: list[Settings] | None
     max_epochs: int
 
-    def is_mine(self, outcome: Outcome) -> bool:
-        """Whether a recorded trial is one of this space, with the trainings as they are set now."""
-        if self.trials is None:
-            known = proposal_from(outcome.settings, self.ranges) is not None
-        else:
-            known = outcome.settings in self.trials
-        return known and self.build(outcome.settings).name == outcome.name
+    def listed(self) -> dict[str, Trial]:
+        """Name -> trial of a list; settings that come to the same training are one trial."""
+        return {trial.name: trial for trial in map(self.build, self.trials or ())}
+
+    def known(self) -> list[Outcome]:
+        """What is recorded of the trials of this space, with the trainings as they are set now."""
+        recorded = read_outcomes(self.folder)
+        if self.trials is not None:
+            listed = self.listed()
+            return [replace(o, settings=listed[o.name].settings) for o in recorded if o.name in listed]
+        proposed = [o for o in recorded if proposal_from(o.settings, self.ranges) is not None]
+        return [o for o in proposed if self.build(o.settings).name == o.name]
 
     def check(self) -> None:
         """ValueError, before any trial, when the searcher or the scheduler cannot be had."""
@@ -119,29 +125,28 @@ def run_sweep(job: SweepJob, cluster: Cluster, on_progress: Progress = lambda *s
     again. A trial that fails does not end the sweep.
     """
     job.check()
-    recorded = [outcome for outcome in read_outcomes(job.folder) if job.is_mine(outcome)]
-    kept = [outcome for outcome in recorded if outcome.status in ("finished", "stopped")]
+    if ray.util.client.ray.is_connected():
+        raise ValueError("sweep over a ray:// connection; expected a driver in the cluster; use seit-ray submit sweep")
+    known = job.known()
+    kept = {outcome.name: outcome for outcome in known if outcome.status in ("finished", "stopped")}
+    listed = job.listed()
     if job.trials is None:
         num_left = max(0, job.search["num_trials"] - len(kept))
-        interrupted = [outcome.settings for outcome in recorded if outcome.status == "running"]
-        proposals = job.proposals(kept, interrupted) if num_left else None
+        interrupted = [outcome.settings for outcome in known if outcome.status == "running"]
+        proposals = job.proposals(list(kept.values()), interrupted) if num_left else None
         tuned = {"search_alg": proposals, "num_samples": num_left}
         space, build = {}, functools.partial(proposed_trial, build=job.build, ranges=job.ranges)
     else:
-        names = {outcome.name for outcome in kept}
-        left = [trial for trial in map(job.build, job.trials) if trial.name not in names]
+        left = [trial for name, trial in listed.items() if name not in kept]
         num_left, tuned = len(left), {}
         # by their places: Tune would look for spaces of its own in the values
         space = {"place": tune.grid_search(list(range(num_left)))}
         build = functools.partial(listed_trial, trials=left)
-    follower = Follower(job.folder, job.metric, build, kept, num_left, on_progress)
+    follower = Follower(job.folder, job.metric, build, list(kept.values()), num_left, on_progress)
     if num_left:
         run_trials(job, cluster, follower, space, tuned)
-    if job.trials is None:
-        return follower.outcomes
     done = {outcome.name: outcome for outcome in follower.outcomes}
-    ordered = dict.fromkeys(job.build(settings).name for settings in job.trials)
-    return [done[name] for name in ordered if name in done]
+    return [done[name] for name in (listed or done)]
 
 
 def listed_trial(config: dict[str, Any], *, trials: list[Trial]) -> Trial:

@@ -22,7 +22,10 @@ RECORD = "trial.json"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a trial. status: finished; stopped, by the scheduler; failed, with an error; running."""
+    """What became of a trial. status: finished; stopped, by the scheduler; failed, with an error; running.
+
+    value: the metric at the end, or when it was stopped; seconds: of the last attempt.
+    """
 
     name: str
     settings: Settings

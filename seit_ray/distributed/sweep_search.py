@@ -60,7 +60,7 @@ def proposal_from(settings: dict[str, Any], ranges: Ranges) -> dict[str, Any] | 
             if value not in values:
                 return None
             proposal[key] = values.index(value)
-        elif isinstance(value, str) or not values[0] <= value <= values[1]:
+        elif not isinstance(value, int | float) or not values[0] <= value <= values[1]:
             return None
         else:
             proposal[key] = round((value - values[0]) / values[2]) if kind == "quniform" else value

@@ -164,10 +164,15 @@ class TokenDataset:
         return concat_rows(parts)
 
     def rejected(self, split: str) -> pa.Table:
-        """key and reason of images that could not be read."""
-        if not self.split(split).rejected:
+        """key and reason of images that could not be read; ValueError when the list is not the one that was written."""
+        info = self.split(split)
+        if not info.rejected:
             return pa.table({"key": pa.array([], pa.string()), "reason": pa.array([], pa.string())})
-        return parquet_table(self.folder.read(f"{split}/{self.split(split).rejected_name}"))
+        name = f"{split}/{info.rejected_name}"
+        data = self.folder.read(name)
+        if checksum(data) != info.rejected_sha256:
+            raise ValueError(f"{self.folder.uri_of(name)} has a wrong checksum; it was altered: restore it")
+        return parquet_table(data)
 
     def histogram(self) -> np.ndarray:
         """Counts int64 [K] of the codes over all splits."""

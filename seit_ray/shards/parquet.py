@@ -97,7 +97,7 @@ def token_column_bytes(data: bytes) -> int:
 
 
 def encode_fragment(rows: TokenRows, rejected: pa.Table) -> bytes:
-    """One slice's rows and rejects in one file, so that both appear in one atomic write."""
+    """One slice's rows and rejects in one file, so that both appear in one atomic write; Parquet and its SHA-256."""
     tokens = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(2 * rows.tokens.shape[1]),
         len(rows),
@@ -106,11 +106,15 @@ def encode_fragment(rows: TokenRows, rejected: pa.Table) -> bytes:
     table = rows.meta.combine_chunks().append_column("tokens", tokens)
     table = table.append_column("reason", pa.nulls(len(rows), pa.string()))
     table = pa.concat_tables([table, rejected], promote_options="default")
-    return parquet_bytes(table, [], max(1, len(table)))
+    data = parquet_bytes(table, [], max(1, len(table)))
+    return data + hashlib.sha256(data).digest()
 
 
 def decode_fragment(data: bytes, num_tokens: int) -> tuple[TokenRows, pa.Table]:
-    """The inverse of `encode_fragment`: (rows, rejected)."""
+    """The inverse of `encode_fragment`: (rows, rejected); ValueError for altered bytes."""
+    data, known = data[:-32], data[-32:]
+    if hashlib.sha256(data).digest() != known:
+        raise ValueError("not a fragment, or an altered one (wrong checksum); delete it and run again")
     try:
         table = parquet_table(data)
         ok = table.filter(pc.is_null(table["reason"]))

@@ -155,8 +155,8 @@ class StorageError(ValueError):
 class DamagedError(StorageError):
     """Bytes that are not those that were stored."""
 
-    def __init__(self, message: str):
-        super().__init__(message, "unavailable")
+    def __init__(self, message: str, kind: str = "unavailable"):
+        super().__init__(message, kind)
 
 
 def too_large(uri: str, size_bytes: int, max_bytes: int) -> StorageError:

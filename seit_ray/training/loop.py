@@ -119,8 +119,9 @@ class Trainer:
             evaluates = self.is_due(done, "eval_every_epochs")
             records = evaluates or not done % self.settings.log_every_steps
             if records:
+                means = self.window.flush()  # waits for the device: what is timed has been computed
                 figures = speed.record((done - last) * self.settings.global_batch_size, batches.wait_s)
-                metrics, last = self.record(done, figures, evaluates), done
+                metrics, last = self.record(done, {**figures, **means}, evaluates), done
                 if log:
                     log.add(metrics)
             self.save_where_due(done, flags, log, writer)
@@ -132,11 +133,11 @@ class Trainer:
                 speed.restart(batches.wait_s)
         return metrics
 
-    def record(self, done: int, figures: dict[str, Any], evaluates: bool) -> dict[str, Any]:
-        """The record of step number `done`: means since the last one, speed, and the evaluation where it is due."""
+    def record(self, done: int, figures: dict[str, float], evaluates: bool) -> dict[str, Any]:
+        """The record of step number `done`: figures of the steps since the last one, and the evaluation where due."""
         epoch = done * self.settings.global_batch_size / len(self.store)
         lr = rate_at(epoch, peak=self.peak, epochs=self.settings.epochs, **self.schedule)
-        metrics = {"step": done, "epoch": round(epoch, 4), "lr": lr, **figures, **self.window.flush()}
+        metrics = {"step": done, "epoch": round(epoch, 4), "lr": lr, **figures}
         if evaluates:
             metrics |= self.evaluations(metrics["epoch"])
             self.best.update(metrics, done, self.model, self.ema)

@@ -29,7 +29,9 @@ def test_every_16_bit_token_survives(device):
     assert (batch.inputs.min(), batch.inputs.max()) == (0, 65535)
 
 
-@pytest.mark.parametrize("rows", [np.array([2, 0, 2]), np.array([], np.int64), slice(1, 3), slice(0, 3)])
+@pytest.mark.parametrize(
+    "rows", [np.array([2, 0, 2]), np.arange(3)[::-1], np.array([], np.int64), slice(1, 3), slice(0, 3)]
+)
 def test_rows_and_slices(rows):
     store = store_of([[1, 40000], [2, 50000], [3, 60000]])
     batch = store.batch(rows, torch.device("cpu"))

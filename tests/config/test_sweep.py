@@ -56,7 +56,7 @@ def test_two_stages_share_a_key_only_by_its_full_name():
         ("space.lr=[0.3]", "unknown key lr of the space; did you mean optimizer.lr?"),
         ("space.optimiser.lr=[0.3]", "unknown key optimiser.lr of the space; did you mean optimizer.lr?"),
         ("space.label_smoothing=[0.3]", "did you mean masking.label_smoothing?"),
-        ("space.zzz=[1]", "unknown key zzz of the space; expected one like model.size; see seit-ray sweep --help"),
+        ("space.zzz=[1]", "unknown key zzz of the space; expected one like model.size; see seit-ray pretrain --help"),
         ("space.dataset=[a]", "unknown key dataset of the space"),
         ("space.optimizer.lr=[1e-3, -1]", "in the space: key optimizer.lr is -1; expected: Input should be greater"),
         ("space.model.size=[nano, huge]", "in the space: key model.size is 'huge'; expected: Input should be 'nano'"),

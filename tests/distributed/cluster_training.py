@@ -58,10 +58,9 @@ def disturb(cluster, node, folder, run):
 def main(folder, dataset):
     """Train while nodes come and go."""
     cluster = RayCluster(initialize_head=True, head_node_args=HEAD)
-    first, second = (cluster.add_node(num_cpus=1, object_store_memory=100 << 20) for _ in range(2))
-    del first
     run, outcome = Folder(folder).join("run"), {}
-    with connected(cluster.address) as connection:
+    with connected(cluster.address) as connection:  # before there are others: the driver is to stay with the head
+        _, second = (cluster.add_node(num_cpus=1, object_store_memory=100 << 20) for _ in range(2))
 
         def train():
             settings = config.Workers(num_workers=(1, 2), resize_every_s=2, max_failures=20).model_dump()

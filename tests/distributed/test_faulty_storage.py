@@ -16,30 +16,27 @@ SLOW = {"code": "SlowDown", "status": 503}
 BROKEN = {"code": "InternalError", "status": 500}
 EXPIRED = {"code": "ExpiredToken", "status": 400}
 PASSING = {
-    "reads are throttled": [Fault("error", times=6, **SLOW), Fault("error", times=3, **BROKEN)],
-    "reads break": [Fault("reset", times=4), Fault("abort", times=6), Fault("truncate", times=6)],
+    "reads are throttled": [Fault("error", times=8, every=5, **SLOW), Fault("error", times=8, every=6, **BROKEN)],
+    "reads break": [Fault(kind, times=8, every=5) for kind in ("reset", "abort", "truncate")],
     "reads are damaged": [Fault("corrupt", key="photos", times=8), Fault("corrupt", key="fragments", times=3)],
-    "manifest, tokenizer and marker are damaged on the way": [
-        Fault("corrupt", key="manifest", times=4),
-        Fault("corrupt", key="tokenizer", times=2),
-        Fault("truncate", key="plan.json", times=1),
+    "manifest and tokenizer are damaged on the way": [
+        Fault("corrupt", key="manifest", times=8, every=2),
+        Fault("truncate", key="tokenizer", times=4, every=2),
     ],
     "writes fail": [
-        Fault("error", "PUT", times=4, **SLOW),
-        Fault("error", "PUT", times=2, **BROKEN),
-        Fault("reset", "PUT", times=3),
-        Fault("corrupt upload", "PUT", times=4),
-        Fault("lose answer", "PUT", times=4),
+        Fault("error", "PUT", times=4, every=5, **SLOW),
+        Fault("error", "PUT", times=4, every=4, **BROKEN),
+        *[Fault(kind, "PUT", times=4, every=5) for kind in ("reset", "corrupt upload", "lose answer")],
     ],
     "listings break": [
         Fault("truncate", listings=True, times=1),
         Fault("abort", listings=True, times=2),
         Fault("error", listings=True, times=2, **SLOW),
     ],
-    "it is slow": [Fault("delay", times=20, seconds=0.5), Fault("delay", "PUT", times=5, seconds=0.5)],
+    "it is slow": [Fault("delay", times=20, seconds=0.3), Fault("delay", "PUT", times=5, seconds=0.3)],
 }
 STAYING = {
-    "credentials end half way": ([Fault("error", key="photos", skip=40, **EXPIRED)], "the session token has expired"),
+    "credentials end half way": ([Fault("error", key="photos", every=40, **EXPIRED)], "the session token has expired"),
     "credentials end before the last write": (
         [Fault("error", "PUT", key="dataset.json", **EXPIRED)],
         "dataset.json is not accessible: the session token has expired",
@@ -47,7 +44,7 @@ STAYING = {
     "an image is damaged for ever": ([Fault("corrupt", key="dog/00011")], "dog/00011.png arrived damaged"),
     "a shard cannot be written": ([Fault("corrupt upload", "PUT", key="shard-00001")], "arrived damaged"),
     "writing is denied": (
-        [Fault("error", "PUT", key="fragments", skip=3, code="AccessDenied", status=403)],
+        [Fault("error", "PUT", key="fragments", every=3, code="AccessDenied", status=403)],
         "access denied",
     ),
 }

@@ -1,4 +1,4 @@
-"""A folder of odd and bad images through the tokenising job: each becomes the right tokens, or a reject with a reason."""
+"""Odd and bad images through the tokenising job: each becomes the right tokens, or a reject with its reason."""
 
 import torch
 

@@ -233,6 +233,7 @@ def test_relative_paths_mean_the_same_in_a_trial(dataset, tmp_path, monkeypatch)
     assert arguments["run"].uri.startswith(str(Path(dataset).parent / "runs" / "sweep" / "trials"))
 
 
+@pytest.mark.slow
 def test_optuna_goes_on_from_the_trials_of_an_earlier_call(ray_cluster, dataset, tmp_path):
     pytest.importorskip("optuna")
     space = {"optimizer.lr": {"loguniform": [1e-4, 1e-2]}, "masking.mask_ratio_mu": [0.4, 0.6]}

@@ -66,7 +66,7 @@ def test_proposals_follow_what_was_good():
 
 
 @pytest.mark.parametrize(
-    "change", [{"lr": 1.0}, {"size": "huge"}, {"std": -0.1}, {"std": 0.15}, {"lr": "many"}, {"more": 3}]
+    "change", [{"lr": 1.0}, {"size": "huge"}, {"std": -0.1}, {"std": 0.15}, {"lr": "many"}, {"lr": None}, {"more": 3}]
 )
 def test_settings_of_another_space(change):
     settings = {"size": "tiny", "area": [0.5, 1], "std": 0.1, "epochs": 5, "lr": 1e-3, "share": 0.5}

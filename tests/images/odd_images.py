@@ -29,7 +29,7 @@ GREYS = [[tuple([round(0.299 * r + 0.587 * g + 0.114 * b)] * 3) for r, g, b in r
 
 @dataclass(frozen=True)
 class Odd:
-    """An image file: the colours of its corners [2,2] as they must be seen, within a tolerance; or why it is rejected."""
+    """An image file: the colours of its corners [2,2] as they must be seen, within a tolerance, or why it is bad."""
 
     data: bytes
     corners: list | None = None

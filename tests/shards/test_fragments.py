@@ -82,3 +82,12 @@ def test_damaged_and_missing_fragments_name_the_file(folder, tmp_path):
     path.unlink()
     with pytest.raises(ValueError, match=r"000000001\.2\.1\.parquet does not exist"):
         read_fragment(folder, fragment, 16)
+
+
+def test_flipped_bits_are_found(folder):
+    fragment = write_fragment(folder, "train", 0, learnable_rows(3), reject_table(1))
+    data = folder.read(fragment.name)
+    for place in range(0, len(data), 7):
+        folder.write(fragment.name, data[:place] + bytes([data[place] ^ 16]) + data[place + 1 :])
+        with pytest.raises(ValueError, match=f"{fragment.name}: .*wrong checksum.*run again"):
+            read_fragment(folder, fragment, 16)

@@ -245,7 +245,7 @@ def test_progress_and_metrics_are_handed_on(dataset, tmp_path):
         on_progress=lambda *state: states.append(state),
         on_metrics=records.append,
     )
-    assert states[0] == (0, 8, "started")
+    assert states[0] == (0, 8, "started, 64 rows in memory, 0 MiB")
     assert [state[:2] for state in states[1:]] == [(3, 8), (4, 8), (6, 8), (8, 8)]
     assert "val top-1" in states[-1][2]
     assert "samples/s" in states[1][2]

@@ -195,8 +195,8 @@ def test_without_averages_there_are_none_to_take(dataset, tmp_path):
         ValueError, match=r"has no averaged weights; expected ema.safetensors; train with loop.ema_decay"
     ):
         import_model(run, "classifier", "ema")
-    with pytest.raises(ValueError, match="weights 'best'; expected one of model, ema"):
-        import_model(run, "classifier", "best")
+    with pytest.raises(ValueError, match="weights 'last'; expected one of model, ema, best"):
+        import_model(run, "classifier", "last")
 
 
 def test_probes_at_the_epochs_that_are_due(dataset, tmp_path):

@@ -2,6 +2,7 @@
 
 import sys
 from types import ModuleType, SimpleNamespace
+from typing import ClassVar
 
 import pytest
 
@@ -13,8 +14,8 @@ from tests.training.tiny_runs import tiny_trainer
 class FakeClient:
     """What of MLflow's client is used; the class remembers."""
 
-    runs: dict = {}
-    experiments: dict = {}
+    runs: ClassVar[dict] = {}
+    experiments: ClassVar[dict] = {}
 
     def get_experiment_by_name(self, name):
         return SimpleNamespace(experiment_id=self.experiments[name]) if name in self.experiments else None
@@ -119,7 +120,7 @@ def test_a_run_has_the_trackers_it_asks_for(run, mlflow, wandb):
     (found,) = mlflow.runs.values()
     steps = [step for step, name, _ in found["metrics"] if name == "train_loss"]
     assert steps == [numbers["step"] for numbers in wandb.logged] == [3, 4, 6, 8]
-    assert not [entry for entry in run.list("tensorboard/")]
+    assert not list(run.list("tensorboard/"))
 
 
 @pytest.mark.parametrize("name", ["mlflow", "wandb"])
