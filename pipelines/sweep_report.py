@@ -51,7 +51,8 @@ def line(outcome) -> str:
     """A trial on one line."""
     from seit_ray.report.sweep import text_of
 
-    settings = ", ".join(f"{key.rpartition('.')[2]} {text_of(value)}" for key, value in outcome.settings.items())
+    texts = {k: f"[{text_of(v)}]" if isinstance(v, list | tuple) else text_of(v) for k, v in outcome.settings.items()}
+    settings = " ".join(f"{key.rpartition('.')[2]}={text}" for key, text in texts.items())
     value = f"{outcome.value:.4f}" if outcome.value is not None else f"failed: {outcome.error}"
     stopped = f" (stopped at epoch {outcome.epoch:.0f})" if outcome.status == "stopped" else ""
     return f"{value}{stopped}; {settings}" + (f"; {outcome.seconds:.0f} s" if outcome.seconds else "")

@@ -10,13 +10,13 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from seit_ray.training.requests import Requests
 
 Progress = Callable[[int, int, str], None]
 POLL_S = 0.5
-SILENT_S = 3.0  # a first rank that has not looked for so long is gone
+HEAD = "node:__internal_head__"  # a resource that Ray gives to the head node
+SILENT_S = 30.0  # a first rank that has not looked for so long is gone; a busy machine makes it late
 SAVE_TIMEOUT_S = 120.0
 
 
@@ -60,9 +60,16 @@ class Board:
 
 
 def new_board() -> Any:
-    """A board on the node of the driver: those of the workers come and go."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    return ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
+    """A board on the head node: those of the workers come and go."""
+    return ray.remote(num_cpus=0, resources={HEAD: 0.001})(Board).remote()
+
+
+def look(board: Any) -> tuple[tuple[int, int, str] | None, str | None]:
+    """(newest progress, mistake); neither while the board cannot be reached, which is no reason to stop."""
+    try:
+        return ray.get(board.read.remote())
+    except RayError:
+        return None, None
 
 
 def save_now(board: Any) -> None:
@@ -87,14 +94,15 @@ class following:
         """Until the block ends: read, hand on what is new."""
         shown, asked = None, False
         while not self.ended.wait(POLL_S):
-            progress, _ = ray.get(self.board.read.remote())
-            if progress != shown:
+            progress, _ = look(self.board)
+            if progress is not None and progress != shown:
                 self.requests.listening = True
                 self.on_progress(*progress)
                 shown = progress
             if self.requests.stop and not asked:
-                ray.get(self.board.ask.remote(stop=True))
-                asked = True
+                with contextlib.suppress(RayError):
+                    ray.get(self.board.ask.remote(stop=True))
+                    asked = True
 
     def __enter__(self) -> following:
         self.thread.start()
@@ -124,9 +132,10 @@ class listening:
         preempted = False
         while not self.ended.wait(POLL_S):
             if self.is_main:
-                stop, save = ray.get(self.board.asked.remote())
-                self.requests.stop |= stop
-                self.requests.save |= save
+                with contextlib.suppress(RayError):
+                    stop, save = ray.get(self.board.asked.remote())
+                    self.requests.stop |= stop
+                    self.requests.save |= save
             if not preempted and self.is_preempted():
                 preempted = self.requests.save = True
 

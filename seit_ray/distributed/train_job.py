@@ -19,8 +19,9 @@ import ray.train.torch
 import torch
 from ray.train.v2._internal.execution.callback import ControllerCallback
 from ray.train.v2._internal.execution.context import get_train_context
+from ray.train.v2._internal.execution.controller.state import ResizingState
 
-from seit_ray.distributed.board import Progress, following, listening, new_board, save_now
+from seit_ray.distributed.board import Progress, following, listening, look, new_board, save_now
 from seit_ray.distributed.cluster import Cluster, user_error
 from seit_ray.distributed.stopping import sigterm_asks
 from seit_ray.training.requests import Requests, Stopped
@@ -89,7 +90,7 @@ def fit(trainer: RunTrainer, board: Any, on_progress: Progress, requests: Reques
         try:
             returned = trainer.fit().return_value
         except Exception as error:
-            _, mistake = ray.get(board.read.remote())
+            _, mistake = look(board)
             raise (ValueError(mistake) if mistake else user_error(error) or error) from error
     if "mistake" in returned:
         raise ValueError(returned["mistake"])
@@ -119,12 +120,17 @@ class SaveBeforeResize(ControllerCallback):
     """Ray stops the workers where they stand when it changes their number: without this, steps would be lost."""
 
     def __init__(self, board: Any):
-        self.board = board
+        self.board, self.is_running = board, False
+
+    def after_controller_state_update(self, previous_state: Any, current_state: Any) -> None:
+        """Remember whether the group that is about to start replaces one that runs."""
+        self.is_running = isinstance(previous_state, ResizingState)
 
     def before_controller_execute_resize_decision(self, resize_decision: Any) -> None:
         """Wait for a checkpoint, where there are workers that can write one."""
         del resize_decision
-        save_now(self.board)
+        if self.is_running:
+            save_now(self.board)
 
 
 def check_resources(cluster: Cluster, num_workers: NumWorkers, gpus: float, cpus_per_worker: int) -> None:
@@ -144,7 +150,7 @@ def check_resources(cluster: Cluster, num_workers: NumWorkers, gpus: float, cpus
 def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     """What runs in each worker."""
     board, context = config["board"], ray.train.get_context()
-    _, mistake = ray.get(board.read.remote())
+    _, mistake = look(board)
     if mistake:  # a retry cannot mend it: end at once, on all ranks alike
         return {"mistake": mistake}
     torch.set_num_threads(config["threads"])

@@ -114,7 +114,7 @@ def decode_fragment(data: bytes, num_tokens: int) -> tuple[TokenRows, pa.Table]:
     """The inverse of `encode_fragment`: (rows, rejected); ValueError for altered bytes."""
     data, known = data[:-32], data[-32:]
     if hashlib.sha256(data).digest() != known:
-        raise ValueError("not a fragment, or an altered one (wrong checksum); delete it and run again")
+        raise ValueError("not a fragment (wrong checksum: it was altered or is cut off); delete it and run again")
     try:
         table = parquet_table(data)
         ok = table.filter(pc.is_null(table["reason"]))

@@ -20,7 +20,7 @@ from seit_ray.distributed.cluster import connected
 from seit_ray.distributed.train_job import run_training
 from seit_ray.storage import Folder
 from seit_ray.training.checkpoints import checkpoint_names
-from tests.distributed.cluster_runs import arguments_of, slow_finetune
+from tests.distributed.cluster_runs import SLOWLY, arguments_of, slow_finetune
 
 HEAD = {"num_cpus": 0, "object_store_memory": 100 << 20, "include_dashboard": False}
 
@@ -46,11 +46,11 @@ def disturb(cluster, node, folder, run):
     os.kill(next(entry["pid"] for entry in journal_of(folder, 1) if "pid" in entry), signal.SIGKILL)
     wait_for(lambda: len(sizes()) >= 2, "a second group")
     begun = len(journal_of(folder))
-    wait_for(lambda: len(journal_of(folder)) > begun + 10, "steps of the second group")
+    wait_for(lambda: len(journal_of(folder)) > begun + 3, "steps of the second group")
     cluster.remove_node(node, allow_graceful=False)
     wait_for(lambda: sizes()[-1] == 1, "a smaller group")
     begun = len(journal_of(folder))
-    wait_for(lambda: len(journal_of(folder)) > begun + 5, "steps of the smaller group")
+    wait_for(lambda: len(journal_of(folder)) > begun + 3, "steps of the smaller group")
     cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
     wait_for(lambda: sizes()[-1] == 2, "a larger group")
 
@@ -70,11 +70,13 @@ def main(folder, dataset):
             except BaseException as error:
                 outcome["error"] = repr(error)
 
+        (Path(folder) / SLOWLY).touch()
         thread = threading.Thread(target=train, daemon=True)
         thread.start()
         try:
             disturb(cluster, second, folder, run)
         finally:
+            (Path(folder) / SLOWLY).unlink()
             thread.join(200)
             print(json.dumps({**outcome, "journal": journal_of(folder)}), flush=True)
     cluster.shutdown()

@@ -59,7 +59,9 @@ def test_a_grid_on_two_cpus_ends_and_mistakes_are_in_the_table(grid):
     assert [line["epoch"] for line in lines] == ["3.0", "3.0", "", ""]
     assert all(float(line["seconds"]) > 0 for line in lines[:2])
     texts = dict(rows)
-    assert texts[f"1. {lines[0]['trial']}"].startswith(f"{float(lines[0]['probe_linear_top1']):.4f}; mask_ratio_max 1")
+    assert texts[f"1. {lines[0]['trial']}"].startswith(
+        f"{float(lines[0]['probe_linear_top1']):.4f}; mask_ratio_max=1 lr=0.00"
+    )
     assert texts[f"4. {lines[3]['trial']}"].startswith("failed: mask ratio")
     assert states[0] == (0, 4, "started")
     assert states[-1][:2] == (4, 4)
