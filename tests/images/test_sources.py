@@ -21,10 +21,10 @@ def test_a_folder_per_class(source):
     found = find_images(source)
     assert found.kind == "folders"
     assert found.class_names is None
+    times = {entry.name: entry.modified for entry in source.list()}
     assert list(found) == [
-        ImageRecord("cat/deep/er/3.jpeg", f"{source.uri}/cat/deep/er/3.jpeg", "cat", None, 18),
-        ImageRecord("dog/1.jpg", f"{source.uri}/dog/1.jpg", "dog", None, 9),
-        ImageRecord("dog/2.PNG", f"{source.uri}/dog/2.PNG", "dog", None, 9),
+        ImageRecord(name, f"{source.uri}/{name}", name[:3], None, size_bytes, times[name])
+        for name, size_bytes in (("cat/deep/er/3.jpeg", 18), ("dog/1.jpg", 9), ("dog/2.PNG", 9))
     ]
 
 
@@ -89,6 +89,11 @@ def test_listing_is_a_stream(source, monkeypatch):
     assert len(list(itertools.islice(find_images(source, kind="folders"), 5))) == 5
 
 
+def md5(content):
+    """The ETag of an object."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
 def test_on_s3(s3_server):
     bucket = s3_server.create_bucket(f"sources-{uuid.uuid4().hex}")
     source = Folder(f"s3://{bucket}/data", **s3_server.credentials)
@@ -96,8 +101,8 @@ def test_on_s3(s3_server):
     source.write("list.csv", b"uri,label\ntrain/a/1.jpg,x\n../data/test/b/2.jpg,y\ns3://other/k.jpg,z\n")
     write_parquet(source.at(f"s3://{bucket}/rows"), "train-0.parquet", {"image": [b"1", b"2"], "label": [0, 1]})
     assert list(find_images(source)) == [
-        ImageRecord("test/b/2.jpg", f"s3://{bucket}/data/test/b/2.jpg", "b", "val", 12),
-        ImageRecord("train/a/1.jpg", f"s3://{bucket}/data/train/a/1.jpg", "a", "train", 13),
+        ImageRecord("test/b/2.jpg", f"s3://{bucket}/data/test/b/2.jpg", "b", "val", 12, md5(b"test/b/2.jpg")),
+        ImageRecord("train/a/1.jpg", f"s3://{bucket}/data/train/a/1.jpg", "a", "train", 13, md5(b"train/a/1.jpg")),
     ]
     assert [record.uri for record in find_images(source.join("list.csv"))] == [
         f"s3://{bucket}/data/train/a/1.jpg",
