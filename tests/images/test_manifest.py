@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from seit_ray.images import ImageRecord, find_images, load_manifest
+from seit_ray.images.records import state_of
 from seit_ray.storage import Folder, StorageError
 from tests.images.made_manifests import files, labels_of, records, rows_of, write
 
@@ -34,8 +35,10 @@ def test_slices(folder):
         "int64",
     ]
     rows = rows_of(manifest, "train")
+    states = [state_of(record, "train") for record in records(30)]
     assert rows == [
-        {"id": i, "key": f"k{i:04}", "uri": f"/data/k{i:04}", "label": (1, 0, None)[i % 3]} for i in range(30)
+        {"id": i, "key": f"k{i:04}", "uri": f"/data/k{i:04}", "label": (1, 0, None)[i % 3], "state": states[i]}
+        for i in range(30)
     ]
     assert sorted(files(folder)) == ["manifest.json", *(f"train/part-0000{i}.parquet" for i in range(3))]
 

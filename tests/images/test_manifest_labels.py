@@ -3,6 +3,8 @@
 import pytest
 
 from seit_ray.images import load_manifest
+from seit_ray.images.manifest import write_manifest
+from seit_ray.images.records import ImageRecord
 from seit_ray.storage import Folder
 from tests.images.made_manifests import labels_of, records, rows_of, write
 
@@ -96,3 +98,28 @@ def test_too_many_classes(folder, monkeypatch):
     monkeypatch.setattr("seit_ray.images.manifest.MAX_LABEL", 9)
     with pytest.raises(ValueError, match=r"more than 9 different values.*set label_column"):
         write(folder, records(20, labels=[f"id{i}" for i in range(20)]))
+
+
+@pytest.mark.parametrize(
+    ("known", "labels", "names", "numbers"),
+    [
+        (["dog", "emu"], ["emu", "ant", "dog", "cat"], ["dog", "emu", "ant", "cat"], [1, 2, 0, 3]),
+        (["0", "1"], [1, 4, 0], ["0", "1", "2", "3", "4"], [1, 4, 0]),
+        (["0", "1"], [1, "cat"], ["0", "1", "cat"], [1, 2]),
+        (["cat", "dog"], [7, 3], ["cat", "dog", "3", "7"], [3, 2]),
+    ],
+)
+def test_known_classes_keep_their_numbers(tmp_path, known, labels, names, numbers):
+    found = [ImageRecord(f"{i}", f"{i}", label, None, 1) for i, label in enumerate(labels)]
+    manifest = write_manifest(found, Folder(tmp_path), val_fraction=0.0, seed=0, known_classes=known)
+    assert manifest.class_names == names
+    assert manifest.read_slice("train", 0)["label"].to_pylist() == numbers
+
+
+def test_class_names_of_the_source_must_begin_with_the_known_ones(tmp_path):
+    found = [ImageRecord("0", "0", 2, None, 1)]
+    options = {"val_fraction": 0.0, "seed": 0, "known_classes": ["a", "b"]}
+    manifest = write_manifest(found, Folder(tmp_path), class_names=["a", "b", "c"], **options)
+    assert manifest.class_names == ["a", "b", "c"]
+    with pytest.raises(ValueError, match=r"expected those of before first, \['a', 'b'\]"):
+        write_manifest(found, Folder(tmp_path), class_names=["b", "a", "c"], **options)

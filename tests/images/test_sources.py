@@ -1,5 +1,6 @@
 """find_images on folders of files, and how it chooses a kind; once on S3."""
 
+import hashlib
 import itertools
 import uuid
 

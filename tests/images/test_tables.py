@@ -120,6 +120,7 @@ def test_parquet_folder_with_splits_by_name(source):
         0,
         "train",
         None,
+        {entry.name: entry.modified for entry in source.list()}["data/train-00001-of-00002.parquet"],
     )
     assert listed(find_images(source)) == [
         ("data/test-00000-of-00001.parquet#0", 0, "val"),
