@@ -120,7 +120,9 @@ class Evaluate(Verb):
     images: str | None = Field(None, description="folder, table or Parquet of labelled images; this or dataset")
     run: str = Field(description="folder of the fine-tuned run")
     split: str = Field("val", description="split to evaluate on")
-    weights: Literal["model", "ema"] = Field("model", description="the trained weights, or their moving average")
+    weights: Literal["model", "ema", "best"] = Field(
+        "model", description="the last weights, their moving average, or the best (loop.keep_best)"
+    )
     batch_size: PositiveInt = Field(512, description="samples a forward pass")
     output: str | None = Field(None, description="file for the figures (JSON); default inside the run")
     source: Source = Field(default_factory=Source)
@@ -141,7 +143,9 @@ class Predict(Verb):
     source: Source = Field(default_factory=Source)
     split: str | None = Field(None, description="only images of this split, where the source names splits")
     tokenizer: str | None = Field(None, description="folder of the run's tokenizer; default in its dataset")
-    weights: Literal["model", "ema"] = Field("model", description="the trained weights, or their moving average")
+    weights: Literal["model", "ema", "best"] = Field(
+        "model", description="the last weights, their moving average, or the best (loop.keep_best)"
+    )
     top_k: NonNegativeInt = Field(0, description="also the likeliest k classes with their probabilities")
     probabilities: bool | None = Field(None, description="also of all classes; default where they are 100 at most")
     slice_size: PositiveInt = Field(256, description="images in a unit of work")

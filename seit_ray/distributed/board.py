@@ -61,7 +61,9 @@ class Board:
 
 def new_board() -> Any:
     """A board on the head node: those of the workers come and go."""
-    return ray.remote(num_cpus=0, resources={HEAD: 0.001})(Board).remote()
+    # of no placement group: a trial of a sweep runs in one, which has nothing of the head's
+    options = {"num_cpus": 0, "resources": {HEAD: 0.001}, "scheduling_strategy": "DEFAULT"}
+    return ray.remote(**options)(Board).remote()
 
 
 def look(board: Any) -> tuple[tuple[int, int, str] | None, str | None]:
