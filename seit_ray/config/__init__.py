@@ -6,10 +6,13 @@ Below the pipelines nothing sees these classes: a verb passes plain keyword argu
 from seit_ray.config.costs import GivenRates, PlanCost
 from seit_ray.config.keys import fields, holds_secret, type_name
 from seit_ray.config.loading import load
-from seit_ray.config.sections import (
+from seit_ray.config.sections import Cluster, Section, Source, Storage, TokenizeSettings
+from seit_ray.config.sweep import Search, Sweep, SweepPretrain
+from seit_ray.config.tokenadapt import TrainTokenAdapt
+from seit_ray.config.tokenizers import Centroid, VitVqgan, VqganLoop, VqganOptimizer
+from seit_ray.config.training import (
     Augment,
     Classifier,
-    Cluster,
     FinetuneLoop,
     FinetuneOptimizer,
     Loop,
@@ -18,15 +21,8 @@ from seit_ray.config.sections import (
     Optimizer,
     Pixels,
     Probe,
-    Section,
-    Source,
-    Storage,
-    TokenizeSettings,
     Workers,
 )
-from seit_ray.config.sweep import Search, Sweep, SweepPretrain
-from seit_ray.config.tokenadapt import TrainTokenAdapt
-from seit_ray.config.tokenizers import Centroid, VitVqgan, VqganLoop, VqganOptimizer
 from seit_ray.config.verbs import (
     Evaluate,
     ExportTokens,

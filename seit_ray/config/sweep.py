@@ -11,8 +11,9 @@ from pydantic import Field, ValidationError
 
 from seit_ray.config.keys import fields
 from seit_ray.config.loading import explain, set_key
-from seit_ray.config.sections import NonNegativeInt, PositiveInt, Probe, Section, Workers
+from seit_ray.config.sections import NonNegativeInt, PositiveInt, Section
 from seit_ray.config.space import Range, Settings, list_trials, parse_space
+from seit_ray.config.training import Probe, Workers
 from seit_ray.config.verbs import Finetune, FinetunePart, Pretrain, PretrainPart, Verb
 
 VERBS = {"pretrain": Pretrain, "finetune": Finetune}

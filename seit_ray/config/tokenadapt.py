@@ -7,17 +7,15 @@ from typing import Annotated
 from pydantic import Field
 
 from seit_ray.config.sections import (
-    Loop,
     NonNegativeFloat,
     NonNegativeInt,
-    Optimizer,
     PositiveFloat,
     PositiveInt,
     Section,
     Share,
     Source,
-    Workers,
 )
+from seit_ray.config.training import Loop, Optimizer, Workers
 from seit_ray.config.verbs import Verb
 
 

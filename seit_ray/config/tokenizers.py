@@ -6,16 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from seit_ray.config.sections import (
-    Loop,
-    NonNegativeFloat,
-    NonNegativeInt,
-    Optimizer,
-    PositiveFloat,
-    PositiveInt,
-    Section,
-    Share,
-)
+from seit_ray.config.sections import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section, Share
+from seit_ray.config.training import Loop, Optimizer
 
 
 class Centroid(Section):

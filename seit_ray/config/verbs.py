@@ -7,28 +7,30 @@ from typing import Literal
 from pydantic import Field
 
 from seit_ray.config.sections import (
-    Augment,
-    Classifier,
     Cluster,
-    FinetuneLoop,
-    FinetuneOptimizer,
-    Loop,
-    Masking,
-    Model,
     NonNegativeFloat,
     NonNegativeInt,
-    Optimizer,
-    Pixels,
     PositiveInt,
-    Probe,
     Section,
     Share,
     Source,
     Storage,
     TokenizeSettings,
-    Workers,
 )
 from seit_ray.config.tokenizers import Centroid, VitVqgan, VqganLoop, VqganOptimizer
+from seit_ray.config.training import (
+    Augment,
+    Classifier,
+    FinetuneLoop,
+    FinetuneOptimizer,
+    Loop,
+    Masking,
+    Model,
+    Optimizer,
+    Pixels,
+    Probe,
+    Workers,
+)
 
 
 class Verb(Section):

@@ -73,7 +73,10 @@ def faults(value, kind, where):
 
 @EACH
 def test_ray_accepts_the_file(name):
-    validate_config(prepare_config(read(name)))
+    config = prepare_config(read(name))
+    validate_config(config)  # raises what it does not accept
+    assert config["provider"]["type"] == {"aws": "aws", "gcp": "gcp", "local": "local"}[name]
+    assert config["head_node_type"] in config["available_node_types"]
 
 
 @EACH_CLOUD

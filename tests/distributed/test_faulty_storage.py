@@ -90,7 +90,8 @@ def test_what_passes_does_not_show(fault_proxy, undisturbed, job, faults):
     start, output = job
     with fault_proxy.failing(*faults):
         start()
-    check_same(output, undisturbed, set(FILES))
+    assert output.exists("dataset.json")
+    check_same(output, undisturbed, set(FILES))  # asserts: every image once, the same bytes, nothing left over
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from tests.end_to_end.ray_head import command, free_port, running_head
 from tests.tiny_images import image_bytes, write_files, write_tokenizer
 
 HEAD_ID = "f" * 51 + "00000"  # of the head, for the provider
-NUM_IMAGES, SLICE = 900, 4
+NUM_IMAGES, SLICE = 480, 4
 
 
 def worker(resources, max_workers):
@@ -100,11 +100,11 @@ def gpu_nodes(head):
 
 @pytest.mark.slow
 def test_gpu_nodes_come_for_a_tokenising_job_and_go_after_it(head, tmp_path):
-    pictures = [image_bytes(("cat", "dog")[i % 2], i, side=400, format="JPEG") for i in range(50)]
+    pictures = [image_bytes(("cat", "dog")[i % 2], i, side=128, format="JPEG") for i in range(50)]
     names = [f"{('cat', 'dog')[i % 2]}/{i:05d}.jpg" for i in range(NUM_IMAGES)]
     write_files(tmp_path / "images", {name: pictures[i % 50] for i, name in enumerate(names)})
-    # so much to encode that one GPU node is too few
-    tokenizer = write_tokenizer(tmp_path / "tokenizer", image_size=128, num_codes=8192)
+    # so little to decode and so much to encode that one GPU node is too few
+    tokenizer = write_tokenizer(tmp_path / "tokenizer", image_size=128, num_codes=16384)
     keys = [f"images={tmp_path}/images", f"tokenizer={tokenizer.uri}", f"output={tmp_path}/tokens"]
     keys += [f"tokenize.slice_size={SLICE}", "tokenize.gpus_per_actor=1", "tokenize.num_actors=2"]
     assert gpu_nodes(head) == 0
@@ -133,7 +133,7 @@ def test_gpu_nodes_come_for_a_tokenising_job_and_go_after_it(head, tmp_path):
     assert rows.meta["key"].to_pylist() == sorted(names)
     encoder, _ = load_tokenizer(tokenizer)
     size = {"image_size": encoder.image_size, "resize": encoder.resize}
-    for start in range(0, NUM_IMAGES, 25 * SLICE):
+    for start in range(0, NUM_IMAGES, 12 * SLICE):
         files = [(tmp_path / "images" / name).read_bytes() for name in sorted(names)[start : start + SLICE]]
         pixels = torch.from_numpy(np.stack([decode_image(data, **size).pixels for data in files]))
         assert np.array_equal(rows.tokens[start : start + SLICE], encoder.encode(pixels).numpy())

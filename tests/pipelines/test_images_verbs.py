@@ -70,7 +70,6 @@ def test_figures_go_into_the_run(place):
         (["dataset=a", "images=b"], "keys dataset 'a' and images 'b'; expected one of them"),
         (["dataset=a", "val_fraction=0.1"], "key val_fraction with dataset; expected it with images only"),
         (["dataset=a", "source.kind=flat"], "key source with dataset"),
-        (["images=b", "weights=best"], "key weights is 'best'"),
     ],
 )
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])

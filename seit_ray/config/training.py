@@ -1,0 +1,233 @@
+"""Keys of a training run: workers, model, masking, augmentation, optimiser, loop."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from seit_ray.config.sections import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Section,
+    Share,
+)
+
+
+class Workers(Section):
+    """Training workers."""
+
+    num_workers: NonNegativeInt | tuple[PositiveInt, PositiveInt] = Field(
+        2,
+        description="DDP workers; 0 trains in this process, without Ray; [least, most] takes what nodes there are",
+    )
+    gpus_per_worker: NonNegativeFloat | None = Field(None, description="default: 1 if the cluster has GPUs")
+    cpus_per_worker: PositiveInt = Field(1, description="CPUs, and torch threads, of a worker")
+    max_failures: NonNegativeInt = Field(3, description="restarts after lost workers, from the last checkpoint")
+    resize_every_s: PositiveFloat = Field(60, description="with [least, most]: look so often for nodes that have come")
+
+    @field_validator("num_workers", mode="plain")
+    @classmethod
+    def _number_or_range(cls, value: Any) -> int | tuple[int, int]:
+        numbers = value if isinstance(value, list | tuple) else [value]
+        whole = all(isinstance(n, int) and not isinstance(n, bool) for n in numbers)
+        if whole and numbers is not value and value >= 0:
+            return value
+        if whole and len(numbers) == 2 and 1 <= numbers[0] <= numbers[1]:
+            return tuple(numbers)
+        raise ValueError("a whole number of 0 or more, or [least, most] of 1 or more")
+
+
+class Model(Section):
+    """Vision transformer of tokens; grid, K and classes come from the token dataset."""
+
+    size: Literal["nano", "tiny", "small", "base", "large"] = Field("base", description="named size")
+    width: PositiveInt | None = Field(None, description="overrides the size's width")
+    depth: PositiveInt | None = Field(None, description="overrides the size's number of blocks")
+    num_heads: PositiveInt | None = Field(None, description="overrides the size's heads")
+    decoder_width: PositiveInt | None = Field(None, description="overrides the width of the MTM decoder")
+    decoder_depth: PositiveInt | None = Field(None, description="overrides the blocks of the MTM decoder")
+    decoder_num_heads: PositiveInt | None = Field(None, description="overrides the heads of the MTM decoder")
+    token_dim: PositiveInt = Field(32, description="width of the learned token embedding")
+    stem_kernel: PositiveInt = Field(2, description="side in tokens of the stem's kernel (SeiT: 4; SeiT++: 2)")
+    grid_side: PositiveInt | None = Field(
+        None, description="side of the crop of the token grid that the model sees (SeiT: 28 of 32); all when left out"
+    )
+    dropout: Share = Field(0.1, description="dropout of the token embedding and of the MTM decoder")
+
+
+class Classifier(Model):
+    """The classifier's own keys beside the encoder's."""
+
+    inputs: Literal["learned", "codebook"] = Field(
+        "learned", description="a learned token embedding (SeiT++), or rows of the tokenizer's codebook (SeiT)"
+    )
+    stem_stride: PositiveInt | None = Field(None, description="stride of the stem; its kernel when left out (SeiT: 2)")
+    stem_padding: NonNegativeInt = Field(0, description="padding of the stem (SeiT: 1)")
+    train_only: Literal["all", "attention"] = Field(
+        "all", description="fine-tune everything, or attention, head and what is new"
+    )
+    pool: Literal["mean", "cls"] = Field("mean", description="read-out: mean of patches, or class token")
+    drop_path: Share = Field(0.1, description="stochastic depth of the last block, linear over depth")
+
+
+class Masking(Section):
+    """Mask ratio: one draw a step from a normal truncated to [min, max] (SeiT++); std 0 = always mu."""
+
+    mask_ratio_min: Share = Field(0.40, description="least ratio; this share leaves the encoder")
+    mask_ratio_mu: float = Field(0.45, description="mean of the untruncated normal")
+    mask_ratio_std: NonNegativeFloat = Field(0.25, description="its standard deviation")
+    mask_ratio_max: Share = Field(1.0, description="largest ratio")
+    label_smoothing: Share = Field(0.0, description="label smoothing of the cross-entropy over codes")
+    loss: Literal["ce", "bce"] = Field("ce", description="cross-entropy, or binary cross-entropy a code")
+
+
+class Augment(Section):
+    """What changes tokens on their way to the model, in this order (SeiT, SeiT++); everything is off by default."""
+
+    synonym_prob: Share = Field(0.0, description="share of samples with synonyms (Token-EDA; SeiT: 0.25)")
+    synonym_share: Share = Field(0.25, description="of their tokens become a synonym")
+    num_synonyms: PositiveInt = Field(5, description="nearest codes that a synonym is picked from")
+    synonym_metric: Literal["cosine", "l2"] | None = Field(
+        None,
+        description="make the synonyms anew by this metric; default the dataset's table, or the tokenizer's metric",
+    )
+    swap_prob: Share = Field(0.0, description="share of samples with two squares exchanged (Token-EDA; SeiT: 0.25)")
+    random_crop: bool = Field(False, description="random resized crop of the token map; the centre when off")
+    crop_area: tuple[Share, Share] = Field(
+        (0.08, 1.0), description="range of the crop's area (SeiT++ pre-training: 0.2, 1)"
+    )
+    crop_aspect: tuple[PositiveFloat, PositiveFloat] = Field((0.75, 4 / 3), description="range of its width / height")
+    noise_prob: Share = Field(0.0, description="share of samples with Emb-Noise (SeiT: 0.5; SeiT++: 0.75)")
+    noise_scale: NonNegativeFloat = Field(1.0, description="deviation of the noise of a channel")
+    noise_std: NonNegativeFloat = Field(1.0, description="deviation of the noise of each element")
+    color_adapt_prob: Share = Field(0.0, description="share of samples with a partner's colours (ColorAdapt; 0.25)")
+    color_per: Literal["sample", "batch"] = Field(
+        "sample", description="noise or ColorAdapt is drawn a sample; or one kind a batch, as published"
+    )
+    color_share: Share = Field(1.0, description="of the samples that take part in it (published: 0.5)")
+    color_before_crop: bool = Field(False, description="colour level on the whole grid; TokenAdapt needs it")
+    mixup_alpha: NonNegativeFloat = Field(0.0, description="MixUp, 0 = off; needs labels")
+    cutmix_alpha: NonNegativeFloat = Field(0.0, description="CutMix, 0 = off (SeiT: 1); needs labels")
+    mix_prob: Share = Field(1.0, description="of batches, or pairs, that are mixed")
+    switch_prob: Share = Field(0.5, description="of CutMix where MixUp is on too")
+    mix_mode: Literal["batch", "pair"] = Field("batch", description="one draw a batch, or for each two neighbours")
+    adapt: Literal["none", "tokenadapt", "pixels"] = Field(
+        "none", description="spatial augmentation: learnt f and g, or through the pixels of a centroid tokenizer"
+    )
+    adapt_run: str | None = Field(None, description="folder of a train_tokenadapt run, for adapt=tokenadapt")
+    adapt_share: Share = Field(0.5, description="share of samples that go this way instead of the plain crop")
+    adapt_mixup_alpha: NonNegativeFloat = Field(0.0, description="MixUp between f and g (SeiT++: 0.8)")
+    adapt_cutmix_alpha: NonNegativeFloat = Field(0.0, description="CutMix between f and g (SeiT++: 1)")
+    flip_prob: Share = Field(0.5, description="horizontal flip between f and g")
+    affine_prob: Share = Field(0.5, description="rotation, shift and shear between f and g, each again one in two")
+    max_angle: NonNegativeFloat = Field(30.0, description="degrees of rotation")
+    max_translate: Share = Field(0.2, description="shift, share of the side")
+    max_shear: NonNegativeFloat = Field(15.0, description="degrees of shear")
+    reference: bool = Field(False, description="exchanged squares and geometry with the oddities of the published code")
+
+
+class Probe(Section):
+    """Accuracy of a linear and a kNN probe on the frozen encoder while it is pre-trained; needs labels."""
+
+    every_epochs: NonNegativeInt = Field(0, description="probe this often, where evaluation is due; 0 = never")
+    methods: tuple[Literal["linear", "knn"], ...] = Field(("linear", "knn"), description="which probes")
+    max_train: PositiveInt = Field(10_000, description="train samples to fit on, a seeded sample")
+    max_val: PositiveInt = Field(10_000, description="val samples to score, a seeded sample")
+    k: PositiveInt = Field(20, description="neighbours of the kNN probe")
+
+
+class Pixels(Section):
+    """Images as the classifier of pixels sees them."""
+
+    image_size: PositiveInt = Field(224, description="side in pixels")
+    patch_size: PositiveInt = Field(16, description="side in pixels of a patch of the new stem")
+    resize: Literal["squash", "crop"] = Field(
+        "squash", description="squash both sides, or scale the short side and crop the centre"
+    )
+    val_fraction: Share = Field(0.0, description="share held out as val where the source names no splits")
+    max_images: PositiveInt | None = Field(None, description="a seeded sample of each split; all when left out")
+    crop_area: tuple[Share, Share] | None = Field((0.08, 1.0), description="random resized crop; empty = none")
+    flip_prob: Share = Field(0.5, description="horizontal flip")
+
+
+class Optimizer(Section):
+    """AdamW with linear warm-up and half-cosine decay, per step."""
+
+    lr: PositiveFloat | None = Field(None, description="peak learning rate; overrides blr")
+    blr: PositiveFloat = Field(1.5e-4, description="base rate, scaled by lr_rule")
+    lr_rule: Literal["linear", "sqrt"] = Field(
+        "linear", description="lr = blr * global_batch_size / 256, or blr * sqrt(global_batch_size) / 8"
+    )
+    schedule: Literal["warmup_cosine", "seit_epochs"] = Field(
+        "warmup_cosine", description="per step; or a rate an epoch, an epoch late, as SeiT was published"
+    )
+    min_lr: NonNegativeFloat = Field(0.0, description="rate at the end")
+    warmup_epochs: NonNegativeFloat = Field(40, description="epochs of linear warm-up")
+    warmup_lr: NonNegativeFloat = Field(0.0, description="rate at the start of the warm-up")
+    weight_decay: NonNegativeFloat = Field(0.05, description="decoupled decay; none on 1-D parameters")
+    decay_positions: bool = Field(True, description="weight decay on positions and class token too")
+    betas: tuple[Share, Share] = Field((0.9, 0.95), description="AdamW betas")
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="rate falls by this a layer down")
+    token_emb_last: bool = Field(
+        False, description="token embedding at the full rate, beside the head, as SeiT++ was published"
+    )
+    clip_grad: PositiveFloat | None = Field(None, description="largest gradient norm; none when left out")
+
+
+class FinetuneOptimizer(Optimizer):
+    """AdamW as SeiT++ fine-tunes."""
+
+    blr: PositiveFloat = Field(1e-3, description="base rate, scaled by lr_rule")
+    lr_rule: Literal["linear", "sqrt"] = Field("sqrt", description=Optimizer.model_fields["lr_rule"].description)
+    min_lr: NonNegativeFloat = Field(1e-6, description="rate at the end")
+    warmup_epochs: NonNegativeFloat = Field(5, description="epochs of linear warm-up")
+    weight_decay: NonNegativeFloat = Field(0.1, description="decoupled decay; none on 1-D parameters")
+    decay_positions: bool = Field(False, description="weight decay on positions and class token too")
+    betas: tuple[Share, Share] = Field((0.9, 0.999), description="AdamW betas")
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(0.65, description="rate falls by this a layer down")
+
+
+class Loop(Section):
+    """How long, in what batches, how often to look."""
+
+    epochs: PositiveInt = Field(400, description="passes over the train split")
+    global_batch_size: PositiveInt = Field(4096, description="samples a step over all workers")
+    accum_steps: PositiveInt = Field(1, description="micro-batches a step")
+    max_micro_batch: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="most samples a worker holds at once: more micro-batches where it has more"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on GPU, fp32 on CPU")
+    tf32: bool = Field(True, description="fp32 products of a GPU in TF32")
+    compile: bool = Field(False, description="torch.compile the model")
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="exponential moving average of the weights, evaluated beside them; 0 = off"
+    )
+    seed: NonNegativeInt = Field(0, description="initial weights, order of samples, masks, dropout")
+    max_skipped_steps: PositiveInt = Field(
+        10, description="steps whose loss or gradients are not finite are skipped; so many in a row end the run"
+    )
+    log_every_steps: PositiveInt = Field(50, description="metrics leave the device this often")
+    eval_every_epochs: PositiveInt = Field(1, description="evaluation on the val split")
+    checkpoint_every_epochs: PositiveInt = Field(1, description="checkpoint interval")
+    checkpoint_every_steps: PositiveInt | None = Field(None, description="checkpoints between the epochs' too")
+    checkpoint_every_minutes: PositiveFloat | None = Field(None, description="and so long after the last one")
+    keep_checkpoints: PositiveInt = Field(2, description="checkpoints to keep")
+    keep_best: str | None = Field(
+        None, description="also keep the weights that were best by this metric (val_top1, val_loss, ema_val_top1, ...)"
+    )
+    memory_gib: PositiveFloat | None = Field(
+        None, description="memory of a node for each split, which is streamed if larger; half of all when left out"
+    )
+    trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
+        ("tensorboard",), description="where metrics are shown live, beside metrics.jsonl"
+    )
+
+
+class FinetuneLoop(Loop):
+    """The fine-tuning of SeiT++."""
+
+    epochs: PositiveInt = Field(100, description="passes over the train split")
+    global_batch_size: PositiveInt = Field(1024, description="samples a step over all workers")
