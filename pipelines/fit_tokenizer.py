@@ -29,6 +29,9 @@ def plan(config: FitTokenizer) -> Rows:
     if config.tokenizer == "centroid":
         most = f"{settings.sample_images} images, {settings.sample_patches} patches at most, seed {config.seed}"
         rows.append(("fitted on", most))
+        if config.centroid.num_workers:
+            rows += cluster_rows(config.cluster)
+            rows.append(("k-means", f"{config.centroid.num_workers} actors"))
     else:
         loop = config.loop
         rows.append(("trained", f"{loop.epochs} epochs in batches of {loop.global_batch_size}"))
@@ -90,41 +93,18 @@ def train_vqgan(config: FitTokenizer, progress) -> Rows:
 
 def fit_centroid(config: FitTokenizer, progress) -> Rows:
     """Sample, decode, fit, save."""
-    import os
-
-    import torch
-
     from pipelines.record import write_record
-    from seit_ray.images.sample import read_pixels
     from seit_ray.tokenizers import save_tokenizer
-    from seit_ray.tokenizers.centroid import fit_centroids
 
     images, output = folder_of(config.images, config.storage), folder_of(config.output, config.storage)
     output.check_writable()
-    settings = config.centroid.model_dump()
-    size, resize, number = (settings.pop(k) for k in ("image_size", "resize", "sample_images"))
     with listed(
         images, config.source, val_fraction=config.val_fraction, seed=config.seed, on_progress=progress
     ) as manifest:
         split = "train" if "train" in manifest.splits else next(iter(manifest.splits))
-        rows = manifest.sample(split, number, config.seed)
-        pixels, _ = read_pixels(
-            rows,
-            images,
-            image_size=size,
-            resize=resize,
-            image_column=config.source.image_column,
-            num_threads=os.cpu_count() or 1,
-            on_progress=lambda done, total: progress("decode", done, total, "images"),
-        )
-    tokenizer, report = fit_centroids(
-        torch.from_numpy(pixels),
-        resize=resize,
-        seed=config.seed,
-        device="cuda" if torch.cuda.is_available() else "cpu",
-        on_progress=lambda done, total: progress("k-means", done, total, "iterations"),
-        **settings,
-    )
+        rows = manifest.sample(split, config.centroid.sample_images, config.seed)
+    fit = fit_on_cluster if config.centroid.num_workers else fit_here
+    tokenizer, report = fit(config, rows, images, progress)
     progress("k-means", report["iterations"], report["iterations"], "done")
     fingerprint = save_tokenizer(tokenizer, output, report)
     write_record(output, "fit_tokenizer", config)
@@ -141,6 +121,57 @@ def fit_centroid(config: FitTokenizer, progress) -> Rows:
         ("code usage", f"{report['code_usage']:.1%} of {len(tokenizer.codebook)}"),
         ("PSNR", f"{report['psnr_db']:.2f} dB" + held_out(report)),
     ]
+
+
+def fit_here(config: FitTokenizer, rows, images, progress):
+    """In this process, on its GPU if it has one; returns tokenizer and report."""
+    import os
+
+    import torch
+
+    from seit_ray.images.sample import read_pixels
+    from seit_ray.tokenizers.centroid_fit import fit_centroids
+
+    decode, settings = fit_settings(config)
+    pixels, _ = read_pixels(
+        rows,
+        images,
+        num_threads=os.cpu_count() or 1,
+        on_progress=lambda done, total: progress("decode", done, total, "images"),
+        **decode,
+    )
+    return fit_centroids(
+        torch.from_numpy(pixels),
+        resize=decode["resize"],
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        on_progress=lambda done, total: progress("k-means", done, total, "iterations"),
+        **settings,
+    )
+
+
+def fit_on_cluster(config: FitTokenizer, rows, images, progress):
+    """On actors of a Ray cluster; returns tokenizer and report."""
+    from seit_ray.distributed.cluster import connected
+    from seit_ray.distributed.fit_job import fit_on_actors
+
+    decode, settings = fit_settings(config)
+    with connected(**config.cluster.model_dump()) as cluster:
+        return fit_on_actors(
+            rows,
+            images,
+            cluster=cluster,
+            num_workers=config.centroid.num_workers,
+            decode=decode,
+            on_progress=lambda phase, done, total: progress(phase, done, total, ""),
+            **settings,
+        )
+
+
+def fit_settings(config: FitTokenizer) -> tuple[dict, dict]:
+    """(how images are decoded, how they are fitted)."""
+    settings = config.centroid.model_dump(exclude={"sample_images", "num_workers"}) | {"seed": config.seed}
+    decode = {name: settings.pop(name) for name in ("image_size", "resize")}
+    return decode | {"image_column": config.source.image_column}, settings
 
 
 def held_out(report: dict) -> str:

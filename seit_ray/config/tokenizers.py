@@ -22,6 +22,9 @@ class Centroid(Section):
     iterations: PositiveInt = Field(20, description="Lloyd iterations at most")
     sample_images: PositiveInt = Field(5000, description="images to fit on, a seeded sample")
     sample_patches: PositiveInt = Field(500_000, description="patches to fit on, a seeded sample")
+    num_workers: NonNegativeInt = Field(
+        0, description="Ray actors that share decoding and k-means; 0 fits in this process; the result is the same"
+    )
 
 
 class VitVqgan(Section):

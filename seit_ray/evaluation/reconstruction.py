@@ -26,10 +26,18 @@ def psnr(a: Tensor, b: Tensor) -> float:
             f"images of shape {tuple(a.shape)} and {tuple(b.shape)}; expected one shape, not empty; "
             "compare each image with its own reconstruction"
         )
-    squared_error = 0  # exact: integers, whatever the order of the slices
+    return psnr_of_error(squared_error(a, b), a.numel())
+
+
+def squared_error(a: Tensor, b: Tensor) -> int:
+    """Summed over uint8 images of one shape; exact."""
+    total = 0  # integers: the same whatever the order of the slices
     for i in range(0, len(a), SLICE_ROWS):
         difference = a[i : i + SLICE_ROWS].int() - b[i : i + SLICE_ROWS].int()
-        squared_error += int(difference.square().sum())
-    if squared_error == 0:
-        return math.inf
-    return 10 * math.log10(255**2 * a.numel() / squared_error)
+        total += int(difference.square().sum())
+    return total
+
+
+def psnr_of_error(error: int, num_values: int) -> float:
+    """PSNR in dB of a summed squared error of `num_values` uint8 values: inf for none."""
+    return 10 * math.log10(255**2 * num_values / error) if error else math.inf

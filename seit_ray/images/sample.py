@@ -15,6 +15,10 @@ from seit_ray.storage import Folder
 CHUNK = 256  # images fetched together; one chunk is decoded while threads share the work
 
 
+class NoReadableImageError(ValueError):
+    """None of the listed images can be read."""
+
+
 def read_pixels(
     listed: pa.Table,
     source: Folder,
@@ -25,7 +29,10 @@ def read_pixels(
     num_threads: int = 4,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[np.ndarray, pa.Table]:
-    """uint8 [N,3,H,W] of the rows (key, uri) of a manifest that can be read, and those rows."""
+    """uint8 [N,3,H,W] of the rows (key, uri) of a manifest that can be read, and those rows.
+
+    NoReadableImageError when there are none.
+    """
 
     def decoded(data: bytes | Exception) -> np.ndarray | None:
         try:
@@ -45,5 +52,7 @@ def read_pixels(
             pixels += [image for image in found if image is not None]
             on_progress(min(start + CHUNK, len(listed)), len(listed))
     if not pixels:
-        raise ValueError(f"none of {len(listed)} images in {source.uri} can be read; expected images; check the source")
+        raise NoReadableImageError(
+            f"none of {len(listed)} images in {source.uri} can be read; expected images; check the source"
+        )
     return np.stack(pixels), listed.filter(pa.array(good))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from seit_ray.evaluation.reconstruction import psnr
 from seit_ray.tokenizers.contract import check_images
-from seit_ray.tokenizers.kmeans import fit_kmeans, nearest
+from seit_ray.tokenizers.search import WORTH_A_BASIS, CentroidSearch, search_for
 
 
 class CentroidTokenizer:
@@ -44,12 +42,20 @@ class CentroidTokenizer:
         self.image_size, self.patch_size, self.resize = image_size, patch_size, resize
         self.compacted_from = compacted_from
         self.grid = (image_size // patch_size,) * 2
+        self._search: CentroidSearch | None = None
 
     def encode(self, images: Tensor) -> Tensor:
         """Tokens int64 [B,L], raster order, of uint8 images [B,3,H,W]: exact nearest centroids."""
         patches = image_patches(images, self.image_size, self.patch_size)
-        ids = nearest(patches.to(self.codebook.device).float() / 255, self.codebook)[0]
-        return ids.view(len(images), self.grid[0] * self.grid[1])
+        return self.encode_patches(patches).view(len(images), self.grid[0] * self.grid[1])
+
+    def encode_patches(self, patches: Tensor) -> Tensor:
+        """Tokens int64 [N] of uint8 patches [N,3*p*p]: exact nearest centroids."""
+        patches = patches.to(self.codebook.device)
+        search = self._search or search_for(patches, self.codebook)
+        if len(patches) >= WORTH_A_BASIS:  # enough to have judged by
+            self._search = search
+        return search(patches)[0]
 
     def decode(self, tokens: Tensor) -> Tensor:
         """uint8 images [B,3,H,W] of tokens [B,L], by lookup."""
@@ -61,7 +67,7 @@ class CentroidTokenizer:
 
     def to(self, device: str) -> Self:
         """Move to a device, in place."""
-        self.codebook = self.codebook.to(device)
+        self.codebook, self._search = self.codebook.to(device), None
         return self
 
     def select_codes(self, kept: Tensor) -> Self:
@@ -91,49 +97,3 @@ def image_patches(images: Tensor, image_size: int, patch_size: int) -> Tensor:
     n, p = image_size // patch_size, patch_size
     patches = images.reshape(len(images), 3, n, p, n, p).permute(0, 2, 4, 1, 3, 5)
     return patches.reshape(len(images) * n * n, 3 * p * p)
-
-
-def fit_centroids(
-    images: Tensor,
-    *,
-    patch_size: int,
-    codebook_size: int,
-    resize: str = "squash",
-    iterations: int = 20,
-    sample_patches: int = 500_000,
-    seed: int = 0,
-    device: str = "cpu",
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[CentroidTokenizer, dict[str, Any]]:
-    """Fit on uint8 images [N,3,H,W]: the tokenizer, and a report of objective, code usage and PSNR.
-
-    A tenth of the images is held out of the fit when there are at least 20, and gives `psnr_held_out_db`.
-    """
-    size = images.shape[-1]
-    held = images[len(images) - len(images) // 10 :] if len(images) >= 20 else images[:0]
-    fitted = images[: len(images) - len(held)]
-    patches = image_patches(fitted, size, patch_size)
-    if len(patches) > sample_patches:
-        generator = torch.Generator().manual_seed(seed)
-        patches = patches[torch.randperm(len(patches), generator=generator)[:sample_patches]]
-    points = patches.to(device).float() / 255
-    found = fit_kmeans(points, codebook_size, iterations=iterations, seed=seed, on_progress=on_progress)
-    tokenizer = CentroidTokenizer(found.centroids, image_size=size, patch_size=patch_size, resize=resize)
-    used = torch.bincount(nearest(points, found.centroids)[0], minlength=codebook_size) > 0
-    report = {
-        "images": len(fitted),
-        "patches": len(points),
-        "iterations": len(found.objectives) - 1,
-        "objective": found.objectives,
-        "empty_clusters_repaired": found.repaired,
-        "code_usage": float(used.double().mean()),
-        "psnr_db": reconstruction_psnr(tokenizer, fitted[:512]),
-    }
-    if len(held):
-        report["psnr_held_out_db"] = reconstruction_psnr(tokenizer, held[:512])
-    return tokenizer.to("cpu"), report
-
-
-def reconstruction_psnr(tokenizer: CentroidTokenizer, images: Tensor) -> float:
-    """PSNR in dB of decode(encode(images)) against uint8 images [N,3,H,W]."""
-    return psnr(images, tokenizer.decode(tokenizer.encode(images)).cpu())

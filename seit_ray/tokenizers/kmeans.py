@@ -1,86 +1,90 @@
-"""k-means of vectors: exact nearest centroid in matrix products, D^2 seeding, Lloyd with repair of empty clusters.
+"""k-means of vectors: D^2 seeding, Lloyd's iterations with repair of empty clusters, over one or many parts.
 
-Shapes: N points, K centroids, D width. Everything runs on the device of the points.
+Shapes: N points, K centroids, D width. The points lie in parts, each in one process on one device; only sums, counts
+and the few farthest points leave a part. Sums of uint8 points are whole numbers, exact in float64, so that a fit does
+not depend on how the points are divided.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-CHUNK_VALUES = 1 << 22  # scores held at a time: rows of a chunk = this / K; stays in a CPU's cache reach
+from seit_ray.tokenizers.search import CentroidSearch, as_floats, nearest, search_for
+
+SEEDS_FROM = 32  # points a centroid that the start is drawn from
+TRIAL_ITERATIONS = 3
 
 
 @dataclass
 class KMeans:
-    """What a fit gives: centroids [K,D] float32, objective (mean squared distance) an iteration, repairs."""
+    """What a fit gives: centroids float32 [K,D], mean squared distance an iteration, points of each, repairs."""
 
     centroids: Tensor
     objectives: list[float] = field(default_factory=list)
+    counts: Tensor | None = None
     repaired: int = 0
 
 
-def nearest(points: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
-    """Ids int64 [N] and squared distances float32 [N] of the nearest centroid, lowest id on ties.
+class PointsPart:
+    """A part of the points of a fit: float32 [N,D], or uint8 that stand for 0 to 1."""
 
-    Exact whatever the device, thread count or batch: a float32 product proposes; rows whose best two lie
-    closer than its rounding error are settled in float64.
-    """
-    origin = centroids.mean(0)  # distances keep, norms shrink: less cancellation in the float32 product
-    c = centroids - origin
-    half, longest = 0.5 * (c * c).sum(1), c.norm(dim=1).max()
-    ids = torch.empty(len(points), dtype=torch.int64, device=points.device)
-    distances = torch.empty(len(points), dtype=torch.float32, device=points.device)
-    rows = max(64, CHUNK_VALUES // len(c))
-    for start in range(0, len(points), rows):
-        x = points[start : start + rows] - origin
-        scores = torch.addmm(half, x, c.T, alpha=-1.0)  # |c|^2/2 - xc = (|x-c|^2 - |x|^2) / 2
-        best, at = scores.min(1)
-        norms = (x * x).sum(1)
-        second = scores.scatter_(1, at[:, None], torch.inf).min(1).values
-        close = (second - best <= rounding_error(norms.sqrt(), longest, c)).nonzero().squeeze(1)
-        if len(close):
-            at[close] = settle(points[start + close], centroids, origin)
-        ids[start : start + rows] = at
-        distances[start : start + rows] = (norms + 2 * best).clamp_(min=0)
-    return ids, distances
+    def __init__(self, points: Tensor):
+        self.points = points
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def take(self, rows: Tensor) -> Tensor:
+        """float32 [n,D] of rows int64 [n], on the CPU."""
+        return as_floats(self.points[rows.to(self.points.device)]).cpu()
+
+    def prepare(self, basis: Tensor | None, origin: Tensor) -> None:
+        """Know the points in the directions [D,M] that all searches of a fit share."""
+        device = self.points.device
+        self.basis, self.origin = None if basis is None else basis.to(device), origin.to(device)
+        search = CentroidSearch(self.origin[None], self.basis, origin=self.origin)
+        self.coordinates = None if basis is None else search.coordinates(self.points)
+        self.ids: Tensor | None = None
+        self.sums: Tensor | None = None
+
+    def assign(self, centroids: Tensor) -> tuple[Tensor, Tensor, float]:
+        """Sums float64 [K,D] and counts int64 [K] of the points nearest to each centroid, summed squared distance."""
+        centroids = centroids.to(self.points.device)
+        half = centroids.is_cuda and self.points.dtype == torch.uint8
+        search = CentroidSearch(centroids, self.basis, origin=self.origin, half=half)
+        before, (self.ids, self.distances) = self.ids, search(self.points, self.coordinates)
+        if before is None:
+            self.sums = torch.zeros(centroids.shape, dtype=torch.float64, device=centroids.device)
+            moved = torch.arange(len(self.ids), device=centroids.device)
+        else:  # most points stay where they are
+            moved = (before != self.ids).nonzero().squeeze(1)
+        for rows in moved.split(1 << 14):
+            values = self.points[rows].double()
+            self.sums.index_add_(0, self.ids[rows], values)
+            if before is not None:
+                self.sums.index_add_(0, before[rows], values, alpha=-1)
+        counts = torch.bincount(self.ids, minlength=len(centroids))
+        scale = 255 if self.points.dtype == torch.uint8 else 1
+        return (self.sums / scale).cpu(), counts.cpu(), float(self.distances.double().sum())
+
+    def farthest(self, num: int) -> tuple[Tensor, Tensor]:
+        """The points float32 [n,D] farthest from their centroids and their squared distances [n], on the CPU."""
+        far = self.distances.argsort(descending=True, stable=True)[:num]
+        return self.take(far), self.distances[far].cpu()
 
 
-def rounding_error(lengths: Tensor, longest: Tensor, vectors: Tensor) -> Tensor:
-    """Bounds [N] on the error of scores of points of the given lengths [N], in the type of `vectors` [K,D]."""
-    return 4 * vectors.shape[1] ** 0.5 * torch.finfo(vectors.dtype).eps * longest * (lengths + longest)
+# (name of a method, arguments: the same for all, or a list of one for each part) -> what each part returns
+EachPart = Callable[..., Sequence[Any]]
 
 
-def settle(points: Tensor, centroids: Tensor, origin: Tensor) -> Tensor:
-    """Ids int64 [N] in float64; what differs by less than even its rounding error is a tie: the lowest id."""
-    x, c = points.double() - origin, centroids.double() - origin
-    scores = torch.addmm(0.5 * (c * c).sum(1), x, c.T, alpha=-1.0)
-    bound = rounding_error(x.norm(dim=1), c.norm(dim=1).max(), c)
-    return (scores <= (scores.min(1).values + bound)[:, None]).to(torch.uint8).argmax(1)
-
-
-def seed_centroids(points: Tensor, num: int, generator: torch.Generator) -> Tensor:
-    """K starting centroids [K,D] by D^2 sampling (k-means++), drawn in growing batches so that it stays a product.
-
-    Each batch is an eighth of what is already chosen, so early draws, which matter most, are single.
-    """
-    chosen = points[torch.randint(len(points), (1,), generator=generator)]
-    weights = (points - chosen).square().sum(1)
-    while len(chosen) < num:
-        batch = min(max(1, len(chosen) // 8), num - len(chosen))
-        spread = weights if float(weights.sum()) > 0 else torch.ones_like(weights)
-        batch = min(batch, int((spread > 0).sum()))
-        # float64 on the CPU: torch's own multinomial is limited to 2^24 categories and differs by device
-        cumulative = spread.double().cpu().cumsum(0)
-        draws = torch.rand(batch, generator=generator, dtype=torch.float64) * cumulative[-1]
-        picks = torch.searchsorted(cumulative, draws, right=True).clamp_(max=len(points) - 1).unique()
-        new = points[picks.to(points.device)]
-        chosen = torch.cat([chosen, new])
-        weights = torch.minimum(weights, nearest(points, new)[1])
-    return chosen[:num].clone()
+def one_part(part: PointsPart) -> EachPart:
+    """A single part, in this process."""
+    return lambda name, *arguments: [getattr(part, name)(*(x[0] if isinstance(x, list) else x for x in arguments))]
 
 
 def fit_kmeans(
@@ -92,43 +96,146 @@ def fit_kmeans(
     tolerance: float = 1e-4,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> KMeans:
-    """Lloyd's k-means of float32 points [N,D]; stops early when the objective falls by less than `tolerance`.
+    """Lloyd's k-means of points [N,D], float32 or uint8 that stand for 0 to 1, on their device.
 
-    Deterministic for a seed on the CPU; sums on a GPU are added up in no fixed order. Fewer distinct points than
-    centroids leave centroids without a point; fewer points than centroids are a ValueError.
+    As `fit_kmeans_parts` of one part.
     """
-    if len(points) < num_centroids:
+    found = fit_kmeans_parts(
+        one_part(PointsPart(points)),
+        [len(points)],
+        num_centroids,
+        iterations=iterations,
+        seed=seed,
+        tolerance=tolerance,
+        on_progress=on_progress,
+    )
+    found.centroids = found.centroids.to(points.device)
+    return found
+
+
+def fit_kmeans_parts(
+    each: EachPart,
+    sizes: Sequence[int],
+    num_centroids: int,
+    *,
+    iterations: int,
+    seed: int,
+    tolerance: float = 1e-4,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> KMeans:
+    """Lloyd's k-means of parts of `sizes` points; stops early when the objective falls by less than `tolerance`.
+
+    A function of the points in their order and the seed; the sums of float32 points on a GPU are added up in no fixed
+    order. Fewer distinct points than centroids leave centroids without a point; fewer points than centroids are a
+    ValueError.
+    """
+    total = sum(sizes)
+    if total < num_centroids:
         raise ValueError(
-            f"{len(points)} patches to fit {num_centroids} centroids; expected more patches than centroids; "
+            f"{total} patches to fit {num_centroids} centroids; expected more patches than centroids; "
             "use more images or a smaller codebook_size"
         )
     generator = torch.Generator().manual_seed(seed)
-    sample = points[torch.randperm(len(points), generator=generator)[: 32 * num_centroids].to(points.device)]
-    result = KMeans(seed_centroids(sample, num_centroids, generator))
+    order, number = torch.randperm(total, generator=generator), SEEDS_FROM * num_centroids
+    sample = take_rows(each, sizes, order[:number])
+    other = take_rows(each, sizes, order[-number:])  # overlaps where there are too few
+    result = KMeans(choose_start(sample, other, num_centroids, generator))
+    search = search_for(sample, result.centroids, origin=sample.mean(0))
+    each("prepare", search.basis, search.origin)
     for step in range(iterations):
-        ids, distances = nearest(points, result.centroids)
-        result.objectives.append(float(distances.double().mean()))
-        result.centroids, repaired = update(points, ids, distances, result.centroids)
+        sums, counts, objective = assign(each, result.centroids, total)
+        result.objectives.append(objective)
+        result.centroids, repaired = update(each, sums, counts, result.centroids)
         result.repaired += repaired
         on_progress(step + 1, iterations)
         if step and not repaired:
             before, now = result.objectives[-2:]
             if before - now <= tolerance * before:
                 break
-    result.objectives.append(float(nearest(points, result.centroids)[1].double().mean()))
+    _, result.counts, objective = assign(each, result.centroids, total)
+    result.objectives.append(objective)
     return result
 
 
-def update(points: Tensor, ids: Tensor, distances: Tensor, centroids: Tensor) -> tuple[Tensor, int]:
+def take_rows(each: EachPart, sizes: Sequence[int], rows: Tensor) -> Tensor:
+    """float32 [n,D] of rows int64 [n], counted over all parts, in their order."""
+    found = torch.cat(list(each("take", own_rows(sizes, rows))))
+    part = torch.searchsorted(torch.tensor(sizes).cumsum(0), rows, right=True)
+    return found[part.argsort(stable=True).argsort()]
+
+
+def own_rows(sizes: Sequence[int], rows: Tensor) -> list[Tensor]:
+    """Of each part, its own among rows int64 [n] that are counted over all parts; in their order."""
+    ends = torch.tensor(sizes).cumsum(0)
+    part = torch.searchsorted(ends, rows, right=True)
+    return [rows[part == i] - (ends[i] - size) for i, size in enumerate(sizes)]
+
+
+def assign(each: EachPart, centroids: Tensor, total: int) -> tuple[Tensor, Tensor, float]:
+    """Sums [K,D] and counts [K] over all parts, and the mean squared distance."""
+    parts = each("assign", centroids)
+    sums, counts = (torch.stack([part[i] for part in parts]).sum(0) for i in (0, 1))
+    return sums, counts, sum(part[2] for part in parts) / total
+
+
+def choose_start(sample: Tensor, other: Tensor, num: int, generator: torch.Generator) -> Tensor:
+    """Starting centroids [K,D] among a sample [n,D]: random points, or D^2 sampling where it is better.
+
+    Patches of photographs have no gaps between clusters, and random points, dense where the patches are dense, end
+    lower than D^2 sampling, which favours outliers; where there are clusters, random points miss some. A few
+    iterations on the sample, judged by other points, show which it is.
+    """
+    starts = [sample[torch.randperm(len(sample), generator=generator)[:num]], sample[seed_rows(sample, num, generator)]]
+    return min(starts, key=lambda start: trial_objective(sample, other, start))
+
+
+def trial_objective(sample: Tensor, other: Tensor, centroids: Tensor) -> float:
+    """The objective on other points after a few iterations on the sample."""
+    search = search_for(sample, centroids, origin=sample.mean(0))
+    fitted, judge = one_part(PointsPart(sample)), one_part(PointsPart(other))
+    for each in (fitted, judge):
+        each("prepare", search.basis, search.origin)
+    for _ in range(TRIAL_ITERATIONS):
+        sums, counts, _ = assign(fitted, centroids, len(sample))
+        centroids, _ = update(fitted, sums, counts, centroids)
+    return assign(judge, centroids, len(other))[2]
+
+
+def seed_rows(points: Tensor, num: int, generator: torch.Generator) -> Tensor:
+    """Rows int64 [K] of points [N,D] to start from, by D^2 sampling (k-means++).
+
+    Drawn in growing batches, so that it stays a product.
+    Each batch is an eighth of what is already chosen, so early draws, which matter most, are single.
+    """
+    points = points - points.mean(0)
+    squares = points.square().sum(1)
+    rounding = 4 * points.shape[1] ** 0.5 * torch.finfo(torch.float32).eps
+    chosen = torch.randint(len(points), (1,), generator=generator)
+    weights = torch.full_like(squares, torch.inf)
+    new = chosen
+    while True:
+        distances = squares[:, None] + squares[new] - 2 * points @ points[new].T
+        distances[distances <= rounding * (squares[:, None] + squares[new])] = 0  # equal points are not drawn again
+        weights = torch.minimum(weights, distances.amin(1))
+        if len(chosen) >= num:
+            return chosen[:num]
+        batch = min(max(1, len(chosen) // 8), num - len(chosen))
+        spread = weights if float(weights.sum()) > 0 else torch.ones_like(weights)
+        batch = min(batch, int((spread > 0).sum()))
+        # float64: torch's own multinomial is limited to 2^24 categories
+        cumulative = spread.double().cumsum(0)
+        draws = torch.rand(batch, generator=generator, dtype=torch.float64) * cumulative[-1]
+        new = torch.searchsorted(cumulative, draws, right=True).clamp_(max=len(points) - 1).unique()
+        chosen = torch.cat([chosen, new])
+
+
+def update(each: EachPart, sums: Tensor, counts: Tensor, centroids: Tensor) -> tuple[Tensor, int]:
     """New centroids [K,D], and how many empty clusters were moved onto the points farthest from their own."""
-    num = len(centroids)
-    sums = torch.zeros(centroids.shape, dtype=torch.float64, device=points.device)
-    for x, at in zip(points.split(1 << 16), ids.split(1 << 16), strict=True):
-        sums.index_add_(0, at, x.double())
-    counts = torch.bincount(ids, minlength=num)
     new = (sums / counts.clamp(min=1)[:, None]).float()
     empty = (counts == 0).nonzero().squeeze(1)
     if len(empty):
+        parts = each("farthest", 8 * len(empty))
+        points, distances = (torch.cat([part[i] for part in parts]) for i in (0, 1))
         far = distances.argsort(descending=True, stable=True)[: 8 * len(empty)]
         distinct = points[far].unique(dim=0)  # two empty clusters on equal points would leave one empty again
         distinct = distinct[nearest(distinct, new[counts > 0])[1].argsort(descending=True, stable=True)]

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from seit_ray.tokenizers.centroid import CentroidTokenizer
 from seit_ray.tokenizers.contract import Tokenizer
-from seit_ray.tokenizers.kmeans import nearest
 
 __all__ = ["check_grid", "decode_pixels", "encode_pixels", "encodes_any_grid", "pixel_size"]
 
@@ -49,8 +48,7 @@ def encode_pixels(tokenizer: Tokenizer, images: Tensor) -> Tensor:
                 f"patch size {p}; crop to whole patches"
             )
         patches = images.unflatten(3, (-1, p)).unflatten(2, (-1, p)).permute(0, 2, 4, 1, 3, 5)
-        points = patches.reshape(-1, 3 * p * p).to(tokenizer.codebook.device).float() / 255
-        return nearest(points, tokenizer.codebook)[0].view(len(images), -1)
+        return tokenizer.encode_patches(patches.reshape(-1, 3 * p * p)).view(len(images), -1)
 
 
 def decode_pixels(tokenizer: Tokenizer, tokens: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from seit_ray.tokenizers.centroid import CentroidTokenizer, fit_centroids, image_patches
+from seit_ray.tokenizers.centroid import CentroidTokenizer, image_patches
+from seit_ray.tokenizers.centroid_fit import fit_centroids
 from seit_ray.tokenizers.contract import fingerprint
 
 

@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from seit_ray.tokenizers.kmeans import fit_kmeans, nearest, seed_centroids, update
+from seit_ray.tokenizers.kmeans import (
+    PointsPart,
+    assign,
+    choose_start,
+    fit_kmeans,
+    fit_kmeans_parts,
+    one_part,
+    seed_rows,
+    update,
+)
+from seit_ray.tokenizers.search import nearest
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -40,64 +50,6 @@ def lloyd(points, num, seed, iterations=60):
             if (ids == i).any():
                 centroids[i] = points[ids == i].mean(0)
     return torch.cdist(points, centroids).square().min(1).values.mean().item()
-
-
-@pytest.mark.parametrize(("num", "width", "codes"), [(1, 3, 1), (500, 12, 7), (300, 48, 100), (70, 768, 65)])
-def test_nearest_equals_brute_force(num, width, codes):
-    points, centroids = random_points(num, width), random_points(codes, width, seed=1)
-    exact = brute_force(points, centroids)
-    ids, distances = nearest(points, centroids)
-    assert ids.tolist() == exact.argmin(1).tolist()
-    torch.testing.assert_close(distances, exact.min(1).values.float(), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("offset", [0.0, 10.0, 1000.0])
-def test_nearest_settles_near_ties(offset):
-    # Points on the borders of pairs of centroids that differ by little: float32 scores alone are wrong often.
-    width, pairs = 48, 40
-    first = random_points(pairs, width) + offset
-    second = first + 1e-3 * random_points(pairs, width, seed=1)
-    points = (first + second) / 2 + 1e-5 * random_points(pairs, width, seed=2)
-    centroids = torch.cat([first, second])
-    ids = nearest(points, centroids)[0]
-    assert ids.tolist() == brute_force(points, centroids).argmin(1).tolist()
-
-
-@pytest.mark.parametrize("width", [3, 48, 768])
-@pytest.mark.parametrize("codes", [1, 5, 17, 64])
-def test_equal_centroids_give_the_lowest_id(width, codes):
-    once = random_points(codes, width, seed=1)
-    centroids = torch.cat([once, once, once.flip(0)])
-    points = torch.cat([random_points(200, width), once])
-    ids = nearest(points, centroids)[0]
-    assert ids.tolist() == brute_force(points, once).argmin(1).tolist()
-
-
-def test_exact_ties_of_different_centroids_give_the_lowest_id():
-    centroids = torch.tensor([[4.0, 0.0], [0.0, 4.0], [0.0, -4.0], [-4.0, 0.0]]).repeat(1, 100)
-    points = torch.stack([centroids[0] * 0, centroids[1] + centroids[3], centroids[3] + centroids[2]])
-    assert nearest(points, centroids)[0].tolist() == [0, 1, 2]
-
-
-def test_nearest_does_not_depend_on_the_batch(monkeypatch):
-    once = random_points(20, 75, seed=1)
-    points, centroids = random_points(257, 75), torch.cat([once, once + 1e-7, once])
-    whole = nearest(points, centroids)[0]
-    order = torch.randperm(257, generator=torch.Generator().manual_seed(2))
-    assert torch.equal(nearest(points[order], centroids)[0], whole[order])
-    for rows in (1, 3, 64, 100):
-        parts = [nearest(part, centroids)[0] for part in points.split(rows)]
-        assert torch.equal(torch.cat(parts), whole)
-    monkeypatch.setattr("seit_ray.tokenizers.kmeans.CHUNK_VALUES", 1)  # chunks of 64 rows, the least
-    assert torch.equal(nearest(points, centroids)[0], whole)
-
-
-def test_assignment_equals_the_recording():
-    record = np.load(GOLDEN / "ccvit_assign.npz")
-    images = torch.from_numpy(record["in/images"]).float() / 255
-    patches = images.view(2, 3, 14, 16, 14, 16).permute(0, 2, 4, 1, 3, 5).reshape(392, 768)
-    ids = nearest(patches, torch.from_numpy(record["in/centroids"]))[0]
-    assert ids.tolist() == record["out/assign/ids"].ravel().tolist()
 
 
 def test_fit_is_as_good_as_the_recording():
@@ -156,17 +108,19 @@ def test_empty_clusters_move_to_the_farthest_points():
     near, far = random_points(50, 2) * 0.1, torch.tensor([[9.0, 9.0], [9.0, 9.0], [5.0, -9.0]])
     points = torch.cat([near, far])
     centroids = torch.tensor([[0.0, 0.0], [50.0, 50.0], [60.0, 60.0]])  # the last two are nobody's nearest
-    ids, distances = nearest(points, centroids)
-    new, repaired = update(points, ids, distances, centroids)
+    each = one_part(PointsPart(points))
+    each("prepare", None, points.mean(0))
+    sums, counts, objective = assign(each, centroids, len(points))
+    new, repaired = update(each, sums, counts, centroids)
     assert repaired == 2
     assert {tuple(row) for row in new[1:].tolist()} == {(9.0, 9.0), (5.0, -9.0)}  # not the equal points twice
-    assert brute_force(points, new).min(1).values.mean() < distances.mean()
+    assert brute_force(points, new).min(1).values.mean() < objective
 
 
 def test_fit_repairs_empty_clusters(monkeypatch):
     points = blobs(400, 4, centers=8, spread=0.01)
     bad_start = torch.cat([points[:1].repeat(7, 1) + 1e-4 * torch.arange(7)[:, None], points[:1] + 100])
-    monkeypatch.setattr("seit_ray.tokenizers.kmeans.seed_centroids", lambda *_: bad_start)
+    monkeypatch.setattr("seit_ray.tokenizers.kmeans.choose_start", lambda *_: bad_start)
     found = fit_kmeans(points, 8, iterations=60, seed=0)
     assert found.repaired >= 1
     assert torch.bincount(nearest(points, found.centroids)[0], minlength=8).min() > 0
@@ -185,6 +139,51 @@ def test_fewer_points_than_centroids_are_an_error():
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("whole_numbers", [True, False])
+@pytest.mark.parametrize("sizes", [(1000, 500), (3, 0, 1497), (500, 500, 500)])
+def test_parts_give_what_one_gives(whole_numbers, sizes):
+    points = blobs(1500, 12, centers=20, spread=0.1).clamp(0, 1)
+    points = (points * 255).round().to(torch.uint8) if whole_numbers else points
+    parts = [PointsPart(part) for part in points.split(sizes)]
+
+    def each(name, *arguments):
+        return [getattr(p, name)(*(a[i] if isinstance(a, list) else a for a in arguments)) for i, p in enumerate(parts)]
+
+    settings = {"iterations": 12, "seed": 5, "tolerance": 0.0}
+    found, alone = fit_kmeans_parts(each, sizes, 30, **settings), fit_kmeans(points, 30, **settings)
+    assert found.counts.sum() == len(points)
+    assert torch.equal(found.counts, alone.counts)
+    assert found.objectives == pytest.approx(alone.objectives, rel=1e-6)
+    if whole_numbers:
+        assert torch.equal(found.centroids, alone.centroids)
+    torch.testing.assert_close(found.centroids, alone.centroids)
+
+
+def test_sums_follow_the_points_that_move():
+    points = blobs(800, 6, centers=9)
+    part = PointsPart(points)
+    part.prepare(None, points.mean(0))
+    for seed in range(3):
+        centroids = points[torch.randperm(800, generator=torch.Generator().manual_seed(seed))[:9]]
+        sums, counts, objective = part.assign(centroids)
+        ids = nearest(points, centroids)[0]
+        expected = torch.zeros(9, 6, dtype=torch.float64).index_add_(0, ids, points.double())
+        torch.testing.assert_close(sums, expected)
+        assert counts.tolist() == torch.bincount(ids, minlength=9).tolist()
+        assert objective == pytest.approx(brute_force(points, centroids).min(1).values.sum().item(), rel=1e-5)
+
+
+def test_the_better_start_is_taken():
+    generator = torch.Generator().manual_seed(0)
+    clusters = blobs(4000, 4, centers=40, spread=1e-3)  # random points miss a third of them
+    start = choose_start(clusters[:2000], clusters[2000:], 40, generator)
+    assert (brute_force(clusters, start).min(1).values < 0.01).double().mean() > 0.9
+    dense = torch.randn(4000, 40, generator=generator)
+    dense[::50] *= 8  # outliers, which D^2 sampling takes for clusters
+    start = choose_start(dense[:2000], dense[2000:], 40, generator)
+    assert (start.norm(dim=1) < 20).sum() > 30
+
+
 def test_as_many_centroids_as_points():
     points = random_points(16, 3)
     assert fit_kmeans(points, 16, iterations=3, seed=0).objectives[-1] == pytest.approx(0.0, abs=1e-7)
@@ -192,5 +191,5 @@ def test_as_many_centroids_as_points():
 
 def test_seeds_are_spread_over_the_data():
     points = blobs(2000, 3, centers=12, spread=1e-3)
-    seeds = seed_centroids(points, 12, torch.Generator().manual_seed(0))
+    seeds = points[seed_rows(points, 12, torch.Generator().manual_seed(0))]
     assert brute_force(points, seeds).min(1).values.max() < 0.01  # random points miss some of the 12 blobs
