@@ -27,6 +27,7 @@ DIRECTIONS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 THIN_PRODUCT = 1.25  # one in a product of few directions
 SINGLE_SCORE = 5.0  # one in the score of a single pair
 FOUND_PAIR = 2000.0  # to find a pair among the bounds
+BOUNDED_ROW = 20_000.0  # to bound a point at all
 
 
 @dataclass(frozen=True)
@@ -172,17 +173,18 @@ def search_for(points: Tensor, centroids: Tensor, *, origin: Tensor | None = Non
     count, width = centroids.shape
     half = centroids.is_cuda and points.dtype == torch.uint8 and bool((centroids.abs() <= 1).all())
     plain = CentroidSearch(centroids, origin=origin, half=half)
-    most = min(width // 2, max(DIRECTIONS))
-    if len(points) < WORTH_A_BASIS or most < min(DIRECTIONS):
+    best, cost = plain, 0.9 * count * width
+    fixed = {m: BOUNDED_ROW + THIN_PRODUCT * m * (count + width) for m in DIRECTIONS if m <= width // 2}
+    if len(points) < WORTH_A_BASIS or min(fixed.values(), default=cost) >= cost:
         return plain
     sample = points[:: len(points) // SAMPLE_ROWS][:SAMPLE_ROWS]
-    directions = principal_directions(torch.cat([plain._centre(sample), plain.centred[:: -(-count // 4096)]]), most)
-    best, cost = plain, 0.9 * count * width
-    for m in (m for m in DIRECTIONS if m <= most):
-        if THIN_PRODUCT * m * (count + width) >= cost:
+    vectors = torch.cat([plain._centre(sample), plain.centred[:: -(-count // 4096)]])
+    directions = principal_directions(vectors, max(fixed))
+    for m in fixed:
+        if fixed[m] >= cost:
             break
         search = CentroidSearch(centroids, directions[:, :m].contiguous(), origin=plain.origin, half=half)
-        new = THIN_PRODUCT * m * (count + width) + (SINGLE_SCORE * width + FOUND_PAIR) * search.candidates(sample)
+        new = fixed[m] + (SINGLE_SCORE * width + FOUND_PAIR) * search.candidates(sample)
         if new < cost:
             best, cost = search, new
     return best
