@@ -76,9 +76,14 @@ class TokenizeSettings(Section):
     encoding: Literal["planes", "plain", "compact"] = Field(
         "planes", description="tokens as packed byte planes, as lists of integers, or entropy-coded (smallest)"
     )
+    decode: Literal["exact", "fast"] = Field(
+        "exact", description="pixels as Pillow gives them | scaled in decoding, resized by torch: slightly others"
+    )
     max_reject_fraction: Share = Field(0.1, description="fail when more than this share cannot be read")
     max_image_pixels: PositiveInt = Field(178_956_970, description="larger images are rejected")
     max_image_mib: PositiveInt = Field(64, description="larger files are rejected, MiB")
-    num_actors: PositiveInt | None = Field(None, description="most encoder actors; default from the cluster")
+    num_actors: PositiveInt | None = Field(
+        None, description="encoder actors at most; default what the GPUs hold, else one a core"
+    )
     gpus_per_actor: NonNegativeFloat | None = Field(None, description="default: 1 if the cluster has GPUs")
     batch_size: PositiveInt = Field(256, description="images an encoder call")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_serializer, field_validator
 
 from seit_ray.config.sections import (
     NonNegativeFloat,
@@ -38,6 +38,10 @@ class Workers(Section):
         if whole and len(numbers) == 2 and 1 <= numbers[0] <= numbers[1]:
             return tuple(numbers)
         raise ValueError("a whole number of 0 or more, or [least, most] of 1 or more")
+
+    @field_serializer("num_workers", when_used="json")
+    def _as_list(self, value: int | tuple[int, int]) -> int | list[int]:
+        return list(value) if isinstance(value, tuple) else value  # pydantic warns of a tuple that is one of two types
 
 
 class Model(Section):

@@ -18,6 +18,7 @@ POLL_S = 0.5
 HEAD = "node:__internal_head__"  # a resource that Ray gives to the head node
 SILENT_S = 30.0  # a first rank that has not looked for so long is gone; a busy machine makes it late
 SAVE_TIMEOUT_S = 120.0
+SAVE_AGAIN_S = 10.0  # between checkpoints of a node that is about to go: so much work is lost at most
 
 
 class Board:
@@ -120,30 +121,33 @@ class following:
 class listening:
     """A block of a worker during which a thread turns what is asked of it into `Requests`.
 
-    Rank 0 looks at the board; every rank knows by itself when its node is about to be taken away.
+    Rank 0 looks at the board; every rank knows by itself when the node of one is about to be taken away. From that
+    notice on, the workers go on with their steps until the node is gone, and rank 0 has a checkpoint written again
+    and again: a notice may come minutes before the end.
     """
 
     def __init__(self, board: Any, *, is_main: bool, is_preempted: Callable[[], bool]):
         self.board, self.is_main, self.is_preempted = board, is_main, is_preempted
         self.requests = Requests(on_saved=self.on_saved)
+        self.save_at = float("-inf")  # not before, when there is a notice
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self.poll, daemon=True)
 
     def poll(self) -> None:
         """Until the block ends: look what is asked."""
-        preempted = False
         while not self.ended.wait(POLL_S):
             if self.is_main:
                 with contextlib.suppress(RayError):
                     stop, save = ray.get(self.board.asked.remote())
                     self.requests.stop |= stop
                     self.requests.save |= save
-            if not preempted and self.is_preempted():
-                preempted = self.requests.save = True
+            if self.is_preempted() and time.monotonic() >= self.save_at:
+                self.save_at, self.requests.save = float("inf"), True  # until that checkpoint stands
 
     def on_saved(self, step: int) -> None:
         """A checkpoint stands."""
         del step
+        self.save_at = time.monotonic() + SAVE_AGAIN_S
         self.board.post_saved.remote()
 
     def __enter__(self) -> Requests:

@@ -77,7 +77,7 @@ class PredictJob:
         """What is kept until the table is complete."""
         return self.output.join(f"_{self.name}.work")
 
-    def plan(self, class_names: list[str]) -> dict[str, Any]:
+    def plan(self, class_names: list[str], decode: str) -> dict[str, Any]:
         """Whatever decides the table's content."""
         weights, given = self.run.read(f"{self.settings['weights']}.safetensors"), self.settings["probabilities"]
         return {
@@ -86,6 +86,7 @@ class PredictJob:
             "run": self.run.uri,
             "model": hashlib.sha256(weights).hexdigest()[:16],
             "class_names": class_names,
+            "decode": decode,
             "probabilities": len(class_names) <= MAX_DEFAULT_CLASSES if given is None else given,
             "top_k": min(self.settings["top_k"], len(class_names)),
             **{n: self.settings[n] for n in ("split", "slice_size", "max_image_pixels", "max_image_mib")},
@@ -100,7 +101,7 @@ def run_predict_job(
     `connect` gives the cluster, if it takes one. ValueError for what the user can mend.
     """
     classifier = ImageClassifier.load(job.run, tokenizer=job.tokenizer, weights=job.settings["weights"])
-    plan = job.plan(classifier.class_names)
+    plan = job.plan(classifier.class_names, classifier.decode)
     finished = existing(job, plan)
     if finished is not None:
         on_progress("predict", 1, 1, "already complete")
@@ -137,6 +138,7 @@ def existing(job: PredictJob, plan: dict[str, Any]) -> dict[str, Any] | None:
 
 def refuse_other_plan(uri: str, stored: dict[str, Any], plan: dict[str, Any]) -> None:
     """ValueError naming what differs between what was begun or done and what is asked now."""
+    stored = {"decode": "exact", **stored}  # what it was before there was a choice
     differs = [name for name in plan if stored.get(name) != plan[name]]
     if differs:
         before, now = (repr(p.get(differs[0]))[:80] for p in (stored, plan))
@@ -205,7 +207,12 @@ def classify(
         done.setdefault(part.split, {})[part.slice] = part
         on_progress("predict", seen, total, f"{rejected} rejected" if rejected else "")
 
-    limits = {"max_bytes": plan["max_image_mib"] << 20, "max_pixels": plan["max_image_pixels"]}
+    size = (classifier.image_size, classifier.resize)
+    decode_options = {
+        "mode": classifier.decode,
+        "max_bytes": plan["max_image_mib"] << 20,
+        "max_pixels": plan["max_image_pixels"],
+    }
     image_column = job.source_settings["image_column"]
     options = {name: plan[name] for name in ("class_names", "probabilities", "top_k")}
     asked = job.settings["num_actors"]
@@ -213,7 +220,7 @@ def classify(
     with contextlib.nullcontext() if here else connect() as cluster:
         predict_slices(
             todo,
-            DecodeSlices(manifest.folder, job.images, classifier.image_size, classifier.resize, image_column, limits),
+            DecodeSlices(manifest.folder, job.images, *size, image_column, decode_options),
             (job.run, job.tokenizer, job.settings["weights"], job.settings["batch_size"]),
             WriteParts(job.work.join("parts"), {**options, "source_names": manifest.class_names}),
             cluster=cluster,

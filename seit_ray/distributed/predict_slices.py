@@ -11,7 +11,8 @@ import pyarrow as pa
 import torch
 
 from seit_ray.distributed.cluster import Cluster
-from seit_ray.distributed.slices import DecodeSlices, bytes_table, map_slices, pixels_of
+from seit_ray.distributed.slices import DecodeSlices, bytes_table, encoding_device, map_slices, pixels_of
+from seit_ray.distributed.uploads import parts_on
 from seit_ray.evaluation.image_classifier import ImageClassifier
 from seit_ray.evaluation.predictions import encode_parquet, part_table
 from seit_ray.images.slices import ahead
@@ -63,15 +64,15 @@ class ClassifySlices:
 
     def __init__(self, run: Folder, tokenizer: Folder | None, weights: str, batch_size: int, on_gpu: bool):
         self.classifier = ImageClassifier.load(run, tokenizer=tokenizer, weights=weights)
-        self.classifier.to("cuda" if on_gpu else "cpu")
-        self.batch_size = batch_size
+        self.batch_size, self.device = batch_size, encoding_device(on_gpu)
+        self.classifier.to(self.device)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         images = pixels_of(batch)
-        values = np.empty((len(images), len(self.classifier.class_names)), np.float32)
-        for start in range(0, len(images), self.batch_size):
-            logits = self.classifier.logits(images[start : start + self.batch_size])
-            values[start : start + self.batch_size] = logits.softmax(dim=1).cpu().numpy()
+        parts = parts_on(self.device, images, self.batch_size)
+        found = [self.classifier.logits(part).softmax(dim=1) for part in parts]
+        num_classes = len(self.classifier.class_names)
+        values = torch.cat(found).cpu().numpy() if found else np.empty((0, num_classes), np.float32)
         column = pa.array([values.tobytes()], pa.large_binary())
         return batch.drop_columns(["pixels"]).append_column("values", column)
 

@@ -14,6 +14,7 @@ import ray
 import torch
 
 from seit_ray.distributed.cluster import Cluster, user_error
+from seit_ray.distributed.uploads import parts_on
 from seit_ray.images.manifest import Manifest, load_manifest
 from seit_ray.images.slices import decode_slice
 from seit_ray.shards.fragments import Fragment, write_fragment
@@ -21,7 +22,7 @@ from seit_ray.shards.parquet import META, REJECTED_SCHEMA, TokenRows
 from seit_ray.storage import Folder
 from seit_ray.tokenizers import load_tokenizer
 
-Progress = Callable[[int, int, str], None]
+SLICES_AN_ACTOR = 8  # at least, on CPUs
 
 
 def run_slices(
@@ -36,14 +37,14 @@ def run_slices(
     gpus_per_actor: float | None,
     batch_size: int,
     image_column: str,
-    limits: dict[str, int],
+    decode_options: dict[str, Any],
     on_fragment: Callable[[Fragment], None],
 ) -> None:
     """Make the fragments of the given (split, slice) pairs; ValueError for what a user can mend."""
     tokenizer, _ = load_tokenizer(tokenizer_folder)
     map_slices(
         todo,
-        DecodeSlices(manifest_folder, source, tokenizer.image_size, tokenizer.resize, image_column, limits),
+        DecodeSlices(manifest_folder, source, tokenizer.image_size, tokenizer.resize, image_column, decode_options),
         EncodeSlices,
         (tokenizer_folder, batch_size),
         WriteFragments(fragments),
@@ -71,8 +72,7 @@ def map_slices(
     Actors are made of `encoder_arguments` and whether they have a GPU. ValueError for what a user can mend.
     """
     gpus = cluster.gpus_each(gpus_per_actor)
-    size = num_actors or int(cluster.num_gpus / gpus if gpus else max(1, cluster.num_cpus // 2))
-    size = max(1, min(size, len(todo)))
+    size = max(1, min(num_actors or default_actors(cluster, gpus, len(todo)), len(todo)))
     rows = [{"split": split, "slice": index} for split, index in todo]
     # A block is what one decode task takes: small enough that all CPUs stay busy to the end, large enough that
     # starting a task (about 10 ms) does not show.
@@ -106,6 +106,16 @@ def map_slices(
         raise ValueError(str(mistake).partition("\n")[0]) from error  # Ray adds lines on how to repeat tasks
 
 
+def default_actors(cluster: Cluster, gpus_each: float, num_slices: int) -> int:
+    """Actors of a job: what the GPUs hold; without them one a core, for decoding or encoding may be the longer work.
+
+    Each takes some seconds to start, so that a job of few slices has few.
+    """
+    if gpus_each:
+        return int(cluster.num_gpus / gpus_each)
+    return min(int(cluster.num_cpus), -(-num_slices // SLICES_AN_ACTOR))
+
+
 def one_row(**values: Any) -> pa.Table:
     """A table of one row; bytes become large_binary, for slices of more than 2 GiB."""
     types = {bytes: pa.large_binary(), str: pa.string(), int: pa.int64()}
@@ -135,10 +145,10 @@ class DecodeSlices:
         image_size: int,
         resize: str,
         image_column: str,
-        limits: dict[str, int],
+        decode_options: dict[str, Any],
     ):
         self.manifest_folder, self.source = manifest_folder, source
-        self.options = {"image_size": image_size, "resize": resize, "image_column": image_column, **limits}
+        self.options = {"image_size": image_size, "resize": resize, "image_column": image_column, **decode_options}
         self.manifest: Manifest | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -166,28 +176,31 @@ def pixels_of(batch: pa.Table) -> torch.Tensor:
     return torch.from_numpy(pixels)
 
 
+def encoding_device(on_gpu: bool) -> torch.device:
+    """The device of an actor; Ray may count a GPU that this torch cannot use: a build for CPUs, a test's node."""
+    return torch.device("cuda" if on_gpu and torch.cuda.is_available() else "cpu")
+
+
 class EncodeSlices:
     """Actor: pixels -> tokens, with the tokenizer on its device."""
 
     def __init__(self, tokenizer_folder: Folder, batch_size: int, on_gpu: bool):
         self.tokenizer, _ = load_tokenizer(tokenizer_folder)
-        # Ray may count a GPU that this torch cannot use: a build for CPUs, a pretend node of a test
-        self.batch_size, self.on_gpu = batch_size, on_gpu and torch.cuda.is_available()
-        self.tokenizer.to("cuda" if self.on_gpu else "cpu")
+        self.batch_size, self.device = batch_size, encoding_device(on_gpu)
+        self.tokenizer.to(str(self.device))
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        images = pixels_of(batch)
-        tokens = [self.encode(part) for part in images.split(self.batch_size)] if len(images) else []
         num_tokens = self.tokenizer.grid[0] * self.tokenizer.grid[1]
-        rows = np.concatenate(tokens) if tokens else np.empty((0, num_tokens), np.uint16)
+        images = pixels_of(batch)
+        rows = self.encode(images) if len(images) else np.empty((0, num_tokens), np.uint16)
         out = batch.drop_columns(["pixels"]).append_column("tokens", pa.array([rows.tobytes()], pa.large_binary()))
         return out.append_column("num_tokens", pa.array([num_tokens]))
 
     def encode(self, images: torch.Tensor) -> np.ndarray:
-        """tokens uint16 [B,L] of uint8 images [B,3,H,W]."""
-        if self.on_gpu:
-            images = images.pin_memory().to("cuda", non_blocking=True)
-        return self.tokenizer.encode(images).to(torch.int32).cpu().numpy().astype(np.uint16)
+        """tokens uint16 [N,L] of uint8 images [N,3,H,W], N at least 1; one wait for the device."""
+        parts = parts_on(self.device, images, self.batch_size)
+        tokens = torch.cat([self.tokenizer.encode(part).to(torch.int32) for part in parts])
+        return tokens.cpu().numpy().astype(np.uint16)
 
 
 class WriteFragments:

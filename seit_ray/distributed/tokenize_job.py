@@ -53,6 +53,7 @@ class TokenizeJob:
             "slice_size",
             "rows_per_shard",
             "encoding",
+            "decode",
             "max_image_pixels",
             "max_image_mib",
         )
@@ -147,6 +148,7 @@ def begin(job: TokenizeJob, plan: dict[str, Any], base: DatasetInfo | None) -> N
 
 def refuse_other_plan(job: TokenizeJob, stored: dict[str, Any], plan: dict[str, Any]) -> None:
     """ValueError naming what differs between what was begun in the output folder and what is asked now."""
+    stored = {"decode": "exact", **stored}  # what it was before there was a choice
     differs = [f"{k} {stored.get(k)!r} (now {plan[k]!r})" for k in plan if stored.get(k) != plan[k]]
     if differs:
         raise ValueError(
@@ -221,7 +223,8 @@ def tokenise(
             gpus_per_actor=job.settings["gpus_per_actor"],
             batch_size=job.settings["batch_size"],
             image_column=job.source_settings["image_column"],
-            limits={
+            decode_options={
+                "mode": job.settings["decode"],
                 "max_bytes": job.settings["max_image_mib"] << 20,
                 "max_pixels": job.settings["max_image_pixels"],
             },

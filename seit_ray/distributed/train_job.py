@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pkgutil
 import tempfile
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 
 # Ray Train looks at its workers this often: a run of a minute should not wait two seconds for each change of state
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+# and for nodes that are about to be taken away: a notice may come 30 seconds before
+os.environ.setdefault("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", "1")
 
 import ray
 import ray.train
@@ -27,6 +30,7 @@ from seit_ray.distributed.stopping import sigterm_asks
 from seit_ray.training.requests import Requests, Stopped
 from seit_ray.training.world import World
 
+AFTER_DEADLINE_S = 3.0  # by then Ray Train, which looks every half second, has seen it pass
 NumWorkers = int | tuple[int, int]  # so many, or between (least, most), as the cluster has room
 
 
@@ -171,3 +175,16 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     except ValueError as error:
         ray.get(board.post_mistake.remote(str(error)))
         raise
+    except Exception:
+        outlast(fate.preemption_info)
+        raise
+
+
+def outlast(notice: Any) -> None:
+    """Wait out a notice before an error: the connections to a node that was taken back break when it goes.
+
+    What fails before Ray Train has seen the deadline pass counts as one of the run's `max_failures`; a node that is
+    taken back does not.
+    """
+    if notice is not None and notice.deadline_ms is not None:
+        time.sleep(max(0.0, notice.deadline_ms / 1000 - time.time()) + AFTER_DEADLINE_S)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from seit_ray.batches.crop import center_crop_tokens
+from seit_ray.shards.dataset import MARKER, TokenDataset
 from seit_ray.storage import Folder
 from seit_ray.tokenizers import Tokenizer, load_tokenizer
 from seit_ray.training.exports import import_model
@@ -18,17 +19,19 @@ __all__ = ["ImageClassifier"]
 class ImageClassifier:
     """uint8 images [B,3,H,W] of `image_size`, brought to it by `resize` -> logits [B,C] of `class_names`.
 
+    `decode` is the mode, exact or fast, in which the images of the run's token dataset were decoded.
+
     A model of tokens sees those of its tokenizer, and their middle where its grid is smaller; a model of pixels sees
     the images themselves, and has no tokenizer.
     """
 
-    def __init__(self, model: nn.Module, about: dict[str, Any], tokenizer: Tokenizer | None):
+    def __init__(self, model: nn.Module, about: dict[str, Any], tokenizer: Tokenizer | None, decode: str = "exact"):
         self.model, self.tokenizer, self.class_names = model.eval(), tokenizer, about["class_names"]
         if tokenizer is None:
             self.image_size, self.resize = about["image_size"], about["resize"]
         else:
             self.image_size, self.resize = tokenizer.image_size, tokenizer.resize
-        self.device = torch.device("cpu")
+        self.decode, self.device = decode, torch.device("cpu")
 
     @classmethod
     def load(cls, run: Folder, *, tokenizer: Folder | None = None, weights: str = "model") -> Self:
@@ -38,7 +41,7 @@ class ImageClassifier:
         """
         model, about = import_model(run, "classifier", weights)
         if about["settings"].get("inputs") != "pixels":
-            return cls(model, about, tokenizer_of(run, about, tokenizer))
+            return cls(model, about, tokenizer_of(run, about, tokenizer), decode_of(run, about))
         if tokenizer is not None:
             raise ValueError(
                 f"tokenizer {tokenizer.uri} for {run.uri}, a model of pixels; expected none; leave tokenizer out"
@@ -73,6 +76,14 @@ class ImageClassifier:
             if tuple(self.tokenizer.grid) != self.model.grid:
                 inputs = center_crop_tokens(inputs, self.tokenizer.grid, self.model.grid)
         return self.model(inputs).float()
+
+
+def decode_of(run: Folder, about: dict[str, Any]) -> str:
+    """How the images of a run's token dataset were decoded; exact where that is not known."""
+    data = run.at(about["data"]) if about.get("data") else None
+    if data is None or not data.exists(MARKER):
+        return "exact"
+    return TokenDataset(data).info.plan.get("decode", "exact")
 
 
 def tokenizer_of(run: Folder, about: dict[str, Any], given: Folder | None) -> Tokenizer:

@@ -52,7 +52,8 @@ def evaluate_images(
         check_alike(manifest, world, images.uri)
         numbers = label_table(manifest, split, names, images.uri, run.uri)
         total = manifest.splits[split].num_images
-        options = {"image_size": classifier.image_size, "resize": classifier.resize, **limits}
+        size = {"image_size": classifier.image_size, "resize": classifier.resize}
+        options = {**size, "mode": classifier.decode, **limits}
 
         def decode(index: int) -> DecodedSlice:
             return decode_slice(manifest, split, index, images, image_column=source["image_column"], **options)

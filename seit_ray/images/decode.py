@@ -20,6 +20,10 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from seit_ray.images.jpeg import is_plain_jpeg, jpeg_pixels, jpeg_size
+from seit_ray.images.resize import RESIZERS, resize_exact, resize_fast
+
+MODES = ("exact", "fast")
 MAX_PIXELS = 178_956_970
 # The readers are called directly. Image.open would add formats that run other programs or read other files,
 # and its own limit of pixels: a warning and an error by a global setting, not one of each thread.
@@ -41,6 +45,8 @@ _TRANSPOSITIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Those that keep width and height.
+_UPRIGHT = frozenset(_TRANSPOSITIONS[orientation] for orientation in (2, 3, 4))
 
 
 class ImageError(ValueError):
@@ -56,34 +62,60 @@ class DecodedImage:
     height: int
 
 
-def decode_image(data: bytes, *, image_size: int, resize: str = "squash", max_pixels: int = MAX_PIXELS) -> DecodedImage:
+def decode_image(
+    data: bytes, *, image_size: int, resize: str = "squash", max_pixels: int = MAX_PIXELS, mode: str = "exact"
+) -> DecodedImage:
     """RGB pixels [3,image_size,image_size] of one JPEG, PNG, WebP, GIF (first frame), TIFF, BMP or PPM image.
 
     resize: 'squash' scales both sides (SeiT), 'crop' the short side and cuts out the centre (CCViT), bicubic.
-    Transparent pixels show white; ICC profiles are ignored; EXIF orientation is applied. Raises ImageError.
+    mode: 'exact' gives what Pillow gives, bit for bit; 'fast' scales JPEGs of more than twice the size while they are
+    decoded, and resizes by torch. Transparent pixels show white; ICC profiles are ignored; EXIF orientation is
+    applied. Raises ImageError.
     """
-    if resize not in RESIZERS or image_size < 1:
+    if resize not in RESIZERS or image_size < 1 or mode not in MODES:
         raise ValueError(
-            f"resize {resize!r} to image_size {image_size}; expected one of {sorted(RESIZERS)} and a size of "
-            "at least 1; correct them"
+            f"resize {resize!r} to image_size {image_size}, mode {mode!r}; expected one of {sorted(RESIZERS)}, a size "
+            f"of at least 1, and one of {MODES}; correct them"
         )
     # Another library may have switched this on; a half grey image must not pass for a good one.
     ImageFile.LOAD_TRUNCATED_IMAGES = False
+    min_side = image_size if mode == "fast" else None
     try:
-        image = _open(data)
-        if image.width * image.height > max_pixels:
-            raise ImageError(f"{image.width}x{image.height} pixels; expected at most {max_pixels}; raise max_pixels")
-        image.load()
-        transposition = _TRANSPOSITIONS.get(_orientation(image))
-        image = _to_rgb(image)
+        found = _plain_jpeg(data, max_pixels, min_side) or _any_image(data, max_pixels, min_side)
     except (ImageError, MemoryError):  # running out of memory is no fault of the image
         raise
     except Exception as error:  # the readers raise whatever a damaged file leads them to
         raise ImageError(_reason(error)) from error
-    if transposition is not None:
-        image = image.transpose(transposition)
-    pixels = np.asarray(RESIZERS[resize](image, image_size)).transpose(2, 0, 1)
-    return DecodedImage(np.ascontiguousarray(pixels), image.width, image.height)
+    picture, width, height = found
+    to_size = resize_fast if mode == "fast" else resize_exact
+    return DecodedImage(to_size(picture, image_size, resize), width, height)
+
+
+def _plain_jpeg(data: bytes, max_pixels: int, min_side: int | None) -> tuple[np.ndarray, int, int] | None:
+    """(RGB [H,W,3], width and height of the source) without Pillow; None where Pillow has to look."""
+    size = jpeg_size(data) if is_plain_jpeg(data) else None
+    if size is None or size[0] * size[1] > max_pixels:
+        return None
+    pixels = jpeg_pixels(data, min_side)
+    return None if pixels is None else (pixels, *size)
+
+
+def _any_image(data: bytes, max_pixels: int, min_side: int | None) -> tuple[Image.Image, int, int]:
+    """(RGB, width and height of the source, as it is meant to be seen); pixels of JPEGs not by Pillow if it can be."""
+    image = _open(data)
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageError(f"{width}x{height} pixels; expected at most {max_pixels}; raise max_pixels")
+    is_jpeg = isinstance(image, JpegImagePlugin.JpegImageFile) and jpeg_size(data) == image.size
+    pixels = jpeg_pixels(data, min_side) if is_jpeg else None
+    if pixels is None:
+        image.load()  # before its EXIF, which may come behind the pixels
+    transposition = _TRANSPOSITIONS.get(_orientation(image))
+    image = _to_rgb(image) if pixels is None else Image.fromarray(pixels)
+    if transposition is None:
+        return image, width, height
+    image = image.transpose(transposition)
+    return (image, width, height) if transposition in _UPRIGHT else (image, height, width)
 
 
 def _open(data: bytes) -> ImageFile.ImageFile:
@@ -139,29 +171,3 @@ def _to_8_bits(values: np.ndarray) -> np.ndarray:
     if low < 0 or white is None:
         values, white = values.astype(np.float64) - low, max(float(high) - float(low), 1e-30)
     return np.rint(values * (255 / white)).astype(np.uint8)
-
-
-def _squash(image: Image.Image, size: int) -> Image.Image:
-    """Both sides to size."""
-    return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BICUBIC)
-
-
-def _crop(image: Image.Image, size: int) -> Image.Image:
-    """The short side to size, then the centre; rounded as torchvision's Resize and CenterCrop."""
-    width, height = image.size
-    scaled_width = size if width <= height else int(size * width / height)
-    scaled_height = size if height <= width else int(size * height / width)
-    left, top = round((scaled_width - size) / 2), round((scaled_height - size) / 2)
-    if (scaled_width, scaled_height) == (width, height):
-        return image.crop((left, top, left + size, top + size))
-    # Only the part that remains is made: the whole of a 1x100000 strip would be 6.5 billion pixels.
-    box = (
-        left * width / scaled_width,
-        top * height / scaled_height,
-        (left + size) * width / scaled_width,
-        (top + size) * height / scaled_height,
-    )
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
-
-
-RESIZERS = {"squash": _squash, "crop": _crop}

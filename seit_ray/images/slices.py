@@ -39,6 +39,7 @@ def decode_slice(
     image_column: str = Columns.image,
     max_bytes: int = MAX_BYTES,
     max_pixels: int = MAX_PIXELS,
+    mode: str = "exact",
 ) -> DecodedSlice:
     """The images of one slice, in manifest order; a StorageError where the storage itself is at fault."""
     listed = manifest.read_slice(split, index)
@@ -52,7 +53,7 @@ def decode_slice(
         try:
             if isinstance(data, Exception):
                 raise data
-            image = decode_image(data, image_size=image_size, resize=resize, max_pixels=max_pixels)
+            image = decode_image(data, image_size=image_size, resize=resize, max_pixels=max_pixels, mode=mode)
         except ImageError as error:
             reasons[place] = str(error)
             continue

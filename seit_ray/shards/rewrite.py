@@ -38,6 +38,7 @@ def rewrite_dataset(
     info = dataset.info
     plan = {"rewritten": plan_of(dataset), "encoding": encoding or info.encoding, "drop_unused": drop_unused}
     plan["rows_per_shard"] = rows_per_shard
+    plan |= {name: info.plan[name] for name in ("decode",) if name in info.plan}  # what evaluates images goes by it
     if output.uri == dataset.folder.uri:
         raise ValueError(f"output {output.uri} is the dataset itself; expected another folder; name a new one")
     if output.exists(MARKER):

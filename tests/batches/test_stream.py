@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from seit_ray.batches import TokenStore, TokenStream, open_split
 from seit_ray.batches.memory import memory_budget, total_memory
-from seit_ray.batches.sampler import buffered_permutation, epoch_permutation, part_spans
+from seit_ray.batches.sampler import buffered_permutation, epoch_permutation, part_spans, rank_span
 from seit_ray.batches.stream import row_bytes
 from seit_ray.shards import TokenDataset
 from tests.tiny_dataset import write_dataset
@@ -101,6 +101,23 @@ def test_the_order_of_a_run_is_kept_with_another_memory(dataset):
         again = other.in_order(small.shuffle_rows)
         assert [again.step_rows(8, 0, step).tolist() for step in range(12)] == wanted
     assert [large.step_rows(8, 0, step).tolist() for step in range(12)] != wanted
+
+
+@pytest.mark.parametrize("rows_held", [40, 200])
+def test_a_run_goes_on_mid_epoch_with_other_workers(dataset, rows_held):
+    """Each step's rows, whoever takes them: two ranks, then, from within an epoch on, three that begin anew."""
+    whole, seen = stream_of(dataset, rows_held), []
+    for world_size, steps in ((2, range(7)), (3, range(7, 15))):
+        ranks = [stream_of(dataset, rows_held) for _ in range(world_size)]
+        for step in steps:
+            parts = [rank_span(16, rank, world_size) for rank in range(world_size)]
+            rows = [stream.step_rows(16, 0, step)[part] for stream, part in zip(ranks, parts, strict=True)]
+            found = [stream.host_batch(some).inputs for stream, some in zip(ranks, rows, strict=True)]
+            everyone = whole.step_rows(16, 0, step)
+            assert np.concatenate(rows).tolist() == everyone.tolist()
+            assert torch.equal(torch.cat(found), whole.host_batch(everyone).inputs)
+            seen.extend(everyone.tolist())
+    assert sorted(seen[:95]) == sorted(seen[95:190]) == list(range(95))
 
 
 def test_crops_are_those_of_the_store(dataset):

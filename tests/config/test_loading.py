@@ -54,6 +54,12 @@ def test_values_are_read_as_yaml(text, key, value):
     assert getattr(getattr(found, text.split(".")[0].split("=")[0]), key) == value
 
 
+@pytest.mark.parametrize("number", [3, [1, 4]])
+def test_workers_are_recorded_as_they_are_given(number):
+    found = load(Pretrain, None, [*REQUIRED, f"workers.num_workers={number}"])  # a warning would be an error
+    assert found.model_dump(mode="json")["workers"]["num_workers"] == number
+
+
 def test_a_value_may_hold_an_equals_sign():
     assert load(Pretrain, None, ["dataset=s3://bucket/a=b/c=d", "run=x"]).dataset == "s3://bucket/a=b/c=d"
 

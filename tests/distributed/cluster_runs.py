@@ -10,14 +10,15 @@ from seit_ray.storage import Folder
 from seit_ray.training import runs
 from seit_ray.training.loop import Trainer
 
-SLOWLY, STEP_S = "slowly", 1.0  # while there is a file of that name
+SLOWLY, STEP_S = "slowly", 0.5  # while there is a file of that name, from the first checkpoint on
 
 LOOP = {
     "epochs": 20,
     "global_batch_size": 20,
     "log_every_steps": 1,
     "eval_every_epochs": 5,
-    "checkpoint_every_steps": 7,
+    "checkpoint_every_epochs": 20,
+    "checkpoint_every_steps": 40,
     "ema_decay": 0.9,
     "seed": 3,
 }
@@ -48,7 +49,7 @@ def slow_finetune(*, world, journal, **arguments):
 
     def step(trainer, model, number, parts):
         write(path, step=number, world=world.size)
-        if (path.parent / SLOWLY).exists():
+        if number >= LOOP["checkpoint_every_steps"] and (path.parent / SLOWLY).exists():
             time.sleep(STEP_S)
         step_of(trainer, model, number, parts)
 

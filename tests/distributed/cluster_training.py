@@ -1,19 +1,21 @@
-"""A training while nodes of a cluster come and go: python -m tests.distributed.cluster_training FOLDER DATASET.
+"""A training while nodes are lost, come and go again: python -m tests.distributed.cluster_training FOLDER DATASET.
 
 Prints a line of JSON: what happened. A process of its own, since a test session has a Ray already.
 """
 
 import json
 import os
-import signal
+import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
-os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = "20"
+os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = "3"  # after a loss, Ray first waits for a group as large
 
+import ray
 from ray.cluster_utils import Cluster as RayCluster
+from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import get_or_create_autoscaling_coordinator
 
 from seit_ray import config
 from seit_ray.distributed.cluster import connected
@@ -22,6 +24,7 @@ from seit_ray.storage import Folder
 from seit_ray.training.checkpoints import checkpoint_names
 from tests.distributed.cluster_runs import SLOWLY, arguments_of, slow_finetune
 
+NOTICE_S = 6.0
 HEAD = {"num_cpus": 0, "object_store_memory": 100 << 20, "include_dashboard": False}
 
 
@@ -39,20 +42,43 @@ def wait_for(condition, what, timeout_s=150):
         time.sleep(0.1)
 
 
+def wait_for_group(folder, size):
+    """Until a group of so many workers runs, and takes steps; Ray, which looks for nodes every 20 s, looks now."""
+    coordinator = get_or_create_autoscaling_coordinator()
+
+    def runs():
+        ray.get(coordinator._tick.remote())
+        begun = [i for i, entry in enumerate(journal_of(folder)) if "pid" in entry]
+        return journal_of(folder)[begun[-1]]["world"] == size and len(journal_of(folder)) > begun[-1] + 2
+
+    wait_for(runs, f"a group of {size}")
+
+
+def started_node(address):
+    """A node as its own process, which on SIGTERM gives notice and goes after NOTICE_S, as a pod or a service does."""
+    start = ["start", f"--address={address}", "--num-cpus=1", f"--object-store-memory={100 << 20}", "--block"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "ray.scripts.scripts", *start],
+        env={**os.environ, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(NOTICE_S)},
+        stdout=subprocess.DEVNULL,
+    )
+
+
 def disturb(cluster, node, folder, run):
-    """Kill a worker, take a node away, bring another."""
-    sizes = lambda: [entry["world"] for entry in journal_of(folder) if "pid" in entry]  # noqa: E731
+    """Lose a node with its worker, bring another, and take that one away after a notice; the step of the notice."""
     wait_for(lambda: checkpoint_names(run), "a checkpoint")
-    os.kill(next(entry["pid"] for entry in journal_of(folder, 1) if "pid" in entry), signal.SIGKILL)
-    wait_for(lambda: len(sizes()) >= 2, "a second group")
-    begun = len(journal_of(folder))
-    wait_for(lambda: len(journal_of(folder)) > begun + 3, "steps of the second group")
     cluster.remove_node(node, allow_graceful=False)
-    wait_for(lambda: sizes()[-1] == 1, "a smaller group")
-    begun = len(journal_of(folder))
-    wait_for(lambda: len(journal_of(folder)) > begun + 3, "steps of the smaller group")
-    cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
-    wait_for(lambda: sizes()[-1] == 2, "a larger group")
+    wait_for_group(folder, 1)
+    third = started_node(cluster.address)
+    try:
+        wait_for_group(folder, 2)
+        noticed = journal_of(folder)[-1]["step"]
+        third.terminate()
+        wait_for_group(folder, 1)
+        third.wait(60)
+    finally:
+        third.kill()
+    return noticed
 
 
 def main(folder, dataset):
@@ -63,7 +89,7 @@ def main(folder, dataset):
         _, second = (cluster.add_node(num_cpus=1, object_store_memory=100 << 20) for _ in range(2))
 
         def train():
-            settings = config.Workers(num_workers=(1, 2), resize_every_s=2, max_failures=20).model_dump()
+            settings = config.Workers(num_workers=(1, 2), resize_every_s=1, max_failures=1).model_dump()
             given = {**arguments_of(dataset, run), "journal": folder}
             try:
                 outcome["metrics"] = run_training(slow_finetune, given, name="elastic", cluster=connection, **settings)
@@ -74,7 +100,7 @@ def main(folder, dataset):
         thread = threading.Thread(target=train, daemon=True)
         thread.start()
         try:
-            disturb(cluster, second, folder, run)
+            outcome["noticed"] = disturb(cluster, second, folder, run)
         finally:
             (Path(folder) / SLOWLY).unlink()
             thread.join(200)

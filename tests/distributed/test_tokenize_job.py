@@ -157,6 +157,7 @@ def test_another_tokenizer_is_refused(ray_cluster, undisturbed, images, tmp_path
     [
         ({"rows_per_shard": 50}, "rows_per_shard 100 (now 50)"),
         ({"val_fraction": 0.5}, "val_fraction 0.2 (now 0.5)"),
+        ({"decode": "fast"}, "decode 'exact' (now 'fast')"),
         ({"encoding": "plain", "seed": 3}, "seed 0 (now 3), encoding 'planes' (now 'plain')"),
     ],
 )

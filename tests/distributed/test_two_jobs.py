@@ -8,7 +8,7 @@ from seit_ray.storage import Folder
 from seit_ray.storage.lock import LockedError, locked
 from tests.distributed.jobs import run
 from tests.distributed.oracle import check_complete, check_same
-from tests.end_to_end.processes import LOCAL_RAY, run_verb
+from tests.end_to_end.processes import run_verb
 from tests.tiny_images import image_files, write_files, write_tokenizer
 
 FILES = image_files(120)
@@ -20,6 +20,14 @@ def given(tmp_path_factory):
     """(images, tokenizer)."""
     place = tmp_path_factory.mktemp("given")
     return write_files(place / "images", FILES), write_tokenizer(place / "tokenizer")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ray_cluster, given, tmp_path_factory):
+    """The folder of a dataset made by one job alone."""
+    output = Folder(tmp_path_factory.mktemp("undisturbed"))
+    run(ray_cluster, *given, output)
+    return output
 
 
 @pytest.fixture
@@ -40,7 +48,7 @@ def at_half(action):
 
 
 @pytest.mark.parametrize("mode", ["create", "append"])
-def test_a_second_job_is_refused_while_the_first_works(ray_cluster, given, output, tmp_path, mode):
+def test_a_second_job_is_refused_while_the_first_works(ray_cluster, given, output, undisturbed, mode):
     refused = []
 
     def second():
@@ -51,8 +59,6 @@ def test_a_second_job_is_refused_while_the_first_works(ray_cluster, given, outpu
     run(ray_cluster, *given, output, on_progress=at_half(second))
     assert len(refused) == 1
     assert output.uri in refused[0]
-    undisturbed = Folder(tmp_path / "undisturbed")
-    run(ray_cluster, *given, undisturbed)
     check_same(output, undisturbed, set(FILES))
 
 
@@ -82,8 +88,9 @@ def test_a_finished_dataset_needs_no_lock(ray_cluster, given, output):
     check_complete(output, set(FILES))
 
 
-def test_the_verb_says_so_in_one_line(given, output):
-    keys = [f"images={given[0].uri}", f"tokenizer={given[1].uri}", f"output={output.uri}", *LOCAL_RAY]
+def test_the_verb_says_so_in_one_line(ray_cluster, given, output):
+    keys = [f"images={given[0].uri}", f"tokenizer={given[1].uri}", f"output={output.uri}"]
+    keys.append(f"cluster.address={ray_cluster.address}")
     with locked(output, LOCK) as lock:
         done = run_verb("tokenize_images", *keys)
         assert done.returncode == 2

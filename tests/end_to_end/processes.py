@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TextIO
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL_RAY = ("cluster.num_cpus=2", "cluster.object_store_mib=200")
@@ -50,42 +52,56 @@ def succeed(verb: str, *arguments: str, **env: str) -> subprocess.CompletedProce
     return done
 
 
-def kill_when(
+def signal_when(
+    number: signal.Signals,
     condition: Callable[[], bool],
     verb: str,
     *arguments: str,
     workers_too: bool = False,
-    timeout_s: float = 120,
+    timeout_s: float = 200,
     **env: str,
-) -> None:
-    """Start a verb, kill -9 its driver as soon as the condition holds, and wait until nothing of it runs.
+) -> tuple[int, str]:
+    """Start a verb, send its driver a signal as soon as the condition holds, and wait until nothing of it runs.
 
-    workers_too: all its processes at once, as when the machine goes down; else they end when they miss the driver.
+    workers_too: kill all its other processes at once, as when the machine goes down; else they end when they miss the
+    driver. Returns the driver's exit status and what it wrote to stderr.
     """
-    process = subprocess.Popen(
-        command(verb, *arguments),
-        cwd=ROOT,
-        env=environment(**env),
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        deadline = time.monotonic() + timeout_s
-        while not condition():
-            assert process.poll() is None, f"ended before the moment to kill it: {process.stderr.read()}"
-            assert time.monotonic() < deadline, f"the moment to kill it did not come in {timeout_s} s"
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        for pid in processes_of(process.pid) if workers_too else ():
-            end(pid)
-    finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()
-        wait_for_end_of_session(process.pid)
-    assert process.returncode == -signal.SIGKILL
+    with tempfile.TemporaryFile("w+") as errors:  # a pipe that nobody reads would fill up
+        process = subprocess.Popen(
+            command(verb, *arguments),
+            cwd=ROOT,
+            env=environment(**env),
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+        )
+        try:
+            deadline = time.monotonic() + timeout_s
+            while not condition():
+                assert process.poll() is None, f"ended before the moment to signal it: {content(errors)}"
+                assert time.monotonic() < deadline, f"the moment to signal it did not come in {timeout_s} s"
+                time.sleep(0.005)
+            process.send_signal(number)
+            for pid in processes_of(process.pid) if workers_too else ():
+                end(pid)
+            process.wait(timeout_s)
+        finally:
+            process.kill()
+            process.wait()
+            wait_for_end_of_session(process.pid)
+        return process.returncode, content(errors)
+
+
+def content(file: TextIO) -> str:
+    """All that a file holds."""
+    file.seek(0)
+    return file.read()
+
+
+def kill_when(condition: Callable[[], bool], verb: str, *arguments: str, **options: Any) -> None:
+    """Kill -9 of a verb's driver; see `signal_when`."""
+    status, errors = signal_when(signal.SIGKILL, condition, verb, *arguments, **options)
+    assert status == -signal.SIGKILL, errors
 
 
 def wait_for_end_of_session(session: int, timeout_s: float = 60) -> None:

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from pipelines.sweep import sweep
+from seit_ray.config import Sweep, load
 from seit_ray.storage import Folder
 from seit_ray.training.checkpoints import checkpoint_names
 from tests.end_to_end.processes import LOCAL_RAY, kill_when, succeed
@@ -35,7 +37,7 @@ def runs(folder):
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_goes_on(tmp_path):
+def test_a_killed_sweep_goes_on(ray_cluster, tmp_path):
     dataset = write_dataset(tmp_path / "tokens", sizes={"train": 400, "val": 50}, rows_per_shard=150).uri
     places = {name: Folder(tmp_path / name).join("sweep") for name in ("undisturbed", "killed")}
     arguments = {name: [f"dataset={dataset}", f"output={tmp_path / name}", *KEYS] for name in places}
@@ -54,7 +56,7 @@ def test_a_killed_sweep_goes_on(tmp_path):
     assert not killed.exists("trials.csv")
 
     done = succeed("sweep", *arguments["killed"])
-    succeed("sweep", *arguments["undisturbed"])
+    sweep(load(Sweep, None, arguments["undisturbed"]))
     assert table(killed) == table(places["undisturbed"])
     assert [line["status"] for line in table(killed)] == ["finished"] * 4
     assert "4/4" in done.stderr

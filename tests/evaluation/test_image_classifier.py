@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from seit_ray.evaluation.image_classifier import ImageClassifier
+from seit_ray.shards.dataset import MARKER, DatasetInfo
 from seit_ray.storage import Folder
 from seit_ray.tokenizers import load_tokenizer
 from seit_ray.training.exports import import_model
@@ -48,6 +49,17 @@ def test_it_classifies_the_tokens_of_its_tokenizer(run, tokens):
     assert len(expected.unique(dim=0)) > 1
     assert (classifier.image_size, classifier.resize) == (SIDE, "squash")
     assert classifier.class_names == ["cat", "dog", "emu"]
+
+
+@pytest.mark.parametrize(
+    ("plan", "expected"), [({"decode": "fast"}, "fast"), ({"decode": "exact"}, "exact"), ({}, "exact")]
+)
+def test_images_are_decoded_as_those_of_the_dataset(run, tokens, plan, expected):
+    assert ImageClassifier.load(run).decode == "exact"  # a dataset that has gone but for its tokenizer
+    about = DatasetInfo("0" * 16, "centroid", SIDE, [4, 4], 8, "planes", None, {}, plan)
+    tokens.write(MARKER, about.to_json())
+    assert ImageClassifier.load(run).decode == expected
+    assert ImageClassifier.load(run, tokenizer=tokens.join("tokenizer")).decode == expected
 
 
 def test_averaged_weights_are_others(run):

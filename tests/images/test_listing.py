@@ -1,0 +1,28 @@
+"""Listing is a stream: what is in memory does not grow with the number of keys."""
+
+import tracemalloc
+
+from seit_ray.images.listing import list_images
+from seit_ray.storage import Folder, s3
+from tests.benchmarks.memory_use import MadeUpKeys
+
+
+def test_a_bucket_is_listed_page_by_page(tmp_path, monkeypatch):
+    def peak(num):
+        keys = MadeUpKeys(num)
+        store = s3.S3Store(keys)
+        monkeypatch.setattr(s3, "connect", lambda options, patient=True: store)
+        monkeypatch.setattr(store, "check_readable", lambda path: None)
+        tracemalloc.start()
+        folder = Folder(tmp_path / str(num))
+        manifest = list_images(
+            Folder("s3://bucket/images"), {"kind": "auto"}, folder, val_fraction=0.0, seed=0, slice_size=16
+        )
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert manifest.splits["train"].num_images == num
+        assert keys.pages >= num / 1000
+        return peak_bytes
+
+    peak(1000)
+    assert peak(9000) < 1.3 * peak(2000)
