@@ -8,8 +8,9 @@ import functools
 from pipelines.command import run_verb
 from pipelines.places import Rows, dataset_rows, folder_of, output_rows
 from pipelines.progress import silent
+from pipelines.sweep_trials import absolute, trial_of
 from seit_ray.config import Sweep
-from seit_ray.config.sweep import is_better_low, metric_of, space_of, stage_configs, trial_name, trials_of
+from seit_ray.config.sweep import is_better_low, metric_of, space_of, stage_configs, trials_of
 
 
 def plan(config: Sweep) -> Rows:
@@ -112,55 +113,6 @@ def check_data(config: Sweep, metric: str) -> None:
         about = read_about(folder_of(config.init_from, config.storage), *SOURCES)
         if not config.transfer:
             check_same(about, identity_of(dataset), config.init_from)
-
-
-def absolute(config: Sweep) -> Sweep:
-    """The config with paths that mean the same in the working directory of a trial."""
-
-    def whole(uri: str | None) -> str | None:
-        return folder_of(uri, config.storage).uri if uri else uri
-
-    parts = {}
-    for stage in config.stages:
-        part = getattr(config, stage)
-        augment = part.augment.model_copy(update={"adapt_run": whole(part.augment.adapt_run)})
-        parts[stage] = part.model_copy(update={"augment": augment})
-    places = {name: whole(getattr(config, name)) for name in ("dataset", "output", "init_from")}
-    return config.model_copy(update=places | parts)
-
-
-def trial_of(config: Sweep, settings: dict):
-    """The trial with these settings; its name, and so its folder, follows from all that decides its result."""
-    from pipelines import finetune, pretrain
-    from seit_ray.distributed.sweep_trial import Stage, Trial
-
-    own = {"pretrain": pretrain.own_arguments, "finetune": finetune.own_arguments}
-    configs = configs_of(config, settings)
-    stages = [
-        Stage(
-            name,
-            f"seit_ray.training.runs:{name}",
-            {
-                "run": folder_of(stage.output, stage.storage).join(stage.run),
-                "dataset": folder_of(stage.dataset, stage.storage),
-                **pretrain.shared_arguments(stage),
-                **own[name](stage),
-            },
-        )
-        for name, stage in configs.items()
-    ]
-    return Trial(trial_name(stage_configs(config, settings)), settings, tuple(stages))
-
-
-def configs_of(config: Sweep, settings: dict) -> dict:
-    """Stage -> the config of a trial, as a user would write it to have the same run."""
-    configs = stage_configs(config, settings)
-    output = folder_of(config.output, config.storage).join(config.run, "trials", trial_name(configs))
-    placed = {name: stage.model_copy(update={"output": output.uri}) for name, stage in configs.items()}
-    if len(placed) == 2:
-        start = output.join(placed["pretrain"].run).uri
-        placed["finetune"] = placed["finetune"].model_copy(update={"init_from": start})
-    return placed
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import yaml
 
 from pipelines.places import Rows
 from pipelines.record import record_of
+from pipelines.sweep_trials import absolute, configs_of
 from seit_ray.config import Sweep
 
 SHOWN_TRIALS = 20  # on the terminal; trials.csv and report.html have all
@@ -73,8 +74,6 @@ def trials_csv(outcomes: list, metric: str) -> str:
 
 def write_best(config: Sweep, job, best) -> dict[str, str]:
     """Verb -> file of the config that gives the best trial's run; with two stages best.yaml is that of the last."""
-    from pipelines.sweep import absolute, configs_of
-
     configs = configs_of(absolute(config), best.settings)
     files = {}
     for i, (verb, stage) in enumerate(configs.items()):

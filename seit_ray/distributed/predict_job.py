@@ -223,6 +223,7 @@ def classify(
             DecodeSlices(manifest.folder, job.images, *size, image_column, decode_options),
             (job.run, job.tokenizer, job.settings["weights"], job.settings["batch_size"]),
             WriteParts(job.work.join("parts"), {**options, "source_names": manifest.class_names}),
+            slice_size=plan["slice_size"],
             cluster=cluster,
             num_actors=asked,
             gpus_per_actor=job.settings["gpus_per_actor"],

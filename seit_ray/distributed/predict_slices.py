@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 
 from seit_ray.distributed.cluster import Cluster
-from seit_ray.distributed.slices import DecodeSlices, bytes_table, encoding_device, map_slices, pixels_of
+from seit_ray.distributed.slices import DecodeSlices, SliceStep, bytes_table, encoding_device, map_slices, pixels_of
 from seit_ray.distributed.uploads import parts_on
 from seit_ray.evaluation.image_classifier import ImageClassifier
 from seit_ray.evaluation.predictions import encode_parquet, part_table
@@ -30,6 +30,7 @@ def predict_slices(
     classifier: tuple[Folder, Folder | None, str, int],
     write: WriteParts,
     *,
+    slice_size: int,
     cluster: Cluster | None,
     num_actors: int | None,
     gpus_per_actor: float | None,
@@ -46,6 +47,7 @@ def predict_slices(
             ClassifySlices,
             classifier,
             write,
+            slice_size=slice_size,
             cluster=cluster,
             num_actors=num_actors,
             gpus_per_actor=gpus_per_actor,
@@ -59,7 +61,7 @@ def predict_slices(
         on_fragment(Fragment(**made))
 
 
-class ClassifySlices:
+class ClassifySlices(SliceStep):
     """Actor, or a plain call: pixels of a slice -> probabilities float32 [N,C], with all models on its device."""
 
     def __init__(self, run: Folder, tokenizer: Folder | None, weights: str, batch_size: int, on_gpu: bool):
@@ -67,29 +69,29 @@ class ClassifySlices:
         self.batch_size, self.device = batch_size, encoding_device(on_gpu)
         self.classifier.to(self.device)
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        images = pixels_of(batch)
+    def slice(self, row: pa.Table) -> pa.Table:
+        images = pixels_of(row)
         parts = parts_on(self.device, images, self.batch_size)
         found = [self.classifier.logits(part).softmax(dim=1) for part in parts]
         num_classes = len(self.classifier.class_names)
         values = torch.cat(found).cpu().numpy() if found else np.empty((0, num_classes), np.float32)
         column = pa.array([values.tobytes()], pa.large_binary())
-        return batch.drop_columns(["pixels"]).append_column("values", column)
+        return row.drop_columns(["pixels"]).append_column("values", column)
 
 
-class WriteParts:
+class WriteParts(SliceStep):
     """Task, or a plain call: probabilities -> the table of one slice, written atomically."""
 
     def __init__(self, parts: Folder, options: dict[str, Any]):
         self.parts, self.options = parts, options
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        row = {name: batch[name][0] for name in batch.column_names}
+    def slice(self, row: pa.Table) -> pa.Table:
+        cells = {name: row[name][0] for name in row.column_names}
         num_classes = len(self.options["class_names"])
-        values = np.frombuffer(row["values"].as_buffer(), np.float32).reshape(-1, num_classes)
-        rejected = bytes_table(row["rejected"])
-        table = part_table(bytes_table(row["meta"]), rejected, values, **self.options)
-        made = Fragment(row["split"].as_py(), row["slice"].as_py(), len(values), len(rejected))
+        values = np.frombuffer(cells["values"].as_buffer(), np.float32).reshape(-1, num_classes)
+        rejected = bytes_table(cells["rejected"])
+        table = part_table(bytes_table(cells["meta"]), rejected, values, **self.options)
+        made = Fragment(cells["split"].as_py(), cells["slice"].as_py(), len(values), len(rejected))
         self.parts.write(made.name, encode_parquet(table))
         return pa.table({k: [v] for k, v in made._asdict().items()})
 

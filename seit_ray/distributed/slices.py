@@ -23,6 +23,8 @@ from seit_ray.storage import Folder
 from seit_ray.tokenizers import load_tokenizer
 
 SLICES_AN_ACTOR = 8  # at least, on CPUs
+TOGETHER_BYTES = 16 << 20  # pixels of the slices that travel as one batch, for each batch costs Ray some 10 ms
+BATCHES_A_CORE = 8  # at least, so that all stay busy to the end
 
 
 def run_slices(
@@ -36,6 +38,7 @@ def run_slices(
     num_actors: int | None,
     gpus_per_actor: float | None,
     batch_size: int,
+    slice_size: int,
     image_column: str,
     decode_options: dict[str, Any],
     on_fragment: Callable[[Fragment], None],
@@ -48,6 +51,7 @@ def run_slices(
         EncodeSlices,
         (tokenizer_folder, batch_size),
         WriteFragments(fragments),
+        slice_size=slice_size,
         cluster=cluster,
         num_actors=num_actors,
         gpus_per_actor=gpus_per_actor,
@@ -58,10 +62,11 @@ def run_slices(
 def map_slices(
     todo: list[tuple[str, int]],
     decode: DecodeSlices,
-    encoder: type,
+    encoder: type[SliceStep],
     encoder_arguments: tuple,
-    write: Callable[[pa.Table], pa.Table],
+    write: SliceStep,
     *,
+    slice_size: int,
     cluster: Cluster,
     num_actors: int | None,
     gpus_per_actor: float | None,
@@ -74,6 +79,10 @@ def map_slices(
     gpus = cluster.gpus_each(gpus_per_actor)
     size = max(1, min(num_actors or default_actors(cluster, gpus, len(todo)), len(todo)))
     rows = [{"split": split, "slice": index} for split, index in todo]
+    options = {
+        "batch_size": slices_together(len(todo), slice_size * 3 * decode.options["image_size"] ** 2, cluster),
+        "batch_format": "pyarrow",
+    }
     # A block is what one decode task takes: small enough that all CPUs stay busy to the end, large enough that
     # starting a task (about 10 ms) does not show.
     num_blocks = max(1, min(len(todo), 4096, max(len(todo) // 8, int(4 * cluster.num_cpus))))
@@ -81,21 +90,19 @@ def map_slices(
     data = ray.data.from_items(rows, override_num_blocks=num_blocks)
     data = data.map_batches(
         decode,
-        batch_size=1,
-        batch_format="pyarrow",
+        **options,
         # two tasks a core where the source is remote: one waits for objects while the other decodes
         num_cpus=0.5 if decode.source.is_remote else 1,
     )
     data = data.map_batches(
         encoder,
         fn_constructor_args=(*encoder_arguments, gpus > 0),
-        batch_size=1,
-        batch_format="pyarrow",
+        **options,
         compute=ray.data.ActorPoolStrategy(min_size=1 if gpus else size, max_size=size),
         num_gpus=gpus or None,
         num_cpus=0,  # decode tasks own the CPUs; an actor that held one could starve them for ever
     )
-    data = data.map_batches(write, batch_size=1, batch_format="pyarrow", num_cpus=0.25)
+    data = data.map_batches(write, **options, num_cpus=0.25)
     try:
         for row in data.iter_rows():
             on_fragment(Fragment(row["split"], row["slice"], row["rows"], row["rejected"]))
@@ -114,6 +121,23 @@ def default_actors(cluster: Cluster, gpus_each: float, num_slices: int) -> int:
     if gpus_each:
         return int(cluster.num_gpus / gpus_each)
     return min(int(cluster.num_cpus), -(-num_slices // SLICES_AN_ACTOR))
+
+
+def slices_together(num_slices: int, slice_bytes: int, cluster: Cluster) -> int:
+    """How many slices travel as one batch: more than one where they are small and many."""
+    most = num_slices // int(BATCHES_A_CORE * max(1, cluster.num_cpus))
+    return max(1, min(TOGETHER_BYTES // slice_bytes, most))
+
+
+class SliceStep:
+    """A step of the job: of batches of slices, a row each, one after the other."""
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        return pa.concat_tables([self.slice(batch.slice(row, 1)) for row in range(len(batch))])
+
+    def slice(self, row: pa.Table) -> pa.Table:
+        """The row of one slice -> what the next step takes of it."""
+        raise NotImplementedError
 
 
 def one_row(**values: Any) -> pa.Table:
@@ -135,7 +159,7 @@ def bytes_table(value: Any) -> pa.Table:
     return pa.ipc.open_stream(value.as_buffer()).read_all()
 
 
-class DecodeSlices:
+class DecodeSlices(SliceStep):
     """Task: (split, slice) -> uint8 pixels of the slice's good images, their rows of the manifest, and the rejects."""
 
     def __init__(
@@ -154,9 +178,9 @@ class DecodeSlices:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "manifest": None}  # each worker reads its own slices
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
+    def slice(self, row: pa.Table) -> pa.Table:
         self.manifest = self.manifest or load_manifest(self.manifest_folder)
-        split, index = batch["split"][0].as_py(), batch["slice"][0].as_py()
+        split, index = row["split"][0].as_py(), row["slice"][0].as_py()
         decoded = decode_slice(self.manifest, split, index, self.source, **self.options)
         return one_row(
             split=split,
@@ -168,11 +192,11 @@ class DecodeSlices:
         )
 
 
-def pixels_of(batch: pa.Table) -> torch.Tensor:
+def pixels_of(row: pa.Table) -> torch.Tensor:
     """uint8 images [N,3,H,W] of the row that `DecodeSlices` gives."""
-    size = batch["image_size"][0].as_py()
+    size = row["image_size"][0].as_py()
     # a copy: torch warns of read-only memory, and the block is Ray's
-    pixels = np.frombuffer(batch["pixels"][0].as_buffer(), np.uint8).reshape(-1, 3, size, size).copy()
+    pixels = np.frombuffer(row["pixels"][0].as_buffer(), np.uint8).reshape(-1, 3, size, size).copy()
     return torch.from_numpy(pixels)
 
 
@@ -181,7 +205,7 @@ def encoding_device(on_gpu: bool) -> torch.device:
     return torch.device("cuda" if on_gpu and torch.cuda.is_available() else "cpu")
 
 
-class EncodeSlices:
+class EncodeSlices(SliceStep):
     """Actor: pixels -> tokens, with the tokenizer on its device."""
 
     def __init__(self, tokenizer_folder: Folder, batch_size: int, on_gpu: bool):
@@ -189,11 +213,11 @@ class EncodeSlices:
         self.batch_size, self.device = batch_size, encoding_device(on_gpu)
         self.tokenizer.to(str(self.device))
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
+    def slice(self, row: pa.Table) -> pa.Table:
         num_tokens = self.tokenizer.grid[0] * self.tokenizer.grid[1]
-        images = pixels_of(batch)
-        rows = self.encode(images) if len(images) else np.empty((0, num_tokens), np.uint16)
-        out = batch.drop_columns(["pixels"]).append_column("tokens", pa.array([rows.tobytes()], pa.large_binary()))
+        images = pixels_of(row)
+        tokens = self.encode(images) if len(images) else np.empty((0, num_tokens), np.uint16)
+        out = row.drop_columns(["pixels"]).append_column("tokens", pa.array([tokens.tobytes()], pa.large_binary()))
         return out.append_column("num_tokens", pa.array([num_tokens]))
 
     def encode(self, images: torch.Tensor) -> np.ndarray:
@@ -203,16 +227,16 @@ class EncodeSlices:
         return tokens.cpu().numpy().astype(np.uint16)
 
 
-class WriteFragments:
+class WriteFragments(SliceStep):
     """Task: tokens -> one fragment file, written atomically."""
 
     def __init__(self, fragments: Folder):
         self.fragments = fragments
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        row = {name: batch[name][0] for name in batch.column_names}
-        tokens = np.frombuffer(row["tokens"].as_buffer(), np.uint16).reshape(-1, row["num_tokens"].as_py())
-        rows = TokenRows(tokens, bytes_table(row["meta"]).select(list(META)))
-        rejected = bytes_table(row["rejected"]).select(REJECTED_SCHEMA.names)
-        made = write_fragment(self.fragments, row["split"].as_py(), row["slice"].as_py(), rows, rejected)
+    def slice(self, row: pa.Table) -> pa.Table:
+        values = {name: row[name][0] for name in row.column_names}
+        tokens = np.frombuffer(values["tokens"].as_buffer(), np.uint16).reshape(-1, values["num_tokens"].as_py())
+        rows = TokenRows(tokens, bytes_table(values["meta"]).select(list(META)))
+        rejected = bytes_table(values["rejected"]).select(REJECTED_SCHEMA.names)
+        made = write_fragment(self.fragments, values["split"].as_py(), values["slice"].as_py(), rows, rejected)
         return pa.table({k: [v] for k, v in made._asdict().items()})

@@ -222,6 +222,7 @@ def tokenise(
             num_actors=job.settings["num_actors"],
             gpus_per_actor=job.settings["gpus_per_actor"],
             batch_size=job.settings["batch_size"],
+            slice_size=job.settings["slice_size"],
             image_column=job.source_settings["image_column"],
             decode_options={
                 "mode": job.settings["decode"],

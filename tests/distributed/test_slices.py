@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from seit_ray.distributed.cluster import Cluster
-from seit_ray.distributed.slices import DecodeSlices, EncodeSlices, WriteFragments, default_actors
+from seit_ray.distributed.slices import (
+    DecodeSlices,
+    EncodeSlices,
+    WriteFragments,
+    default_actors,
+    slices_together,
+)
 from seit_ray.distributed.uploads import parts_on
 from seit_ray.images import decode_image, find_images, write_manifest
 from seit_ray.shards.fragments import Fragment, list_fragments, read_fragment
@@ -42,6 +48,38 @@ def test_a_slice_becomes_a_fragment(tmp_path, mode, batch_size):
     assert rows.tokens.tolist() == tokenizer.encode(torch.from_numpy(pixels)).tolist()
     assert rows.meta["key"].to_pylist() == sorted(FILES)
     assert rejected["key"].to_pylist() == ["dog/9.jpg"]
+
+
+def test_slices_that_travel_together_become_their_own_fragments(tmp_path):
+    source = write_files(tmp_path / "images", FILES)
+    tokenizer_folder = write_tokenizer(tmp_path / "tokenizer", image_size=32)
+    listed = Folder(tmp_path / "list")
+    write_manifest(find_images(source), listed, val_fraction=0.0, seed=0, slice_size=5)
+    found = {}
+    for together in (1, 2, 3):
+        fragments = Folder(tmp_path / f"fragments{together}")
+        steps = (
+            DecodeSlices(listed, source, 32, "squash", "image", {}),
+            EncodeSlices(tokenizer_folder, 4, on_gpu=False),
+            WriteFragments(fragments),
+        )
+        for start in range(0, 3, together):
+            numbers = list(range(start, min(start + together, 3)))
+            table = pa.table({"split": ["train"] * len(numbers), "slice": numbers})
+            for step in steps:
+                table = step(table)
+            assert [row["rows"] for row in table.to_pylist()] == [(5, 5, 2)[n] for n in numbers]
+        found[together] = {entry.name: fragments.read(entry.name) for entry in fragments.list()}
+    assert len(found[1]) == 3
+    assert found[1] == found[2] == found[3]
+
+
+@pytest.mark.parametrize(
+    ("num_slices", "slice_bytes", "num_cpus", "expected"),
+    [(1, 1 << 10, 2, 1), (235, 786_432, 2, 14), (10**6, 786_432, 2, 21), (10**6, 50 << 20, 64, 1), (100, 1, 64, 1)],
+)
+def test_small_slices_travel_together_where_there_are_many(num_slices, slice_bytes, num_cpus, expected):
+    assert slices_together(num_slices, slice_bytes, Cluster("local", True, num_cpus, 0)) == expected
 
 
 def test_a_slice_of_rejects_has_no_tokens(tmp_path):
