@@ -183,8 +183,8 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
 def outlast(notice: Any) -> None:
     """Wait out a notice before an error: the connections to a node that was taken back break when it goes.
 
-    What fails before Ray Train has seen the deadline pass counts as one of the run's `max_failures`; a node that is
-    taken back does not.
+    What fails before Ray Train has seen the deadline pass counts as one of the run's `max_failures`. A node that is
+    taken back need not, unless Ray Train finds its worker gone before it looks at the clock.
     """
     if notice is not None and notice.deadline_ms is not None:
         time.sleep(max(0.0, notice.deadline_ms / 1000 - time.time()) + AFTER_DEADLINE_S)

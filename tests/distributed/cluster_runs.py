@@ -10,7 +10,7 @@ from seit_ray.storage import Folder
 from seit_ray.training import runs
 from seit_ray.training.loop import Trainer
 
-SLOWLY, STEP_S = "slowly", 0.5  # while there is a file of that name, from the first checkpoint on
+SLOWLY, STEP_S = "slowly", 0.8  # while there is a file of that name, from the first checkpoint on
 
 LOOP = {
     "epochs": 20,

@@ -89,7 +89,7 @@ def main(folder, dataset):
         _, second = (cluster.add_node(num_cpus=1, object_store_memory=100 << 20) for _ in range(2))
 
         def train():
-            settings = config.Workers(num_workers=(1, 2), resize_every_s=1, max_failures=1).model_dump()
+            settings = config.Workers(num_workers=(1, 2), resize_every_s=1).model_dump()
             given = {**arguments_of(dataset, run), "journal": folder}
             try:
                 outcome["metrics"] = run_training(slow_finetune, given, name="elastic", cluster=connection, **settings)

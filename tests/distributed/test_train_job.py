@@ -48,7 +48,7 @@ def test_nodes_come_and_go_and_the_losses_stay(tmp_path, dataset, undisturbed):
         text=True,
         timeout=300,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-3000:]
     outcome = json.loads(done.stdout.splitlines()[-1])
     assert "error" not in outcome, outcome["error"]
     sizes = [entry["world"] for entry in outcome["journal"] if "pid" in entry]
