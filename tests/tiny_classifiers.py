@@ -15,7 +15,9 @@ SIZE = Size(16, 2, 2, decoder_width=8, decoder_depth=1, decoder_num_heads=2)
 
 def drawn_model(settings, seed):
     """A classifier with weights large enough for its answers to differ from image to image."""
-    model = build_model("classifier", settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build_model("classifier", settings)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
