@@ -5,6 +5,7 @@ A row of the Ray dataset is one slice. A fragment that stands is never made agai
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -129,15 +130,15 @@ def slices_together(num_slices: int, slice_bytes: int, cluster: Cluster) -> int:
     return max(1, min(TOGETHER_BYTES // slice_bytes, most))
 
 
-class SliceStep:
+class SliceStep(ABC):
     """A step of the job: of batches of slices, a row each, one after the other."""
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         return pa.concat_tables([self.slice(batch.slice(row, 1)) for row in range(len(batch))])
 
+    @abstractmethod
     def slice(self, row: pa.Table) -> pa.Table:
         """The row of one slice -> what the next step takes of it."""
-        raise NotImplementedError
 
 
 def one_row(**values: Any) -> pa.Table:
