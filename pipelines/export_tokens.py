@@ -1,36 +1,6 @@
-"""Export a token dataset as the token files of SeiT's release, for programs that read those.
+"""The verb `export_tokens` as a script, for ray job submit: python pipelines/export_tokens.py key=value ..."""
 
-seit-ray export_tokens dataset=runs/tokens output=published
-"""
-
-from pipelines.command import run_verb
-from pipelines.places import Rows, dataset_rows, folder_of, output_rows
-from pipelines.progress import silent
-from seit_ray.config import ExportTokens
-
-
-def plan(config: ExportTokens) -> Rows:
-    """What would be read, and where it would go."""
-    from seit_ray.shards import TokenDataset
-    from seit_ray.shards.exporting import check_codes
-
-    dataset = folder_of(config.dataset, config.storage)
-    check_codes(TokenDataset(dataset))
-    return [*dataset_rows(dataset), *output_rows(folder_of(config.output, config.storage))]
-
-
-def export_tokens(config: ExportTokens, progress=silent) -> Rows:
-    """Export; returns the table to print."""
-    from pipelines.record import write_record
-    from seit_ray.shards import TokenDataset
-    from seit_ray.shards.exporting import run_export
-
-    dataset = TokenDataset(folder_of(config.dataset, config.storage))
-    output = folder_of(config.output, config.storage)
-    sizes = run_export(dataset, output, progress)
-    write_record(output, "export_tokens", config)
-    return [("token files", output.uri), *((name, f"{size} bytes") for name, size in sizes.items())]
-
+from seit_ray.verbs.command.main import run_verb
 
 if __name__ == "__main__":
     run_verb("export_tokens")

@@ -1,48 +1,6 @@
-"""Rewrite a token dataset in another encoding, in shards of another size, or without the codes that it never uses.
+"""The verb `recode_tokens` as a script, for ray job submit: python pipelines/recode_tokens.py key=value ..."""
 
-seit-ray recode_tokens dataset=runs/tokens output=runs/plain encoding=plain
-"""
-
-from pipelines.command import run_verb
-from pipelines.places import Rows, dataset_rows, folder_of, output_rows
-from pipelines.progress import silent
-from seit_ray.config import RecodeTokens
-
-
-def plan(config: RecodeTokens) -> Rows:
-    """What would be read, how written, and where it would go."""
-    from seit_ray.shards import TokenDataset
-
-    dataset = TokenDataset(folder_of(config.dataset, config.storage))
-    used = int((dataset.histogram() > 0).sum())
-    kept = f" -> {used}" if config.drop_unused else ", kept"
-    return [
-        *dataset_rows(dataset.folder),
-        ("encoding", f"{dataset.info.encoding} -> {config.encoding or dataset.info.encoding}"),
-        ("codes", f"K {dataset.info.codebook_size}{kept}"),
-        *output_rows(folder_of(config.output, config.storage)),
-    ]
-
-
-def recode_tokens(config: RecodeTokens, progress=silent) -> Rows:
-    """Rewrite and check; returns the table to print."""
-    from pipelines.record import write_record
-    from pipelines.tokenize_images import summary
-    from seit_ray.shards import TokenDataset
-    from seit_ray.shards.rewrite import rewrite_dataset
-
-    output = folder_of(config.output, config.storage)
-    info = rewrite_dataset(
-        TokenDataset(folder_of(config.dataset, config.storage)),
-        output,
-        encoding=config.encoding,
-        drop_unused=config.drop_unused,
-        rows_per_shard=config.rows_per_shard,
-        on_progress=progress,
-    )
-    write_record(output, "recode_tokens", config)
-    return [*summary(output), ("codes", f"K {info.codebook_size}"), ("encoding", info.encoding)]
-
+from seit_ray.verbs.command.main import run_verb
 
 if __name__ == "__main__":
     run_verb("recode_tokens")

@@ -1,62 +1,6 @@
-"""Train TokenAdapt (SeiT++): spatial augmentation of tokens, learnt from images and their tokenizer; once, for reuse.
+"""The verb `train_tokenadapt` as a script, for ray job submit: python pipelines/train_tokenadapt.py key=value ..."""
 
-seit-ray train_tokenadapt images=/data/photos tokenizer=runs/tokens/tokenizer run=adapt
-"""
-
-from pipelines.command import run_verb
-from pipelines.places import Rows, cluster_rows, folder_of, output_rows, source_rows
-from pipelines.pretrain import run_on_workers
-from pipelines.progress import silent
-from seit_ray.config import TrainTokenAdapt
-
-
-def plan(config: TrainTokenAdapt) -> Rows:
-    """What would be read, and trained for which tokenizer, with which resources."""
-    from seit_ray.models.tokenadapt import TokenAdapt
-    from seit_ray.objectives.tokenadapt import TokenAdaptObjective
-    from seit_ray.tokenizers import load_tokenizer
-
-    tokenizer, about = load_tokenizer(folder_of(config.tokenizer, config.storage))
-    out_grid = config.out_grid or tokenizer.grid
-    TokenAdaptObjective(tokenizer=tokenizer, out_grid=out_grid, geometry=config.geometry.model_dump())
-    num_codes, dim = tokenizer.codebook.shape
-    sizes = {"grid": tokenizer.grid, "out_grid": out_grid, "num_codes": num_codes, "dim": dim}
-    model = TokenAdapt(**sizes, **config.model.model_dump())
-    millions = sum(p.numel() for p in model.parameters()) / 1e6
-    images = folder_of(config.images, config.storage)
-    return [
-        *source_rows(images, config.source, val_fraction=config.val_fraction, seed=config.seed),
-        ("tokenizer", f"{tokenizer.family} {about['fingerprint']}, K {num_codes}"),
-        ("grids", f"{'x'.join(map(str, tokenizer.grid))} -> {'x'.join(map(str, out_grid))}"),
-        ("model", f"f and g, width {config.model.width}, {millions:.2f} M parameters"),
-        *output_rows(folder_of(config.output, config.storage).join(config.run)),
-        *cluster_rows(config.cluster, config.workers),
-    ]
-
-
-def train_tokenadapt(config: TrainTokenAdapt, progress=silent) -> Rows:
-    """Train; returns the table to print."""
-    from seit_ray.training.tokenadapt_run import train_tokenadapt as run_function
-
-    more = {
-        "images": folder_of(config.images, config.storage),
-        "source": config.source.model_dump(),
-        "tokenizer": folder_of(config.tokenizer, config.storage),
-        "geometry": config.geometry.model_dump(),
-        **{name: getattr(config, name) for name in ("val_fraction", "max_images", "seed", "out_grid")},
-    }
-    metrics, run = run_on_workers(config, "train_tokenadapt", run_function, more, progress)
-    rows = [("run", run.uri), ("steps", str(metrics["step"])), ("train loss", f"{metrics['train_loss']:.4f}")]
-    split = "val" if "val_hit_rate" in metrics else "train"
-    hits, naive = metrics[f"{split}_hit_rate"], metrics[f"{split}_naive_hit_rate"]
-    rows.append((f"{split}: codes that are right", f"{hits:.2%} (augmenting the grid of codes: {naive:.2%})"))
-    if split == "val":
-        rows.append(("val: through pixels and encoded again", f"{metrics['val_reencoded_hit_rate']:.2%} right"))
-        names = {"": "", "naive_": "codes: ", "reencoded_": "pixels: ", "bound_": "the tokenizer itself: "}
-        found, *others = (f"{text}{metrics[f'val_{name}psnr_db']:.2f} dB" for name, text in names.items())
-        rows.append(("val: PSNR", f"{found} ({', '.join(others)})"))
-    return rows
-
+from seit_ray.verbs.command.main import run_verb
 
 if __name__ == "__main__":
     run_verb("train_tokenadapt")

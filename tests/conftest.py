@@ -46,3 +46,11 @@ def fault_proxy(s3_server):
 
     with running_fault_proxy(s3_server) as proxy:
         yield proxy
+
+
+@pytest.fixture
+def run(tmp_path):
+    """An empty folder for a run."""
+    from seit_ray.storage import Folder
+
+    return Folder(tmp_path / "run")

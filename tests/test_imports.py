@@ -11,7 +11,7 @@ import seit_ray
 
 PACKAGE = Path(seit_ray.__file__).parent
 ROOT = PACKAGE.parent
-EDGE = ("config/", "distributed/")
+EDGE = ("config/", "distributed/", "verbs/", "__main__.py")
 
 BLOCKED = """
 import importlib, pkgutil, sys
@@ -27,7 +27,7 @@ sys.meta_path.insert(0, Blocker())
 import seit_ray
 
 for found in pkgutil.walk_packages(seit_ray.__path__, "seit_ray.", onerror=print):
-    if found.name.startswith(("seit_ray.config", "seit_ray.distributed")):
+    if found.name.startswith(("seit_ray.config", "seit_ray.distributed", "seit_ray.verbs", "seit_ray.__main__")):
         continue
     importlib.import_module(found.name)
     print(found.name)

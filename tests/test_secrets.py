@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from pipelines.command import VERBS
-from pipelines.record import record_of, write_record
 from seit_ray.config import Pretrain, fields, holds_secret, load, type_name
 from seit_ray.storage import Folder
+from seit_ray.verbs.command.arguments import VERBS
+from seit_ray.verbs.command.record import record_of, write_record
 
 REQUIRED = ["dataset=tokens", "run=mtm"]
 SECRETS = {
@@ -21,7 +21,7 @@ SECRETS = {
 def test_secrets_reach_the_storage_and_nothing_else(tmp_path, monkeypatch):
     overrides = [f"{key}={value}" for key, value in SECRETS.items()]
     monkeypatch.setattr(sys, "argv", ["seit-ray", "pretrain", *REQUIRED, *overrides])
-    found = load(Pretrain, None, [*REQUIRED, *overrides])
+    found = load(Pretrain, [], [*REQUIRED, *overrides])
     options = found.storage.options()
     assert [options[key.rpartition(".")[2]] for key in SECRETS] == list(SECRETS.values())
     Folder(tmp_path, **options)  # takes them as they are
@@ -41,7 +41,7 @@ def test_secrets_reach_the_storage_and_nothing_else(tmp_path, monkeypatch):
 def test_a_section_with_secrets_is_not_recorded_in_clear(monkeypatch):
     section = "storage={access_key_id: AKIAPLAIN, secret_access_key: hunter2}"
     monkeypatch.setattr(sys, "argv", ["seit-ray", "pretrain", *REQUIRED, section, "loop.epochs=3"])
-    record = record_of("pretrain", load(Pretrain, None, [*REQUIRED, section]))
+    record = record_of("pretrain", load(Pretrain, [], [*REQUIRED, section]))
     assert record["command"] == ["seit-ray", "pretrain", *REQUIRED, "storage=**********", "loop.epochs=3"]
     assert "hunter2" not in json.dumps(record)
 
@@ -52,7 +52,7 @@ def test_a_section_with_secrets_is_not_recorded_in_clear(monkeypatch):
 )
 def test_errors_do_not_show_secrets(text):
     with pytest.raises(ValueError, match="storage") as caught:
-        load(Pretrain, None, [*REQUIRED, text])
+        load(Pretrain, [], [*REQUIRED, text])
     assert "31337" not in str(caught.value)
 
 
@@ -68,10 +68,10 @@ def test_secrets_are_the_same_three_keys_in_every_verb(verb):
 
 def test_a_record_says_what_was_run(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["seit-ray", "pretrain", *REQUIRED])
-    record = record_of("pretrain", load(Pretrain, None, REQUIRED))
+    record = record_of("pretrain", load(Pretrain, [], REQUIRED))
     assert (record["verb"], record["command"]) == ("pretrain", ["seit-ray", "pretrain", *REQUIRED])
     assert record["config"]["loop"]["epochs"] == 400
     assert set(record["versions"]) >= {"python", "torch", "ray", "numpy"}
     assert record["versions"]["numpy"]
     assert json.loads(json.dumps(record)) == record
-    assert load(Pretrain, None, [f"{key}={record['config'][key]}" for key in ("dataset", "run")])
+    assert load(Pretrain, [], [f"{key}={record['config'][key]}" for key in ("dataset", "run")])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from seit_ray.models import Size
+from seit_ray.models.exports import build_model, export_model
+from seit_ray.models.variants import Size
 from seit_ray.storage import Folder
-from seit_ray.tokenizers import load_tokenizer
-from seit_ray.training.exports import build_model, export_model
+from seit_ray.tokenizers.files import load_tokenizer
 
 CLASSES = ("cat", "dog", "emu")
 SIZE = Size(16, 2, 2, decoder_width=8, decoder_depth=1, decoder_num_heads=2)
@@ -17,7 +17,7 @@ def drawn_model(settings, seed):
     """A classifier with weights large enough for its answers to differ from image to image."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = build_model("classifier", settings)
+        model = build_model("classifier", **settings)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -11,7 +11,8 @@ from seit_ray.shards.fragments import list_fragments, write_fragment
 from seit_ray.shards.packing import pack_rejected, pack_shard, plan_shards, split_of
 from seit_ray.shards.parquet import META, REJECTED_SCHEMA, TokenRows
 from seit_ray.storage import Folder
-from seit_ray.tokenizers import CentroidTokenizer, save_tokenizer
+from seit_ray.tokenizers.centroid import CentroidTokenizer
+from seit_ray.tokenizers.files import save_tokenizer
 
 SIDE, NUM_CODES, NUM_CLASSES = 4, 16, 4
 

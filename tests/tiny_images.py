@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from seit_ray.storage import Folder
-from seit_ray.tokenizers import CentroidTokenizer, save_tokenizer
+from seit_ray.tokenizers.centroid import CentroidTokenizer
+from seit_ray.tokenizers.files import save_tokenizer
 
 SIDE, PATCH, NUM_CODES = 16, 4, 16
 COLOURS = {"cat": (200, 90, 40), "dog": (40, 110, 210), "emu": (90, 200, 80)}

@@ -13,20 +13,15 @@ from seit_ray.augment.random import StepRandom
 from seit_ray.augment.rows import check_shares
 from seit_ray.tokenizers.codebook import METRICS
 
-__all__ = ["COLOR_PER", "OUTPUTS", "AugmentSettings"]
+__all__ = ["COLOR_PER", "OUTPUTS", "AugmentSettings", "ChainSettings"]
 
 OUTPUTS = ("maps", "codes")
 COLOR_PER = ("sample", "batch")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentSettings:
-    """Plain numbers, checked when it is made: whatever is out of range is a ValueError. Source: SeiT, SeiT++."""
-
-    grid: tuple[int, int]
-    out_grid: tuple[int, int] | None = None  # None: grid
-    output: str = "maps"  # "maps": rows of the codebook feed the model (SeiT); "codes": nearest codes again (SeiT++)
-    metric: str = "cosine"  # of the nearest code: the tokenizer's own, "cosine" or "l2"
+class ChainSettings:
+    """What a user sets of the chain. Source: SeiT, SeiT++."""
 
     # Token-EDA: a sample has synonyms, or two squares exchanged, or stays. SeiT: 0.25 and 0.25.
     synonym_prob: float = 0.0
@@ -66,6 +61,16 @@ class AugmentSettings:
     max_shear: float = 15.0  # degrees
 
     reference: bool = False  # exchanged squares and geometry with the oddities of the published code
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentSettings(ChainSettings):
+    """The chain with what the data decides of it, checked when it is made: what is out of range is a ValueError."""
+
+    grid: tuple[int, int]
+    out_grid: tuple[int, int] | None = None  # None: grid
+    output: str = "maps"  # "maps": rows of the codebook feed the model (SeiT); "codes": nearest codes again (SeiT++)
+    metric: str = "cosine"  # of the nearest code: the tokenizer's own, "cosine" or "l2"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "grid", tuple(self.grid))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +15,8 @@ from seit_ray.batches.batch import Batch, HostBatch, gather
 from seit_ray.batches.sampler import step_rows
 from seit_ray.images.listing import list_images
 from seit_ray.images.sample import read_pixels
+from seit_ray.images.sources.settings import SourceSettings
+from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 
 MEMORY_GIB = 16.0
@@ -52,7 +53,7 @@ class ImageStore:
     def read(
         cls,
         source: Folder,
-        source_settings: dict[str, Any],
+        settings: SourceSettings,
         *,
         image_size: int,
         resize: str,
@@ -60,7 +61,7 @@ class ImageStore:
         seed: int = 0,
         max_images: int | None = None,
         num_threads: int | None = None,
-        on_progress: Callable[[str, int, int, str], None] = lambda phase, done, total, note: None,
+        on_progress: Progress = silent,
     ) -> dict[str, Self]:
         """Every split of a source, decoded once into memory: {split: store}; unreadable images are left out.
 
@@ -68,7 +69,7 @@ class ImageStore:
         """
         with tempfile.TemporaryDirectory(prefix="seit_ray-") as name:
             manifest = list_images(
-                source, source_settings, Folder(name), val_fraction=val_fraction, seed=seed, on_progress=on_progress
+                source, settings, Folder(name), val_fraction=val_fraction, seed=seed, on_progress=on_progress
             )
             wanted = {
                 split: manifest.sample(split, min(max_images or s.num_images, s.num_images), seed)
@@ -85,7 +86,7 @@ class ImageStore:
         options = {
             "image_size": image_size,
             "resize": resize,
-            "image_column": source_settings.get("image_column", "image"),
+            "image_column": settings.image_column,
             "num_threads": num_threads or os.cpu_count() or 1,
         }
         stores = {}

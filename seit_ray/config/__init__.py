@@ -5,8 +5,8 @@ Below the pipelines nothing sees these classes: a verb passes plain keyword argu
 
 from seit_ray.config.costs import GivenRates, PlanCost
 from seit_ray.config.keys import fields, holds_secret, type_name
-from seit_ray.config.loading import load
-from seit_ray.config.sections import Cluster, Section, Source, Storage, TokenizeSettings
+from seit_ray.config.loading import load, write
+from seit_ray.config.sections import Cluster, Section, Source, Storage, Tokenize
 from seit_ray.config.sweep import Search, Sweep, SweepPretrain
 from seit_ray.config.tokenadapt import TrainTokenAdapt
 from seit_ray.config.tokenizers import Centroid, VitVqgan, VqganLoop, VqganOptimizer
@@ -80,8 +80,8 @@ __all__ = [
     "Sweep",
     "SweepPretrain",
     "TokenFiles",
+    "Tokenize",
     "TokenizeImages",
-    "TokenizeSettings",
     "TrainTokenAdapt",
     "Training",
     "Verb",
@@ -93,4 +93,5 @@ __all__ = [
     "holds_secret",
     "load",
     "type_name",
+    "write",
 ]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,17 @@ from seit_ray.config.keys import fields, holds_secret
 from seit_ray.config.sections import Section
 from seit_ray.config.verbs import Verb
 
+RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 
-def load(verb: type[Verb], file: str | None, overrides: list[str]) -> Any:
-    """Read a verb's YAML file, lay `key.sub=value` overrides over it, validate; ValueError names each bad key."""
-    values = read_yaml(file) if file else {}
+
+def load(verb: type[Verb], files: Sequence[str], overrides: Sequence[str]) -> Any:
+    """Lay a verb's YAML files and `key.sub=value` overrides over each other, validate; ValueError names each bad key.
+
+    A file is a path, or the name of a recipe with or without .yaml.
+    """
+    values: dict[str, Any] = {}
+    for file in files:
+        lay_over(values, read_yaml(str(config_file(file))))
     for text in overrides:
         key, sep, value = text.partition("=")
         if not sep or not key:
@@ -28,6 +38,41 @@ def load(verb: type[Verb], file: str | None, overrides: list[str]) -> Any:
         raise ValueError("; ".join(explain(verb, e) for e in error.errors())) from None
 
 
+def config_file(name: str) -> Path:
+    """The path of a config file: as named, else the recipe of that name; ValueError when there is neither."""
+    path, recipe = Path(name), RECIPES / f"{name.removesuffix('.yaml')}.yaml"
+    if path.exists() or "/" in name:
+        return path
+    if recipe.is_file():
+        return recipe
+    known = sorted(file.stem for file in RECIPES.glob("*.yaml") if file.stem != "prices")
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"recipes are {', '.join(known)}"
+    raise ValueError(f"config file {name}: no such file or recipe; expected a readable YAML file; {hint}")
+
+
+def lay_over(values: dict[str, Any], more: dict[str, Any]) -> None:
+    """Put keys over others, in place; sections are joined, everything else is replaced."""
+    for key, value in more.items():
+        if isinstance(value, dict) and isinstance(values.get(key), dict) and key != "space":
+            lay_over(values[key], value)
+        else:
+            values[key] = value
+
+
+def write(config: Verb, file: str) -> None:
+    """Write all keys of a verb as YAML that `load` reads back; secrets are left out, they belong to the environment."""
+    secret = {key.partition(".")[2] for key, _ in fields(type(config)) if holds_secret(type(config), key)}
+    values = config.model_dump(mode="json", exclude={"storage": secret})
+    head = f"# All keys of {type(config).__name__}, as they came out on {time.strftime('%Y-%m-%d', time.gmtime())}.\n"
+    try:
+        Path(file).write_text(head + yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    except OSError as error:
+        raise ValueError(
+            f"file {file}: {error.strerror}; expected a path that can be written; choose another"
+        ) from None
+
+
 def parse_value(key: str, text: str) -> Any:
     """The value of an override, read as YAML; None when it is empty."""
     try:
@@ -36,6 +81,11 @@ def parse_value(key: str, text: str) -> Any:
         raise ValueError(
             f"key {key} has a value that is not YAML; expected a number, text or a list; quote it"
         ) from None
+
+
+def flow(value: Any) -> str:
+    """A value as YAML on one line."""
+    return yaml.safe_dump(value, default_flow_style=True, width=sys.maxsize).removesuffix("...\n").strip()
 
 
 def read_yaml(file: str) -> dict[str, Any]:

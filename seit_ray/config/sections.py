@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import dataclasses
+import pkgutil
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -14,9 +16,18 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
-    """A group of keys; a key it does not know is an error."""
+    """A group of keys; a key it does not know is an error.
+
+    frozen: module:class of the frozen dataclass that the packages below take in its place, if there is one.
+    """
 
     model_config = ConfigDict(extra="forbid", validate_default=True)
+    frozen: ClassVar[str | None] = None
+
+    def settings(self) -> Any:
+        """The dataclass that holds these values; of fields that it has not, nothing is passed on."""
+        found = pkgutil.resolve_name(self.frozen)
+        return found(**{field.name: getattr(self, field.name) for field in dataclasses.fields(found)})
 
 
 class Storage(Section):
@@ -36,6 +47,8 @@ class Storage(Section):
 
 class Source(Section):
     """Where labels and pictures are in what the user points at."""
+
+    frozen = "seit_ray.images.sources.settings:SourceSettings"
 
     kind: Literal["auto", "folders", "flat", "table", "parquet", "webdataset"] = Field(
         "auto",
@@ -59,10 +72,13 @@ class Cluster(Section):
     )
     num_cpus: PositiveInt | None = Field(None, description="CPUs of a local ray; all when left out")
     object_store_mib: PositiveInt = Field(1024, description="object store of a local ray, MiB")
+    show_logs: bool = Field(False, description="show the logs of Ray and of its workers (--debug)")
 
 
-class TokenizeSettings(Section):
+class Tokenize(Section):
     """How images become a token dataset."""
+
+    frozen = "seit_ray.distributed.data.tokenize_job:TokenizeSettings"
 
     mode: Literal["create", "append"] = Field(
         "create", description="append: images that came since a dataset was finished go to new shards of it"

@@ -27,6 +27,8 @@ PLACES = {"storage", "cluster", "workers", "output", "run"}  # keys of a trainin
 class Search(Section):
     """How the space is searched."""
 
+    frozen = "seit_ray.studies.sweep:SearchSettings"
+
     searcher: Literal["random", "grid", "optuna"] = Field(
         "random", description="draws; all combinations; or Optuna's proposals (pip install optuna)"
     )

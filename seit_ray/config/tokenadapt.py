@@ -22,6 +22,8 @@ from seit_ray.config.verbs import Verb
 class Geometry(Section):
     """What an image goes through: flip; rotation, shifts, shears; crop. Take ranges as wide as those of later use."""
 
+    frozen = "seit_ray.runs.settings:GeometrySettings"
+
     flip_prob: Share = Field(0.5, description="probability of a horizontal flip")
     affine_prob: Share = Field(0.5, description="probability of the chain of rotation, two shifts and two shears")
     link_prob: Share = Field(0.5, description="probability of each of them, within the chain")
@@ -33,6 +35,8 @@ class Geometry(Section):
 
 class AdaptModel(Section):
     """f and g, each a transformer; grid, K and the width of a code come from the tokenizer."""
+
+    frozen = "seit_ray.runs.settings:TokenAdaptSettings"
 
     width: PositiveInt = Field(384, description="width of the transformers, a multiple of 4")
     depth: PositiveInt = Field(1, description="blocks of each")

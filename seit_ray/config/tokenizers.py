@@ -30,6 +30,8 @@ class Centroid(Section):
 class VitVqgan(Section):
     """The ViT-VQGAN tokenizer: an autoencoder with a codebook, trained on images, or published weights of one."""
 
+    frozen = "seit_ray.runs.settings:VqganSettings"
+
     published: str | None = Field(
         None, description="file of published weights to take as they are, without training: a path or s3://"
     )

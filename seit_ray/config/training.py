@@ -19,6 +19,8 @@ from seit_ray.config.sections import (
 class Workers(Section):
     """Training workers."""
 
+    frozen = "seit_ray.runs.settings:WorkerSettings"
+
     num_workers: NonNegativeInt | tuple[PositiveInt, PositiveInt] = Field(
         2,
         description="DDP workers; 0 trains in this process, without Ray; [least, most] takes what nodes there are",
@@ -47,6 +49,8 @@ class Workers(Section):
 class Model(Section):
     """Vision transformer of tokens; grid, K and classes come from the token dataset."""
 
+    frozen = "seit_ray.runs.settings:ModelSettings"
+
     size: Literal["nano", "tiny", "small", "base", "large"] = Field("base", description="named size")
     width: PositiveInt | None = Field(None, description="overrides the size's width")
     depth: PositiveInt | None = Field(None, description="overrides the size's number of blocks")
@@ -65,6 +69,8 @@ class Model(Section):
 class Classifier(Model):
     """The classifier's own keys beside the encoder's."""
 
+    frozen = "seit_ray.runs.settings:ClassifierSettings"
+
     inputs: Literal["learned", "codebook"] = Field(
         "learned", description="a learned token embedding (SeiT++), or rows of the tokenizer's codebook (SeiT)"
     )
@@ -80,6 +86,8 @@ class Classifier(Model):
 class Masking(Section):
     """Mask ratio: one draw a step from a normal truncated to [min, max] (SeiT++); std 0 = always mu."""
 
+    frozen = "seit_ray.runs.settings:MaskingSettings"
+
     mask_ratio_min: Share = Field(0.40, description="least ratio; this share leaves the encoder")
     mask_ratio_mu: float = Field(0.45, description="mean of the untruncated normal")
     mask_ratio_std: NonNegativeFloat = Field(0.25, description="its standard deviation")
@@ -90,6 +98,8 @@ class Masking(Section):
 
 class Augment(Section):
     """What changes tokens on their way to the model, in this order (SeiT, SeiT++); everything is off by default."""
+
+    frozen = "seit_ray.runs.settings:AugmentationSettings"
 
     synonym_prob: Share = Field(0.0, description="share of samples with synonyms (Token-EDA; SeiT: 0.25)")
     synonym_share: Share = Field(0.25, description="of their tokens become a synonym")
@@ -136,6 +146,8 @@ class Augment(Section):
 class Probe(Section):
     """Accuracy of a linear and a kNN probe on the frozen encoder while it is pre-trained; needs labels."""
 
+    frozen = "seit_ray.runs.settings:ProbeSettings"
+
     every_epochs: NonNegativeInt = Field(0, description="probe this often, where evaluation is due; 0 = never")
     methods: tuple[Literal["linear", "knn"], ...] = Field(("linear", "knn"), description="which probes")
     max_train: PositiveInt = Field(10_000, description="train samples to fit on, a seeded sample")
@@ -145,6 +157,8 @@ class Probe(Section):
 
 class Pixels(Section):
     """Images as the classifier of pixels sees them."""
+
+    frozen = "seit_ray.runs.settings:PixelSettings"
 
     image_size: PositiveInt = Field(224, description="side in pixels")
     patch_size: PositiveInt = Field(16, description="side in pixels of a patch of the new stem")
@@ -159,6 +173,8 @@ class Pixels(Section):
 
 class Optimizer(Section):
     """AdamW with linear warm-up and half-cosine decay, per step."""
+
+    frozen = "seit_ray.training.settings:OptimizerSettings"
 
     lr: PositiveFloat | None = Field(None, description="peak learning rate; overrides blr")
     blr: PositiveFloat = Field(1.5e-4, description="base rate, scaled by lr_rule")
@@ -196,6 +212,8 @@ class FinetuneOptimizer(Optimizer):
 
 class Loop(Section):
     """How long, in what batches, how often to look."""
+
+    frozen = "seit_ray.training.settings:LoopSettings"
 
     epochs: PositiveInt = Field(400, description="passes over the train split")
     global_batch_size: PositiveInt = Field(4096, description="samples a step over all workers")

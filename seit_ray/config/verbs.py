@@ -15,7 +15,7 @@ from seit_ray.config.sections import (
     Share,
     Source,
     Storage,
-    TokenizeSettings,
+    Tokenize,
 )
 from seit_ray.config.tokenizers import Centroid, VitVqgan, VqganLoop, VqganOptimizer
 from seit_ray.config.training import (
@@ -63,7 +63,7 @@ class TokenizeImages(Verb):
     tokenizer: str = Field(description="folder of a fitted tokenizer")
     output: str = Field(description="folder of the token dataset to write")
     source: Source = Field(default_factory=Source)
-    tokenize: TokenizeSettings = Field(default_factory=TokenizeSettings)
+    tokenize: Tokenize = Field(default_factory=Tokenize)
 
 
 class InspectTokens(Verb):
@@ -138,6 +138,8 @@ class Evaluate(Verb):
 
 class Predict(Verb):
     """Classes of new images, by a fine-tuned run; a rerun does only what is missing."""
+
+    frozen = "seit_ray.distributed.data.predict_job:PredictSettings"
 
     images: str = Field(description="folder, table or Parquet of images: a path or s3://")
     run: str = Field(description="folder of the fine-tuned run")
@@ -250,7 +252,7 @@ class Quickstart(Verb):
     output: str = Field("runs/quickstart", description="folder for everything that is written")
     source: Source = Field(default_factory=Source)
     centroid: Centroid = Field(default_factory=Centroid)
-    tokenize: TokenizeSettings = Field(default_factory=TokenizeSettings)
+    tokenize: Tokenize = Field(default_factory=Tokenize)
     pretrain: PretrainPart = Field(default_factory=PretrainPart)
     finetune: FinetunePart = Field(default_factory=FinetunePart)
     workers: Workers = Field(default_factory=Workers)

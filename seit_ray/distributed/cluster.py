@@ -1,4 +1,4 @@
-"""Connect to a Ray cluster, or start one on this machine, quietly."""
+"""Connect to a Ray cluster, or start one on this machine."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 # Before ray is imported: these silence notices on the terminal that a user can do nothing about.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -19,58 +19,63 @@ os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # an error-level line a
 import ray
 from ray.exceptions import RayError
 
+from seit_ray.distributed.resources import Resources, check_answers, named_address
+
 _LOCAL: set[str] = set()  # clusters that this process started: they cannot grow
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """What is at hand now; an autoscaling cluster may grow beyond it."""
-
-    address: str
-    is_local: bool
-    num_cpus: float
-    num_gpus: float
-
-    def gpus_each(self, wanted: float | None) -> float:
-        """GPUs for one actor or worker: what is wanted, else one where there are any."""
-        return wanted if wanted is not None else float(self.num_gpus >= 1)
+Connect = Callable[[], AbstractContextManager[Resources]]
 
 
 @contextlib.contextmanager
 def connected(
-    address: str | None = None, num_cpus: int | None = None, object_store_mib: int = 1024
-) -> Iterator[Cluster]:
+    address: str | None = None, num_cpus: int | None = None, object_store_mib: int = 1024, show_logs: bool = False
+) -> Iterator[Resources]:
     """A connection to the cluster at `address` or RAY_ADDRESS, or a local ray that ends with the block.
 
-    A connection that already stands is used as it is. ValueError when the cluster cannot be reached.
+    A connection that already stands is used as it is. show_logs: what Ray and its workers print goes to the terminal;
+    else an error of the block says where it lies. ValueError when the cluster cannot be reached.
     """
     if ray.is_initialized():
         current = ray.get_runtime_context().gcs_address
         yield _resources(current, is_local=current in _LOCAL)
         return
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    address = named_address(address)
     is_local = address == "local"
     options = {"num_cpus": num_cpus, "object_store_memory": object_store_mib << 20} if is_local else {}
     if is_local:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         options["include_dashboard"] = False
+    level = logging.INFO if show_logs else logging.ERROR
     try:
-        with stderr_aside(), sigterm_kept():
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        if not is_local:
+            check_answers(address)
+        with contextlib.nullcontext() if show_logs else stderr_aside(), sigterm_kept():
+            session = ray.init(address=address, log_to_driver=show_logs, logging_level=level, **options)
     except (ConnectionError, RayError, RuntimeError, OSError) as error:
-        raise ValueError(
-            f"ray at {address} cannot be reached ({' '.join(str(error).split())[:300]}); expected a running cluster; "
-            "check --address or RAY_ADDRESS, and that RAY_AUTH_MODE is the same on both sides"
-        ) from error
-    quieten_ray_data()
+        raise unreachable(address, error) from error
+    if not show_logs:
+        quieten_ray_data()
     current = ray.get_runtime_context().gcs_address
     if is_local:
         _LOCAL.add(current)
     try:
         yield _resources(current, is_local)
+    except Exception as error:
+        logs = getattr(session, "address_info", {}).get("session_dir")
+        error.add_note(f"The logs of Ray and its workers are in {logs or 'its session folder on each node'}/logs.")
+        raise
     finally:
         _LOCAL.discard(current)
         ray.shutdown()
+
+
+def unreachable(address: str, error: object) -> ValueError:
+    """What is said of a cluster that cannot be connected to."""
+    return ValueError(
+        f"ray at {address} cannot be reached ({' '.join(str(error).split())[:300]}); expected a running cluster; "
+        "check --address or RAY_ADDRESS, and that RAY_AUTH_MODE is the same on both sides"
+    )
 
 
 @contextlib.contextmanager
@@ -96,9 +101,9 @@ def stderr_aside() -> Iterator[None]:
         os.close(kept)
 
 
-def _resources(address: str, is_local: bool) -> Cluster:
+def _resources(address: str, is_local: bool) -> Resources:
     total = ray.cluster_resources()
-    return Cluster(address, is_local, total.get("CPU", 0.0), total.get("GPU", 0.0))
+    return Resources(address, is_local, total.get("CPU", 0.0), total.get("GPU", 0.0))
 
 
 def quieten_ray_data() -> None:

@@ -1,4 +1,4 @@
-"""Verbs as jobs of a Ray cluster: what is sent along, submission, following, and new attempts of what failed."""
+"""Verbs as jobs of a Ray cluster: submission, following, and new attempts of what failed."""
 
 from __future__ import annotations
 
@@ -9,69 +9,25 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 import requests
-from ray._private.runtime_env import packaging
 from ray.exceptions import RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
+
+from seit_ray.distributed.resources import check_answers
 
 # Ray's own lines name every ignore file that is met, every upload, every log that ends.
 for name in ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
     logging.getLogger(name).setLevel(logging.ERROR)
 
-MAX_BYTES = packaging.GCS_STORAGE_MAX_SIZE  # Ray keeps what is sent in the head's memory, as one message
 USER_MISTAKE = 2  # a verb's exit status for what only the user can mend
 STOPPED = 143  # 128 + SIGTERM
 AGENT_WAIT_S = 60.0  # a head answers before it takes jobs
 POLL_S = 0.5
 MAX_LOST = 10  # polls in a row without an answer
-
-
-@dataclass(frozen=True)
-class Package:
-    """The working directory that a job gets: its files (name -> bytes), and the runtime environment around it."""
-
-    folder: Path
-    runtime_env: dict[str, Any]
-    files: dict[str, int] = field(repr=False)
-
-    def words(self) -> str:
-        """For a line on the terminal."""
-        return f"{len(self.files)} files, {mib(sum(self.files.values()))} of {self.folder}"
-
-
-def pack(folder: Path, runtime_env: dict[str, Any], max_bytes: int = MAX_BYTES) -> Package:
-    """What of a folder is sent: all but what .gitignore and the environment's `excludes` name.
-
-    ValueError for more than max_bytes, with the folder that holds most of them.
-    """
-    files: dict[str, int] = {}
-
-    def count(path: Path) -> None:
-        if path.is_file():
-            files[path.relative_to(folder).as_posix()] = path.stat().st_size
-
-    excludes = [packaging._get_excludes(folder, runtime_env.get("excludes", []))]
-    packaging._dir_travel(folder, excludes, count, include_gitignore=True)
-    total = sum(files.values())
-    if total > max_bytes:
-        tops = {name.partition("/")[0] for name in files}
-        weights = {top: sum(n for f, n in files.items() if f.partition("/")[0] == top) for top in tops}
-        top = max(weights, key=weights.get)
-        raise ValueError(
-            f"{folder} holds {mib(total)} to send to the cluster; expected at most {mib(max_bytes)}; name {top} "
-            f"({mib(weights[top])}) under excludes of the runtime environment, and keep data in a bucket"
-        )
-    return Package(folder, {**runtime_env, "working_dir": str(folder)}, files)
-
-
-def mib(num_bytes: int) -> str:
-    """A size for people."""
-    return f"{num_bytes / (1 << 20):.1f} MiB"
 
 
 @contextlib.contextmanager
@@ -90,6 +46,8 @@ def explained(address: str | None) -> Iterator[None]:
 def job_server(address: str | None) -> JobSubmissionClient:
     """The job server at an address (http://HEAD:8265), of RAY_API_SERVER_ADDRESS or RAY_ADDRESS, or of this machine."""
     if address:
+        with explained(address):
+            check_answers(address)
         os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray prefers it to the address that it is given
     with explained(address):
         return JobSubmissionClient(address)
@@ -109,7 +67,9 @@ def next_attempt(client: JobSubmissionClient, name: str) -> str:
     return f"{name}-{last + 1}"
 
 
-def submit(client: JobSubmissionClient, name: str, entrypoint: str, package: Package, num_cpus: float = 0) -> str:
+def submit(
+    client: JobSubmissionClient, name: str, entrypoint: str, runtime_env: dict[str, Any], num_cpus: float = 0
+) -> str:
     """Start the next attempt of a job and return its submission id.
 
     num_cpus: reserved for the job's own process, so that it runs where there are as many; 0 puts it on the head.
@@ -120,7 +80,7 @@ def submit(client: JobSubmissionClient, name: str, entrypoint: str, package: Pac
             return client.submit_job(
                 entrypoint=entrypoint,
                 submission_id=next_attempt(client, name),
-                runtime_env=package.runtime_env,
+                runtime_env=runtime_env,
                 entrypoint_num_cpus=num_cpus or None,
             )
         except RuntimeError as error:
@@ -181,7 +141,7 @@ def run_job(
     client: JobSubmissionClient,
     name: str,
     entrypoint: str,
-    package: Package,
+    runtime_env: dict[str, Any],
     *,
     num_cpus: float = 0,
     retries: int = 0,
@@ -190,7 +150,7 @@ def run_job(
 ) -> Ended:
     """Submit, follow to the end, and submit again what failed: not what was stopped, nor a user's mistake."""
     while True:
-        job = submit(client, name, entrypoint, package, num_cpus)
+        job = submit(client, name, entrypoint, runtime_env, num_cpus)
         on_start(job)
         outcome = follow(client, job, on_text)
         if outcome.status in (0, USER_MISTAKE, STOPPED) or not retries:

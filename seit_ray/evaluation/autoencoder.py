@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from seit_ray.batches import ImageStore
+from seit_ray.batches.images import ImageStore
 from seit_ray.evaluation.batches import eval_batches
 from seit_ray.tokenizers.vit_vqgan.training import VqganTrainingModel
 from seit_ray.training.world import World

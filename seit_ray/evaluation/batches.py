@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from seit_ray.batches import Batch, ImageStore, TokenStore
+from seit_ray.batches.batch import Batch
+from seit_ray.batches.images import ImageStore
+from seit_ray.batches.store import TokenStore
 from seit_ray.training.world import World
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from seit_ray.batches import TokenStore
+from seit_ray.batches.store import TokenStore
 from seit_ray.evaluation.batches import eval_batches
 from seit_ray.training.world import World
 

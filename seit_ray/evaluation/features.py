@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seit_ray.batches import Batch, ImageStore, TokenStore
+from seit_ray.batches.batch import Batch
+from seit_ray.batches.images import ImageStore
+from seit_ray.batches.store import TokenStore
 from seit_ray.evaluation.batches import eval_batches
 from seit_ray.training.world import World
 

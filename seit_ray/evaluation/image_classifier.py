@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from seit_ray.batches.crop import center_crop_tokens
-from seit_ray.shards.dataset import MARKER, TokenDataset
+from seit_ray.evaluation.image_run import read_image_run
+from seit_ray.models.exports import import_model
 from seit_ray.storage import Folder
-from seit_ray.tokenizers import Tokenizer, load_tokenizer
-from seit_ray.training.exports import import_model
+from seit_ray.tokenizers.contract import Tokenizer
+from seit_ray.tokenizers.files import load_tokenizer
 
 __all__ = ["ImageClassifier"]
 
@@ -35,23 +36,11 @@ class ImageClassifier:
 
     @classmethod
     def load(cls, run: Folder, *, tokenizer: Folder | None = None, weights: str = "model") -> Self:
-        """The classifier of a finished run; its tokenizer lies in `tokenizer`, or in the run's token dataset.
-
-        ValueError when the run is not finished or no classifier, and when its tokenizer is not found or another.
-        """
+        """The classifier of a finished run; see `read_image_run`."""
+        found = read_image_run(run, tokenizer=tokenizer, weights=weights)
         model, about = import_model(run, "classifier", weights)
-        if about["settings"].get("inputs") != "pixels":
-            return cls(model, about, tokenizer_of(run, about, tokenizer), decode_of(run, about))
-        if tokenizer is not None:
-            raise ValueError(
-                f"tokenizer {tokenizer.uri} for {run.uri}, a model of pixels; expected none; leave tokenizer out"
-            )
-        if not {"image_size", "resize"} <= set(about):
-            raise ValueError(
-                f"{run.uri}/model.json does not say how images were made to fit; expected image_size and resize; "
-                "export the run again"
-            )
-        return cls(model, about, None)
+        coder = load_tokenizer(found.tokenizer)[0] if found.tokenizer is not None else None
+        return cls(model, about, coder, found.decode)
 
     def to(self, device: str | torch.device) -> Self:
         """Move to a device, in place."""
@@ -76,31 +65,3 @@ class ImageClassifier:
             if tuple(self.tokenizer.grid) != self.model.grid:
                 inputs = center_crop_tokens(inputs, self.tokenizer.grid, self.model.grid)
         return self.model(inputs).float()
-
-
-def decode_of(run: Folder, about: dict[str, Any]) -> str:
-    """How the images of a run's token dataset were decoded; exact where that is not known."""
-    data = run.at(about["data"]) if about.get("data") else None
-    if data is None or not data.exists(MARKER):
-        return "exact"
-    return TokenDataset(data).info.plan.get("decode", "exact")
-
-
-def tokenizer_of(run: Folder, about: dict[str, Any], given: Folder | None) -> Tokenizer:
-    """The tokenizer whose fingerprint a run's model.json names, from a given folder or from the run's dataset."""
-    folder = given
-    if folder is None and about.get("data"):
-        folder = run.at(about["data"]).join("tokenizer")
-    if folder is None or not folder.exists("tokenizer.json"):
-        where = f"in {folder.uri}" if folder is not None else "known"
-        raise ValueError(
-            f"tokenizer {about.get('tokenizer')} of {run.uri} is not {where}; expected tokenizer.json; name its folder "
-            "with tokenizer=FOLDER"
-        )
-    tokenizer, found = load_tokenizer(folder)
-    if found["fingerprint"] != about.get("tokenizer"):
-        raise ValueError(
-            f"{folder.uri} has fingerprint {found['fingerprint']}; expected {about.get('tokenizer')}, that {run.uri} "
-            "was trained with; name the folder of that one with tokenizer=FOLDER"
-        )
-    return tokenizer

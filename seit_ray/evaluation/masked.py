@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from seit_ray.augment.random import StepRandom
-from seit_ray.batches import TokenStore
+from seit_ray.batches.store import TokenStore
 from seit_ray.evaluation.batches import eval_batches
-from seit_ray.models import MaskedTokenModel
+from seit_ray.models.mtm import MaskedTokenModel
 from seit_ray.objectives import MTMObjective
 from seit_ray.training.world import World
 

@@ -10,6 +10,7 @@ top_labels, top_probabilities   the likeliest k, best first; in CSV `label_<i>`,
 from __future__ import annotations
 
 import io
+import posixpath
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,12 @@ import pyarrow.parquet as pq
 SUFFIXES = (".parquet", ".csv")
 MAX_DEFAULT_CLASSES = 100  # up to here, the probabilities of all classes are given unasked
 MAX_VALUES = 1 << 29  # of all probabilities in one table: 2 GiB
+
+
+def check_name(uri: str) -> None:
+    """ValueError unless a table's name says its format."""
+    if posixpath.splitext(uri)[1].lower() not in SUFFIXES:
+        raise ValueError(f"output {uri}; expected a name that ends in {' or '.join(SUFFIXES)}; add one")
 
 
 def predictions_schema(*, probabilities: bool, top_k: int) -> pa.Schema:

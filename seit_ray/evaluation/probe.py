@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from seit_ray.batches import ImageStore, TokenStore
 from seit_ray.batches.crop import center_crop_tokens
+from seit_ray.batches.images import ImageStore
+from seit_ray.batches.store import TokenStore
 from seit_ray.evaluation.features import labelled_sample, split_features
 from seit_ray.evaluation.knn import knn_probe
 from seit_ray.evaluation.linear_probe import linear_probe
-from seit_ray.models import MaskedTokenModel, TokenViT
+from seit_ray.models.mtm import MaskedTokenModel
+from seit_ray.models.vit import TokenViT
 from seit_ray.training.world import World
 
 METHODS = ("linear", "knn")

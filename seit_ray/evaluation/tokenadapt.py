@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seit_ray.augment.random import StepRandom
-from seit_ray.batches import ImageStore
+from seit_ray.batches.images import ImageStore
 from seit_ray.evaluation.batches import eval_batches
 from seit_ray.models.tokenadapt import TokenAdapt
 from seit_ray.objectives.tokenadapt import Pairs, TokenAdaptObjective

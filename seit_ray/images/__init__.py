@@ -9,7 +9,7 @@ from seit_ray.images.decode import DecodedImage, ImageError, decode_image
 from seit_ray.images.fetch import fetch_images
 from seit_ray.images.manifest import Manifest, SplitListing, load_manifest, write_manifest
 from seit_ray.images.records import FoundImages, ImageRecord
-from seit_ray.images.sources import find_images
+from seit_ray.images.sources.find import find_images
 
 __all__ = [
     "DecodedImage",

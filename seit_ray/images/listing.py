@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from seit_ray.images.manifest import Manifest, write_manifest
 from seit_ray.images.records import ImageRecord
-from seit_ray.images.sources import find_images
+from seit_ray.images.sources.find import find_images
+from seit_ray.images.sources.settings import SourceSettings
+from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 
 
 def list_images(
     source: Folder,
-    source_settings: dict[str, Any],
+    settings: SourceSettings,
     folder: Folder,
     *,
     val_fraction: float,
@@ -21,14 +22,16 @@ def list_images(
     slice_size: int = 256,
     select: Callable[[ImageRecord], bool] | None = None,
     known_classes: Sequence[str] | None = None,
-    on_progress: Callable[[str, int, int, str], None] = lambda phase, done, total, note: None,
+    is_enough: Callable[[int], bool] = lambda number: False,
+    on_progress: Progress = silent,
 ) -> Manifest:
     """Find the images of a source and write their manifest into a folder; ValueError when there are none.
 
     select: which images of those found are written; there may be none then. known_classes: see `write_manifest`.
+    is_enough: (images found) -> whether to stop there.
     """
     source.check_readable()
-    found = find_images(source, **source_settings)
+    found = find_images(source, settings)
 
     def counted() -> Iterator[ImageRecord]:
         number = 0
@@ -37,6 +40,8 @@ def list_images(
                 on_progress("list", number, 0, "images")
             if select is None or select(record):
                 yield record
+            if is_enough(number):
+                break
         on_progress("list", number, number, "images")
 
     manifest = write_manifest(

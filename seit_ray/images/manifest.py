@@ -152,6 +152,13 @@ def load_manifest(folder: Folder) -> Manifest | None:
         ) from error
 
 
+def chosen_splits(manifest: Manifest, split: str | None, uri: str) -> list[str]:
+    """One split, or all; ValueError for one that the source has not."""
+    if split is not None and split not in manifest.splits:
+        raise ValueError(f"split {split!r} of {uri}; expected one of {sorted(manifest.splits)}; correct it or drop it")
+    return sorted(manifest.splits) if split is None else [split]
+
+
 def _extended(
     known: Sequence[str], labels: list[str | int], class_names: Sequence[str] | None
 ) -> tuple[list[str | int], Sequence[str]]:

@@ -1,15 +1,92 @@
-"""The pre-norm transformer block of every model here, and how new weights are drawn."""
+"""The pre-norm transformer block of every model here, and how new weights are drawn. B batch, L tokens, D width."""
 
 from __future__ import annotations
 
-from functools import partial
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from timm.models.vision_transformer import Block
-from torch import nn
-
-__all__ = ["LAYER_NORM_EPS", "build_blocks", "init_trunc_normal", "init_xavier"]
+__all__ = [
+    "LAYER_NORM_EPS",
+    "Attention",
+    "Block",
+    "DropPath",
+    "Mlp",
+    "build_blocks",
+    "init_trunc_normal",
+    "init_xavier",
+]
 
 LAYER_NORM_EPS = 1e-6
+MLP_RATIO = 4
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with a fused qkv [B,L,D] -> [B,L,D]; dropout of weights and of what comes out."""
+
+    def __init__(self, width: int, num_heads: int, dropout: float = 0.0):
+        super().__init__()
+        if width % num_heads:
+            raise ValueError(f"width {width} with {num_heads} heads; expected a multiple; change one of them")
+        self.num_heads, self.dropout = num_heads, dropout
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, width = x.shape
+        qkv = self.qkv(x).view(batch, tokens, 3, self.num_heads, width // self.num_heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        dropped = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropped)
+        out = self.proj(mixed.transpose(1, 2).reshape(batch, tokens, width))
+        return F.dropout(out, self.dropout, self.training)
+
+
+class Mlp(nn.Module):
+    """Two layers with exact GELU [B,L,D] -> [B,L,D]; dropout behind each."""
+
+    def __init__(self, width: int, hidden_width: int, dropout: float = 0.0):
+        super().__init__()
+        self.dropout = dropout
+        self.fc1 = nn.Linear(width, hidden_width)
+        self.fc2 = nn.Linear(hidden_width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = F.dropout(F.gelu(self.fc1(x)), self.dropout, self.training)
+        return F.dropout(self.fc2(hidden), self.dropout, self.training)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth (Huang et al., arXiv 1603.09382): in training samples lose the branch."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.drop_prob = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not (self.drop_prob and self.training):
+            return x
+        kept = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(1.0 - self.drop_prob)
+        return x * kept.div_(1.0 - self.drop_prob)
+
+    def extra_repr(self) -> str:
+        return f"drop_prob={self.drop_prob:g}"
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)) [B,L,D] -> [B,L,D] (Dosovitskiy et al., arXiv 2010.11929)."""
+
+    def __init__(self, width: int, num_heads: int, *, drop_path: float = 0.0, dropout: float = 0.0):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        self.attn = Attention(width, num_heads, dropout)
+        self.drop_path1 = DropPath(drop_path)
+        self.norm2 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        self.mlp = Mlp(width, MLP_RATIO * width, dropout)
+        self.drop_path2 = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path1(self.attn(self.norm1(x)))
+        return x + self.drop_path2(self.mlp(self.norm2(x)))
 
 
 def build_blocks(
@@ -23,19 +100,8 @@ def build_blocks(
     for name, rate in (("drop_path", drop_path), ("dropout", dropout)):
         if not 0.0 <= rate < 1.0:
             raise ValueError(f"{name} {rate}; expected 0 <= rate < 1; lower it")
-    return nn.ModuleList(
-        Block(
-            width,
-            num_heads,
-            mlp_ratio=4.0,
-            qkv_bias=True,
-            proj_drop=dropout,
-            attn_drop=dropout,
-            drop_path=drop_path * index / max(depth - 1, 1),
-            norm_layer=partial(nn.LayerNorm, eps=LAYER_NORM_EPS),
-        )
-        for index in range(depth)
-    )
+    rates = [drop_path * index / max(depth - 1, 1) for index in range(depth)]
+    return nn.ModuleList(Block(width, num_heads, drop_path=rate, dropout=dropout) for rate in rates)
 
 
 def init_trunc_normal(module: nn.Module) -> None:

@@ -79,6 +79,6 @@ KINDS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def build_model(kind: str, settings: dict[str, Any]) -> nn.Module:
-    """A model of a registered kind."""
+def build_model(kind: str, **settings: Any) -> nn.Module:
+    """A model of a registered kind, of the keywords that kind takes."""
     return KINDS[kind](**settings)

@@ -96,7 +96,7 @@ def published_settings(state: Mapping[str, Tensor], **given: Any) -> tuple[str, 
 
 def load_published(kind: str, settings: dict[str, Any], state: Mapping[str, Tensor]) -> nn.Module:
     """The model with its weights, in eval mode; ValueError lists all entries missing, left over or misshapen."""
-    model = build_model(kind, settings)
+    model = build_model(kind, **settings)
     load_named(model, state, ignore=() if kind == "tokenadapt" else TOKENADAPT)
     return model.eval()
 

@@ -101,7 +101,7 @@ def register(family: str, size: str) -> None:
         if pretrained or pretrained_cfg or pretrained_cfg_overlay:
             raise ValueError(
                 f"pretrained weights of {name}; expected pretrained=False and no tag, since none are hosted; load a "
-                "run with seit_ray.training.exports.import_model, or published files with the verb import_weights"
+                "run with seit_ray.models.exports.import_model, or published files with the verb import_weights"
             )
         return FAMILIES[family](size, **settings)
 

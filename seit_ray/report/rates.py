@@ -12,11 +12,11 @@ import torch
 
 from seit_ray.images.decode import ImageError, decode_image
 from seit_ray.images.fetch import fetch_images
-from seit_ray.images.tables import Columns
+from seit_ray.images.sources.tables import Columns
 from seit_ray.report.costs import BYTES_OF_MB, Rates
 from seit_ray.shards.encoding import encoding_named
 from seit_ray.storage import Folder
-from seit_ray.tokenizers import Tokenizer
+from seit_ray.tokenizers.contract import Tokenizer
 
 CHUNK = 64  # images fetched, decoded and encoded together
 

@@ -186,3 +186,19 @@ class TokenDataset:
 def is_unfinished(folder: Folder) -> bool:
     """Whether a tokenising job has left its work here."""
     return folder.join("_work").exists("plan.json")
+
+
+def check_classes(names: list[str] | None, where: str) -> int:
+    """How many classes there are; ValueError when there are none to tell apart."""
+    if not names or len(names) < 2:
+        raise ValueError(
+            f"{where} has {len(names or [])} classes; expected at least 2; take a folder per class or a table "
+            "with labels"
+        )
+    return len(names)
+
+
+def identity_of(dataset: TokenDataset) -> dict[str, Any]:
+    """What a model and the tokens it is given must agree on."""
+    info = dataset.info
+    return {"tokenizer": info.tokenizer, "grid": list(info.grid), "codebook_size": info.codebook_size}

@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import gzip
 import io
-from collections.abc import Callable
 
 import numpy as np
 
+from seit_ray.progress import Progress, silent
 from seit_ray.shards.dataset import TokenDataset
 from seit_ray.shards.published import MAX_CODES, encode_labels, encode_offsets, encode_stream
 from seit_ray.shards.synonyms import encode_published, read_synonyms
 from seit_ray.storage import Folder
-from seit_ray.tokenizers import load_tokenizer
 from seit_ray.tokenizers.codebook_only import encode_codebook
-
-Progress = Callable[[str, int, int, str], None]  # (phase, done, total, a few words)
+from seit_ray.tokenizers.files import load_tokenizer
 
 
 def run_export(
-    dataset: TokenDataset, output: Folder, on_progress: Progress = lambda phase, done, total, note: None
+    dataset: TokenDataset, output: Folder, on_progress: Progress = silent
 ) -> dict[str, int]:
     """Write the files of every split, the codebook and the synonyms; bytes written, by name.
 

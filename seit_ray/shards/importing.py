@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,16 +17,15 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from seit_ray.progress import Progress, silent
 from seit_ray.shards.dataset import MARKER, DatasetInfo, Split, TokenDataset
 from seit_ray.shards.packing import Packed, split_of, write_shard
 from seit_ray.shards.parquet import META, TokenRows, checksum
 from seit_ray.shards.published import iter_tokens, read_labels, read_offsets
 from seit_ray.shards.synonyms import write_synonyms
 from seit_ray.storage import Folder, StorageError, normalise_uri, split_uri
-from seit_ray.tokenizers import Tokenizer, save_tokenizer
-from seit_ray.tokenizers.contract import fingerprint
-
-Progress = Callable[[str, int, int, str], None]  # (phase, done, total, a few words)
+from seit_ray.tokenizers.contract import Tokenizer, fingerprint
+from seit_ray.tokenizers.files import save_tokenizer
 
 
 class SplitFiles(NamedTuple):
@@ -75,7 +74,7 @@ class Listed(NamedTuple):
     labels: np.ndarray | None
 
 
-def run_import(job: ImportJob, on_progress: Progress = lambda phase, done, total, note: None) -> DatasetInfo:
+def run_import(job: ImportJob, on_progress: Progress = silent) -> DatasetInfo:
     """Write the dataset, unless it stands, and return its info; ValueError names the file that is wrong, and where."""
     plan = job.plan()
     finished = existing(job.output, plan)

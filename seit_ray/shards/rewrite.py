@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from seit_ray.progress import Progress, silent
 from seit_ray.shards.dataset import MARKER, DatasetInfo, Split, TokenDataset
 from seit_ray.shards.packing import Packed, split_of, write_shard
 from seit_ray.shards.parquet import TokenRows, concat_rows, decode_shard
 from seit_ray.shards.synonyms import read_synonyms, write_synonyms
 from seit_ray.storage import Folder
-from seit_ray.tokenizers import load_tokenizer, save_tokenizer
 from seit_ray.tokenizers.compact import compact_codebook, renumber_tokens
-
-Progress = Callable[[str, int, int, str], None]  # (phase, done, total, a few words)
+from seit_ray.tokenizers.files import load_tokenizer, save_tokenizer
 
 
 def rewrite_dataset(
@@ -27,7 +26,7 @@ def rewrite_dataset(
     encoding: str | None = None,
     drop_unused: bool = False,
     rows_per_shard: int | None = None,
-    on_progress: Progress = lambda phase, done, total, note: None,
+    on_progress: Progress = silent,
 ) -> DatasetInfo:
     """Write the same images as another dataset and verify it; what is left out stays as it was.
 

@@ -10,7 +10,7 @@ from seit_ray.shards.dataset import TokenDataset
 from seit_ray.shards.parquet import checksum
 from seit_ray.shards.statistics import code_histogram
 from seit_ray.shards.synonyms import read_synonyms
-from seit_ray.tokenizers import load_tokenizer
+from seit_ray.tokenizers.files import load_tokenizer
 
 
 def verify(dataset: TokenDataset, on_progress: Callable[[int, int], None] = lambda done, total: None) -> list[str]:

@@ -106,13 +106,3 @@ def load_checkpoint(run: Folder) -> tuple[dict[str, torch.Tensor], dict[str, Any
         raise ValueError(
             f"checkpoint {folder.uri} cannot be read ({error}); delete that folder to continue from an earlier one"
         ) from error
-
-
-def check_same(about: dict[str, Any], expected: dict[str, Any], uri: str) -> None:
-    """ValueError naming what differs between a stored run and what is asked of it now."""
-    for key, value in expected.items():
-        if about.get(key) != value:
-            raise ValueError(
-                f"{uri} was made with {key} {about.get(key)!r}; expected {value!r} of what is given now; "
-                "use the matching token dataset and settings, or another run name"
-            )

@@ -11,24 +11,29 @@ import torch
 from torch import nn
 
 from seit_ray.augment.random import StepRandom
-from seit_ray.batches import HostBatch, ImageStore, TokenStore, TokenStream, num_steps, part_spans, rank_span
+from seit_ray.batches.batch import HostBatch
+from seit_ray.batches.images import ImageStore
 from seit_ray.batches.prefetch import Prefetch
+from seit_ray.batches.sampler import num_steps, part_spans, rank_span
+from seit_ray.batches.store import TokenStore
+from seit_ray.batches.stream import TokenStream
+from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 from seit_ray.training.agreement import Agreement, Flags, bad_steps_error
 from seit_ray.training.averages import holding, new_average, update_average
 from seit_ray.training.best import EMA, Best
-from seit_ray.training.checkpoints import check_same, load_checkpoint, restore, state_tensors, tensors_of
+from seit_ray.training.checkpoints import load_checkpoint, restore, state_tensors, tensors_of
+from seit_ray.training.identity import check_same
 from seit_ray.training.metrics import MetricsLog, describe, read_metrics
 from seit_ray.training.optimizer import build_optimizer, gradient_norm, set_lr, take_step
 from seit_ray.training.requests import Requests, Stopped
 from seit_ray.training.saving import CheckpointWriter
 from seit_ray.training.schedule import peak_lr, rate_at
-from seit_ray.training.settings import LoopSettings
+from seit_ray.training.settings import LoopSettings, OptimizerSettings
 from seit_ray.training.throughput import Throughput, counting_flops
 from seit_ray.training.window import Window
 from seit_ray.training.world import World
 
-Progress = Callable[[int, int, str], None]  # (steps done, steps in all, a few words)
 Parts = list[tuple[slice, HostBatch]]  # micro-batches: rows of the global batch, and what they hold
 
 
@@ -46,16 +51,16 @@ class Trainer:
         store: TokenStore | TokenStream | ImageStore,
         evaluate: Callable[[nn.Module, float], dict[str, float]],
         run: Folder,
-        loop: dict[str, Any],
-        optimizer: dict[str, Any],
+        loop: LoopSettings,
+        optimizer: OptimizerSettings,
         identity: dict[str, Any],
         world: World,
-        on_progress: Progress = lambda done, total, note: None,
+        on_progress: Progress = silent,
         on_metrics: Callable[[dict[str, Any]], None] = lambda record: None,
         requests: Requests | None = None,
     ):
-        settings = self.settings = LoopSettings(**loop)
-        batch, schedule = settings.global_batch_size, dict(optimizer)
+        settings = self.settings = loop
+        batch = settings.global_batch_size
         if batch < world.size:
             raise ValueError(
                 f"global_batch_size {batch} for {world.size} workers; expected a sample for each at least; raise it "
@@ -68,12 +73,9 @@ class Trainer:
         # with these, a step number says which samples come next
         numbers = {"steps": self.steps, "num_samples": len(store), "global_batch_size": batch, "seed": settings.seed}
         self.identity = {**identity, **numbers}
-        names = ("weight_decay", "betas", "layer_decay", "decay_positions", "token_emb_last")
-        groups = {name: schedule.pop(name) for name in names if name in schedule}
-        self.optimizer = build_optimizer(self.model, **groups)
-        self.clip_grad = schedule.pop("clip_grad")
-        self.peak = peak_lr(global_batch_size=batch, **{k: schedule.pop(k) for k in ("lr", "blr", "lr_rule")})
-        self.schedule = schedule
+        self.optimizer = build_optimizer(self.model, **optimizer.groups)
+        self.clip_grad, self.schedule = optimizer.clip_grad, optimizer.rates
+        self.peak = peak_lr(global_batch_size=batch, **optimizer.peak)
         self.ema = new_average(self.model) if settings.ema_decay > 0 else {}
         self.best, self.window = Best(settings.keep_best), Window(world)
         self.agreement = Agreement(world, self.requests)
@@ -101,7 +103,7 @@ class Trainer:
     ) -> dict[str, Any]:
         """Steps from `start` to the last; the last metrics."""
         model, speed = self.world.distributed(self.model), Throughput(self.world, self.precision)
-        self.on_progress(start, self.steps, f"{'continued' if start else 'started'}, {self.store.describe()}")
+        self.on_progress("train", start, self.steps, f"{'continued' if start else 'started'}, {self.store.describe()}")
         began, last = time.perf_counter(), start
         speed.restart(batches.wait_s)
         metrics: dict[str, Any] = {}
@@ -127,7 +129,7 @@ class Trainer:
             self.save_where_due(done, flags, log, writer)
             if records:
                 left_s = (self.steps - done) * (time.perf_counter() - began) / (done - start)
-                self.on_progress(done, self.steps, describe(metrics, left_s))
+                self.on_progress("train", done, self.steps, describe(metrics, left_s))
                 if evaluates:
                     self.on_metrics(dict(metrics))
                 speed.restart(batches.wait_s)

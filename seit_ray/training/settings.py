@@ -1,8 +1,9 @@
-"""The numbers of a training loop."""
+"""The numbers of a training loop and of its optimizer."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -52,3 +53,38 @@ class LoopSettings:
             return "fp32"
         torch.set_float32_matmul_precision("high" if self.tf32 else "highest")
         return "tf32" if self.tf32 else "fp32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSettings:
+    """AdamW, its groups of parameters and its rate over the epochs; fields as in `config.Optimizer`."""
+
+    lr: float | None = None
+    blr: float = 1.5e-4
+    lr_rule: str = "linear"
+    schedule: str = "warmup_cosine"
+    min_lr: float = 0.0
+    warmup_epochs: float = 40.0
+    warmup_lr: float = 0.0
+    weight_decay: float = 0.05
+    decay_positions: bool = True
+    betas: tuple[float, float] = (0.9, 0.95)
+    layer_decay: float = 1.0
+    token_emb_last: bool = False
+    clip_grad: float | None = None
+
+    @property
+    def groups(self) -> dict[str, Any]:
+        """Keywords of `build_optimizer`."""
+        names = ("weight_decay", "betas", "layer_decay", "decay_positions", "token_emb_last")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def peak(self) -> dict[str, Any]:
+        """Keywords of `peak_lr`."""
+        return {name: getattr(self, name) for name in ("lr", "blr", "lr_rule")}
+
+    @property
+    def rates(self) -> dict[str, Any]:
+        """Keywords of `rate_at`."""
+        return {name: getattr(self, name) for name in ("schedule", "min_lr", "warmup_epochs", "warmup_lr")}

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seit_ray.batches import num_steps, rank_span, step_rows
-from seit_ray.batches.sampler import epoch_permutation
+from seit_ray.batches.sampler import epoch_permutation, num_steps, rank_span, step_rows
 
 sizes = st.integers(1, 60)
 seeds = st.integers(0, 2**32)

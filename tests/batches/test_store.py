@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from seit_ray.batches import TokenStore
+from seit_ray.batches.store import TokenStore
 from seit_ray.shards import TokenDataset
 from tests.tiny_dataset import learnable_rows, write_dataset
 

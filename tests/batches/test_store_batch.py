@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from seit_ray.batches import TokenStore
+from seit_ray.batches.store import TokenStore
 
 DEVICES = [
     "cpu",

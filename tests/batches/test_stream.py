@@ -6,10 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seit_ray.batches import TokenStore, TokenStream, open_split
 from seit_ray.batches.memory import memory_budget, total_memory
 from seit_ray.batches.sampler import buffered_permutation, epoch_permutation, part_spans, rank_span
-from seit_ray.batches.stream import row_bytes
+from seit_ray.batches.store import TokenStore
+from seit_ray.batches.stream import TokenStream, open_split, row_bytes
 from seit_ray.shards import TokenDataset
 from tests.tiny_dataset import write_dataset
 

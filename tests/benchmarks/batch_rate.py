@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from seit_ray.batches import TokenStore, TokenStream, num_steps
-from seit_ray.batches.stream import row_bytes
+from seit_ray.batches.sampler import num_steps
+from seit_ray.batches.store import TokenStore
+from seit_ray.batches.stream import TokenStream, row_bytes
 from seit_ray.shards import TokenDataset
 from seit_ray.shards.dataset import MARKER, DatasetInfo
 from seit_ray.shards.packing import split_of, write_shard

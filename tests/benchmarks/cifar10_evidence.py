@@ -19,15 +19,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipelines.evaluate import evaluate
-from pipelines.finetune import finetune
-from pipelines.fit_tokenizer import fit_tokenizer
-from pipelines.pretrain import pretrain
-from pipelines.tokenize_images import tokenize_images
-from pipelines.train_tokenadapt import train_tokenadapt
 from seit_ray import config
 from seit_ray.storage import Folder
-from seit_ray.tokenizers import load_tokenizer
+from seit_ray.tokenizers.files import load_tokenizer
+from seit_ray.verbs.evaluate import evaluate
+from seit_ray.verbs.finetune import finetune
+from seit_ray.verbs.fit_tokenizer import fit_tokenizer
+from seit_ray.verbs.pretrain import pretrain
+from seit_ray.verbs.tokenize_images import tokenize_images
+from seit_ray.verbs.train_tokenadapt import train_tokenadapt
 
 SETTINGS = ("SeiT", "+ MTM", "+ TokenAdapt, ColorAdapt", "SeiT++ (all)")
 SHARES = (1.0, 0.5, 0.2)

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from seit_ray.distributed.slices import EncodeSlices, one_row, table_bytes
+from seit_ray.distributed.data.slices import EncodeSlices, one_row, table_bytes
 from seit_ray.storage import Folder
-from seit_ray.tokenizers import save_tokenizer
 from seit_ray.tokenizers.centroid_fit import fit_centroids
+from seit_ray.tokenizers.files import save_tokenizer
 
 
 def settle(device: torch.device) -> None:

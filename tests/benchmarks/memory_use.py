@@ -7,6 +7,7 @@ the bundled sample; local keys are links to empty files; the pages of S3 are mad
 """
 
 import argparse
+import contextlib
 import multiprocessing
 import os
 import tempfile
@@ -14,10 +15,11 @@ import threading
 import time
 from pathlib import Path
 
+from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder, s3
 
 SAMPLE = Path(__file__).parents[2] / "pipelines" / "sample" / "fashion_mnist_test.parquet"
-SOURCE = {"kind": "auto"}
+SOURCE = SourceSettings()
 PER_FOLDER = 1000
 STAGES = {"EncodeSlices": "encoder actor", "DecodeSlices": "decode worker"}
 
@@ -107,11 +109,11 @@ def job_memory(work: str, num: int, results) -> None:
     """Peaks of one tokenising job."""
     import torch
 
-    from seit_ray.config import TokenizeSettings
+    from seit_ray.config import Tokenize
     from seit_ray.distributed.cluster import connected
-    from seit_ray.distributed.tokenize_job import TokenizeJob, run_tokenize_job
-    from seit_ray.tokenizers import save_tokenizer
+    from seit_ray.distributed.data.tokenize_job import TokenizeJob, run_tokenize_job
     from seit_ray.tokenizers.centroid_fit import fit_centroids
+    from seit_ray.tokenizers.files import save_tokenizer
 
     folder, images = Folder(work), Folder(work).join("images")
     pixels = torch.randint(256, (64, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -121,11 +123,9 @@ def job_memory(work: str, num: int, results) -> None:
     watch, began = Watch(), time.perf_counter()
     with connected() as cluster:
         watch.start()
-        settings = TokenizeSettings().model_dump()
-        job = TokenizeJob(
-            images, {"image_column": "image", **SOURCE}, folder.join("tokenizer"), folder.join("out"), settings
-        )
-        run_tokenize_job(job, cluster)
+        settings = Tokenize().settings()
+        job = TokenizeJob(images, SOURCE, folder.join("tokenizer"), folder.join("out"), settings)
+        run_tokenize_job(job, lambda: contextlib.nullcontext(cluster))
         watch.over.set()
         watch.join()
     results.put((watch.most, time.perf_counter() - began))

@@ -8,6 +8,7 @@ the ratio is of the best rates. On a busy machine the processor time of the same
 """
 
 import argparse
+import contextlib
 import multiprocessing
 import os
 import tempfile
@@ -15,16 +16,17 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from seit_ray.config import TokenizeSettings
+from seit_ray.config import Tokenize
 from seit_ray.images.decode import MODES, decode_image
 from seit_ray.images.fetch import fetch_images
 from seit_ray.images.listing import list_images
 from seit_ray.images.sample import read_pixels
+from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder
-from seit_ray.tokenizers import load_tokenizer, save_tokenizer
+from seit_ray.tokenizers.files import load_tokenizer, save_tokenizer
 
 SAMPLE = Path(__file__).parents[2] / "pipelines" / "sample" / "fashion_mnist_test.parquet"
-SOURCE = {"kind": "auto"}
+SOURCE = SourceSettings()
 SETTLED = 0.25  # share of the images after which the job is in steady state
 
 
@@ -105,7 +107,7 @@ def ray_rate(
     source: Folder, total: int, tokenizer_folder: Folder, output: Folder, cluster, decode: str, slice_size: int
 ) -> tuple[float, float, float, str]:
     """(steady images/s, seconds to the first finished slice, seconds in all, processor time in words)."""
-    from seit_ray.distributed.tokenize_job import TokenizeJob, run_tokenize_job
+    from seit_ray.distributed.data.tokenize_job import TokenizeJob, run_tokenize_job
 
     moments: list[tuple[float, int]] = []
     times: list[Counter] = []
@@ -117,9 +119,9 @@ def ray_rate(
             if (done >= total * SETTLED and not times) or done == total:
                 times.append(processor_times())
 
-    settings = TokenizeSettings(decode=decode, slice_size=slice_size).model_dump()
-    source_settings = {"image_column": "image", **SOURCE}
-    run_tokenize_job(TokenizeJob(source, source_settings, tokenizer_folder, output, settings), cluster, on_progress)
+    settings = Tokenize(decode=decode, slice_size=slice_size).settings()
+    job = TokenizeJob(source, SOURCE, tokenizer_folder, output, settings)
+    run_tokenize_job(job, lambda: contextlib.nullcontext(cluster), on_progress)
     whole = time.perf_counter() - start
     # The pipeline is full when its first slice is done: what was under way then would count as done in no time.
     (since, done), (last, _) = next(m for m in moments if m[1] >= total * SETTLED), moments[-1]

@@ -25,13 +25,13 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from seit_ray.augment.random import StepRandom
-from seit_ray.batches import TokenStore
-from seit_ray.models import build_size
+from seit_ray.batches.store import TokenStore
 from seit_ray.models.embed import TokenEmbedding
+from seit_ray.models.exports import build_model
+from seit_ray.models.variants import build_size
 from seit_ray.objectives import MTMObjective, SupervisedObjective
 from seit_ray.objectives.contract import Batch
 from seit_ray.storage import Folder
-from seit_ray.training.exports import build_model
 from seit_ray.training.loop import Trainer
 from seit_ray.training.throughput import counting_flops, peak_flops
 from seit_ray.training.world import World
@@ -147,7 +147,7 @@ def pass_of(model: nn.Module, objective, batch: Batch):
 def compare(kind: str, settings: dict, objective, options, world: World) -> None:
     """Time both implementations and the machine beside each other, round by round, and print the medians."""
     device, clock = world.device, Clock(world.device)
-    ours, other = (build_model(kind, settings).to(device).train() for _ in range(2))
+    ours, other = (build_model(kind, **settings).to(device).train() for _ in range(2))
     plainly = PlainMTM() if kind == "mtm" else objective
     batches = [
         Batch(torch.randint(options.codes, (n, options.grid**2)).to(device), torch.randint(10, (n,)).to(device))
@@ -185,7 +185,7 @@ def loop_figures(kind: str, settings: dict, objective, options, world: World) ->
     records: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as name:
         Trainer(
-            model=build_model(kind, settings),
+            model=build_model(kind, **settings),
             objective=objective,
             store=TokenStore(tokens, generator.integers(0, 10, rows)),
             evaluate=lambda net, epoch: {},

@@ -11,8 +11,8 @@ import jsonschema
 import pytest
 import yaml
 
-from pipelines.command import VERBS, parse
 from seit_ray.config import load
+from seit_ray.verbs.command.arguments import VERBS, config_files, parse
 from tests.cluster.test_cluster_files import CLUSTER, ROOT, versions
 
 FILES = sorted(path.name for path in CLUSTER.glob("kuberay-*.yaml"))
@@ -48,7 +48,7 @@ def config_of(name):
     """The config that the entry point of a job makes."""
     verb, arguments = entrypoint_of(name)
     parsed = parse(verb, arguments)
-    return load(VERBS[verb], parsed.config, parsed.overrides)
+    return load(VERBS[verb], config_files(parsed), parsed.overrides)
 
 
 def test_there_is_a_cluster_and_a_job_for_each_long_phase():

@@ -1,12 +1,17 @@
 """What a user can set: keys, types, overrides, files, descriptions."""
 
+import dataclasses
+import pkgutil
+from pathlib import Path
+
 import pytest
 from pydantic import SecretStr
 
-from pipelines.command import VERBS
 from seit_ray import config
-from seit_ray.config import Evaluate, Finetune, Pretrain, Quickstart, fields, load, sections, type_name
+from seit_ray.config import Evaluate, Finetune, Pretrain, Quickstart, fields, load, sections, type_name, write
+from seit_ray.verbs.command.arguments import VERBS
 
+RECIPE = str(Path(__file__).parents[2] / "pipelines" / "configs" / "pretrain_base_in1k_400e.yaml")
 REQUIRED = ["dataset=tokens", "run=mtm"]
 EACH_VERB = pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS.keys())
 
@@ -14,7 +19,7 @@ EACH_VERB = pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS.keys())
 def refusal(verb, file, overrides):
     """The one line with which settings are refused."""
     with pytest.raises(ValueError, match=r"\S") as caught:
-        load(verb, file, overrides)
+        load(verb, [file] if file else [], overrides)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -28,7 +33,7 @@ def written(tmp_path, text):
 
 def test_overrides_win_over_the_file_and_that_over_defaults(tmp_path):
     file = written(tmp_path, "run: mtm\ndataset: a\nloop:\n  epochs: 7\n  seed: 3\nmodel: {size: tiny}\n")
-    found = load(Pretrain, file, ["loop.epochs=9", "dataset=b", "masking.mask_ratio_std=0"])
+    found = load(Pretrain, [file], ["loop.epochs=9", "dataset=b", "masking.mask_ratio_std=0"])
     assert (found.run, found.dataset) == ("mtm", "b")
     assert (found.loop.epochs, found.loop.seed, found.loop.global_batch_size) == (9, 3, 4096)
     assert (found.model.size, found.masking.mask_ratio_std) == ("tiny", 0.0)
@@ -50,22 +55,22 @@ def test_overrides_win_over_the_file_and_that_over_defaults(tmp_path):
     ],
 )
 def test_values_are_read_as_yaml(text, key, value):
-    found = load(Pretrain, None, [*REQUIRED, text])
+    found = load(Pretrain, [], [*REQUIRED, text])
     assert getattr(getattr(found, text.split(".")[0].split("=")[0]), key) == value
 
 
 @pytest.mark.parametrize("number", [3, [1, 4]])
 def test_workers_are_recorded_as_they_are_given(number):
-    found = load(Pretrain, None, [*REQUIRED, f"workers.num_workers={number}"])  # a warning would be an error
+    found = load(Pretrain, [], [*REQUIRED, f"workers.num_workers={number}"])  # a warning would be an error
     assert found.model_dump(mode="json")["workers"]["num_workers"] == number
 
 
 def test_a_value_may_hold_an_equals_sign():
-    assert load(Pretrain, None, ["dataset=s3://bucket/a=b/c=d", "run=x"]).dataset == "s3://bucket/a=b/c=d"
+    assert load(Pretrain, [], ["dataset=s3://bucket/a=b/c=d", "run=x"]).dataset == "s3://bucket/a=b/c=d"
 
 
 def test_the_last_of_two_overrides_counts():
-    assert load(Pretrain, None, [*REQUIRED, "loop.epochs=2", "loop.epochs=5"]).loop.epochs == 5
+    assert load(Pretrain, [], [*REQUIRED, "loop.epochs=2", "loop.epochs=5"]).loop.epochs == 5
 
 
 @pytest.mark.parametrize(
@@ -170,13 +175,15 @@ def test_a_file_that_is_no_mapping(tmp_path, text, error):
 
 
 def test_a_missing_file(tmp_path):
-    assert "config file nowhere.yaml: No such file or directory; expected" in refusal(Pretrain, "nowhere.yaml", [])
+    assert "config file nowhere.yaml: no such file or recipe; expected" in refusal(Pretrain, "nowhere.yaml", [])
+    assert "config file a/nowhere.yaml: No such file or directory" in refusal(Pretrain, "a/nowhere.yaml", [])
+    assert "did you mean pretrain_base_in1k_400e?" in refusal(Pretrain, "pretrain_base_in1k", [])
     assert f"config file {tmp_path}: Is a directory" in refusal(Pretrain, str(tmp_path), [])
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n"])
 def test_an_empty_file_changes_nothing(tmp_path, text):
-    assert load(Pretrain, written(tmp_path, text), REQUIRED) == load(Pretrain, None, REQUIRED)
+    assert load(Pretrain, [written(tmp_path, text)], REQUIRED) == load(Pretrain, [], REQUIRED)
 
 
 @EACH_VERB
@@ -212,7 +219,7 @@ def test_names_of_types(annotation, name):
 
 
 def test_published_settings_of_seitpp():
-    pretrain, finetune = load(Pretrain, None, REQUIRED), load(Finetune, None, REQUIRED)
+    pretrain, finetune = load(Pretrain, [], REQUIRED), load(Finetune, [], REQUIRED)
     masking = pretrain.masking
     assert (masking.mask_ratio_min, masking.mask_ratio_mu) == (0.4, 0.45)
     assert (masking.mask_ratio_std, masking.mask_ratio_max) == (0.25, 1.0)
@@ -228,3 +235,57 @@ def test_published_settings_of_seitpp():
         0.65,
     )
     assert (finetune.label_smoothing, finetune.model.drop_path) == (0.1, 0.1)
+
+
+def test_files_lie_over_each_other_and_overrides_over_them(tmp_path):
+    """Sections are joined, key by key; what a later file does not name stays."""
+    first = written(tmp_path, "dataset: a\nrun: x\nloop: {epochs: 3, seed: 1}\nprobe: {methods: [knn]}\n")
+    second = tmp_path / "second.yaml"
+    second.write_text("loop: {seed: 2}\nprobe: {methods: [linear, knn]}\nrun: y\n")
+    found = load(Pretrain, [first, str(second)], ["run=z"])
+    assert (found.dataset, found.run) == ("a", "z")
+    assert (found.loop.epochs, found.loop.seed) == (3, 2)
+    assert found.probe.methods == ("linear", "knn")
+    assert load(Pretrain, [str(second), first], []).loop.seed == 1
+
+
+def test_a_recipe_is_found_by_its_name():
+    named, file = (load(Pretrain, [name], REQUIRED) for name in ("pretrain_base_in1k_400e", RECIPE))
+    assert named == file
+    assert named.loop.epochs == 400
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    found = load(Pretrain, [], [*REQUIRED, "loop.epochs=3", "storage.secret_access_key=hunter2"])
+    write(found, str(tmp_path / "all.yaml"))
+    text = (tmp_path / "all.yaml").read_text()
+    assert "hunter2" not in text
+    again = load(Pretrain, [str(tmp_path / "all.yaml")], [])
+    assert again == found.model_copy(update={"storage": again.storage})
+    with pytest.raises(ValueError, match="expected a path that can be written"):
+        write(found, str(tmp_path / "no" / "all.yaml"))
+
+
+def test_frozen_settings_have_the_fields_of_their_sections():
+    """What is set reaches the packages below: a key that has no field there would be parsed and ignored."""
+    # of these keys the verbs make something else: folders, an embedding of its own, the actors of a job
+    elsewhere = {
+        "Augment": {"adapt_run"},
+        "VitVqgan": {"published"},
+        "Predict": {"images", "run", "output", "source", "tokenizer", "storage", "cluster"},
+    }
+    seen = set()
+    for section in sections_below(config.Section):
+        if section.frozen and "frozen" in vars(section):
+            names = {field.name for field in dataclasses.fields(pkgutil.resolve_name(section.frozen))}
+            assert set(section.model_fields) - names == elsewhere.get(section.__name__, set()), section
+            assert names <= set(section.model_fields)
+            seen.add(section.__name__)
+    assert {"Loop", "Optimizer", "Model", "Classifier", "Source", "Tokenize", "Workers", "Search"} <= seen
+
+
+def sections_below(section):
+    """All classes that inherit from one."""
+    for child in section.__subclasses__():
+        yield child
+        yield from sections_below(child)

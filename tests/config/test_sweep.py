@@ -10,7 +10,7 @@ BOTH = "stages=[pretrain, finetune]"
 
 
 def sweep(*keys, space="space.masking.mask_ratio_mu=[0.3, 0.6]"):
-    return load(Sweep, None, [*REQUIRED, *([space] if space else []), *keys])
+    return load(Sweep, [], [*REQUIRED, *([space] if space else []), *keys])
 
 
 def all_of(config):

@@ -56,8 +56,8 @@ def descendants(root: int) -> dict[int, str]:
 
 
 def end_of_driver(moment: str, *arguments: str, timeout_s: float = 240) -> int:
-    """Run `tests.distributed.dying_driver`, which ends itself at a moment; its exit status."""
-    command = [sys.executable, "-m", "tests.distributed.dying_driver", moment, *arguments]
+    """Run `tests.distributed.data.dying_driver`, which ends itself at a moment; its exit status."""
+    command = [sys.executable, "-m", "tests.distributed.data.dying_driver", moment, *arguments]
     done = subprocess.run(
         command, cwd=ROOT, start_new_session=True, capture_output=True, text=True, timeout=timeout_s, check=False
     )

@@ -6,7 +6,7 @@ import pytest
 from ray.job_submission import JobStatus
 
 from seit_ray.distributed import jobs
-from seit_ray.distributed.jobs import Ended, Package, ended, explained, next_attempt, pack, run_job
+from seit_ray.distributed.jobs import Ended, ended, explained, next_attempt, run_job
 
 
 class Server:
@@ -33,7 +33,7 @@ class Server:
             yield text
 
 
-PACKAGE = Package(None, {"working_dir": "."}, {})
+ENVIRONMENT = {"working_dir": "/checkout"}
 DONE, STOPPED = (JobStatus.SUCCEEDED, 0), (JobStatus.STOPPED, None)
 FAILED, MISTAKE, KILLED = (JobStatus.FAILED, 1), (JobStatus.FAILED, 2), (JobStatus.FAILED, -9)
 
@@ -53,7 +53,7 @@ FAILED, MISTAKE, KILLED = (JobStatus.FAILED, 1), (JobStatus.FAILED, 2), (JobStat
 def test_what_fails_is_tried_again_and_nothing_else(ends, retries, status, attempts):
     server, started, texts = Server(*ends), [], []
     outcome = run_job(
-        server, "pretrain-a", "python x", PACKAGE, retries=retries, on_start=started.append, on_text=texts.append
+        server, "pretrain-a", "python x", ENVIRONMENT, retries=retries, on_start=started.append, on_text=texts.append
     )
     assert (outcome.status, outcome.job) == (status, f"pretrain-a-{attempts}")
     assert started == [f"pretrain-a-{i + 1}" for i in range(attempts)]
@@ -97,7 +97,7 @@ def test_a_broken_connection_is_taken_up_again_without_showing_twice(monkeypatch
             yield "o\n"
 
     texts = []
-    assert run_job(Broken(DONE), "a", "x", PACKAGE, on_text=texts.append).status == 0
+    assert run_job(Broken(DONE), "a", "x", ENVIRONMENT, on_text=texts.append).status == 0
     assert "".join(texts) == "one\ntwo\n"
 
 
@@ -112,7 +112,7 @@ def test_a_lost_cluster_ends_the_waiting(monkeypatch):
         pytest.raises(ValueError, match="job server http://head:8265: Failed to connect") as caught,
         explained("http://head:8265"),
     ):
-        run_job(Gone(DONE), "a", "x", PACKAGE)
+        run_job(Gone(DONE), "a", "x", ENVIRONMENT)
     assert "\n" not in str(caught.value)
 
 
@@ -126,40 +126,11 @@ def test_a_head_that_takes_no_jobs_yet_is_asked_again(monkeypatch):
                 raise RuntimeError("Request failed with status code 500: No available agent to submit job")
             return super().submit_job(**arguments)
 
-    assert run_job(Starting(DONE), "a", "x", PACKAGE) == Ended("a-1", 0)
+    assert run_job(Starting(DONE), "a", "x", ENVIRONMENT) == Ended("a-1", 0)
 
     class Refusing(Server):
         def submit_job(self, **arguments):
             raise RuntimeError("Request failed with status code 400")
 
     with pytest.raises(RuntimeError, match="400"):
-        run_job(Refusing(), "a", "x", PACKAGE)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A checkout with what is sent and what is not."""
-    for name, size in (
-        ("pipelines/a.py", 10),
-        ("seit_ray/data/b.py", 20),
-        ("data/images.zip", 5000),
-        ("runs/x/model.bin", 300),
-        ("photos/deep/c.jpg", 700),
-    ):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(bytes(size))
-    (tmp_path / ".gitignore").write_text("runs\n")
-    return tmp_path
-
-
-def test_what_is_ignored_or_excluded_is_not_sent(folder):
-    package = pack(folder, {"excludes": ["/data"], "env_vars": {"A": "1"}})
-    del package.files[".gitignore"]
-    assert package.files == {"pipelines/a.py": 10, "seit_ray/data/b.py": 20, "photos/deep/c.jpg": 700}
-    assert package.runtime_env == {"excludes": ["/data"], "env_vars": {"A": "1"}, "working_dir": str(folder)}
-
-
-def test_too_much_is_refused_with_the_name_of_the_largest(folder):
-    with pytest.raises(ValueError, match=r"holds \d+\.\d MiB to send .*; name photos \(0\.0 MiB\) under excludes"):
-        pack(folder, {"excludes": ["/data"]}, max_bytes=730)
-    assert pack(folder, {"excludes": ["/data", "/photos"]}, max_bytes=730).files
+        run_job(Refusing(), "a", "x", ENVIRONMENT)

@@ -87,7 +87,7 @@ def wait_until_up(environment: dict, process: subprocess.Popen, log: Path) -> No
 
 def command(verb: str, *arguments: str) -> list[str]:
     """`seit-ray submit ...`, for nodes that have all packages."""
-    return [sys.executable, "-m", "pipelines.command", "submit", verb, "--installed", *arguments]
+    return [sys.executable, "-m", "seit_ray", "submit", verb, "--installed", *arguments]
 
 
 def submit(head: dict, verb: str, *arguments: str, timeout_s: float = 400) -> subprocess.CompletedProcess:

@@ -16,7 +16,7 @@ import yaml
 from seit_ray.images.decode import decode_image
 from seit_ray.shards import TokenDataset
 from seit_ray.storage import Folder
-from seit_ray.tokenizers import load_tokenizer
+from seit_ray.tokenizers.files import load_tokenizer
 from tests.end_to_end.processes import ROOT
 from tests.end_to_end.ray_head import command, free_port, running_head
 from tests.tiny_images import image_bytes, write_files, write_tokenizer

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.command import VERBS
-from pipelines.run_all import PHASES
 from seit_ray.shards import TokenDataset
 from seit_ray.storage import Folder
 from seit_ray.training.checkpoints import checkpoint_names
+from seit_ray.verbs.command.arguments import VERBS
+from seit_ray.verbs.run_all import PHASES
 from tests.end_to_end.processes import ROOT, end
 from tests.end_to_end.ray_head import BIN, command, jobs, running_head, submit
 from tests.tiny_dataset import write_dataset
@@ -93,8 +93,8 @@ for name in names:
     importlib.import_module(name)
 mine = [m for n, m in sys.modules.items() if n.partition(".")[0] in ("seit_ray", "pipelines")]
 print(len(names), *{{m.__file__ for m in mine if not m.__file__.startswith({str(folder)!r})}})
-print(*[verb for verb in pipelines.command.VERBS if hasattr(getattr(pipelines, verb), verb)])
-print(pipelines.quickstart.SAMPLE.exists())
+print(*[verb for verb in seit_ray.verbs.command.main.VERBS if hasattr(getattr(pipelines, verb), verb)])
+print(seit_ray.verbs.quickstart.SAMPLE.exists())
 """
     # as on a node: the packages are installed, the project is not (-S leaves out the links of an editable installation)
     variables = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{INSTALLED}"}
@@ -232,7 +232,7 @@ def test_run_all_submits_a_job_a_phase(head, tmp_path):
         keys += [f"{part}.model.size=nano", f"{part}.loop.epochs=1", f"{part}.loop.global_batch_size=20"]
         keys += [f"{part}.optimizer.warmup_epochs=0"]
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.command", "run_all", *keys],
+        [sys.executable, "-m", "seit_ray", "run_all", *keys],
         cwd=ROOT,
         env=head,
         capture_output=True,

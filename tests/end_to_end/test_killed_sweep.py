@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from pipelines.sweep import sweep
 from seit_ray.config import Sweep, load
 from seit_ray.storage import Folder
 from seit_ray.training.checkpoints import checkpoint_names
+from seit_ray.verbs.sweep import sweep
 from tests.end_to_end.processes import LOCAL_RAY, kill_when, succeed
 from tests.tiny_dataset import write_dataset
 
@@ -56,7 +56,7 @@ def test_a_killed_sweep_goes_on(ray_cluster, tmp_path):
     assert not killed.exists("trials.csv")
 
     done = succeed("sweep", *arguments["killed"])
-    sweep(load(Sweep, None, arguments["undisturbed"]))
+    sweep(load(Sweep, [], arguments["undisturbed"]))
     assert table(killed) == table(places["undisturbed"])
     assert [line["status"] for line in table(killed)] == ["finished"] * 4
     assert "4/4" in done.stderr

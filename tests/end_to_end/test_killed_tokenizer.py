@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from pipelines.inspect_tokens import inspect_tokens
-from pipelines.tokenize_images import tokenize_images
 from seit_ray.config import InspectTokens, TokenizeImages, load
 from seit_ray.shards import TokenDataset
 from seit_ray.storage import Folder
+from seit_ray.verbs.inspect_tokens import inspect_tokens
+from seit_ray.verbs.tokenize_images import tokenize_images
 from tests.end_to_end.processes import LOCAL_RAY, kill_when, succeed
 from tests.tiny_images import contents, image_bytes, write_files, write_tokenizer
 
@@ -42,7 +42,7 @@ def fragment_names(output):
 @pytest.mark.slow
 def test_killed_at_half(ray_cluster, given, tmp_path):
     undisturbed, output = Folder(tmp_path / "undisturbed"), Folder(tmp_path / "killed")
-    tokenize_images(load(TokenizeImages, None, [*given, f"output={undisturbed.uri}"]))
+    tokenize_images(load(TokenizeImages, [], [*given, f"output={undisturbed.uri}"]))
     total = sum(-(-split.listed // SLICE) for split in TokenDataset(undisturbed).info.splits.values())
     assert total > 250
 

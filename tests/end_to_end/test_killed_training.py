@@ -5,12 +5,12 @@ import re
 
 import pytest
 
-from pipelines.finetune import finetune
-from pipelines.pretrain import pretrain
 from seit_ray.config import Finetune, Pretrain, load
 from seit_ray.storage import Folder
 from seit_ray.training.checkpoints import checkpoint_names
 from seit_ray.training.throughput import SPEED
+from seit_ray.verbs.finetune import finetune
+from seit_ray.verbs.pretrain import pretrain
 from tests.end_to_end.processes import LOCAL_RAY, kill_when, succeed
 from tests.tiny_dataset import write_dataset
 
@@ -42,7 +42,7 @@ def pretraining(ray_cluster, dataset, tmp_path_factory):
     """The keys of a pre-training with two workers, and the folder of its undisturbed run."""
     keys = [f"dataset={dataset}", "run=mtm", "workers.num_workers=2", *LOOP]
     output = tmp_path_factory.mktemp("undisturbed")
-    pretrain(load(Pretrain, None, [*keys, f"output={output}"]))
+    pretrain(load(Pretrain, [], [*keys, f"output={output}"]))
     return keys, Folder(output / "mtm")
 
 
@@ -95,7 +95,7 @@ def test_finetuning_in_one_process(pretraining, dataset, tmp_path):
         "loop.accum_steps=2",
         "optimizer.clip_grad=1",
     ]
-    finetune(load(Finetune, None, [*keys, f"output={tmp_path / 'undisturbed'}"]))
+    finetune(load(Finetune, [], [*keys, f"output={tmp_path / 'undisturbed'}"]))
     undisturbed = Folder(tmp_path / "undisturbed" / "classifier")
     records = check_killed_run("finetune", keys, undisturbed, tmp_path / "killed")
     assert records[-1]["val_top1"] > 0.5  # of four classes

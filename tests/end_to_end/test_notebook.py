@@ -4,17 +4,18 @@ import json
 
 import pytest
 
-from pipelines.command import VERBS, run_verb
-from pipelines.evaluate import evaluate
-from pipelines.finetune import finetune
-from pipelines.fit_tokenizer import fit_tokenizer
-from pipelines.inspect_tokens import inspect_tokens
-from pipelines.pretrain import pretrain
-from pipelines.tokenize_images import tokenize_images
 from seit_ray.config import Evaluate, Finetune, FitTokenizer, InspectTokens, Pretrain, TokenizeImages
 from seit_ray.shards import TokenDataset
 from seit_ray.storage import Folder
-from seit_ray.tokenizers import load_tokenizer
+from seit_ray.tokenizers.files import load_tokenizer
+from seit_ray.verbs.command.arguments import VERBS
+from seit_ray.verbs.command.main import run_verb
+from seit_ray.verbs.evaluate import evaluate
+from seit_ray.verbs.finetune import finetune
+from seit_ray.verbs.fit_tokenizer import fit_tokenizer
+from seit_ray.verbs.inspect_tokens import inspect_tokens
+from seit_ray.verbs.pretrain import pretrain
+from seit_ray.verbs.tokenize_images import tokenize_images
 from tests.tiny_images import contents, image_files, write_files
 
 NUM_IMAGES = 200

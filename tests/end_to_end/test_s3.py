@@ -5,15 +5,15 @@ import json
 import pytest
 from pydantic import SecretStr
 
-from pipelines.evaluate import evaluate
-from pipelines.finetune import finetune
-from pipelines.fit_tokenizer import fit_tokenizer
-from pipelines.inspect_tokens import inspect_tokens
-from pipelines.pretrain import pretrain
-from pipelines.tokenize_images import tokenize_images
 from seit_ray import config as configs
 from seit_ray.config import Storage
 from seit_ray.storage import Folder
+from seit_ray.verbs.evaluate import evaluate
+from seit_ray.verbs.finetune import finetune
+from seit_ray.verbs.fit_tokenizer import fit_tokenizer
+from seit_ray.verbs.inspect_tokens import inspect_tokens
+from seit_ray.verbs.pretrain import pretrain
+from seit_ray.verbs.tokenize_images import tokenize_images
 from tests.end_to_end.processes import run_verb, succeed
 from tests.tiny_images import image_bytes
 

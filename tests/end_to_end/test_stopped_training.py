@@ -5,12 +5,12 @@ import signal
 
 import pytest
 
-from pipelines.finetune import finetune
 from seit_ray.config import Finetune, load
 from seit_ray.storage import Folder
 from seit_ray.training.checkpoints import checkpoint_names
 from seit_ray.training.metrics import read_metrics
 from seit_ray.training.throughput import SPEED
+from seit_ray.verbs.finetune import finetune
 from tests.end_to_end.processes import LOCAL_RAY, signal_when
 from tests.tiny_dataset import write_dataset
 
@@ -62,7 +62,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(dataset, tmp_path, num_work
     assert not run.exists("model.json")
 
     for place in ("stopped", "undisturbed"):  # here, even where it had two workers: any number may go on
-        finetune(load(Finetune, None, [*keys, "workers.num_workers=0", f"output={tmp_path / place}"]))
+        finetune(load(Finetune, [], [*keys, "workers.num_workers=0", f"output={tmp_path / place}"]))
     found, expected = records(run), records(undisturbed)
     assert [record["step"] for record in found] == list(range(1, steps + 1))
     if num_workers == 0:

@@ -9,7 +9,7 @@ import torch
 
 from seit_ray.evaluation.probe import probe_metrics
 from seit_ray.training.world import World
-from tests.training.tiny_runs import tiny_masked, tiny_store
+from tests.tiny_trainers import tiny_masked, tiny_store
 
 
 def main(folder, size, rank):

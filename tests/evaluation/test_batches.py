@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seit_ray.batches import TokenStore
+from seit_ray.batches.store import TokenStore
 from seit_ray.evaluation.batches import eval_batches
 from seit_ray.training.world import World
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from seit_ray.batches import TokenStore
+from seit_ray.batches.store import TokenStore
 from seit_ray.evaluation.classification import class_counts, classification_metrics, per_class_top1
 from seit_ray.training.world import World
 

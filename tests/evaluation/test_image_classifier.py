@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from seit_ray.evaluation.image_classifier import ImageClassifier
+from seit_ray.models.exports import import_model
 from seit_ray.shards.dataset import MARKER, DatasetInfo
 from seit_ray.storage import Folder
-from seit_ray.tokenizers import load_tokenizer
-from seit_ray.training.exports import import_model
+from seit_ray.tokenizers.files import load_tokenizer
 from tests.tiny_classifiers import write_classifier, write_pixel_classifier
 from tests.tiny_images import SIDE, write_tokenizer
 

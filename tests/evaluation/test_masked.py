@@ -7,7 +7,7 @@ from seit_ray.augment.random import StepRandom
 from seit_ray.evaluation.masked import EVAL_SEED, masked_metrics
 from seit_ray.objectives import Batch, MTMObjective
 from seit_ray.training.world import World
-from tests.training.tiny_runs import CPU, tiny_masked, tiny_store
+from tests.tiny_trainers import CPU, tiny_masked, tiny_store
 
 
 class Part(World):

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from seit_ray.batches import TokenStore
 from seit_ray.batches.crop import center_crop_tokens
+from seit_ray.batches.store import TokenStore
 from seit_ray.evaluation.knn import knn_probe
 from seit_ray.evaluation.linear_probe import linear_probe
 from seit_ray.evaluation.probe import encoder_of, probe_metrics
 from tests.evaluation.probing import main as probe_in_process
 from tests.tiny_dataset import learnable_rows
-from tests.training.tiny_runs import CPU, tiny_classifier, tiny_masked, tiny_store
+from tests.tiny_trainers import CPU, tiny_classifier, tiny_masked, tiny_store
 
 ROOT = Path(__file__).parents[2]
 

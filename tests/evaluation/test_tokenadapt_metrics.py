@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from seit_ray.augment.random import StepRandom
-from seit_ray.batches import ImageStore
+from seit_ray.batches.images import ImageStore
 from seit_ray.evaluation.reconstruction import psnr
 from seit_ray.evaluation.tokenadapt import EVAL_SEED, tokenadapt_metrics
 from seit_ray.objectives.tokenadapt import TokenAdaptObjective

@@ -3,6 +3,7 @@
 import tracemalloc
 
 from seit_ray.images.listing import list_images
+from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder, s3
 from tests.benchmarks.memory_use import MadeUpKeys
 
@@ -16,7 +17,7 @@ def test_a_bucket_is_listed_page_by_page(tmp_path, monkeypatch):
         tracemalloc.start()
         folder = Folder(tmp_path / str(num))
         manifest = list_images(
-            Folder("s3://bucket/images"), {"kind": "auto"}, folder, val_fraction=0.0, seed=0, slice_size=16
+            Folder("s3://bucket/images"), SourceSettings(), folder, val_fraction=0.0, seed=0, slice_size=16
         )
         peak_bytes = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()

@@ -7,7 +7,7 @@ import pytest
 
 from seit_ray.images import decode_image, write_manifest
 from seit_ray.images.slices import ahead, decode_slice
-from seit_ray.images.sources import find_images
+from seit_ray.images.sources.find import find_images
 from seit_ray.storage import Folder
 from tests.tiny_images import image_bytes, image_files, write_files
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from seit_ray.models import SIZES, MaskedTokenModel, Size
-from seit_ray.models.mtm import num_units_at
+from seit_ray.models.mtm import MaskedTokenModel, num_units_at
+from seit_ray.models.variants import SIZES, Size
 
 TINY = Size(16, 2, 2, 12, 1, 3)
 
@@ -120,9 +120,9 @@ def test_first_loss_is_that_of_guessing():
 
 def test_it_learns_grids_of_one_code():
     model = small_model(grid=(4, 6), num_codes=5, size=Size(16, 1, 2, 16, 1, 2), dropout=0.0)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)  # slowly: a larger rate is at times thrown back
     generator = torch.Generator().manual_seed(0)
-    for _ in range(150):
+    for _ in range(500):
         tokens = torch.randint(5, (32, 1), generator=generator).expand(-1, 24)
         logits, targets, _ = model(tokens, torch.rand(32, 6, generator=generator), 4)
         loss = F.cross_entropy(logits.flatten(0, 2), targets.flatten())

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from seit_ray.models import MaskedTokenModel, Size, load_named
-from seit_ray.models.mtm import num_units_at
+from seit_ray.models.mtm import MaskedTokenModel, num_units_at
+from seit_ray.models.variants import Size
+from seit_ray.models.weights import load_named
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "seitpp_mtm.npz"
 COUNTS = {"r0.4": 79, "r0.55": 108, "r0.7312": 144, "r1.0": 196}

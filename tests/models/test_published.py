@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from seit_ray.models import SIZES, Size, TokenEmbedding, TokenViT, build_model
+from seit_ray.models.build import build_model
+from seit_ray.models.embed import TokenEmbedding
 from seit_ray.models.published import load_published, published_settings, published_state
+from seit_ray.models.variants import SIZES, Size
+from seit_ray.models.vit import TokenViT
 from tests.shards.published_files import refusal
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -67,7 +70,7 @@ def test_the_masked_model_of_seitpp_equals_the_recording():
 def test_tokenadapt_equals_the_recording():
     record = recording("seitpp_tokenadapt")
     sizes = {"grid": (32, 32), "out_grid": (28, 28), "num_codes": 391, "dim": 32}
-    model = build_model("tokenadapt", {**sizes, "width": 48, "num_heads": 2, "mlp_width": 96})
+    model = build_model("tokenadapt", **sizes, width=48, num_heads=2, mlp_width=96)
     known = {k: v for k, v in weights_of(record).items() if not k.endswith("pos_embedding")}  # of which it has a part
     state = {**model.state_dict(), **known}
     kind, settings = settings_of(state, num_heads=None)

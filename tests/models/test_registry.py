@@ -7,7 +7,10 @@ import pytest
 import timm
 import torch
 
-from seit_ray.models import SIZES, MaskedTokenModel, TokenViT
+from seit_ray.models import registry
+from seit_ray.models.mtm import MaskedTokenModel
+from seit_ray.models.variants import SIZES
+from seit_ray.models.vit import TokenViT
 from tests.shards.published_files import refusal
 
 SMALL = {"num_codes": 11, "grid": (4, 6)}
@@ -82,9 +85,9 @@ def test_there_are_no_hosted_weights(name, changes):
 
 
 def test_importing_the_models_registers_them_without_a_word():
-    program = "import timm, seit_ray.models; assert timm.is_model('seit_vit_large') and timm.is_model('mtm_vit_large')"
+    names = "timm.is_model('seit_vit_large') and timm.is_model('mtm_vit_large')"
+    program = f"import timm, seit_ray.models.registry; assert {names}"
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    import seit_ray.models.registry as registry
 
     assert all(hasattr(registry, name) for name in registry.__all__)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from seit_ray.models import load_named, load_weights, save_weights
 from seit_ray.models.tokenadapt import TokenAdapt
+from seit_ray.models.weights import load_named, load_weights, save_weights
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "seitpp_tokenadapt.npz"
 POSITIONS = ("conversion_function.1.de_pos_embedding", "reverse_transform.0.en_pos_embedding")

@@ -7,7 +7,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from seit_ray.models import SIZES, CodebookEmbedding, Size, TokenEmbedding, TokenViT, build_size, load_named
+from seit_ray.models.embed import CodebookEmbedding, TokenEmbedding
+from seit_ray.models.variants import SIZES, Size, build_size
+from seit_ray.models.vit import TokenViT
+from seit_ray.models.weights import load_named
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TINY = Size(16, 2, 2, 16, 1, 2)

@@ -7,18 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from seit_ray.models import (
-    CodebookEmbedding,
-    MaskedTokenModel,
-    Size,
-    TokenEmbedding,
-    TokenViT,
-    encoder_weights,
-    init_from_pretrained,
-    load_named,
-    load_weights,
-    save_weights,
-)
+from seit_ray.models.embed import CodebookEmbedding, TokenEmbedding
+from seit_ray.models.mtm import MaskedTokenModel
+from seit_ray.models.variants import Size
+from seit_ray.models.vit import TokenViT
+from seit_ray.models.weights import encoder_weights, init_from_pretrained, load_named, load_weights, save_weights
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TINY = Size(16, 2, 2, 12, 1, 3)

@@ -12,9 +12,9 @@ from seit_ray.objectives.autoencoder import AutoencoderObjective, perceptual_dis
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.vit_vqgan.discriminator import PatchDiscriminator
 from seit_ray.training.checkpoints import load_checkpoint
+from tests.tiny_trainers import comparable, losses
 from tests.tokenizers.vit_vqgan.tiny import random_images, tiny_training
 from tests.tokenizers.vit_vqgan.workers import image_trainer
-from tests.training.tiny_runs import comparable, losses
 
 
 class Features(nn.Module):

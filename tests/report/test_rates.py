@@ -7,7 +7,7 @@ import torch
 from seit_ray.report.rates import CHUNK, measure_rates
 from seit_ray.shards.encoding import row_bytes
 from seit_ray.storage import Folder, StorageError
-from seit_ray.tokenizers import load_tokenizer
+from seit_ray.tokenizers.files import load_tokenizer
 from tests.tiny_images import image_files, write_files, write_tokenizer
 
 

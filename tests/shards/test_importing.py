@@ -14,8 +14,8 @@ from seit_ray.shards.published import encode_stream
 from seit_ray.shards.synonyms import read_synonyms
 from seit_ray.shards.verify import verify
 from seit_ray.storage import Folder
-from seit_ray.tokenizers import load_tokenizer
 from seit_ray.tokenizers.codebook_only import CodebookTokenizer, read_codebook
+from seit_ray.tokenizers.files import load_tokenizer
 from tests.shards.published_files import recording, refusal, ring_synonyms, write_release
 from tests.tiny_dataset import write_dataset
 

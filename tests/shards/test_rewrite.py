@@ -9,7 +9,7 @@ from seit_ray.shards.rewrite import rewrite_dataset
 from seit_ray.shards.synonyms import read_synonyms, write_synonyms
 from seit_ray.shards.verify import verify
 from seit_ray.storage import Folder
-from seit_ray.tokenizers import load_tokenizer
+from seit_ray.tokenizers.files import load_tokenizer
 from tests.shards.published_files import ring_synonyms
 from tests.tiny_dataset import write_dataset
 

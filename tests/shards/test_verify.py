@@ -9,7 +9,7 @@ from seit_ray.shards import TokenDataset
 from seit_ray.shards.synonyms import write_synonyms
 from seit_ray.shards.verify import verify
 from seit_ray.storage import Folder
-from seit_ray.tokenizers import save_tokenizer
+from seit_ray.tokenizers.files import save_tokenizer
 from tests.shards.published_files import ring_synonyms
 from tests.tiny_dataset import NUM_CODES, tiny_tokenizer, write_dataset
 

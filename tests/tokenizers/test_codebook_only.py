@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from seit_ray.storage import Folder
-from seit_ray.tokenizers import load_tokenizer, save_tokenizer
 from seit_ray.tokenizers.codebook_only import CodebookTokenizer, encode_codebook, read_codebook
 from seit_ray.tokenizers.contract import fingerprint
+from seit_ray.tokenizers.files import load_tokenizer, save_tokenizer
 from tests.shards.published_files import refusal, torch_bytes
 
 

@@ -5,15 +5,11 @@ import pytest
 import torch
 
 from seit_ray.storage import Folder
-from seit_ray.tokenizers import (
-    CentroidTokenizer,
-    compact_codebook,
-    load_tokenizer,
-    renumber_tokens,
-    save_tokenizer,
-)
+from seit_ray.tokenizers.centroid import CentroidTokenizer
 from seit_ray.tokenizers.codebook_only import CodebookTokenizer
+from seit_ray.tokenizers.compact import compact_codebook, renumber_tokens
 from seit_ray.tokenizers.contract import fingerprint
+from seit_ray.tokenizers.files import load_tokenizer, save_tokenizer
 from tests.tokenizers.vit_vqgan.tiny import random_images, tiny_tokenizer
 
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from seit_ray.storage import Folder
-from seit_ray.tokenizers import CentroidTokenizer, load_tokenizer, save_tokenizer
+from seit_ray.tokenizers.centroid import CentroidTokenizer
 from seit_ray.tokenizers.contract import fingerprint
+from seit_ray.tokenizers.files import load_tokenizer, save_tokenizer
 
 REPORT = {"objective": [0.5, 0.25], "psnr_db": math.inf, "images": 3}
 

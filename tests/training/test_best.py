@@ -7,8 +7,8 @@ import torch
 
 from seit_ray.storage import Folder
 from seit_ray.training.best import Best
+from tests.tiny_trainers import evaluation, noisy_trainer, tiny_classifier, tiny_trainer
 from tests.training.test_resume import Interrupted, stop_at
-from tests.training.tiny_runs import evaluation, noisy_trainer, tiny_classifier, tiny_trainer
 
 
 def values(*numbers):

@@ -7,17 +7,11 @@ import torch
 
 from seit_ray.shards.parquet import checksum
 from seit_ray.storage import Folder
-from seit_ray.training.checkpoints import (
-    check_same,
-    checkpoint_names,
-    load_checkpoint,
-    restore,
-    save_checkpoint,
-    state_tensors,
-)
+from seit_ray.training.checkpoints import checkpoint_names, load_checkpoint, restore, save_checkpoint, state_tensors
+from seit_ray.training.identity import check_same
 from seit_ray.training.optimizer import build_optimizer, set_lr
 from tests.tiny_dataset import learnable_rows
-from tests.training.tiny_runs import tiny_classifier, tiny_masked
+from tests.tiny_trainers import tiny_classifier, tiny_masked
 
 
 def trained(seed, steps=2, model=None):

@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-from seit_ray.batches import num_steps
+from seit_ray.batches.sampler import num_steps
 from seit_ray.objectives import MTMObjective
 from seit_ray.storage import Folder
 from seit_ray.training.checkpoints import checkpoint_names, load_checkpoint
 from seit_ray.training.metrics import read_metrics
 from seit_ray.training.world import World
-from tests.training.tiny_runs import (
+from tests.tiny_trainers import (
     CPU,
     evaluation,
     losses,

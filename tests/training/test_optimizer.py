@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from seit_ray.training.optimizer import build_optimizer, layer_of, parameter_groups, set_lr
-from tests.training.tiny_runs import tiny_classifier, tiny_masked
+from tests.tiny_trainers import tiny_classifier, tiny_masked
 
 
 def by_name(model, **settings):

@@ -11,7 +11,7 @@ from seit_ray.training.checkpoints import checkpoint_names, load_checkpoint
 from seit_ray.training.metrics import read_metrics
 from seit_ray.training.requests import Requests, Stopped
 from seit_ray.training.world import World
-from tests.training.tiny_runs import (
+from tests.tiny_trainers import (
     CPU,
     comparable,
     evaluation,
@@ -33,7 +33,7 @@ class Interrupted(Exception):
 def stop_at(step):
     """A progress callback that kills the run once it is so far."""
 
-    def on_progress(done, total, note):
+    def on_progress(phase, done, total, note):
         if done >= step:
             raise Interrupted
 
@@ -50,7 +50,7 @@ def test_a_continued_run_equals_an_undisturbed_one(tmp_path, killed_at, continue
     continued = noisy_trainer(broken)
     torch.manual_seed(killed_at)  # the state of torch's generator does not matter
     starts = []
-    continued.on_progress = lambda done, total, note: starts.append(done)
+    continued.on_progress = lambda phase, done, total, note: starts.append(done)
     metrics = continued.train()
     assert starts[0] == continued_from
     assert comparable(broken) == comparable(whole)
@@ -97,7 +97,7 @@ def ask(requests, what, step):
     """A progress callback that asks a run, once, to stop or to save when it is so far."""
     left = [step]
 
-    def on_progress(done, total, note):
+    def on_progress(phase, done, total, note):
         if left and done >= step:
             left.clear()
             setattr(requests, what, True)
@@ -154,7 +154,7 @@ def test_checkpoints_within_an_epoch(tmp_path, interval, killed_at, continued_fr
     augmented["model"].load_state_dict({name: torch.zeros_like(value) for name, value in state.items()})
     continued = tiny_trainer(broken, **augmented, loop=loop, store=tiny_store(56))
     starts = []
-    continued.on_progress = lambda done, total, note: starts.append(done)
+    continued.on_progress = lambda phase, done, total, note: starts.append(done)
     continued.train()
     assert starts[0] == continued_from
     assert comparable(broken) == comparable(whole)

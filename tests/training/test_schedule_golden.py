@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from seit_ray.models import MaskedTokenModel, Size, TokenEmbedding, TokenViT
-from seit_ray.models.embed import CodebookEmbedding
+from seit_ray.models.embed import CodebookEmbedding, TokenEmbedding
+from seit_ray.models.mtm import MaskedTokenModel
+from seit_ray.models.variants import Size
+from seit_ray.models.vit import TokenViT
 from seit_ray.training.optimizer import parameter_groups
 from seit_ray.training.schedule import peak_lr, rate_at
 

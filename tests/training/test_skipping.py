@@ -9,7 +9,7 @@ import torch
 from seit_ray.objectives import SupervisedObjective
 from seit_ray.training.checkpoints import checkpoint_names
 from seit_ray.training.metrics import read_metrics
-from tests.training.tiny_runs import take_step, tiny_store, tiny_trainer
+from tests.tiny_trainers import take_step, tiny_store, tiny_trainer
 
 
 class Exploding(SupervisedObjective):

@@ -7,7 +7,7 @@ from seit_ray.objectives import MTMObjective
 from seit_ray.training import throughput
 from seit_ray.training.metrics import describe, read_metrics
 from seit_ray.training.throughput import SPEED, Throughput, counting_flops, duration, matmul_rate, peak_flops
-from tests.training.tiny_runs import CPU, tiny_masked, tiny_trainer
+from tests.tiny_trainers import CPU, tiny_masked, tiny_trainer
 
 
 def test_products_are_counted_forward_and_backward():
@@ -106,7 +106,7 @@ def test_compiled_models_train_alike(tmp_path, monkeypatch, masked):
     from functools import partialmethod
 
     from seit_ray.storage import Folder
-    from tests.training.tiny_runs import losses, tiny_classifier
+    from tests.tiny_trainers import losses, tiny_classifier
 
     monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend="eager"))
     found = []

@@ -8,7 +8,7 @@ import pytest
 
 from seit_ray.training.metrics import MetricsLog
 from seit_ray.training.trackers import TRACKERS, check_trackers
-from tests.training.tiny_runs import tiny_trainer
+from tests.tiny_trainers import tiny_trainer
 
 
 class FakeClient:

@@ -14,7 +14,7 @@ from seit_ray.storage import Folder
 from seit_ray.training.checkpoints import checkpoint_names, load_checkpoint
 from tests.end_to_end.processes import ROOT, environment
 from tests.fault_proxy import Fault
-from tests.training.tiny_runs import comparable, noisy_trainer
+from tests.tiny_trainers import comparable, noisy_trainer
 
 STEPS_AN_EPOCH = (4, 7, 11, 14)  # a checkpoint after each
 STATE, MARKER = "step-000000011/state.safetensors", "step-000000011/checkpoint.json"
@@ -56,7 +56,7 @@ def faulty(run, fault_proxy):
 def goes_on_as(run, undisturbed, start):
     """Continue a run at a step; whether it ends in the numbers and the state of the undisturbed one."""
     starts = []
-    noisy_trainer(run, on_progress=lambda done, total, note: starts.append(done)).train()
+    noisy_trainer(run, on_progress=lambda phase, done, total, note: starts.append(done)).train()
     assert starts[0] == start
     found, expected = (load_checkpoint(folder)[0] for folder in (run, undisturbed))
     same = found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)

@@ -11,7 +11,7 @@ from seit_ray.storage import Folder
 from seit_ray.training.checkpoints import load_checkpoint
 from seit_ray.training.metrics import read_metrics
 from seit_ray.training.world import World
-from tests.training.tiny_runs import CPU, comparable, losses, tiny_trainer
+from tests.tiny_trainers import CPU, comparable, losses, tiny_trainer
 from tests.training.workers import CASES, case
 from tests.training.workers import main as train_all
 
@@ -61,6 +61,11 @@ def alone(tmp_path_factory):
     return folder
 
 
+def without_key_bias(name, value):
+    """Attention does not change with the bias of its keys: their gradients are rounding errors, as AdamW steps are."""
+    return value.view(3, -1)[[0, 2]] if "qkv.bias" in name and value.ndim else value
+
+
 @pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_several_processes_train_as_one(tmp_path, alone, size):
     """The batch of 9 does not divide, nor does the val split. This process is the first."""
@@ -79,7 +84,9 @@ def test_several_processes_train_as_one(tmp_path, alone, size):
         assert numbers[1] == pytest.approx(numbers[0], abs=1e-5)
         weights = [load_checkpoint(run)[0] for run in (one, several)]
         for key, value in weights[0].items():
-            torch.testing.assert_close(weights[1][key], value, atol=1e-4, rtol=1e-3)
+            torch.testing.assert_close(
+                without_key_bias(key, weights[1][key]), without_key_bias(key, value), atol=1e-4, rtol=1e-3
+            )
 
 
 def test_augmentation_changes_the_losses(alone):

@@ -11,7 +11,7 @@ from seit_ray.evaluation.masked import masked_metrics
 from seit_ray.objectives import MTMObjective, SupervisedObjective
 from seit_ray.storage import Folder
 from seit_ray.training.world import World
-from tests.training.tiny_runs import (
+from tests.tiny_trainers import (
     tiny_augmentation,
     tiny_classifier,
     tiny_codebook,

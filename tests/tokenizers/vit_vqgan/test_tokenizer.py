@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from seit_ray.storage import Folder
-from seit_ray.tokenizers import VitVqganTokenizer, load_tokenizer, save_tokenizer
 from seit_ray.tokenizers.contract import fingerprint
+from seit_ray.tokenizers.files import load_tokenizer, save_tokenizer
+from seit_ray.tokenizers.vit_vqgan import VitVqganTokenizer
 from tests.tokenizers.vit_vqgan.tiny import random_images, tiny_network, tiny_tokenizer
 
 

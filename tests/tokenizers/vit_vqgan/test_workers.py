@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from seit_ray.models import load_weights
+from seit_ray.models.weights import load_weights
 from seit_ray.storage import Folder
+from tests.tiny_trainers import comparable
 from tests.tokenizers.vit_vqgan.workers import main as train_both
 from tests.tokenizers.vit_vqgan.workers import steady_metrics
-from tests.training.tiny_runs import comparable
 
 ROOT = Path(__file__).parents[3]
 

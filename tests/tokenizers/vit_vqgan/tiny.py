@@ -2,7 +2,7 @@
 
 import torch
 
-from seit_ray.tokenizers import VitVqganTokenizer
+from seit_ray.tokenizers.vit_vqgan import VitVqganTokenizer
 from seit_ray.tokenizers.vit_vqgan.network import VitVqgan, VqganSize
 from seit_ray.tokenizers.vit_vqgan.training import VqganTrainingModel
 

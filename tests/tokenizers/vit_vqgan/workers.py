@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from seit_ray.batches.images import ImageStore
-from seit_ray.models import save_weights
+from seit_ray.models.weights import save_weights
 from seit_ray.objectives.autoencoder import AutoencoderObjective
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.vit_vqgan.discriminator import PatchDiscriminator
 from seit_ray.training.world import World
+from tests.tiny_trainers import CPU, comparable, tiny_trainer
 from tests.tokenizers.vit_vqgan.tiny import smooth_images, tiny_training
-from tests.training.tiny_runs import CPU, comparable, tiny_trainer
 
 LOOP = {"epochs": 4, "global_batch_size": 12, "log_every_steps": 1}
 

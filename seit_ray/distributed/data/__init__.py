@@ -1,0 +1,1 @@
+"""Ray Data: images are tokenised and classified; Ray actors fit a tokenizer."""

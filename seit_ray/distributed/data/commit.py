@@ -1,0 +1,185 @@
+"""The end of a tokenising job: fragments -> shards as Ray tasks, then the marker, in one step for all readers."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import re
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+import torch
+
+from seit_ray.augment.synonyms import nearest_codes
+from seit_ray.distributed.cluster import user_error
+from seit_ray.images.known import FOLDER as SOURCE
+from seit_ray.images.known import write_known
+from seit_ray.images.manifest import Manifest
+from seit_ray.progress import Progress
+from seit_ray.shards.dataset import MARKER, DatasetInfo, Split, TokenDataset
+from seit_ray.shards.fragments import Fragment
+from seit_ray.shards.packing import Packed, pack_rejected, pack_shard, plan_shards, split_of
+from seit_ray.shards.synonyms import write_synonyms
+from seit_ray.storage import Folder
+from seit_ray.tokenizers.contract import Tokenizer
+from seit_ray.tokenizers.files import save_tokenizer
+
+NUM_SYNONYMS = 10  # of each code, stored with a dataset: twice as many as SeiT picks from
+_TEMPORARY = re.compile(r"(.*/)?\.[0-9a-f]{32}\.tmp")  # of a writer that was killed
+
+
+def write_shards(
+    output: Folder,
+    work: Folder,
+    rows_per_shard: int,
+    encoding: str,
+    manifest: Manifest,
+    done: dict[str, dict[int, Fragment]],
+    tokenizer: Tokenizer,
+    base: DatasetInfo | None,
+    retried: dict[str, set[str]],
+    on_progress: Progress,
+) -> dict[str, Split]:
+    """Write every split's shards and rejects as Ray tasks, behind those of `base`; the splits' files and counts.
+
+    retried: split -> keys of the base's rejects that the manifest lists again.
+    """
+    fragments, num_tokens = work.join("fragments"), tokenizer.grid[0] * tokenizer.grid[1]
+    sizes = {"num_codes": len(tokenizer.codebook), "num_classes": len(class_names_of(manifest, base) or [])}
+    before = dict(base.splits) if base is not None else {}
+    remote_pack, remote_rejected = ray.remote(num_cpus=1)(pack_shard), ray.remote(num_cpus=1)(pack_rejected)
+    ordered = {
+        split: [done[split][i] for i in sorted(done.get(split, {}))] for split in sorted({*manifest.splits, *before})
+    }
+    tasks: dict[Any, tuple[str, int]] = {}
+    rejected_tasks: dict[str, Any] = {}
+    for split, parts in ordered.items():
+        first = len(before[split].shards) if split in before else 0
+        for index, pieces in enumerate(plan_shards(parts, rows_per_shard), first):
+            options = {"index": index, "fragments": fragments, "output": output, "encoding": encoding}
+            reference = remote_pack.remote(pieces, num_tokens=num_tokens, **options, **sizes)
+            tasks[reference] = (split, index)
+        if any(f.rejected for f in parts) or retried.get(split):
+            kept = kept_rejects(output, split, retried[split]) if split in before else None
+            name = next_rejected_name(before.get(split))
+            options = {"name": name, "before": kept}
+            rejected_tasks[split] = remote_rejected.remote(split, parts, fragments, output, num_tokens, **options)
+    packed: dict[tuple[str, int], Packed] = {}
+    waiting = list(tasks)
+    try:
+        while waiting:
+            ready, waiting = ray.wait(waiting, num_returns=1)
+            packed[tasks[ready[0]]] = ray.get(ready[0])
+            on_progress("pack", len(packed), len(tasks), "shards")
+        checksums = {split: ray.get(reference) for split, reference in rejected_tasks.items()}
+    except ray.exceptions.RayError as error:
+        raise user_error(error) or error from error
+    splits = {}
+    for split, parts in ordered.items():
+        new = split_of(
+            [packed[k] for k in sorted(packed) if k[0] == split],
+            rejected=sum(f.rejected for f in parts),
+            rejected_sha256=checksums.get(split),
+            **sizes,
+        )
+        splits[split] = joined(before.get(split), new, len(retried.get(split, ())), split in rejected_tasks, **sizes)
+        listed = manifest.splits[split].num_images if split in manifest.splits else 0
+        if split in before:
+            listed += before[split].listed - len(retried[split])
+        if splits[split].listed != listed:
+            raise RuntimeError(f"split {split}: {listed} listed but {splits[split].listed} accounted for")
+    return splits
+
+
+def class_names_of(manifest: Manifest, base: DatasetInfo | None) -> list[str] | None:
+    """The classes of both; those of the manifest begin with those of the base."""
+    return manifest.class_names if base is None or manifest.class_names is not None else base.class_names
+
+
+def kept_rejects(output: Folder, split: str, retried: set[str]) -> pa.Table:
+    """The rejects of a finished dataset that stay: those that are not tried again."""
+    table = TokenDataset(output).rejected(split)
+    return table.filter(pc.invert(pc.is_in(table["key"], pa.array(sorted(retried), pa.string()))))
+
+
+def next_rejected_name(before: Split | None) -> str:
+    """The file of a split's rejects: another with each append, so that the old marker holds till the new one stands."""
+    if before is None:
+        return "rejected.parquet"
+    number = re.search(r"-(\d+)\.parquet$", before.rejected_name)
+    return f"rejected-{int(number[1]) + 1 if number else 1:05}.parquet"
+
+
+def joined(
+    before: Split | None, new: Split, retried: int, has_rejects_written: bool, *, num_codes: int, num_classes: int
+) -> Split:
+    """A split of the dataset and what was added to it, as one; classes that came count 0 before."""
+    if before is None:
+        return new
+    labels = [*before.label_counts, *[0] * (num_classes - len(before.label_counts))]
+    rejected = before.rejected - retried + new.rejected
+    rows = before.rows + new.rows
+    kept = (before.rejected_name, before.rejected_sha256)
+    name, sha256 = (next_rejected_name(before), new.rejected_sha256) if has_rejects_written else kept
+    return Split(
+        listed=rows + rejected,
+        rows=rows,
+        rejected=rejected,
+        source_bytes=before.source_bytes + new.source_bytes,
+        shards=[*before.shards, *new.shards],
+        rejected_sha256=sha256 if rejected else None,
+        code_histogram=[a + b for a, b in zip(before.code_histogram, new.code_histogram, strict=True)],
+        label_counts=[a + b for a, b in zip(labels, new.label_counts, strict=True)],
+        rejected_name=name,
+    )
+
+
+def commit(
+    output: Folder,
+    plan: dict[str, Any],
+    manifest: Manifest,
+    splits: dict[str, Split],
+    tokenizer: Tokenizer,
+    about: dict[str, Any],
+    base: DatasetInfo | None,
+) -> DatasetInfo:
+    """Store the tokenizer and what the dataset was made of, and write the marker last."""
+    digest, source = manifest.digest, {}
+    if base is None:
+        save_tokenizer(tokenizer, output.join("tokenizer"), about["report"])
+        nearest = nearest_codes(tokenizer.codebook, min(NUM_SYNONYMS, len(tokenizer.codebook) - 1), tokenizer.metric)
+        write_synonyms(output, nearest)
+    else:
+        digest = hashlib.sha256(f"{base.plan['manifest']} {digest}".encode()).hexdigest()
+        source = base.source
+    info = DatasetInfo(
+        tokenizer=about["fingerprint"],
+        family=tokenizer.family,
+        image_size=tokenizer.image_size,
+        grid=list(tokenizer.grid),
+        codebook_size=len(tokenizer.codebook),
+        encoding=plan["encoding"],
+        class_names=class_names_of(manifest, base),
+        splits=splits,
+        plan={**plan, "manifest": digest},
+        versions={"python": platform.python_version(), "pyarrow": pa.__version__, "torch": torch.__version__},
+        source={**source, **write_known(manifest, output, source)},
+    )
+    output.write(MARKER, info.to_json())
+    return info
+
+
+def delete_leftovers(output: Folder, info: DatasetInfo) -> None:
+    """Remove shards, rejects and lists that a dataset's marker does not name, and what killed writers left."""
+    known = set(info.source)
+    for name, split in info.splits.items():
+        known |= {f"{name}/{shard.name}" for shard in split.shards}
+        known |= {f"{name}/{split.rejected_name}"} if split.rejected else set()
+    ours = re.compile(rf"([^_/][^/]*/(shard|rejected)[-.][^/]*|{SOURCE}/.*)")
+    for entry in list(output.list(include_hidden=True)):
+        if entry.name.startswith("_work/") or entry.name in known:
+            continue
+        if ours.fullmatch(entry.name) or _TEMPORARY.fullmatch(entry.name):
+            output.delete(entry.name)

@@ -1,0 +1,247 @@
+"""Images in, a table of predictions out: list, classify slices, join the parts. Each step survives a kill.
+
+Beside the table lie `<table>.json` (what it is of, and counts) and the table of rejected images; it is written last.
+Until then `_<table>.work/` holds plan.json, the manifest and the parts: one that stands is never made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import posixpath
+from dataclasses import dataclass
+from typing import Any
+
+from seit_ray.distributed.cluster import Connect
+from seit_ray.distributed.data.predict_slices import WriteParts, predict_slices, read_parts
+from seit_ray.distributed.data.slices import DecodeSlices
+from seit_ray.evaluation.image_classifier import ImageClassifier
+from seit_ray.evaluation.predictions import (
+    MAX_DEFAULT_CLASSES,
+    MAX_VALUES,
+    check_name,
+    counts_of,
+    encode_table,
+    join_parts,
+)
+from seit_ray.images.listing import list_images
+from seit_ray.images.manifest import Manifest, chosen_splits, load_manifest
+from seit_ray.images.sources.settings import SourceSettings
+from seit_ray.progress import Progress, silent
+from seit_ray.shards.fragments import Fragment, list_fragments
+from seit_ray.storage import Folder
+
+Done = dict[str, dict[int, Fragment]]  # split -> slice -> its part
+FEW_IMAGES = 1000  # up to here, starting Ray would take longer than the work
+
+
+@dataclass(frozen=True)
+class PredictSettings:
+    """What is predicted and how; fields as in `config.Predict`."""
+
+    split: str | None = None
+    weights: str = "model"
+    top_k: int = 0
+    probabilities: bool | None = None
+    slice_size: int = 256
+    batch_size: int = 256
+    max_image_pixels: int = 178_956_970
+    max_image_mib: int = 64
+    num_actors: int | None = None
+    gpus_per_actor: float | None = None
+
+
+@dataclass(frozen=True)
+class PredictJob:
+    """One job: which images, by which run, into which table of a folder."""
+
+    images: Folder
+    source_settings: SourceSettings
+    run: Folder
+    tokenizer: Folder | None
+    output: Folder
+    name: str
+    settings: PredictSettings
+
+    def __post_init__(self) -> None:
+        check_name(self.output.uri_of(self.name))
+
+    @property
+    def suffix(self) -> str:
+        """Ending of the table's name, which decides its format."""
+        return posixpath.splitext(self.name)[1].lower()
+
+    @property
+    def rejected_name(self) -> str:
+        """Name of the table of rejected images."""
+        stem, suffix = posixpath.splitext(self.name)
+        return f"{stem}-rejected{suffix}"
+
+    @property
+    def about_name(self) -> str:
+        """Name of the JSON with plan and counts."""
+        return f"{self.name}.json"
+
+    @property
+    def work(self) -> Folder:
+        """What is kept until the table is complete."""
+        return self.output.join(f"_{self.name}.work")
+
+    def plan(self, class_names: list[str], decode: str) -> dict[str, Any]:
+        """Whatever decides the table's content."""
+        weights, given = self.run.read(f"{self.settings.weights}.safetensors"), self.settings.probabilities
+        return {
+            "images": self.images.uri,
+            "source": self.source_settings.as_dict(),
+            "run": self.run.uri,
+            "model": hashlib.sha256(weights).hexdigest()[:16],
+            "class_names": class_names,
+            "decode": decode,
+            "probabilities": len(class_names) <= MAX_DEFAULT_CLASSES if given is None else given,
+            "top_k": min(self.settings.top_k, len(class_names)),
+            **{n: getattr(self.settings, n) for n in ("split", "slice_size", "max_image_pixels", "max_image_mib")},
+        }
+
+
+def run_predict_job(job: PredictJob, connect: Connect, on_progress: Progress = silent) -> dict[str, Any]:
+    """Do what is missing of a job; its plan, and counts of images listed, predicted and rejected.
+
+    `connect` gives the cluster, if it takes one. ValueError for what the user can mend.
+    """
+    classifier = ImageClassifier.load(job.run, tokenizer=job.tokenizer, weights=job.settings.weights)
+    plan = job.plan(classifier.class_names, classifier.decode)
+    finished = existing(job, plan)
+    if finished is not None:
+        on_progress("predict", 1, 1, "already complete")
+        return finished
+    classifier.check()
+    manifest, splits = listing(job, plan, on_progress)
+    done = list_fragments(job.work.join("parts"))
+    total = sum(manifest.splits[s].num_images for s in splits)
+    classify(job, plan, classifier, manifest, splits, done, connect, on_progress)
+    return commit(job, plan, [done[s][i] for s in splits for i in sorted(done.get(s, {}))], total)
+
+
+def existing(job: PredictJob, plan: dict[str, Any]) -> dict[str, Any] | None:
+    """What a finished job of the same plan left; None when there is work to do; ValueError for another plan."""
+    uri = job.output.uri_of(job.name)
+    if job.output.exists(job.name):
+        try:
+            about = json.loads(job.output.read(job.about_name))
+            stored = about["plan"]
+        except (ValueError, KeyError, TypeError) as error:  # of storage too: a missing file
+            raise ValueError(
+                f"{uri} exists, and no {job.about_name} says what it is of; expected a free name; choose another output"
+            ) from error
+        refuse_other_plan(uri, stored, plan)
+        job.work.delete_tree()  # a kill between table and clean-up leaves it
+        return about
+    if job.work.exists("plan.json"):
+        refuse_other_plan(uri, json.loads(job.work.read("plan.json")), plan)
+    else:
+        job.output.check_writable()
+        job.work.write("plan.json", json.dumps(plan, indent=1).encode())
+    return None
+
+
+def refuse_other_plan(uri: str, stored: dict[str, Any], plan: dict[str, Any]) -> None:
+    """ValueError naming what differs between what was begun or done and what is asked now."""
+    stored = {"decode": "exact", **stored}  # what it was before there was a choice
+    differs = [name for name in plan if stored.get(name) != plan[name]]
+    if differs:
+        before, now = (repr(p.get(differs[0]))[:80] for p in (stored, plan))
+        raise ValueError(
+            f"{uri} was made with other {', '.join(differs)} ({differs[0]} {before}, now {now}); "
+            "expected the same images, run and settings; choose another output, or delete it and its _*.work folder"
+        )
+
+
+def listing(job: PredictJob, plan: dict[str, Any], on_progress: Progress) -> tuple[Manifest, list[str]]:
+    """The manifest and the splits to classify; listed once: a continued job classifies what its first attempt found."""
+    folder = job.work.join("manifest")
+    found = load_manifest(folder)
+    try:
+        manifest = found or list_images(
+            job.images,
+            job.source_settings,
+            folder,
+            val_fraction=0.0,
+            seed=0,
+            slice_size=plan["slice_size"],
+            on_progress=on_progress,
+        )
+        splits = chosen_splits(manifest, plan["split"], job.images.uri)
+        num = sum(manifest.splits[s].num_images for s in splits)
+        if plan["probabilities"] and num * len(plan["class_names"]) > MAX_VALUES:
+            raise ValueError(
+                f"{num} images x {len(plan['class_names'])} probabilities; expected at most {MAX_VALUES} numbers in a "
+                "table; set probabilities=false and top_k, or predict split by split"
+            )
+    except ValueError:
+        job.work.delete_tree()  # nothing is done yet: the output stays free for the mended command
+        raise
+    return manifest, splits
+
+
+def classify(
+    job: PredictJob,
+    plan: dict[str, Any],
+    classifier: ImageClassifier,
+    manifest: Manifest,
+    splits: list[str],
+    done: Done,
+    connect: Connect,
+    on_progress: Progress,
+) -> None:
+    """Make the parts that `done` has not, and enter them there."""
+    todo = [(s, i) for s in splits for i in range(manifest.splits[s].num_slices) if i not in done.get(s, {})]
+    total = sum(manifest.splits[s].num_images for s in splits)
+    made = [f for s in splits for f in done.get(s, {}).values()]
+    seen, rejected = sum(f.rows + f.rejected for f in made), sum(f.rejected for f in made)
+    on_progress("predict", seen, total, f"{len(todo)} of {len(todo) + len(made)} slices to do")
+    if not todo:
+        return
+
+    def on_fragment(part: Fragment) -> None:
+        nonlocal seen, rejected
+        seen, rejected = seen + part.rows + part.rejected, rejected + part.rejected
+        done.setdefault(part.split, {})[part.slice] = part
+        on_progress("predict", seen, total, f"{rejected} rejected" if rejected else "")
+
+    size = (classifier.image_size, classifier.resize)
+    decode_options = {
+        "mode": classifier.decode,
+        "max_bytes": plan["max_image_mib"] << 20,
+        "max_pixels": plan["max_image_pixels"],
+    }
+    image_column = job.source_settings.image_column
+    options = {name: plan[name] for name in ("class_names", "probabilities", "top_k")}
+    asked = job.settings.num_actors
+    here = asked == 0 or (asked is None and total - seen <= FEW_IMAGES)
+    with contextlib.nullcontext() if here else connect() as cluster:
+        predict_slices(
+            todo,
+            DecodeSlices(manifest.folder, job.images, *size, image_column, decode_options),
+            (job.run, job.tokenizer, job.settings.weights, job.settings.batch_size),
+            WriteParts(job.work.join("parts"), {**options, "source_names": manifest.class_names}),
+            slice_size=plan["slice_size"],
+            cluster=cluster,
+            num_actors=asked,
+            gpus_per_actor=job.settings.gpus_per_actor,
+            on_fragment=on_fragment,
+        )
+
+
+def commit(job: PredictJob, plan: dict[str, Any], parts: list[Fragment], total: int) -> dict[str, Any]:
+    """Check that counts add up, write the rejects, the JSON and, last, the table, and clean up."""
+    table, rejected = join_parts(read_parts(job.work.join("parts"), parts))
+    if len(table) + len(rejected) != total:
+        raise RuntimeError(f"{total} images listed but {len(table)} predicted and {len(rejected)} rejected")
+    form = {"class_names": plan["class_names"], "top_k": plan["top_k"]}
+    about = {"plan": plan, "counts": {"listed": total, "rejected": len(rejected), **counts_of(table)}}
+    job.output.write(job.rejected_name, encode_table(rejected, job.suffix, **form))
+    job.output.write(job.about_name, json.dumps(about, indent=1).encode())
+    job.output.write(job.name, encode_table(table, job.suffix, **form))
+    job.work.delete_tree()
+    return about

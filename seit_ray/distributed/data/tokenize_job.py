@@ -1,0 +1,275 @@
+"""Images in, token dataset out: list, tokenise slices, pack shards, write the marker. Each step survives a kill.
+
+In the output's folder `_work/` holds plan.json, the manifest and the fragments until the marker stands; `_lock.json`
+keeps a second job away meanwhile. A finished dataset can be appended to: see `appending`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from seit_ray.distributed.cluster import Connect
+from seit_ray.distributed.data.commit import commit, delete_leftovers, write_shards
+from seit_ray.distributed.data.slices import run_slices
+from seit_ray.distributed.resources import Resources
+from seit_ray.images.listing import list_images
+from seit_ray.images.manifest import Manifest, load_manifest
+from seit_ray.images.sources.settings import SourceSettings
+from seit_ray.progress import Progress, silent
+from seit_ray.shards.appending import compare_source, new_images, retried_rejects
+from seit_ray.shards.dataset import MARKER, DatasetInfo, TokenDataset
+from seit_ray.shards.fragments import Fragment, list_fragments
+from seit_ray.shards.rejects import RejectLimit
+from seit_ray.storage import Folder
+from seit_ray.storage.lock import Lock, LockedError, locked
+from seit_ray.tokenizers.files import load_tokenizer
+
+Done = dict[str, dict[int, Fragment]]  # split -> slice -> its fragment
+
+LOCK = "_lock.json"
+
+
+@dataclass(frozen=True)
+class TokenizeSettings:
+    """How images become a token dataset; fields as in `config.Tokenize`."""
+
+    mode: str = "create"
+    check_source: bool = False
+    keep_changed: bool = False
+    val_fraction: float = 0.0
+    seed: int = 0
+    slice_size: int = 256
+    rows_per_shard: int = 16384
+    encoding: str = "planes"
+    decode: str = "exact"
+    max_reject_fraction: float = 0.1
+    max_image_pixels: int = 178_956_970
+    max_image_mib: int = 64
+    num_actors: int | None = None
+    gpus_per_actor: float | None = None
+    batch_size: int = 256
+
+    @property
+    def hold_out(self) -> dict[str, Any]:
+        """Which images are held out."""
+        return {"val_fraction": self.val_fraction, "seed": self.seed}
+
+    @property
+    def decoding(self) -> dict[str, Any]:
+        """Keywords of `decode_image`, but for the tokenizer's."""
+        limits = {"max_bytes": self.max_image_mib << 20, "max_pixels": self.max_image_pixels}
+        return {"mode": self.decode, **limits}
+
+
+@dataclass(frozen=True)
+class TokenizeJob:
+    """One job: where from, by what, where to, how."""
+
+    source: Folder
+    source_settings: SourceSettings
+    tokenizer_folder: Folder
+    output: Folder
+    settings: TokenizeSettings
+
+    @property
+    def work(self) -> Folder:
+        """What is kept until the dataset is complete."""
+        return self.output.join("_work")
+
+    def plan(self, fingerprint: str) -> dict[str, Any]:
+        """Whatever decides the dataset's content."""
+        names = (
+            "val_fraction",
+            "seed",
+            "slice_size",
+            "rows_per_shard",
+            "encoding",
+            "decode",
+            "max_image_pixels",
+            "max_image_mib",
+        )
+        return {
+            "images": self.source.uri,
+            "source": self.source_settings.as_dict(),
+            "tokenizer": fingerprint,
+            **{name: getattr(self.settings, name) for name in names},
+        }
+
+
+def run_tokenize_job(job: TokenizeJob, connect: Connect, on_progress: Progress = silent) -> DatasetInfo:
+    """Do what is missing of a job and return the dataset's info; ValueError for what the user can mend.
+
+    `connect` gives the cluster: after the listing, so that a mistake in a place is told at once.
+    """
+    tokenizer, about = load_tokenizer(job.tokenizer_folder)
+    plan = job.plan(about["fingerprint"])
+    finished = finished_dataset(job, plan)
+    if finished is not None and job.settings.mode == "create":
+        return already_complete(job, finished, on_progress)
+    with locked(job.output, LOCK, on_note=lambda note: on_progress("lock", 1, 1, note)) as lock:
+        base = finished_dataset(job, plan)  # again: another job may have finished it meanwhile
+        if base is not None and job.settings.mode == "create":
+            return already_complete(job, base, on_progress)
+        begin(job, plan, base)
+        manifest = listing(job, base, on_progress)
+        if base is not None and not any(split.num_images for split in manifest.splits.values()):
+            clean_up(job, base)
+            on_progress("tokenise", 1, 1, "already complete: no images were added")
+            return base
+        retried = retried_rejects(job.output, manifest, base) if base is not None else {}
+        done = list_fragments(job.work.join("fragments"))
+        rejects = RejectLimit.of(manifest, base, retried, job.settings.max_reject_fraction)
+        try:
+            with connect() as cluster:
+                tokenise(job, manifest, done, rejects, cluster, lock, on_progress)
+                where = (job.output, job.work, job.settings.rows_per_shard, job.settings.encoding)
+                splits = write_shards(*where, manifest, done, tokenizer, base, retried, on_progress)
+            lock.check()
+            info = commit(job.output, plan, manifest, splits, tokenizer, about, base)
+        except Exception:
+            if base is not None:
+                delete_leftovers(job.output, base)  # of shards that the finished dataset does not know
+            raise
+        clean_up(job, info)
+    return info
+
+
+def finished_dataset(job: TokenizeJob, plan: dict[str, Any]) -> DatasetInfo | None:
+    """The finished dataset of the same plan; None when there is none; ValueError when it is of another plan."""
+    if not job.output.exists(MARKER):
+        return None
+    info = TokenDataset(job.output).info
+    refuse_other_plan(job, {k: v for k, v in info.plan.items() if k in plan}, plan)
+    return info
+
+
+def already_complete(job: TokenizeJob, info: DatasetInfo, on_progress: Progress) -> DatasetInfo:
+    """A finished dataset as it is; ValueError when the source is to be compared and has changed."""
+    if any(True for _ in job.work.list(include_hidden=True)) and not is_being_appended(job, info):
+        try:  # a kill between marker and clean-up leaves it
+            with locked(job.output, LOCK):
+                clean_up(job, info)
+        except LockedError:
+            return info  # the job that made it is at it
+    note = "already complete"
+    if job.settings.check_source:
+        compare_source(job.output, job.source, job.source_settings, info, **job.settings.hold_out)
+        note += ", of the same images"
+    on_progress("tokenise", 1, 1, note)
+    return info
+
+
+def is_being_appended(job: TokenizeJob, info: DatasetInfo) -> bool:
+    """Whether the work that is there is that of an append to this dataset, to be continued."""
+    if not job.work.exists("plan.json"):
+        return False
+    return json.loads(job.work.read("plan.json")).get("appends_to") == info.plan["manifest"]
+
+
+def begin(job: TokenizeJob, plan: dict[str, Any], base: DatasetInfo | None) -> None:
+    """Store the plan, unless the same was begun before; ValueError when another was."""
+    appends_to = base.plan["manifest"] if base is not None else None
+    if job.work.exists("plan.json"):
+        stored = json.loads(job.work.read("plan.json"))
+        if stored.pop("appends_to", None) == appends_to:
+            refuse_other_plan(job, stored, plan)
+            return
+    job.work.delete_tree()  # of an append that is finished but for its clean-up, or of nothing that has a plan
+    job.output.check_writable()
+    stored = {**plan, "appends_to": appends_to} if base is not None else plan
+    job.work.write("plan.json", json.dumps(stored, indent=1).encode())
+
+
+def refuse_other_plan(job: TokenizeJob, stored: dict[str, Any], plan: dict[str, Any]) -> None:
+    """ValueError naming what differs between what was begun in the output folder and what is asked now."""
+    stored = {"decode": "exact", **stored}  # what it was before there was a choice
+    differs = [f"{k} {stored.get(k)!r} (now {plan[k]!r})" for k in plan if stored.get(k) != plan[k]]
+    if differs:
+        raise ValueError(
+            f"{job.output.uri} was made with {', '.join(differs)}; expected the same images, tokenizer and settings; "
+            "choose another output, or delete that folder"
+        )
+
+
+def listing(job: TokenizeJob, base: DatasetInfo | None, on_progress: Progress) -> Manifest:
+    """The manifest of the job, listed once: a continued job tokenises what its first attempt found."""
+    folder = job.work.join("manifest")
+    found = load_manifest(folder)
+    if found is not None:
+        return found
+    try:
+        if base is not None:
+            options = {name: getattr(job.settings, name) for name in ("slice_size", "keep_changed")}
+            where = (job.output, job.source, job.source_settings, base, folder)
+            return new_images(*where, **job.settings.hold_out, **options, on_progress=on_progress)
+        return list_images(
+            job.source,
+            job.source_settings,
+            folder,
+            on_progress=on_progress,
+            slice_size=job.settings.slice_size,
+            **job.settings.hold_out,
+        )
+    except ValueError:
+        job.work.delete_tree()  # nothing is done yet: the output stays free for the mended command
+        raise
+
+
+def tokenise(
+    job: TokenizeJob,
+    manifest: Manifest,
+    done: Done,
+    rejects: RejectLimit,
+    cluster: Resources,
+    lock: Lock,
+    on_progress: Progress,
+) -> None:
+    """Make the fragments that `done` has not, and enter them there; ValueError for too many rejects."""
+    counts = [f for by_slice in done.values() for f in by_slice.values()]
+    total = sum(s.num_images for s in manifest.splits.values())
+    rejects.rejected += sum(f.rejected for f in counts)
+    seen = sum(f.rows + f.rejected for f in counts)
+    todo = [
+        (split, index)
+        for split, listed in manifest.splits.items()
+        for index in range(listed.num_slices)
+        if index not in done.get(split, {})
+    ]
+    on_progress("tokenise", seen, total, f"{len(todo)} of {len(todo) + len(counts)} slices to do")
+
+    def on_fragment(fragment: Fragment) -> None:
+        nonlocal seen
+        if fragment.slice in done.get(fragment.split, {}):  # told twice, after a node was lost
+            return
+        seen += fragment.rows + fragment.rejected
+        done.setdefault(fragment.split, {})[fragment.slice] = fragment
+        rejects.add(fragment.rejected)
+        if lock.lost:
+            lock.check()
+        on_progress("tokenise", seen, total, rejects.words())
+
+    if todo:
+        run_slices(
+            todo,
+            manifest_folder=job.work.join("manifest"),
+            source=job.source,
+            tokenizer_folder=job.tokenizer_folder,
+            fragments=job.work.join("fragments"),
+            cluster=cluster,
+            num_actors=job.settings.num_actors,
+            gpus_per_actor=job.settings.gpus_per_actor,
+            batch_size=job.settings.batch_size,
+            slice_size=job.settings.slice_size,
+            image_column=job.source_settings.image_column,
+            decode_options=job.settings.decoding,
+            on_fragment=on_fragment,
+        )
+    rejects.check()
+
+
+def clean_up(job: TokenizeJob, info: DatasetInfo) -> None:
+    """Remove what is no part of the dataset: unfinished work, and what killed writers left."""
+    delete_leftovers(job.output, info)
+    job.work.delete_tree()

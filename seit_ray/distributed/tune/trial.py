@@ -1,0 +1,204 @@
+"""One trial of a sweep as Ray Tune runs it: stages of training that report, wait for a verdict, and may be ended."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import pkgutil
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+from ray.exceptions import RayError
+
+from seit_ray.distributed.resources import Resources
+from seit_ray.distributed.train.train_job import run_training
+from seit_ray.runs.settings import WorkerSettings
+from seit_ray.studies.trials import Stage, Trial
+from seit_ray.training.metrics import read_metrics
+from seit_ray.training.world import World
+
+
+class Desk:
+    """Actor, one a sweep: between trainings, wherever they run, and the trials that speak with Ray Tune for them."""
+
+    def __init__(self):
+        self.messages: dict[str, asyncio.Queue] = {}
+        self.verdicts: dict[str, asyncio.Future] = {}
+        self.progress: dict[str, tuple[int, int, str]] = {}
+        self.errors: dict[str, str] = {}
+
+    async def open(self, trial: str) -> None:
+        """Begin a trial anew."""
+        self.messages[trial] = asyncio.Queue()
+        self.verdicts.pop(trial, None)
+
+    async def report(self, trial: str, record: dict[str, Any]) -> bool:
+        """From a training: a record; returns whether to go on, when that is known."""
+        verdict = self.verdicts[trial] = asyncio.get_running_loop().create_future()
+        await self.messages[trial].put(("record", record))
+        return await verdict
+
+    async def end(self, trial: str, kind: str, content: Any) -> None:
+        """From a trial's thread: training ended; kind "end" with metrics, "mistake" or "error" with text."""
+        if kind == "error":
+            self.errors[trial] = content
+        await self.messages[trial].put((kind, content))
+
+    async def next(self, trial: str) -> tuple[str, Any]:
+        """From a trial: let the training go on, and wait for what it says next."""
+        self._decide(trial, go_on=True)
+        return await self.messages[trial].get()
+
+    async def stop(self, trial: str) -> None:
+        """From a trial: end the training, which waits for a verdict or has ended."""
+        self._decide(trial, go_on=False)
+
+    def _decide(self, trial: str, *, go_on: bool) -> None:
+        verdict = self.verdicts.pop(trial, None)
+        if verdict and not verdict.done():
+            verdict.set_result(go_on)
+
+    async def post(self, trial: str, done: int, total: int, note: str) -> None:
+        """From a training: how far it is."""
+        self.progress[trial] = (done, total, note)
+
+    async def read(self) -> tuple[dict[str, tuple[int, int, str]], dict[str, str]]:
+        """From the driver: (newest progress of each trial, last error of each trial)."""
+        return self.progress, self.errors
+
+
+class EndedEarly(Exception):
+    """The verdict on a training: it is not worth going on."""
+
+
+def run_stage(
+    *,
+    stage: str,
+    desk: Any,
+    trial: str,
+    metric: str | None,
+    world: World,
+    on_metrics: Callable[[dict[str, Any]], None],
+    **arguments: Any,
+) -> dict[str, Any]:
+    """In each worker: the run named `stage`, which reports every record that has the metric; its last metrics.
+
+    {"ended_early": True} where the verdict was not to go on. A continued run reports again what it had reported.
+    `arguments` are those of the run.
+    """
+
+    def report(record: dict[str, Any]) -> None:
+        go_on = True
+        if world.is_main and metric in record:
+            go_on = ray.get(desk.report.remote(trial, {k: record[k] for k in ("epoch", metric)}))
+        if not world.gather(go_on)[0]:
+            raise EndedEarly
+
+    def report_here_too(record: dict[str, Any]) -> None:
+        on_metrics(record)
+        report(record)
+
+    try:
+        for record in world.gather(read_metrics(arguments["run"]) if world.is_main else None)[0]:
+            report(record)
+        return pkgutil.resolve_name(stage)(**arguments, world=world, on_metrics=report_here_too)
+    except EndedEarly:
+        return {"ended_early": True}
+
+
+class TrialActor(tune.Trainable):
+    """Trains in a thread, so that Ray Tune's questions are answered, and an early end is a clean one."""
+
+    def setup(
+        self,
+        config: dict[str, Any],
+        build: Callable[[dict[str, Any]], Trial],
+        desk: Any,
+        cluster: Resources,
+        metric: str,
+        workers: WorkerSettings,
+    ) -> None:
+        """Take what all trials share, and begin."""
+        self.build, self.desk, self.cluster = build, desk, cluster
+        self.metric, self.workers = metric, workers
+        self.begin(config)
+
+    def begin(self, config: dict[str, Any]) -> None:
+        """Start the thread of a trial."""
+        self.trial = self.build(config)
+        self.since = time.perf_counter()
+        torch.set_num_threads(self.workers.cpus_per_worker)
+        ray.get(self.desk.open.remote(self.trial.name))
+        self.thread = threading.Thread(target=self.work, daemon=True)
+        self.thread.start()
+
+    def work(self) -> None:
+        """In the thread: every stage; how it ended goes to the desk."""
+        name = self.trial.name
+        try:
+            for stage in self.trial.stages:
+                metrics = self.train_stage(stage)
+                if "ended_early" in metrics:
+                    return
+            kind, content = "end", metrics
+        except ValueError as error:
+            kind, content = "mistake", str(error)
+        except Exception as error:
+            # what a network or a node did may not happen again; a process whose GPU failed is not used again
+            again = isinstance(error, OSError | RayError) or torch.cuda.is_initialized()
+            kind, content = "error" if again else "mistake", f"{type(error).__name__}: {error}"
+        ray.get(self.desk.end.remote(name, kind, content))
+
+    def train_stage(self, stage: Stage) -> dict[str, Any]:
+        """The metrics of a stage, trained in this process or by workers of its own."""
+        last = stage is self.trial.stages[-1]
+        asked = {"desk": self.desk, "trial": self.trial.name, "metric": self.metric if last else None}
+        return run_training(
+            run_stage,
+            {"stage": stage.function, **asked, **stage.arguments},
+            name=f"{self.trial.name}-{stage.name}",
+            cluster=self.cluster,
+            on_progress=lambda phase, done, total, note: self.desk.post.remote(
+                self.trial.name, done, total, f"{stage.name} {note}"
+            ),
+            workers=self.workers,
+        )
+
+    def step(self) -> dict[str, Any]:
+        """The next record; `ended` with the last, `mistake` in place of one. RuntimeError: worth another attempt."""
+        kind, content = ray.get(self.desk.next.remote(self.trial.name))
+        seconds = {"seconds": time.perf_counter() - self.since}
+        if kind == "record":
+            return {**content, **seconds}
+        if kind == "error":
+            raise RuntimeError(content)
+        if kind == "mistake":
+            return {"mistake": content, "done": True, **seconds}
+        value = content.get(self.metric)
+        if value is None or not math.isfinite(value):
+            return {"mistake": missing(self.metric, content), "done": True, **seconds}
+        return {"epoch": content["epoch"], self.metric: value, "ended": True, "done": True, **seconds}
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Another trial in the same process."""
+        self.cleanup()
+        self.begin(new_config)
+        return True
+
+    def cleanup(self) -> None:
+        """End the thread."""
+        ray.get(self.desk.stop.remote(self.trial.name))
+        self.thread.join()
+
+
+def missing(metric: str, metrics: dict[str, Any]) -> str:
+    """Why a run that ended has no value."""
+    return (
+        f"{metric} is {metrics.get(metric)} at the end of the run; expected a number, beside "
+        f"{', '.join(metrics)}; choose another metric, or a dataset with labels and a val split"
+    )

@@ -1,0 +1,40 @@
+"""The labels of a source beside the classes of a model."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from seit_ray.images.manifest import Manifest
+
+
+def label_table(manifest: Manifest, split: str, class_names: list[str], source_uri: str, run_uri: str) -> np.ndarray:
+    """Number of each of the source's classes among `class_names` int64 [S], -1 for classes without images in the split.
+
+    ValueError for another split, images without a label, and labels that `class_names` has not.
+    """
+    if split not in manifest.splits or not manifest.splits[split].num_images:
+        found = sorted(name for name, s in manifest.splits.items() if s.num_images)
+        raise ValueError(
+            f"split {split!r} of {source_uri}; expected one of {found}; name another split, or hold one out with "
+            "val_fraction"
+        )
+    seen, unlabelled = set(), 0
+    for index in range(manifest.splits[split].num_slices):
+        labels = manifest.read_slice(split, index)["label"]
+        unlabelled += labels.null_count
+        seen.update(labels.drop_null().to_pylist())
+    if unlabelled:
+        raise ValueError(
+            f"split {split!r} of {source_uri} has {unlabelled} of {manifest.splits[split].num_images} images without a "
+            "label; expected a label for each; name a folder per class or a table with labels, or use predict"
+        )
+    number_of = {name: number for number, name in enumerate(class_names)}
+    unknown = [manifest.class_names[label] for label in sorted(seen) if manifest.class_names[label] not in number_of]
+    if unknown:
+        shown = ", ".join(map(repr, unknown[:8])) + (", ..." if len(unknown) > 8 else "")
+        first = ", ".join(map(repr, class_names[:8])) + (", ..." if len(class_names) > 8 else "")
+        raise ValueError(
+            f"{source_uri} has {len(unknown)} classes that {run_uri} does not know: {shown}; expected names among its "
+            f"{len(class_names)}: {first}; rename the classes, or set source.label_column"
+        )
+    return np.array([number_of.get(name, -1) for name in manifest.class_names], np.int64)

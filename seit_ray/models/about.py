@@ -1,0 +1,40 @@
+"""What a finished run says of its model, in model.json: its kind, how to build it, what it eats. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from seit_ray.storage import Folder
+
+WEIGHTS = ("model", "ema", "best")
+MISSING = {"ema": ("averaged", "loop.ema_decay"), "best": ("best", "loop.keep_best")}
+SOURCES = ("mtm", "classifier")  # kinds of runs that a classifier may start from
+
+
+def read_about(run: Folder, *kinds: str) -> dict[str, Any]:
+    """model.json of a finished run; ValueError when there is none or it is of none of the kinds."""
+    if not run.exists("model.json"):
+        run.check_readable()
+        raise ValueError(f"no finished run in {run.uri}; expected model.json; let the run end first")
+    text = run.read("model.json")
+    try:
+        about = json.loads(text)
+        found = about["kind"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{run.uri}/model.json cannot be read ({error!r}); export the run again") from error
+    if found not in kinds:
+        wanted = " or ".join(map(repr, kinds))
+        raise ValueError(f"{run.uri} holds a model of kind {found!r}; expected {wanted}; name another run")
+    return about
+
+
+def check_weights(run: Folder, weights: str) -> None:
+    """ValueError unless a finished run has these weights."""
+    if weights not in WEIGHTS:
+        raise ValueError(f"weights {weights!r}; expected one of {', '.join(WEIGHTS)}; choose one")
+    if weights in MISSING and not run.exists(f"{weights}.safetensors"):
+        kind, key = MISSING[weights]
+        raise ValueError(
+            f"{run.uri} has no {kind} weights; expected {weights}.safetensors; train with {key}, or take weights=model"
+        )

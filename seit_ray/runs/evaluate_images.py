@@ -1,0 +1,93 @@
+"""Figures of a finished classifier on images as they come: decode, tokenise and classify in one pass, on any ranks."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from seit_ray.evaluation.classification import add_counts, figures_of_counts
+from seit_ray.evaluation.image_classifier import ImageClassifier
+from seit_ray.images.labels import label_table
+from seit_ray.images.listing import list_images
+from seit_ray.images.manifest import Manifest
+from seit_ray.images.slices import DecodedSlice, ahead, decode_slice
+from seit_ray.images.sources.settings import SourceSettings
+from seit_ray.progress import Progress, silent
+from seit_ray.storage import Folder
+from seit_ray.training.world import World
+
+MAX_THREADS = 8  # that decode: each holds a slice of pixels
+
+
+def evaluate_images(
+    *,
+    images: Folder,
+    source: SourceSettings,
+    run: Folder,
+    split: str,
+    val_fraction: float,
+    seed: int,
+    tokenizer: Folder | None,
+    weights: str,
+    limits: dict[str, int],
+    batch_size: int,
+    world: World,
+    on_progress: Progress = silent,
+    **hooks: Callable,
+) -> dict[str, Any]:
+    """Figures of `runs.evaluate_tokens` on a split of a source, and listed = samples + the images in rejected.
+
+    Labels are matched to the run's classes by name. ValueError for classes that the run does not know, for images
+    without a label, and when none can be read.
+    """
+    del hooks  # one pass over a split: no metrics on the way
+    classifier = ImageClassifier.load(run, tokenizer=tokenizer, weights=weights).to(world.device)
+    names = classifier.class_names
+    counts = torch.zeros(len(names), 4, dtype=torch.float64, device=world.device)
+    with tempfile.TemporaryDirectory(prefix="seit_ray-") as name:
+        manifest = list_images(images, source, Folder(name), val_fraction=val_fraction, seed=seed)
+        check_alike(manifest, world, images.uri)
+        numbers = label_table(manifest, split, names, images.uri, run.uri)
+        total = manifest.splits[split].num_images
+        size = {"image_size": classifier.image_size, "resize": classifier.resize}
+        options = {**size, "mode": classifier.decode, **limits}
+
+        def decode(index: int) -> DecodedSlice:
+            return decode_slice(manifest, split, index, images, image_column=source.image_column, **options)
+
+        done, rejected = 0, []
+        mine = range(world.rank, manifest.splits[split].num_slices, world.size)
+        for part in ahead(decode, mine, min(MAX_THREADS, torch.get_num_threads())):
+            count_slice(counts, classifier, part, numbers, batch_size)
+            rejected += part.rejected.select(["id", "key", "reason"]).to_pylist()
+            done = min(total, done + world.size * manifest.slice_size)
+            on_progress("evaluate", done, total, "images")
+    counts = world.sum(counts)
+    rejected = sorted((row for rows in world.gather(rejected) for row in rows), key=lambda row: row["id"])
+    rejected = [{name: row[name] for name in ("key", "reason")} for row in rejected]
+    if len(rejected) == total:
+        raise ValueError(
+            f"none of {total} images in split {split!r} of {images.uri} can be read ({rejected[0]['reason']}); "
+            "expected images; mend them"
+        )
+    return {"split": split, **figures_of_counts(counts, names), "listed": total, "rejected": rejected}
+
+
+def count_slice(
+    counts: torch.Tensor, classifier: ImageClassifier, part: DecodedSlice, numbers: np.ndarray, batch_size: int
+) -> None:
+    """Classify the images of a slice and add to the counts [C,4], in place; `numbers` [S] are the run's of a label."""
+    labels = torch.from_numpy(numbers[part.rows["label"].to_numpy()]).to(counts.device)
+    for start in range(0, len(labels), batch_size):
+        images = torch.from_numpy(part.pixels[start : start + batch_size])
+        add_counts(counts, classifier.logits(images), labels[start : start + batch_size])
+
+
+def check_alike(manifest: Manifest, world: World, uri: str) -> None:
+    """ValueError unless all ranks have listed the same images."""
+    if len(set(world.gather(manifest.digest))) > 1:
+        raise ValueError(f"{uri} changed while workers listed it; expected the same images; wait and run again")

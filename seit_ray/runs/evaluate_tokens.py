@@ -1,0 +1,43 @@
+"""Figures of a finished classifier on a split of a token dataset, on any ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from seit_ray.batches.store import TokenStore
+from seit_ray.evaluation.classification import class_counts, figures_of_counts
+from seit_ray.models.exports import import_model
+from seit_ray.runs.inputs import cropped
+from seit_ray.shards import TokenDataset
+from seit_ray.shards.dataset import identity_of
+from seit_ray.storage import Folder
+from seit_ray.training.identity import check_same
+from seit_ray.training.world import World
+
+
+def evaluate_tokens(
+    *,
+    dataset: Folder,
+    run: Folder,
+    split: str,
+    batch_size: int,
+    world: World,
+    weights: str = "model",
+    **hooks: Callable,
+) -> dict[str, Any]:
+    """Figures of a finished fine-tuning run on a split: top1, top5, loss, per_class_top1, samples."""
+    del hooks  # one pass over a split: nothing to report on the way
+    tokens = TokenDataset(dataset)
+    model, about = import_model(run, "classifier", weights)
+    check_same(about, identity_of(tokens), run.uri)
+    names = tokens.info.class_names
+    if names != about["class_names"]:
+        raise ValueError(
+            f"{dataset.uri} has {len(names or [])} classes; expected the {len(about['class_names'])} that {run.uri} "
+            "was trained with, by the same names; name the matching dataset"
+        )
+    store = TokenStore.read(tokens, split, need_labels=True)
+    store = cropped(store, tokens.info.grid, model.grid)
+    counts = class_counts(model.to(world.device), store, len(names), world, batch_size)
+    return {"split": split, **figures_of_counts(counts.cpu(), names)}

@@ -1,0 +1,57 @@
+"""Pre-training by masked token modelling: a token dataset in, an encoder and its decoder out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from seit_ray.evaluation.masked import masked_metrics
+from seit_ray.evaluation.probe import probe_metrics
+from seit_ray.objectives import MTMObjective
+from seit_ray.runs.augmentation import token_augmentation
+from seit_ray.runs.inputs import cropped, token_inputs
+from seit_ray.runs.settings import AugmentationSettings, MaskingSettings, ModelSettings, ProbeSettings
+from seit_ray.runs.train import model_settings, train_and_export
+from seit_ray.storage import Folder
+from seit_ray.training.settings import LoopSettings, OptimizerSettings
+from seit_ray.training.world import World
+
+
+def pretrain(
+    *,
+    dataset: Folder,
+    run: Folder,
+    model: ModelSettings,
+    masking: MaskingSettings,
+    augment: AugmentationSettings,
+    adapt_run: Folder | None,
+    probe: ProbeSettings,
+    loop: LoopSettings,
+    optimizer: OptimizerSettings,
+    world: World,
+    **hooks: Callable,
+) -> dict[str, Any]:
+    """Masked token modelling on the train split (SeiT++, section 3)."""
+    inputs = token_inputs(
+        dataset, need_labels=False, grid_side=model.grid_side, inputs="learned", memory_gib=loop.memory_gib
+    )
+    plain = MTMObjective(**asdict(masking))
+    augmentation = token_augmentation(inputs, augment, adapt_run, world, quantize=True)
+    objective = MTMObjective(**asdict(masking), augment=augmentation)
+    settings = model_settings(model, **inputs.settings, mask_ratio_min=masking.mask_ratio_min)
+    probing = asdict(probe)
+    every = probing.pop("every_epochs")
+    probed = cropped(inputs.train, inputs.dataset.info.grid, inputs.settings["grid"]) if every else None
+
+    def evaluate(net: torch.nn.Module, epoch: float) -> dict[str, float]:
+        values = masked_metrics(net, plain, inputs.val, world) if inputs.val else {}
+        metrics = {"val_" + name: value for name, value in values.items()}
+        due = every and (round(epoch) % every == 0 or epoch >= loop.epochs)
+        if due and inputs.val and inputs.class_names:
+            metrics |= probe_metrics(net, probed, inputs.val, inputs.num_classes, world, **probing)
+        return metrics
+
+    return train_and_export("mtm", settings, objective, inputs, evaluate, run, loop, optimizer, world, **hooks)

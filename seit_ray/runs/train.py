@@ -1,0 +1,92 @@
+"""What all runs share: a seeded model is built, trained by the loop and written out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from seit_ray.models.about import SOURCES, read_about
+from seit_ray.models.build import build_model
+from seit_ray.models.exports import export_model, import_model
+from seit_ray.models.transfer import freeze_all_but, transfer_weights
+from seit_ray.models.variants import build_size
+from seit_ray.models.weights import init_from_pretrained, load_weights
+from seit_ray.runs.first_batch import write_first_batch
+from seit_ray.runs.inputs import Inputs
+from seit_ray.runs.settings import ModelSettings
+from seit_ray.storage import Folder
+from seit_ray.training.loop import Trainer
+from seit_ray.training.settings import LoopSettings, OptimizerSettings
+from seit_ray.training.world import World
+
+SIZE_KEYS = ("width", "depth", "num_heads", "decoder_width", "decoder_depth", "decoder_num_heads")
+
+
+def model_settings(model: ModelSettings, **decided: Any) -> dict[str, Any]:
+    """Keywords of `build_model`: the user's numbers, and those that the data decides."""
+    given = {name: value for name, value in asdict(model).items() if name not in ("grid_side", "train_only")}
+    size = build_size(given.pop("size"), **{key: given.pop(key) for key in SIZE_KEYS})
+    return {"size": size, **given, **decided}
+
+
+def start_from(
+    net: torch.nn.Module, folder: Folder, identity: dict[str, Any], *, transfer: bool, train_only: str
+) -> None:
+    """Load a finished run's weights into a new classifier, and freeze what is not to be trained."""
+    state = load_weights(folder.read("model.safetensors"))
+    if transfer:
+        about = read_about(folder, *SOURCES)
+        trained, _ = import_model(folder, about["kind"])
+        same = about.get("tokenizer") is not None and about["tokenizer"] == identity.get("tokenizer")
+        new = transfer_weights(net, state, trained.patch_grid, same_tokens=same)
+    else:
+        new = init_from_pretrained(net, state)
+    freeze_all_but(net, train_only, new)
+
+
+def train_and_export(
+    kind: str,
+    settings: dict[str, Any],
+    objective: Any,
+    inputs: Inputs,
+    evaluate: Callable[[torch.nn.Module, float], dict[str, float]],
+    run: Folder,
+    loop: LoopSettings,
+    optimizer: OptimizerSettings,
+    world: World,
+    *,
+    init_from: Folder | None = None,
+    transfer: bool = False,
+    train_only: str = "all",
+    **hooks: Callable,
+) -> dict[str, Any]:
+    """Build the seeded model, train it, write it out."""
+    torch.manual_seed(loop.seed)
+    model = build_model(kind, **settings)
+    if init_from is not None:
+        start_from(model, init_from, inputs.identity, transfer=transfer, train_only=train_only)
+    identity = {"kind": kind, **inputs.identity, "init_from": init_from.uri if init_from else None}
+    trainer = Trainer(
+        model=model,
+        objective=objective,
+        store=inputs.train,
+        evaluate=evaluate,
+        run=run,
+        loop=loop,
+        optimizer=optimizer,
+        identity=identity,
+        world=world,
+        **hooks,
+    )
+    if world.is_main:
+        write_first_batch(run, objective, inputs.train, tokenizer=inputs.tokenizer, loop=loop, device=world.device)
+    metrics = trainer.train()
+    if world.is_main:
+        about = {**identity, "data": inputs.where, "class_names": inputs.class_names, "metrics": metrics}
+        about["best"] = trainer.best.about()
+        weights = {"ema": trainer.ema, "best": trainer.best.weights}
+        export_model(run, model, kind=kind, settings=settings, about=about, **weights)
+    return metrics

@@ -1,0 +1,145 @@
+"""The run that trains a ViT-VQGAN: images in, tokenizer out. Plain keyword arguments, no Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from seit_ray.batches.images import ImageStore
+from seit_ray.evaluation.autoencoder import autoencoder_metrics
+from seit_ray.images.sources.settings import SourceSettings
+from seit_ray.models.weights import load_named
+from seit_ray.objectives.autoencoder import AutoencoderObjective
+from seit_ray.runs.settings import VqganSettings
+from seit_ray.storage import Folder, split_uri
+from seit_ray.tokenizers.files import save_tokenizer
+from seit_ray.tokenizers.vit_vqgan.build import build_vqgan_size
+from seit_ray.tokenizers.vit_vqgan.discriminator import PatchDiscriminator
+from seit_ray.tokenizers.vit_vqgan.network import VitVqgan
+from seit_ray.tokenizers.vit_vqgan.published import read_state_dict
+from seit_ray.tokenizers.vit_vqgan.training import VqganTrainingModel
+from seit_ray.training.loop import Trainer
+from seit_ray.training.settings import LoopSettings, OptimizerSettings
+from seit_ray.training.world import World
+
+SIZE_KEYS = ("width", "depth", "num_heads", "mlp_width")
+NETWORK_KEYS = ("image_size", "patch_size", "codebook_size", "code_width")
+CODEBOOK_KEYS = ("codebook_update", "codebook_decay")
+OBJECTIVE_KEYS = (
+    "reconstruction_weight",
+    "quantizer_weight",
+    "perceptual_weight",
+    "adversarial_weight",
+    "adversarial_start_step",
+    "revive_steps",
+)
+
+
+class TimmFeatures(nn.Module):
+    """Feature maps [B,C,h,w] of images [B,3,H,W] in [0,1], by a timm model at its own input size and scaling."""
+
+    def __init__(self, name: str, state: dict[str, Tensor]) -> None:
+        super().__init__()
+        import timm  # takes seconds, and few name a network
+
+        if not timm.is_model(name):
+            raise ValueError(f"perceptual_network {name!r}; expected a model of timm; see timm.list_models()")
+        self.network = timm.create_model(name, pretrained=False)
+        load_named(self.network, state)
+        config = self.network.pretrained_cfg
+        self.size = config["input_size"][-2:]
+        for what in ("mean", "std"):
+            self.register_buffer(what, torch.tensor(config[what]).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        resized = F.interpolate(images, self.size, mode="bilinear", align_corners=False, antialias=True)
+        return self.network.forward_features((resized - self.mean) / self.std)
+
+
+def perceptual_of(settings: VqganSettings, folder: Folder) -> nn.Module | None:
+    """The network that images are compared by, with its weights; None where none is named."""
+    name, weights = settings.perceptual_network, settings.perceptual_weights
+    if name is None:
+        return None
+    if weights is None:
+        raise ValueError(f"perceptual_network {name!r} without perceptual_weights; expected a file of its weights")
+    place, file = split_uri(weights)
+    return TimmFeatures(name, read_state_dict(folder.at(place).read(file)))
+
+
+def build_training_model(settings: VqganSettings) -> VqganTrainingModel:
+    """The autoencoder and, where the adversarial loss has a weight, its discriminator."""
+    size = build_vqgan_size(settings.size, **{key: getattr(settings, key) for key in SIZE_KEYS})
+    network = VitVqgan(**{key: getattr(settings, key) for key in NETWORK_KEYS}, encoder=size)
+    judge = PatchDiscriminator(settings.discriminator_width, settings.discriminator_layers)
+    return VqganTrainingModel(
+        network,
+        **{key: getattr(settings, key) for key in CODEBOOK_KEYS},
+        discriminator=judge if settings.adversarial_weight else None,
+    )
+
+
+def train_vit_vqgan(
+    *,
+    images: Folder,
+    source: SourceSettings,
+    run: Folder,
+    vit_vqgan: VqganSettings,
+    val_fraction: float,
+    seed: int,
+    loop: LoopSettings,
+    optimizer: OptimizerSettings,
+    world: World,
+    **hooks: Callable,
+) -> dict[str, Any]:
+    """Train and save a tokenizer into `run`; the last metrics, on every rank.
+
+    `seed` draws the hold-out and the sample of `max_images`. A source without a train split is a ValueError.
+    """
+    stores = ImageStore.read(
+        images,
+        source,
+        image_size=vit_vqgan.image_size,
+        resize=vit_vqgan.resize,
+        val_fraction=val_fraction,
+        seed=seed,
+        max_images=vit_vqgan.max_images,
+    )
+    if "train" not in stores:
+        raise ValueError(f"splits {', '.join(stores)} in {images.uri}; expected train; name a source that has one")
+    train, val = stores["train"], stores.get("val")
+    torch.manual_seed(loop.seed)
+    model = build_training_model(vit_vqgan)
+    if vit_vqgan.init_images:
+        model.init_codebook(torch.from_numpy(train.pixels[: vit_vqgan.init_images]), seed=loop.seed)
+    perceptual = perceptual_of(vit_vqgan, run)
+    objective = AutoencoderObjective(perceptual=perceptual, **{key: getattr(vit_vqgan, key) for key in OBJECTIVE_KEYS})
+
+    def evaluate(net: nn.Module, epoch: float) -> dict[str, float]:
+        values = autoencoder_metrics(net, val, world) if val else {}
+        return {"val_" + name: value for name, value in values.items()}
+
+    trainer = Trainer(
+        model=model,
+        objective=objective,
+        store=train,
+        evaluate=evaluate,
+        run=run,
+        loop=loop,
+        optimizer=optimizer,
+        identity={"kind": "vit_vqgan", "images": images.uri, "vit_vqgan": asdict(vit_vqgan)},
+        world=world,
+        **hooks,
+    )
+    metrics = trainer.train()
+    if world.is_main:
+        if trainer.ema:
+            model.load_state_dict(trainer.ema)
+        report = {"images": len(train), "metrics": metrics}
+        save_tokenizer(model.to_tokenizer(vit_vqgan.resize), run, report)
+    return metrics

@@ -1,0 +1,117 @@
+"""Adding to a finished token dataset: which images of the source are new, and which were changed since.
+
+Finished shards stay as they are; the images that came since go to new shards behind them, by the same tokenizer and
+settings. Images that were rejected and have been overwritten since are tried again.
+"""
+
+from __future__ import annotations
+
+from seit_ray.images.known import Changes, KnownImages
+from seit_ray.images.listing import list_images
+from seit_ray.images.manifest import Manifest
+from seit_ray.images.records import ImageRecord
+from seit_ray.images.sources.find import find_images
+from seit_ray.images.sources.settings import SourceSettings
+from seit_ray.progress import Progress
+from seit_ray.shards.dataset import DatasetInfo, TokenDataset
+from seit_ray.storage import Folder
+
+
+def known_images(output: Folder, info: DatasetInfo) -> KnownImages:
+    """What a dataset was made of; ValueError when it does not say."""
+    if not info.source:
+        raise ValueError(
+            f"{output.uri} does not say which images it was made of; expected a dataset of tokenize_images that is "
+            "not rewritten; tokenise into a new output"
+        )
+    return KnownImages(output, info.source)
+
+
+def compare_source(
+    output: Folder,
+    source: Folder,
+    settings: SourceSettings,
+    info: DatasetInfo,
+    *,
+    val_fraction: float,
+    seed: int,
+) -> None:
+    """ValueError that counts and names what was added, removed and changed since the dataset was made."""
+    known, changes = known_images(output, info), Changes()
+    source.check_readable()
+    for record in find_images(source, settings):
+        kind = known.kind_of(record, val_fraction=val_fraction, seed=seed)
+        if kind != "same":
+            changes.add(kind, record.key)
+    for key in known.removed():
+        changes.add("removed", key)
+    if any(changes.counts.values()):
+        raise ValueError(
+            f"{source.uri} has changed since {output.uri} was made: {changes.words()}; expected the same images; "
+            "tokenize.mode=append adds those that came, or tokenise into a new output"
+        )
+
+
+def new_images(
+    output: Folder,
+    source: Folder,
+    settings: SourceSettings,
+    base: DatasetInfo,
+    folder: Folder,
+    *,
+    val_fraction: float,
+    seed: int,
+    slice_size: int,
+    keep_changed: bool,
+    on_progress: Progress,
+) -> Manifest:
+    """The manifest, written to a folder, of the images that came since; ValueError when others were changed."""
+    known, changes = known_images(output, base), Changes()
+    rejected = {key for split in base.splits for key in TokenDataset(output).rejected(split)["key"].to_pylist()}
+    hold_out = {"val_fraction": val_fraction, "seed": seed}
+
+    def is_new(record: ImageRecord) -> bool:
+        kind = known.kind_of(record, **hold_out)
+        if kind == "changed" and record.key in rejected:
+            kind = "added"
+        if kind != "same":
+            changes.add(kind, record.key)
+        return kind == "added"
+
+    manifest = list_images(
+        source,
+        settings,
+        folder,
+        slice_size=slice_size,
+        select=is_new,
+        known_classes=base.class_names,
+        on_progress=on_progress,
+        **hold_out,
+    )
+    for key in known.removed():
+        changes.add("removed", key)
+    on_progress("compare", 1, 1, changes.words() or "no changes")
+    if changes.counts["changed"] and not keep_changed:
+        raise ValueError(
+            f"{source.uri}: {changes.words('changed')} since {output.uri} was made; expected images that are only "
+            "added; tokenise into a new output, or keep the old tokens of these with tokenize.keep_changed=true"
+        )
+    if manifest.class_names is not None and base.class_names is None:
+        raise ValueError(
+            f"{source.uri} has classes now ({', '.join(manifest.class_names[:4])}, ...), and {output.uri} was made "
+            "without; expected images without labels; tokenise into a new output"
+        )
+    return manifest
+
+
+def retried_rejects(output: Folder, manifest: Manifest, base: DatasetInfo) -> dict[str, set[str]]:
+    """Split -> keys of the dataset's rejects that a manifest of new images lists again."""
+    rejected = {split: set(TokenDataset(output).rejected(split)["key"].to_pylist()) for split in base.splits}
+    again: dict[str, set[str]] = {split: set() for split in base.splits}
+    if any(rejected.values()):
+        for name in manifest.splits:
+            for table in manifest.part_states(name):
+                keys = set(table["key"].to_pylist())
+                for split, known in rejected.items():
+                    again[split] |= known & keys
+    return again

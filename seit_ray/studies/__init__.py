@@ -1,0 +1,1 @@
+"""Many runs become one table and one picture."""

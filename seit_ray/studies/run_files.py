@@ -1,0 +1,85 @@
+"""Which folders are runs, and what a listing alone tells of them: nothing is opened here."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from seit_ray.storage import Folder
+from seit_ray.studies.trials import RECORD as TRIAL
+
+METRICS, MODEL = "metrics.jsonl", "model.json"
+# What stands when a verb has ended, where that is no model; None: its record, which it writes last.
+MARKERS = {
+    "fit_tokenizer": "tokenizer.json",
+    "tokenize_images": "dataset.json",
+    "import_tokens": "dataset.json",
+    "recode_tokens": "dataset.json",
+    "quickstart": "report.html",
+    "sweep": "report.html",
+    "export_tokens": None,
+    "predict": None,
+}
+RECORD = re.compile(r"(\w+)\.run\.json")
+CHECKPOINT = re.compile(r"(?:(.+)/)?checkpoints/step-\d+/checkpoint\.json")
+READ = {METRICS, MODEL, TRIAL, *MARKERS.values()}
+
+
+@dataclass
+class Place:
+    """A folder: when anything in it changed last, its files that tell of a run with their times (ISO 8601, UTC)."""
+
+    modified: str = ""
+    files: dict[str, str] = field(default_factory=dict)
+    checkpoint: str | None = None  # the newest one: its marker's path in the folder
+    is_trial: bool = False  # the folder above holds the record of a trial
+
+    @property
+    def verb(self) -> str | None:
+        """That of the newest record; predictions and exports may lie in the folder of a run, which wins."""
+        verbs = [(found[1], when) for name, when in self.files.items() if (found := RECORD.fullmatch(name))]
+        return max(verbs, key=lambda v: (MARKERS.get(v[0], MODEL) is not None, v[1]))[0] if verbs else None
+
+    @property
+    def is_run(self) -> bool:
+        """Whether a verb wrote to it."""
+        return bool(self.verb or self.checkpoint or {METRICS, MODEL} & set(self.files))
+
+    @property
+    def is_done(self) -> bool:
+        """Whether what its verb writes last stands; a report, which each call writes again, behind the record."""
+        verb = self.verb or ""
+        marker = MARKERS.get(verb, MODEL) or f"{verb}.run.json"
+        return marker in self.files and (marker != "report.html" or not self._is_older(marker, f"{verb}.run.json"))
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether its verb left a traceback, and nothing was begun or recorded after that."""
+        error, later = f"{self.verb}.error.txt", (METRICS, f"{self.verb}.run.json")
+        return error in self.files and not any(self._is_older(error, name) for name in later)
+
+    def _is_older(self, name: str, other: str) -> bool:
+        return self.files[name] < self.files.get(other, "")  # the times sort as text
+
+
+def find_runs(folder: Folder) -> dict[str, Place]:
+    """The runs in a folder and below, by path in it ('' for itself), sorted; ValueError when it cannot be listed."""
+    folder.check_readable()
+    places: dict[str, Place] = {}
+    for entry in folder.list():
+        path, _, file = entry.name.rpartition("/")
+        place = places.setdefault(path, Place())
+        place.modified = max(place.modified, entry.modified)
+        if file in READ or file.endswith((".run.json", ".error.txt")):
+            place.files[file] = entry.modified
+        if found := CHECKPOINT.fullmatch(entry.name):
+            owner = found[1] or ""
+            places.setdefault(owner, Place()).checkpoint = entry.name[len(owner) :].lstrip("/")
+    for path, place in list(places.items()):
+        above = places.get(path.rpartition("/")[0])
+        place.is_trial = bool(path) and above is not None and TRIAL in above.files
+        while path:  # a folder lives as long as what is in it
+            path = path.rpartition("/")[0]
+            if path in places:
+                places[path].modified = max(places[path].modified, place.modified)
+    return {path: places[path] for path in sorted(places) if places[path].is_run}

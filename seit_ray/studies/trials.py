@@ -1,0 +1,67 @@
+"""The trials of a sweep: their stages, and what became of them, in trials/<name>/trial.json."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from seit_ray.storage import Folder
+
+Settings = dict[str, Any]  # key of the space -> its value
+RECORD = "trial.json"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A training of a trial: one of `runs` as module:name, and its arguments with the run's folder."""
+
+    name: str
+    function: str
+    arguments: dict[str, Any]
+
+    @property
+    def run(self) -> Folder:
+        """Where it is written."""
+        return self.arguments["run"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Settings, the name that follows from them, and the stages in order; the last one reports the metric."""
+
+    name: str
+    settings: dict[str, Any]
+    stages: tuple[Stage, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a trial. status: finished; stopped, by the scheduler; failed, with an error; running.
+
+    value: the metric at the end, or when it was stopped; seconds: of the last attempt.
+    """
+
+    name: str
+    settings: Settings
+    status: str = "running"
+    value: float | None = None
+    epoch: float | None = None
+    seconds: float | None = None
+    error: str | None = None
+
+
+def trial_folder(sweep: Folder, name: str) -> Folder:
+    """Where a trial's record and runs lie."""
+    return sweep.join("trials", name)
+
+
+def read_outcomes(sweep: Folder) -> list[Outcome]:
+    """Of all trials that ever began, by name."""
+    folders = [trial_folder(sweep, name) for name in sweep.join("trials").list_folders()]
+    return [Outcome(**json.loads(folder.read(RECORD))) for folder in folders if folder.exists(RECORD)]
+
+
+def write_outcome(sweep: Folder, outcome: Outcome) -> None:
+    """Record what is known of a trial."""
+    trial_folder(sweep, outcome.name).write(RECORD, json.dumps(asdict(outcome), indent=1).encode())

@@ -1,0 +1,92 @@
+"""`seit-ray VERB ...`: parse, check or run, print the table; each kind of error ends in its own way."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import threading
+import typing
+
+from seit_ray import config as configs
+from seit_ray.verbs.command.arguments import TOOLS, VERBS, config_files, fail, parse, usage
+
+STOP = threading.Event()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return
+    verb, *rest = arguments
+    if verb in TOOLS:
+        importlib.import_module(f"seit_ray.verbs.{verb}").main(rest)
+    elif verb in VERBS:
+        run_verb(verb, rest)
+    else:
+        fail(f"verb {verb!r}; expected one of {', '.join([*VERBS, *TOOLS])}")
+
+
+def run_verb(verb: str, arguments: list[str] | None = None) -> None:
+    """Parse, then check (--dry-run) or run.
+
+    A user's mistake ends with one line and exit status 2; a fault of the program with its last line, the place of its
+    traceback, and 1.
+    """
+    parsed = parse(verb, sys.argv[1:] if arguments is None else arguments)
+    config = None
+    try:
+        config = configs.load(VERBS[verb], config_files(parsed), parsed.overrides)
+        config.cluster.address = parsed.address or config.cluster.address
+        config.cluster.show_logs |= parsed.debug
+        show(verb, config, dry_run=parsed.dry_run)
+        if parsed.write_config:
+            configs.write(config, parsed.write_config)
+    except ValueError as error:
+        if parsed.debug:
+            from seit_ray.verbs.command.errors import print_traceback
+
+            print_traceback(error)
+        fail(str(error))
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
+        sys.exit(130)
+    except SystemExit:
+        if STOP.is_set():  # all is unwound; what Ray does at the end of a process takes seconds
+            sys.stdout.flush()
+            os._exit(128 + signal.SIGTERM)  # for Ray's functions, which it may have been in, change the status
+        raise
+    except Exception as error:
+        from seit_ray.verbs.command.errors import report_fault
+
+        report_fault(error, verb, config, shown=parsed.debug)
+        sys.exit(1)
+
+
+def stop(*_: object) -> typing.NoReturn:
+    """At SIGTERM: unwind, so that a local ray is shut down, not orphaned."""
+    STOP.set()
+    sys.exit(128 + signal.SIGTERM)
+
+
+def show(verb: str, config: typing.Any, *, dry_run: bool) -> None:
+    """Run a verb or check it, and print the table that it returns."""
+    module = importlib.import_module(f"seit_ray.verbs.{verb}")
+    from seit_ray.report.terminal import table
+
+    if dry_run:
+        print(table(module.check(config), f"{verb}: dry run, nothing is done"))
+        return
+    from seit_ray.verbs.command.display import Display
+
+    signal.signal(signal.SIGTERM, stop)
+    with Display() as progress:
+        rows = getattr(module, verb)(config, progress)
+    print(table(rows, verb))
+
+
+if __name__ == "__main__":
+    main()

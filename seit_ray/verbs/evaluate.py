@@ -1,0 +1,141 @@
+"""Top-1, top-5 and per-class accuracy of a fine-tuned run, on a token dataset or on images as they come.
+
+seit-ray evaluate dataset=runs/tokens run=runs/classifier
+seit-ray evaluate images=photos/ run=runs/classifier weights=ema
+"""
+
+import json
+
+from seit_ray.config import Evaluate
+from seit_ray.progress import Progress, silent
+from seit_ray.verbs.command.places import (
+    Rows,
+    cluster_rows,
+    dataset_rows,
+    folder_of,
+    looked_at,
+    manifest_rows,
+    tokenizer_folder,
+)
+from seit_ray.verbs.command.training import run_on_workers
+
+IMAGE_KEYS = {"source", "val_fraction", "seed", "tokenizer", "max_image_pixels", "max_image_mib"}
+
+
+def check(config: Evaluate) -> Rows:
+    """What would be evaluated on what."""
+    check_input(config)
+    return [
+        *(dataset_rows_of(config) if config.dataset else images_rows(config)),
+        ("run", f"{config.run}, weights {config.weights}"),
+        *cluster_rows(config.cluster, config.workers),
+    ]
+
+
+def check_input(config: Evaluate) -> None:
+    """ValueError unless there is one thing to evaluate on, and no key that is for the other."""
+    if bool(config.dataset) == bool(config.images):
+        raise ValueError(
+            f"keys dataset {config.dataset!r} and images {config.images!r}; expected one of them; give the token "
+            "dataset or the images to evaluate on"
+        )
+    stray = sorted(config.model_fields_set & IMAGE_KEYS) if config.dataset else []
+    if stray:
+        raise ValueError(f"key {stray[0]} with dataset; expected it with images only; drop it, or evaluate on images")
+
+
+def dataset_rows_of(config: Evaluate) -> Rows:
+    """The token dataset, if the run fits it."""
+    from seit_ray.models.about import check_weights, read_about
+    from seit_ray.shards import TokenDataset
+    from seit_ray.shards.dataset import identity_of
+    from seit_ray.training.identity import check_same
+
+    dataset = TokenDataset(folder_of(config.dataset, config.storage))
+    dataset.split(config.split)
+    run = folder_of(config.run, config.storage)
+    check_same(read_about(run, "classifier"), identity_of(dataset), config.run)
+    check_weights(run, config.weights)
+    return dataset_rows(dataset.folder)
+
+
+def images_rows(config: Evaluate) -> Rows:
+    """The images and what makes them fit, if their labels are of the run."""
+    from seit_ray.evaluation.image_run import read_image_run
+    from seit_ray.images.labels import label_table
+
+    images, run = folder_of(config.images, config.storage), folder_of(config.run, config.storage)
+    found = read_image_run(run, tokenizer=tokenizer_folder(config), weights=config.weights)
+    hold_out = {"val_fraction": config.val_fraction, "seed": config.seed}
+    with looked_at(images, config.source, **hold_out) as (manifest, is_whole):
+        if is_whole:
+            label_table(manifest, config.split, found.class_names, images.uri, run.uri)
+        rows = manifest_rows(images, manifest, is_whole)
+    return [*rows, ("seen as", found.words())]
+
+
+def evaluate(config: Evaluate, progress: Progress = silent) -> Rows:
+    """Evaluate and write the figures; returns the table to print."""
+    from seit_ray.storage import split_uri
+
+    check_input(config)
+    check_run(config)
+    function, arguments = function_of(config)
+    figures = run_on_workers(config, function, arguments, "evaluate", progress)
+    if config.dataset:
+        progress("evaluate", figures["samples"], figures["samples"], "samples")
+    what = [*(["images"] if config.images else []), config.split, *(["ema"] if config.weights == "ema" else [])]
+    output = config.output or arguments["run"].uri_of(f"evaluate-{'-'.join(what)}.json")
+    folder, name = split_uri(output)
+    folder_of(folder, config.storage).write(name, json.dumps(figures, indent=1).encode())
+    return summary(config, figures, arguments["run"].uri, output)
+
+
+def check_run(config: Evaluate) -> None:
+    """ValueError for the mistakes that show without the model: told before torch, which takes seconds, is imported."""
+    run = folder_of(config.run, config.storage)
+    if config.dataset:
+        dataset_rows_of(config)
+        return
+    from seit_ray.evaluation.image_run import read_image_run
+
+    read_image_run(run, tokenizer=tokenizer_folder(config), weights=config.weights)
+    folder_of(config.images, config.storage).check_readable()
+
+
+def function_of(config: Evaluate):
+    """The function that evaluates on tokens or on images, and its arguments."""
+    run = folder_of(config.run, config.storage)
+    shared = {name: getattr(config, name) for name in ("split", "weights", "batch_size")}
+    if config.dataset:
+        from seit_ray.runs.evaluate_tokens import evaluate_tokens as run_function
+
+        return run_function, {"dataset": folder_of(config.dataset, config.storage), "run": run, **shared}
+    from seit_ray.runs.evaluate_images import evaluate_images
+
+    return evaluate_images, {
+        "images": folder_of(config.images, config.storage),
+        "source": config.source.settings(),
+        "run": run,
+        "tokenizer": tokenizer_folder(config),
+        "val_fraction": config.val_fraction,
+        "seed": config.seed,
+        "limits": {"max_bytes": config.max_image_mib << 20, "max_pixels": config.max_image_pixels},
+        **shared,
+    }
+
+
+def summary(config: Evaluate, figures: dict, run: str, output: str) -> Rows:
+    """The figures as a table."""
+    classes = figures["per_class_top1"]
+    worst = min((c for c in classes if classes[c] is not None), key=classes.get)
+    rows = [("run", run), (f"{config.split} samples", str(figures["samples"]))]
+    if "rejected" in figures:
+        counts = f"{figures['listed']} listed = {figures['samples']} classified + {len(figures['rejected'])} rejected"
+        rows[-1] = (f"{config.split} images", counts)
+    return [
+        *rows,
+        ("top-1 / top-5", f"{figures['top1']:.2%} / {figures['top5']:.2%}"),
+        ("weakest class", f"{worst} {classes[worst]:.1%}"),
+        ("figures", output),
+    ]

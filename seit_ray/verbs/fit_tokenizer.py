@@ -1,0 +1,178 @@
+"""Fit a tokenizer on images: k-means of patches (seconds), or a ViT-VQGAN (training, or published weights).
+
+seit-ray fit_tokenizer images=photos/ output=runs/tokenizer centroid.image_size=256 centroid.patch_size=8
+seit-ray fit_tokenizer images=photos/ output=runs/vqgan tokenizer=vit_vqgan vit_vqgan.size=small
+"""
+
+from seit_ray.config import FitTokenizer
+from seit_ray.progress import Progress, silent
+from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, listed, output_rows, source_rows
+
+
+def check(config: FitTokenizer) -> Rows:
+    """What would be read, fitted and written."""
+    if config.tokenizer == "vit_vqgan" and config.vit_vqgan.published:
+        tokenizer = load_weights(config)
+        codes = f"K {len(tokenizer.codebook)}, grid {tokenizer.grid[0]}x{tokenizer.grid[1]}"
+        return [("tokenizer", f"vit_vqgan, {codes}"), *output_rows(folder_of(config.output, config.storage))]
+    images = folder_of(config.images, config.storage)
+    rows = source_rows(images, config.source, val_fraction=config.val_fraction, seed=config.seed)
+    settings = getattr(config, config.tokenizer)
+    if settings.image_size % settings.patch_size:
+        raise ValueError(
+            f"{config.tokenizer}.image_size {settings.image_size}; expected a multiple of patch_size "
+            f"{settings.patch_size}"
+        )
+    side = settings.image_size // settings.patch_size
+    rows.append(("tokenizer", f"{config.tokenizer}, {side}x{side} tokens an image, K {settings.codebook_size}"))
+    if config.tokenizer == "centroid":
+        most = f"{settings.sample_images} images, {settings.sample_patches} patches at most, seed {config.seed}"
+        rows.append(("fitted on", most))
+        if config.centroid.num_workers:
+            rows += cluster_rows(config.cluster)
+            rows.append(("k-means", f"{config.centroid.num_workers} actors"))
+    else:
+        loop = config.loop
+        rows.append(("trained", f"{loop.epochs} epochs in batches of {loop.global_batch_size}"))
+        rows += cluster_rows(config.cluster, config.workers)
+    return [*rows, *output_rows(folder_of(config.output, config.storage))]
+
+
+def fit_tokenizer(config: FitTokenizer, progress: Progress = silent) -> Rows:
+    """Fit or train, and save; returns the table to print."""
+    if config.tokenizer == "centroid":
+        return fit_centroid(config, progress)
+    if config.vit_vqgan.published:
+        return import_published(config)
+    return train_vqgan(config, progress)
+
+
+def load_weights(config: FitTokenizer):
+    """The tokenizer of published weights."""
+    from seit_ray.storage import split_uri
+    from seit_ray.tokenizers.vit_vqgan.published import load_published
+
+    place, name = split_uri(config.vit_vqgan.published)
+    return load_published(folder_of(place, config.storage), name, resize=config.vit_vqgan.resize)
+
+
+def import_published(config: FitTokenizer) -> Rows:
+    """Save the tokenizer of published weights."""
+    from seit_ray.tokenizers.files import save_tokenizer
+    from seit_ray.verbs.command.record import write_record
+
+    output = folder_of(config.output, config.storage)
+    tokenizer = load_weights(config)
+    fingerprint = save_tokenizer(tokenizer, output, {"published": config.vit_vqgan.published})
+    write_record(output, "fit_tokenizer", config)
+    grid = f"{tokenizer.grid[0]}x{tokenizer.grid[1]}"
+    return [("tokenizer", f"{output.uri} ({fingerprint})"), ("codes", f"K {len(tokenizer.codebook)}, grid {grid}")]
+
+
+def train_vqgan(config: FitTokenizer, progress) -> Rows:
+    """Train a ViT-VQGAN; the same output continues."""
+    from seit_ray.runs.vit_vqgan import train_vit_vqgan
+    from seit_ray.verbs.command.training import train
+
+    more = {
+        "images": folder_of(config.images, config.storage),
+        "source": config.source.settings(),
+        "vit_vqgan": config.vit_vqgan.settings(),
+        "val_fraction": config.val_fraction,
+        "seed": config.seed,
+    }
+    output = folder_of(config.output, config.storage)
+    metrics = train(config, "fit_tokenizer", train_vit_vqgan, more, output, progress)
+    rows = [("tokenizer", output.uri), ("steps", str(metrics["step"])), ("train loss", f"{metrics['train_loss']:.5f}")]
+    if "val_psnr_db" in metrics:
+        rows.append(("val PSNR", f"{metrics['val_psnr_db']:.2f} dB"))
+        rows.append(("val code usage", f"{metrics['val_code_usage']:.1%} of {config.vit_vqgan.codebook_size}"))
+    return rows
+
+
+def fit_centroid(config: FitTokenizer, progress) -> Rows:
+    """Sample, decode, fit, save."""
+    from seit_ray.tokenizers.files import save_tokenizer
+    from seit_ray.verbs.command.record import write_record
+
+    images, output = folder_of(config.images, config.storage), folder_of(config.output, config.storage)
+    output.check_writable()
+    with listed(
+        images, config.source, val_fraction=config.val_fraction, seed=config.seed, on_progress=progress
+    ) as manifest:
+        split = "train" if "train" in manifest.splits else next(iter(manifest.splits))
+        rows = manifest.sample(split, config.centroid.sample_images, config.seed)
+    fit = fit_on_cluster if config.centroid.num_workers else fit_here
+    tokenizer, report = fit(config, rows, images, progress)
+    progress("k-means", report["iterations"], report["iterations"], "done")
+    fingerprint = save_tokenizer(tokenizer, output, report)
+    write_record(output, "fit_tokenizer", config)
+    return [
+        ("tokenizer", f"{output.uri} ({fingerprint})"),
+        (
+            "fitted on",
+            f"{report['images']} images, {report['patches']} patches, {report['iterations']} iterations",
+        ),
+        (
+            "objective",
+            f"{report['objective'][0]:.4f} -> {report['objective'][-1]:.4f} (mean squared distance)",
+        ),
+        ("code usage", f"{report['code_usage']:.1%} of {len(tokenizer.codebook)}"),
+        ("PSNR", f"{report['psnr_db']:.2f} dB" + held_out(report)),
+    ]
+
+
+def fit_here(config: FitTokenizer, rows, images, progress):
+    """In this process, on its GPU if it has one; returns tokenizer and report."""
+    import os
+
+    import torch
+
+    from seit_ray.images.sample import read_pixels
+    from seit_ray.tokenizers.centroid_fit import fit_centroids
+
+    decode, settings = fit_settings(config)
+    pixels, _ = read_pixels(
+        rows,
+        images,
+        num_threads=os.cpu_count() or 1,
+        on_progress=lambda done, total: progress("decode", done, total, "images"),
+        **decode,
+    )
+    return fit_centroids(
+        torch.from_numpy(pixels),
+        resize=decode["resize"],
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        on_progress=lambda done, total: progress("k-means", done, total, "iterations"),
+        **settings,
+    )
+
+
+def fit_on_cluster(config: FitTokenizer, rows, images, progress):
+    """On actors of a Ray cluster; returns tokenizer and report."""
+    from seit_ray.distributed.cluster import connected
+    from seit_ray.distributed.data.fit_job import fit_on_actors
+
+    decode, settings = fit_settings(config)
+    with connected(**config.cluster.model_dump()) as cluster:
+        return fit_on_actors(
+            rows,
+            images,
+            cluster=cluster,
+            num_workers=config.centroid.num_workers,
+            decode=decode,
+            on_progress=lambda phase, done, total: progress(phase, done, total, ""),
+            **settings,
+        )
+
+
+def fit_settings(config: FitTokenizer) -> tuple[dict, dict]:
+    """(how images are decoded, how they are fitted)."""
+    settings = config.centroid.model_dump(exclude={"sample_images", "num_workers"}) | {"seed": config.seed}
+    decode = {name: settings.pop(name) for name in ("image_size", "resize")}
+    return decode | {"image_column": config.source.image_column}, settings
+
+
+def held_out(report: dict) -> str:
+    """The held-out PSNR, where there were images enough."""
+    return f", held out {report['psnr_held_out_db']:.2f} dB" if "psnr_held_out_db" in report else ""

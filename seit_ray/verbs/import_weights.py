@@ -1,0 +1,104 @@
+"""Import published weights as a finished run: SeiT's ViT, SeiT++'s masked model and classifier, TokenAdapt.
+
+seit-ray import_weights weights=trained-vit.ckpt dataset=runs/tokens run=runs/seit
+"""
+
+from seit_ray.config import ImportWeights
+from seit_ray.progress import Progress, silent
+from seit_ray.verbs.command.places import Rows, dataset_rows, folder_of, output_rows
+
+
+def check(config: ImportWeights) -> Rows:
+    """What the weights are, for which tokens, and where the run would go."""
+    _, kind, settings, source = read_weights(config)
+    run = folder_of(config.run, config.storage)
+    existing(run, source)
+    return [
+        *dataset_rows(folder_of(config.dataset, config.storage)),
+        *model_rows(kind, settings),
+        *output_rows(run),
+    ]
+
+
+def import_weights(config: ImportWeights, progress: Progress = silent) -> Rows:
+    """Read, check, build and write the run; returns the table to print."""
+    from seit_ray.models.exports import export_model
+    from seit_ray.models.published import load_published
+    from seit_ray.shards import TokenDataset
+    from seit_ray.shards.dataset import identity_of
+    from seit_ray.verbs.command.record import write_record
+
+    state, kind, settings, source = read_weights(config)
+    run = folder_of(config.run, config.storage)
+    if not existing(run, source):
+        model = load_published(kind, settings, state)
+        dataset = TokenDataset(folder_of(config.dataset, config.storage))
+        about = {
+            **identity_of(dataset),
+            "init_from": None,
+            "data": dataset.folder.uri,
+            "class_names": dataset.info.class_names,
+            "metrics": {},
+            "imported": source,
+        }
+        export_model(run, model, kind=kind, settings=settings, about=about)
+        write_record(run, "import_weights", config)
+    progress("import", len(state), len(state), "tensors")
+    return [("run", run.uri), *model_rows(kind, settings)]
+
+
+def read_weights(config: ImportWeights):
+    """(state dict, kind, settings, where from) of the weights for the dataset; ValueError when they do not fit."""
+    from seit_ray.models.published import published_settings, published_state
+    from seit_ray.shards import TokenDataset
+    from seit_ray.shards.importing import naming, read_uri
+    from seit_ray.shards.parquet import checksum
+    from seit_ray.storage.torch_file import read_torch
+    from seit_ray.tokenizers.files import load_tokenizer
+
+    dataset = TokenDataset(folder_of(config.dataset, config.storage))
+    tokenizer, _ = load_tokenizer(dataset.folder.join("tokenizer"))
+    names = ("num_heads", "decoder_num_heads", "stem_stride", "stem_padding", "pool")
+    given = {name: getattr(config, name) for name in names}
+    data = read_uri(dataset.folder, config.weights)
+    with naming(config.weights):
+        state = published_state(read_torch(data))
+        kind, settings = published_settings(state, grid=tuple(dataset.info.grid), codebook=tokenizer.codebook, **given)
+    classes, known = settings.get("num_classes"), dataset.info.class_names
+    if classes and known and classes != len(known):
+        raise ValueError(
+            f"{config.weights} tells {classes} classes apart; expected {len(known)}, as {config.dataset} has; take the "
+            "dataset that they were trained on"
+        )
+    source = {"uri": config.weights, "sha256": checksum(data), "dataset": dataset.info.tokenizer, **given}
+    return state, kind, settings, source
+
+
+def existing(run, source: dict) -> bool:
+    """Whether the run stands already, of the same weights and settings; ValueError when it is another."""
+    import json
+
+    if not run.exists("model.json"):
+        if next(run.join("checkpoints").list(), None) is not None:
+            raise ValueError(f"{run.uri} holds an unfinished training; expected no run; choose another folder")
+        return False
+    try:
+        found = json.loads(run.read("model.json")).get("imported")
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{run.uri}/model.json cannot be read ({error!r}); choose another folder") from error
+    if found != source:
+        raise ValueError(f"{run.uri} holds another model; expected none; choose another folder, or delete that one")
+    return True
+
+
+def model_rows(kind: str, settings: dict) -> Rows:
+    """A model in words."""
+    h, w = settings["grid"]
+    size = settings.get("size")
+    width, depth = (size.width, size.depth) if size else (settings["width"], settings["depth"])
+    rows = [("model", f"{kind}, {width} wide, {depth} blocks, grid {h}x{w}, K {settings['num_codes']}")]
+    if kind == "classifier":
+        stem = "/".join(str(settings[f"stem_{part}"]) for part in ("kernel", "stride", "padding"))
+        inputs = f"{settings['inputs']} embedding, stem {stem}"
+        rows.append(("classifier", f"{settings['num_classes']} classes, {inputs}, {settings['pool']} pool"))
+    return rows

@@ -1,0 +1,83 @@
+"""Classes of new images, by a fine-tuned run; a rerun does only what is missing.
+
+seit-ray predict images=new_photos/ run=runs/classifier output=predictions.csv
+"""
+
+from functools import partial
+
+from seit_ray.config import Predict
+from seit_ray.progress import Progress, silent
+from seit_ray.verbs.command.places import (
+    Rows,
+    cluster_rows,
+    folder_of,
+    looked_at,
+    manifest_rows,
+    output_rows,
+    tokenizer_folder,
+)
+
+
+def job_of(config: Predict):
+    """The job that a config describes."""
+    from seit_ray.distributed.data.predict_job import PredictJob
+    from seit_ray.storage import split_uri
+
+    folder, name = split_uri(config.output)
+    return PredictJob(
+        images=folder_of(config.images, config.storage),
+        source_settings=config.source.settings(),
+        run=folder_of(config.run, config.storage),
+        tokenizer=tokenizer_folder(config),
+        output=folder_of(folder, config.storage),
+        name=name,
+        settings=config.settings(),
+    )
+
+
+def check(config: Predict) -> Rows:
+    """What would be classified, by what, and where it would go."""
+    from seit_ray.evaluation.image_run import read_image_run
+    from seit_ray.evaluation.predictions import check_name
+    from seit_ray.images.manifest import chosen_splits
+    from seit_ray.storage import split_uri
+
+    check_name(config.output)
+    images, run = folder_of(config.images, config.storage), folder_of(config.run, config.storage)
+    found = read_image_run(run, tokenizer=tokenizer_folder(config), weights=config.weights)
+    with looked_at(images, config.source) as (manifest, is_whole):
+        if is_whole:
+            chosen_splits(manifest, config.split, images.uri)
+        rows = manifest_rows(images, manifest, is_whole)
+    folder, _ = split_uri(config.output)
+    return [
+        *rows,
+        ("seen as", found.words()),
+        ("run", f"{run.uri}, weights {config.weights}, {len(found.class_names)} classes"),
+        *output_rows(folder_of(folder, config.storage)),
+        *([("ray", "not used: one process")] if config.num_actors == 0 else cluster_rows(config.cluster)),
+    ]
+
+
+def predict(config: Predict, progress: Progress = silent) -> Rows:
+    """Run the job; returns the table to print."""
+    from seit_ray.distributed.cluster import connected
+    from seit_ray.distributed.data.predict_job import run_predict_job
+    from seit_ray.verbs.command.record import write_record
+
+    job = job_of(config)
+    about = run_predict_job(job, partial(connected, **config.cluster.model_dump()), progress)
+    write_record(job.output, "predict", config)
+    counts = about["counts"]
+    rows: Rows = [
+        ("predictions", job.output.uri_of(job.name)),
+        ("images", f"{counts['listed']} listed = {counts['predicted']} predicted + {counts['rejected']} rejected"),
+    ]
+    if counts["rejected"]:
+        rows.append(("rejected", job.output.uri_of(job.rejected_name)))
+    likeliest = sorted(counts["labels"].items(), key=lambda item: -item[1])[:4]
+    rows.append(("most frequent", ", ".join(f"{name} {number}" for name, number in likeliest)))
+    if counts["labelled"]:
+        agree, labelled = counts["agreeing"], counts["labelled"]
+        rows.append(("as the source labels them", f"{agree} of {labelled} ({agree / labelled:.2%})"))
+    return rows

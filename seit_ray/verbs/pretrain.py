@@ -1,0 +1,44 @@
+"""Pre-train by masked token modelling (SeiT++); the same run name continues.
+
+seit-ray pretrain --config pretrain_base_in1k_400e dataset=s3://bucket/tokens run=mtm-b
+"""
+
+from seit_ray.config import Pretrain
+from seit_ray.progress import Progress, silent
+from seit_ray.verbs.command.places import Rows, cluster_rows, dataset_rows, folder_of, output_rows
+from seit_ray.verbs.command.training import augment_arguments, loop_rows, run_folder, train
+
+
+def check(config: Pretrain) -> Rows:
+    """What would be trained, on what, with which resources."""
+    return [
+        *dataset_rows(folder_of(config.dataset, config.storage)),
+        *loop_rows(config),
+        *output_rows(run_folder(config)),
+        *cluster_rows(config.cluster, config.workers),
+    ]
+
+
+def pretrain(config: Pretrain, progress: Progress = silent) -> Rows:
+    """Train; returns the table to print."""
+    from seit_ray.shards import TokenDataset
+
+    dataset, run = folder_of(config.dataset, config.storage), run_folder(config)
+    TokenDataset(dataset).split("train")
+    from seit_ray.runs.pretrain import pretrain as run_function
+
+    arguments = {"dataset": dataset, **own_arguments(config)}
+    metrics = train(config, "pretrain", run_function, arguments, run, progress)
+    rows = [("run", run.uri), ("steps", str(metrics["step"])), ("train loss", f"{metrics['train_loss']:.4f}")]
+    if "val_loss" in metrics:
+        rows.append(("val loss", f"{metrics['val_loss']:.4f}"))
+        rows.append(("val accuracy of masked tokens", f"{metrics['val_masked_accuracy']:.2%}"))
+    for method in ("linear", "knn"):
+        if f"probe_{method}_top1" in metrics:
+            rows.append((f"{method} probe, top-1", f"{metrics[f'probe_{method}_top1']:.2%}"))
+    return [*rows, ("next", f"seit-ray finetune dataset={config.dataset} init_from={run.uri} run=NAME")]
+
+
+def own_arguments(config: Pretrain) -> dict:
+    """What a pre-training run takes beside what all runs take."""
+    return {"masking": config.masking.settings(), "probe": config.probe.settings(), **augment_arguments(config)}

@@ -1,0 +1,43 @@
+"""Rewrite a token dataset in another encoding, in shards of another size, or without the codes that it never uses.
+
+seit-ray recode_tokens dataset=runs/tokens output=runs/plain encoding=plain
+"""
+
+from seit_ray.config import RecodeTokens
+from seit_ray.progress import Progress, silent
+from seit_ray.verbs.command.places import Rows, dataset_rows, folder_of, output_rows
+
+
+def check(config: RecodeTokens) -> Rows:
+    """What would be read, how written, and where it would go."""
+    from seit_ray.shards import TokenDataset
+
+    dataset = TokenDataset(folder_of(config.dataset, config.storage))
+    used = int((dataset.histogram() > 0).sum())
+    kept = f" -> {used}" if config.drop_unused else ", kept"
+    return [
+        *dataset_rows(dataset.folder),
+        ("encoding", f"{dataset.info.encoding} -> {config.encoding or dataset.info.encoding}"),
+        ("codes", f"K {dataset.info.codebook_size}{kept}"),
+        *output_rows(folder_of(config.output, config.storage)),
+    ]
+
+
+def recode_tokens(config: RecodeTokens, progress: Progress = silent) -> Rows:
+    """Rewrite and check; returns the table to print."""
+    from seit_ray.shards import TokenDataset
+    from seit_ray.shards.rewrite import rewrite_dataset
+    from seit_ray.verbs.command.record import write_record
+    from seit_ray.verbs.tokenize_images import summary
+
+    output = folder_of(config.output, config.storage)
+    info = rewrite_dataset(
+        TokenDataset(folder_of(config.dataset, config.storage)),
+        output,
+        encoding=config.encoding,
+        drop_unused=config.drop_unused,
+        rows_per_shard=config.rows_per_shard,
+        on_progress=progress,
+    )
+    write_record(output, "recode_tokens", config)
+    return [*summary(output), ("codes", f"K {info.codebook_size}"), ("encoding", info.encoding)]

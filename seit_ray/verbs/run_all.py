@@ -1,0 +1,150 @@
+"""Images in, accuracy out: tokenise, pre-train, fine-tune and evaluate with one config, skipping what is done.
+
+seit-ray run_all --config my.yaml images=s3://bucket/photos output=s3://bucket/all submit=true
+"""
+
+from __future__ import annotations
+
+import sys
+import typing
+
+from seit_ray import config as configs
+from seit_ray.config import RunAll, Verb
+from seit_ray.config.loading import flow
+from seit_ray.progress import Progress, silent
+from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, output_rows, source_rows
+from seit_ray.verbs.quickstart import parts
+
+# Phase -> what stands below the output when it is done. Each phase's folder holds <verb>.run.json too.
+PHASES = {
+    "fit_tokenizer": "tokenizer/tokenizer.json",
+    "tokenize_images": "tokens/dataset.json",
+    "pretrain": "pretrain/model.json",
+    "finetune": "finetune/model.json",
+    "evaluate": "finetune/evaluate-val.json",
+}
+
+
+def phases(config: RunAll) -> dict[str, Verb]:
+    """The config of every phase, in order; the quickstart's, with the evaluation on the workers too."""
+    found = {name: part for name, part in parts(config).items() if name in PHASES}
+    found["evaluate"] = found["evaluate"].model_copy(update={"workers": config.workers})
+    return found
+
+
+def check(config: RunAll) -> Rows:
+    """What would be run, and what is done."""
+    output = folder_of(config.output, config.storage)
+    each = phases(config)
+    todo = missing(output, each)
+    images = folder_of(config.images, config.storage)
+    rows = source_rows(images, config.source, val_fraction=config.tokenize.val_fraction, seed=config.seed)
+    state = [(name, "to do" if name in todo else "done") for name in each]
+    if config.submit:
+        return [*rows, *output_rows(output), ("jobs", "each phase is one"), *state]
+    return [*rows, *output_rows(output), *cluster_rows(config.cluster, config.workers), *state]
+
+
+def run_all(config: RunAll, progress: Progress = silent) -> Rows:
+    """Do every phase that is not done; returns the table to print."""
+    output = folder_of(config.output, config.storage)
+    output.check_writable()
+    todo = missing(output, phases(config))
+    if config.submit:
+        submit_phases(config, todo, output)
+    else:
+        run_phases(config, todo, progress)
+    return closing_rows(output, todo)
+
+
+def missing(output, each: dict[str, Verb]) -> dict[str, Verb]:
+    """The phases that are not done; ValueError where one was begun with other settings."""
+    for name, part in each.items():
+        refuse_other_settings(output.join(PHASES[name].partition("/")[0]), name, part)
+    return {name: part for name, part in each.items() if not output.exists(PHASES[name])}
+
+
+def refuse_other_settings(folder, name: str, part: Verb) -> None:
+    """ValueError naming the keys in which a phase differs from what its folder was begun with."""
+    import json
+
+    if not folder.exists(f"{name}.run.json"):
+        return
+    before, now = json.loads(folder.read(f"{name}.run.json"))["config"], part.model_dump(mode="json")
+    ignored = ("cluster.", "storage.", "workers.")
+    keys = [key for key, _ in configs.fields(type(part)) if not key.startswith(ignored)]
+    differ = [key for key in keys if at(before, key) is not KeyError and at(before, key) != at(now, key)]
+    if differ:
+        said = ", ".join(f"{key} {at(before, key)!r} (now {at(now, key)!r})" for key in differ[:4])
+        raise ValueError(
+            f"{folder.uri} was made by {name} with {said}; expected the same settings; choose another output, or "
+            "delete that folder and those of the phases behind it"
+        )
+
+
+def at(values: dict, key: str) -> typing.Any:
+    """The value at a dotted key; KeyError, the class, where an older record has none."""
+    for part in key.split("."):
+        if not isinstance(values, dict) or part not in values:
+            return KeyError
+        values = values[part]
+    return values
+
+
+def run_phases(config: RunAll, todo: dict[str, Verb], progress) -> None:
+    """In this process, on one ray."""
+    import contextlib
+    import importlib
+
+    from seit_ray.distributed.cluster import connected
+
+    with contextlib.ExitStack() as stack:
+        for name, part in todo.items():
+            if name == "tokenize_images" or (name != "fit_tokenizer" and config.workers.num_workers):
+                stack.enter_context(connected(**config.cluster.model_dump()))  # the first starts it, others join
+            getattr(importlib.import_module(f"seit_ray.verbs.{name}"), name)(part, progress)
+
+
+def submit_phases(config: RunAll, todo: dict[str, Verb], output) -> None:
+    """One job after another; ends with the exit status of the first that does not succeed."""
+    from seit_ray.distributed.jobs import explained, job_server
+    from seit_ray.verbs.submit import entrypoint_of, environment_of, refuse_lost_outputs, run_name, staged, wait
+
+    refuse_lost_outputs(config)
+    entrypoints = {name: entrypoint_of(name, words_of(part)) for name, part in todo.items()}
+    environment = environment_of(None, installed=config.installed, names=config.env)
+    client = job_server(config.cluster.address)
+    for name, entrypoint in entrypoints.items():
+        with explained(client.get_address()), staged([]) as (folder, _):
+            job, sent = f"{name}-{run_name(config, None)}", {**environment, "working_dir": str(folder)}
+            status = wait(client, job, entrypoint, sent, 0, config.retries)
+        if status:
+            sys.exit(status)
+        if not output.exists(PHASES[name]):
+            raise ValueError(
+                f"{output.uri_of(PHASES[name])} is not there though the job of {name} succeeded; expected an output "
+                "that this machine and the cluster both see; use s3://"
+            )
+
+
+def words_of(part: Verb) -> list[str]:
+    """key=value words from which `config.load` makes the same config; the cluster is that of the job."""
+    if any(value is not None for key, value in part.storage if configs.holds_secret(type(part), f"storage.{key}")):
+        raise ValueError(
+            "storage.* holds a secret, which would show on the dashboard; expected secrets in the role of the "
+            "machines or in variables; set AWS_ACCESS_KEY_ID and so on here and name them in env=[...]"
+        )
+    values = part.model_dump(mode="json", exclude_defaults=True, exclude={"cluster"})
+    return [f"{key}={flow(value)}" for key, value in values.items()]
+
+
+def closing_rows(output, todo: dict[str, Verb]) -> Rows:
+    """What stands now."""
+    import json
+
+    figures = json.loads(output.read(PHASES["evaluate"]))
+    return [
+        *((name, "done" if name in todo else "was done") for name in PHASES),
+        ("top-1 / top-5", f"{figures['top1']:.2%} / {figures['top5']:.2%}"),
+        ("run", output.uri_of("finetune")),
+    ]

@@ -1,0 +1,192 @@
+"""Search settings by short trainings on Ray Tune; the same run name continues, and best.yaml is a config to train by.
+
+seit-ray sweep --config pipelines/configs/sweep_masking_augment.yaml dataset=runs/quickstart/tokens run=masking
+"""
+
+import functools
+import shlex
+
+import yaml
+
+from seit_ray.config import Sweep
+from seit_ray.config.loading import flow
+from seit_ray.config.sweep import is_better_low, metric_of, space_of, stage_configs, trials_of
+from seit_ray.progress import Progress, silent
+from seit_ray.studies.sweep import SweepJob
+from seit_ray.studies.trials import Outcome
+from seit_ray.verbs.command.places import Rows, dataset_rows, folder_of, output_rows, resources_of
+from seit_ray.verbs.command.training import loop_rows
+from seit_ray.verbs.sweep_trials import absolute, configs_of, trial_of
+
+SHOWN_TRIALS = 20  # on the terminal; trials.csv and report.html have all
+
+
+def check(config: Sweep) -> Rows:
+    """The space, the trials, and what a trial is on which resources."""
+    from seit_ray.distributed.resources import num_concurrent, trial_resources
+
+    job = job_of(config)
+    cluster = resources_of(config.cluster)
+    concurrent = num_concurrent(job.workers, cluster, config.search.max_concurrent)
+    needs = trial_resources(job.workers, cluster)
+    known = [outcome.status for outcome in job.known()]
+    states = ", ".join(f"{known.count(status)} {status}" for status in sorted(set(known)))
+    each = ", ".join(f"{count:g} {name}s" for name, count in needs.items())
+    return [
+        *dataset_rows(folder_of(config.dataset, config.storage)),
+        *((f"space: {key}", str(found)) for key, found in space_of(config).items()),
+        ("searcher", f"{config.search.searcher}, scheduler {config.search.scheduler}"),
+        ("trials", f"{num_trials(config, job)}" + (f" ({states} in an earlier call)" if known else "")),
+        *stage_rows(config, (job.trials or [{}])[0]),
+        ("metric", f"{job.metric}, {'lowest' if job.mode == 'min' else 'highest'} is best"),
+        *output_rows(job.folder),
+        ("ray", cluster.words()),
+        ("a trial", f"{each}; {concurrent} at a time"),
+    ]
+
+
+def num_trials(config: Sweep, job) -> int:
+    """How many there will be."""
+    return config.search.num_trials if job.trials is None else len(job.listed())
+
+
+def stage_rows(config: Sweep, settings: dict) -> Rows:
+    """What the trial with these settings does."""
+    rows = []
+    for name, stage in stage_configs(config, settings).items():
+        rows += [(f"{name}: {row}", text) for row, text in loop_rows(stage)]
+    return rows
+
+
+def sweep(config: Sweep, progress: Progress = silent) -> Rows:
+    """Run what is missing of the sweep; returns the table to print."""
+    job = job_of(config)
+    job.folder.check_writable()
+    from seit_ray.distributed.cluster import connected
+    from seit_ray.distributed.tune.sweep_job import run_sweep
+    from seit_ray.verbs.command.record import write_record
+
+    write_record(job.folder, "sweep", config)
+    with connected(**config.cluster.model_dump()) as cluster:
+        outcomes = run_sweep(job, cluster, progress)
+    return write_results(config, job, outcomes)
+
+
+def job_of(config: Sweep) -> SweepJob:
+    """The checked job; ValueError for whatever would end every trial."""
+    config = absolute(config)
+    ranges, metric = space_of(config), metric_of(config)
+    trials = trials_of(config, ranges)
+    check_data(config, metric)
+    samples = trials or [{key: value} for key, found in ranges.items() for value in found.edges()]
+    last = [stage_configs(config, settings)[config.stages[-1]] for settings in samples]
+    job = SweepJob(
+        folder=folder_of(config.output, config.storage).join(config.run),
+        build=functools.partial(trial_of, config),
+        metric=metric,
+        mode="min" if is_better_low(metric) else "max",
+        workers=config.workers.settings(),
+        search=config.search.settings(),
+        ranges={key: (found.kind, found.values) for key, found in ranges.items()},
+        trials=trials,
+        max_epochs=max(stage.loop.epochs for stage in last),
+    )
+    job.check()
+    return job
+
+
+def write_results(config: Sweep, job: SweepJob, outcomes: list[Outcome]) -> Rows:
+    """Write table, page and best configs, best trial first; the rows for the terminal.
+
+    ValueError when every trial failed.
+    """
+    from seit_ray.config.sweep import full_key
+    from seit_ray.studies.sweep_report import line, ranked, sweep_page, trials_csv
+    from seit_ray.training.metrics import read_metrics
+    from seit_ray.verbs.command.record import record_of
+
+    outcomes = ranked(outcomes, job.mode)
+    job.folder.write(
+        "trials.csv", trials_csv(outcomes, job.metric, functools.partial(command_of, config, job)).encode()
+    )
+    finished = [outcome for outcome in outcomes if outcome.status == "finished"]
+    if not finished:
+        raise ValueError(
+            f"none of {len(outcomes)} trials finished: {outcomes[0].error if outcomes else 'there was none'}; expected "
+            f"one at least; {job.folder.uri_of('trials.csv')} has all errors, and the same command tries again"
+        )
+    files = write_best(config, job, finished[0])
+    page = sweep_page(
+        f"Sweep {config.run}",
+        outcomes,
+        metric=job.metric,
+        mode=job.mode,
+        stages=config.stages,
+        heat_keys=[full_key(config, key) for key in config.heat_map or ()] or list(finished[0].settings)[:2],
+        records_of=lambda outcome: read_metrics(job.build(outcome.settings).stages[-1].run),
+        details=record_of("sweep", config),
+    )
+    job.folder.write("report.html", page.html().encode())
+    shown = outcomes[:SHOWN_TRIALS] + [o for o in outcomes[SHOWN_TRIALS:] if o.status == "failed"]
+    rows = [(f"{i + 1}. {outcome.name}", line(outcome)) for i, outcome in enumerate(shown)]
+    more = len(outcomes) - len(shown)
+    return [
+        *rows,
+        *([("...", f"{more} more")] if more else []),
+        ("metric", f"{job.metric}, {'lowest' if job.mode == 'min' else 'highest'} is best"),
+        *((f"best, for {verb}", job.folder.uri_of(name)) for verb, name in files.items()),
+        ("best again", command_of(config, job, finished[0])),
+        ("table", f"{job.folder.uri_of('trials.csv')} (with the command of each trial)"),
+        ("report", job.folder.uri_of("report.html")),
+    ]
+
+
+def command_of(config: Sweep, job: SweepJob, outcome: Outcome) -> str:
+    """The command that trains a trial again, by the config of the best one and this trial's settings."""
+    stage = config.stages[-1]
+    begin = f"{stage}." if len(config.stages) > 1 else ""
+    own = {key.removeprefix(begin): value for key, value in outcome.settings.items() if key.startswith(begin)}
+    words = [f"{key}={flow(value)}" for key, value in own.items()]
+    return shlex.join(["seit-ray", stage, "--config", job.folder.uri_of("best.yaml"), *words, f"run={outcome.name}"])
+
+
+def write_best(config: Sweep, job: SweepJob, best: Outcome) -> dict[str, str]:
+    """Verb -> file of the config that gives the best trial's run; with two stages best.yaml is that of the last."""
+    configs = configs_of(absolute(config), best.settings)
+    files = {}
+    for i, (verb, stage) in enumerate(configs.items()):
+        name = "best.yaml" if i == len(configs) - 1 else f"best_{verb}.yaml"
+        values = stage.model_dump(mode="json", exclude={"storage", "cluster"})
+        values |= {"output": absolute(config).output, "run": f"{config.run}-best-{verb}"}
+        # of the storage, what is set; secrets are left to the environment
+        secrets = {"access_key_id", "secret_access_key", "session_token"}
+        if storage := config.storage.model_dump(mode="json", exclude=secrets, exclude_defaults=True):
+            values["storage"] = storage
+        settings = ", ".join(f"{key}={value}" for key, value in best.settings.items())
+        text = (
+            f"# The best trial of sweep {config.run}: {best.name}, {job.metric} {best.value:.4f} "
+            f"at epoch {best.epoch:g}.\n"
+            f"# {settings}\n# Command: seit-ray {verb} --config {job.folder.uri_of(name)}\n"
+        )
+        job.folder.write(name, (text + yaml.safe_dump(values, sort_keys=False)).encode())
+        files[verb] = name
+    return files
+
+
+def check_data(config: Sweep, metric: str) -> None:
+    """ValueError when the dataset, or the run to start from, cannot give the metric."""
+    from seit_ray.models.about import SOURCES, read_about
+    from seit_ray.shards import TokenDataset
+    from seit_ray.shards.dataset import check_classes, identity_of
+    from seit_ray.training.identity import check_same
+
+    dataset = TokenDataset(folder_of(config.dataset, config.storage))
+    dataset.split("train")
+    if not metric.startswith("train_"):
+        dataset.split("val")
+    if "finetune" in config.stages or "probe" in metric:
+        check_classes(dataset.info.class_names, dataset.folder.uri)
+    if config.init_from:
+        about = read_about(folder_of(config.init_from, config.storage), *SOURCES)
+        if not config.transfer:
+            check_same(about, identity_of(dataset), config.init_from)

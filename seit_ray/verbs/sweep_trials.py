@@ -1,0 +1,55 @@
+"""The trials of a sweep: from settings to the configs of their stages, with places of their own."""
+
+from seit_ray.config import Sweep
+from seit_ray.config.sweep import stage_configs, trial_name
+from seit_ray.studies.trials import Stage, Trial
+from seit_ray.verbs import finetune, pretrain
+from seit_ray.verbs.command.places import folder_of
+from seit_ray.verbs.command.training import shared_arguments
+
+OWN = {"pretrain": pretrain.own_arguments, "finetune": finetune.own_arguments}
+
+
+def absolute(config: Sweep) -> Sweep:
+    """The config with paths that mean the same in the working directory of a trial."""
+
+    def whole(uri: str | None) -> str | None:
+        return folder_of(uri, config.storage).uri if uri else uri
+
+    parts = {}
+    for stage in config.stages:
+        part = getattr(config, stage)
+        augment = part.augment.model_copy(update={"adapt_run": whole(part.augment.adapt_run)})
+        parts[stage] = part.model_copy(update={"augment": augment})
+    places = {name: whole(getattr(config, name)) for name in ("dataset", "output", "init_from")}
+    return config.model_copy(update=places | parts)
+
+
+def trial_of(config: Sweep, settings: dict) -> Trial:
+    """The trial with these settings; its name, and so its folder, follows from all that decides its result."""
+    configs = configs_of(config, settings)
+    stages = [
+        Stage(
+            name,
+            f"seit_ray.runs.{name}:{name}",
+            {
+                "run": folder_of(stage.output, stage.storage).join(stage.run),
+                "dataset": folder_of(stage.dataset, stage.storage),
+                **shared_arguments(stage),
+                **OWN[name](stage),
+            },
+        )
+        for name, stage in configs.items()
+    ]
+    return Trial(trial_name(stage_configs(config, settings)), settings, tuple(stages))
+
+
+def configs_of(config: Sweep, settings: dict) -> dict:
+    """Stage -> the config of a trial, as a user would write it to have the same run."""
+    configs = stage_configs(config, settings)
+    output = folder_of(config.output, config.storage).join(config.run, "trials", trial_name(configs))
+    placed = {name: stage.model_copy(update={"output": output.uri}) for name, stage in configs.items()}
+    if len(placed) == 2:
+        start = output.join(placed["pretrain"].run).uri
+        placed["finetune"] = placed["finetune"].model_copy(update={"init_from": start})
+    return placed

@@ -1,0 +1,100 @@
+"""Tokenise images into a token dataset with a Ray Data job; a rerun does only what is missing.
+
+seit-ray tokenize_images images=photos/ tokenizer=runs/tokenizer output=runs/tokens
+"""
+
+import time
+from functools import partial
+
+from seit_ray.config import TokenizeImages
+from seit_ray.progress import Progress, silent
+from seit_ray.storage import Folder
+from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, output_rows, source_rows
+
+
+def check(config: TokenizeImages) -> Rows:
+    """What would be read, by what, and where it would go."""
+    from seit_ray.tokenizers.about import describe, read_about
+
+    about = read_about(folder_of(config.tokenizer, config.storage))
+    settings = config.tokenize
+    return [
+        *source_rows(
+            folder_of(config.images, config.storage),
+            config.source,
+            val_fraction=settings.val_fraction,
+            seed=settings.seed,
+        ),
+        ("tokenizer", describe(about)),
+        *output_rows(folder_of(config.output, config.storage)),
+        *cluster_rows(config.cluster),
+    ]
+
+
+def tokenize_images(config: TokenizeImages, progress: Progress = silent) -> Rows:
+    """Run the job; returns the table to print."""
+    from seit_ray.tokenizers.about import read_about
+
+    source, tokenizer = (folder_of(uri, config.storage) for uri in (config.images, config.tokenizer))
+    read_about(tokenizer)  # the mistakes that show at once, before anything that takes seconds is imported
+    source.check_readable()
+    from seit_ray.distributed.cluster import connected
+    from seit_ray.distributed.data.tokenize_job import TokenizeJob, run_tokenize_job
+    from seit_ray.verbs.command.record import write_record
+
+    job = TokenizeJob(
+        source=source,
+        source_settings=config.source.settings(),
+        tokenizer_folder=tokenizer,
+        output=folder_of(config.output, config.storage),
+        settings=config.tokenize.settings(),
+    )
+    began, before = time.perf_counter(), rows_of(job.output)
+    run_tokenize_job(job, partial(connected, **config.cluster.model_dump()), progress)
+    write_record(job.output, "tokenize_images", config)
+    return [*summary(job.output), *closing_rows(config, job.output, before, time.perf_counter() - began)]
+
+
+def rows_of(output: Folder) -> int:
+    """Rows of the dataset that is there already."""
+    from seit_ray.shards.dataset import MARKER, TokenDataset
+
+    if not output.exists(MARKER):
+        return 0
+    return sum(split.listed for split in TokenDataset(output).info.splits.values())
+
+
+def closing_rows(config: TokenizeImages, output: Folder, before: int, seconds: float) -> Rows:
+    """Classes, speed, and what to run next."""
+    from seit_ray.shards import TokenDataset
+
+    names = TokenDataset(output).info.class_names
+    done = rows_of(output) - before
+    looked = config.tokenize.check_source or config.tokenize.mode == "append"
+    same = "compared with the source" if looked else "not looked at again; tokenize.check_source=true compares"
+    return [
+        ("classes", f"{len(names)} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})" if names else "none"),
+        ("speed", f"{done / seconds:,.0f} images/s, start-up included") if done else ("source", same),
+        ("next", f"seit-ray inspect_tokens dataset={output.uri} contact_sheet=sheet.png"),
+        ("", f"seit-ray pretrain dataset={output.uri} run=NAME"),
+    ]
+
+
+def summary(folder: Folder) -> Rows:
+    """Counts and sizes of a token dataset."""
+    from seit_ray.shards import TokenDataset
+
+    dataset = TokenDataset(folder)
+    rows: Rows = [("token dataset", folder.uri)]
+    for name, split in dataset.info.splits.items():
+        rows.append((name, f"{split.listed} listed = {split.rows} written + {split.rejected} rejected"))
+    splits = dataset.info.splits.values()
+    total = max(1, sum(s.rows for s in splits))
+    source, tokens, files = (
+        sum(getattr(s, k) for s in splits) / total for k in ("source_bytes", "token_bytes", "file_bytes")
+    )
+    rows += [
+        ("bytes an image", f"{source:.0f} source -> {tokens:.1f} tokens ({files:.1f} with keys and labels)"),
+        ("order-0 entropy", f"{dataset.entropy_bytes():.1f} bytes an image"),
+    ]
+    return rows

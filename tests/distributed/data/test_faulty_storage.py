@@ -1,0 +1,121 @@
+"""A tokenising job on object storage that fails in every way: the same bytes in the end, or one clear line."""
+
+import uuid
+
+import pytest
+
+from seit_ray.storage import Folder, s3
+from tests.distributed.data.jobs import run
+from tests.distributed.data.oracle import check_complete, check_same
+from tests.fault_proxy import Fault
+from tests.tiny_images import image_files, write_files, write_tokenizer
+
+FILES = image_files(80) | {"cat/broken.png": b"no picture"}
+SETTINGS = {"slice_size": 8, "rows_per_shard": 30}
+SLOW = {"code": "SlowDown", "status": 503}
+BROKEN = {"code": "InternalError", "status": 500}
+EXPIRED = {"code": "ExpiredToken", "status": 400}
+# Several kinds in one job: each fault asserts that it happened. Those that come at every n-th request have different
+# primes for n: no request meets so many in a row that the client gives up.
+PASSING = {
+    "reads fail": [
+        Fault("error", times=4, every=7, **SLOW),
+        Fault("error", times=4, every=11, **BROKEN),
+        Fault("reset", times=4, every=13),
+        Fault("abort", times=4, every=17),
+        Fault("truncate", times=4, every=19),
+    ],
+    "reads are damaged": [Fault("corrupt", key="photos", times=8), Fault("corrupt", key="fragments", times=3)],
+    "manifest and tokenizer are damaged on the way": [
+        Fault("corrupt", key="manifest", times=8, every=2),
+        Fault("truncate", key="tokenizer", times=4, every=2),
+    ],
+    "writes fail": [
+        Fault("error", "PUT", times=4, every=5, **SLOW),
+        Fault("error", "PUT", times=4, every=4, **BROKEN),
+        *[Fault(kind, "PUT", times=4, every=5) for kind in ("reset", "corrupt upload", "lose answer")],
+    ],
+    "listings break and it is slow": [
+        Fault("truncate", listings=True, times=1),
+        Fault("abort", listings=True, times=2),
+        Fault("error", listings=True, times=2, **SLOW),
+        Fault("delay", times=20, seconds=0.3),
+        Fault("delay", "PUT", times=5, seconds=0.3),
+    ],
+}
+# One after the other: each ends the job, which goes on from there.
+STAYING = {
+    "credentials end half way": [
+        ([Fault("error", key="photos", every=40, **EXPIRED)], "the session token has expired")
+    ],
+    "an image is damaged for ever": [([Fault("corrupt", key="dog/00011")], "dog/00011.png arrived damaged")],
+    "writing fails, further on each time": [
+        (
+            [Fault("error", "PUT", key="fragments", every=3, code="AccessDenied", status=403)],
+            "access denied",
+        ),
+        ([Fault("corrupt upload", "PUT", key="shard-00001")], "arrived damaged"),
+        (
+            [Fault("error", "PUT", key="dataset.json", **EXPIRED)],
+            "dataset.json is not accessible: the session token has expired",
+        ),
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def bucket(s3_server):
+    """A bucket with images and a tokenizer."""
+    folder = Folder(f"s3://{s3_server.create_bucket('faulty')}", **s3_server.credentials)
+    write_files(folder.join("photos"), FILES)
+    write_tokenizer(folder.join("fitted/tokenizer"))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch):
+    monkeypatch.setattr(s3, "SETTLE_S", 0.2)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ray_cluster, bucket):
+    """The folder of a dataset made without faults."""
+    output = bucket.join("undisturbed")
+    run(ray_cluster, bucket.join("photos"), bucket.join("fitted/tokenizer"), output, **SETTINGS)
+    check_complete(output, set(FILES))
+    return output
+
+
+@pytest.fixture
+def job(ray_cluster, bucket, fault_proxy):
+    """(a function that runs the job behind the proxy, its output without the proxy)."""
+    faulty, name = Folder(bucket.uri, **fault_proxy.server.credentials), f"tokens-{uuid.uuid4().hex[:8]}"
+
+    def start():
+        run(ray_cluster, faulty.join("photos"), faulty.join("fitted/tokenizer"), faulty.join(name), **SETTINGS)
+
+    return start, bucket.join(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("faults", PASSING.values(), ids=PASSING)
+def test_what_passes_does_not_show(fault_proxy, undisturbed, job, faults):
+    start, output = job
+    with fault_proxy.failing(*faults):
+        start()
+    assert output.exists("dataset.json")
+    check_same(output, undisturbed, set(FILES))  # asserts: every image once, the same bytes, nothing left over
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("endings", STAYING.values(), ids=STAYING)
+def test_what_stays_is_one_line_and_a_rerun_finishes(fault_proxy, undisturbed, job, endings):
+    start, output = job
+    for faults, words in endings:
+        with fault_proxy.failing(*faults), pytest.raises(ValueError, match=words) as error:
+            start()
+        assert "\n" not in str(error.value)
+        assert not output.exists("dataset.json")
+        assert not output.exists("_lock.json")
+    start()
+    check_same(output, undisturbed, set(FILES))

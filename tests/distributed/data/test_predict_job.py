@@ -1,0 +1,244 @@
+"""The prediction job, in this process and on a local ray: every image once, in order, whatever happens on the way."""
+
+import contextlib
+import io
+import json
+
+import numpy as np
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from seit_ray.config import Predict
+from seit_ray.distributed.data import predict_job
+from seit_ray.distributed.data.predict_job import PredictJob, run_predict_job
+from seit_ray.evaluation.image_classifier import ImageClassifier
+from seit_ray.images import decode_image
+from seit_ray.storage import Folder
+from tests.distributed.data.jobs import Interruption, interrupt_when
+from tests.tiny_classifiers import write_classifier
+from tests.tiny_images import contents, image_bytes, image_files, write_files, write_tokenizer
+
+GOOD = image_files(70, classes=("cat", "dog", "emu")) | {"dog/größe und 猫.png": image_bytes("dog", 1001)}
+BAD = {"cat/empty.png": b"", "emu/text.jpg": b"this is no picture"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """images/, tokens/ with a tokenizer, run/; not to be changed."""
+    place = Folder(tmp_path_factory.mktemp("place"))
+    write_files(place.join("images"), GOOD | BAD)
+    write_tokenizer(place.join("tokens", "tokenizer"))
+    write_classifier(place.join("run"), place.join("tokens"), ema_seed=3)
+    return place
+
+
+@pytest.fixture
+def output(tmp_path):
+    return Folder(tmp_path / "out")
+
+
+def job_of(place, output, name="found.parquet", images=None, **settings):
+    """A job with small slices, in this process."""
+    settings = {"slice_size": 16, "num_actors": 0, **settings}
+    config = Predict(images="images", run="run", output=name, **settings)
+    return PredictJob(
+        images=images or place.join("images"),
+        source_settings=config.source.settings(),
+        run=place.join("run"),
+        tokenizer=None,
+        output=output,
+        name=name,
+        settings=config.model_dump(exclude={"storage", "cluster", "source"}),
+    )
+
+
+def refuse_cluster():
+    raise AssertionError("a cluster was asked for")
+
+
+def predict(*arguments, connect=refuse_cluster, on_progress=lambda *state: None, **settings):
+    """(about, predictions, rejected) of such a job."""
+    job = job_of(*arguments, **settings)
+    about = run_predict_job(job, connect, on_progress)
+    read = pa_csv.read_csv if job.suffix == ".csv" else pq.read_table
+    return about, *(read(io.BytesIO(job.output.read(name))) for name in (job.name, job.rejected_name))
+
+
+def plain_probabilities(place, keys, weights="model"):
+    """[N,C] of a plain loop over images one by one."""
+    classifier = ImageClassifier.load(place.join("run"), weights=weights)
+    pixels = [decode_image(GOOD[key], image_size=classifier.image_size).pixels for key in keys]
+    return torch.cat([classifier.logits(torch.from_numpy(p)[None]).softmax(1) for p in pixels]).numpy()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(place, tmp_path_factory):
+    """The result of a job made in one go in this process; its folder is last."""
+    folder = Folder(tmp_path_factory.mktemp("undisturbed"))
+    return *predict(place, folder, top_k=2), folder
+
+
+def test_every_image_is_predicted_or_rejected_in_order(place, undisturbed):
+    about, table, rejected, folder = undisturbed
+    assert table["key"].to_pylist() == sorted(GOOD, key=str.encode)
+    assert table["uri"].to_pylist() == [place.join("images").uri_of(key) for key in table["key"].to_pylist()]
+    assert table["source_label"].to_pylist() == [key.partition("/")[0] for key in table["key"].to_pylist()]
+    assert rejected["key"].to_pylist() == sorted(BAD)
+    assert [reason[:5] for reason in rejected["reason"].to_pylist()] == ["empty", "not a"]
+    counts = about["counts"]
+    assert counts["listed"] == counts["predicted"] + counts["rejected"] == len(GOOD) + len(BAD)
+    assert sum(counts["labels"].values()) == len(GOOD)
+    right = [a == b for a, b in zip(table["label"].to_pylist(), table["source_label"].to_pylist(), strict=True)]
+    assert (counts["agreeing"], counts["labelled"]) == (sum(right), len(GOOD))
+    assert set(contents(folder)) == {"found.parquet", "found.parquet.json", "found-rejected.parquet"}
+    assert json.loads(folder.read("found.parquet.json")) == about
+
+
+def test_predictions_are_those_of_a_plain_loop(place, undisturbed):
+    _, table, *_ = undisturbed
+    expected = plain_probabilities(place, table["key"].to_pylist())
+    np.testing.assert_allclose(np.array(table["probabilities"].to_pylist()), expected, atol=1e-5)
+    names = ["cat", "dog", "emu"]
+    assert table["label"].to_pylist() == [names[i] for i in expected.argmax(1)]
+    assert len(set(table["label"].to_pylist())) > 1
+    np.testing.assert_allclose(table["probability"].to_numpy(), expected.max(1), atol=1e-5)
+    order = np.argsort(-expected, axis=1)[:, :2]
+    assert table["top_labels"].to_pylist() == [[names[i] for i in row] for row in order]
+
+
+def test_ray_gives_the_same_table(place, undisturbed, output, ray_cluster):
+    _, table, rejected = predict(
+        place,
+        output,
+        connect=lambda: contextlib.nullcontext(ray_cluster),
+        num_actors=2,
+        batch_size=256,
+        top_k=2,
+    )
+    _, here, here_rejected, _ = undisturbed
+    numbers = [name for name in here.column_names if name in ("probability", "probabilities", "top_probabilities")]
+    assert table.drop_columns(numbers) == here.drop_columns(numbers)
+    for name in numbers:
+        np.testing.assert_allclose(np.array(table[name].to_pylist()), np.array(here[name].to_pylist()), atol=1e-6)
+    assert rejected == here_rejected
+
+
+def test_averaged_weights_and_batches(place, undisturbed, output):
+    _, table, _ = predict(place, output, weights="ema", batch_size=3)
+    expected = plain_probabilities(place, table["key"].to_pylist(), "ema")
+    np.testing.assert_allclose(np.array(table["probabilities"].to_pylist()), expected, atol=1e-5)
+    assert table["label"] != undisturbed[1]["label"]
+
+
+def test_a_rerun_changes_nothing(place, undisturbed):
+    about, _, _, folder = undisturbed
+    before, seen = contents(folder), []
+    again, *_ = predict(place, folder, top_k=2, on_progress=lambda *state: seen.append(state))
+    assert again == about
+    assert contents(folder) == before
+    assert seen == [("predict", 1, 1, "already complete")]
+
+
+def test_interrupted_at_half_it_does_what_is_missing(place, undisturbed, output):
+    half = interrupt_when(lambda phase, done, total: phase == "predict" and done > total / 2)
+    with pytest.raises(Interruption):
+        predict(place, output, top_k=2, on_progress=half)
+    parts = output.join("_found.parquet.work", "parts")
+    made = [entry.name for entry in parts.list()]
+    assert 2 <= len(made) < 5
+    assert not output.exists("found.parquet")
+    seen = []
+    predict(place, output, top_k=2, on_progress=lambda *state: seen.append(state))
+    assert seen[0][3] == f"{5 - len(made)} of 5 slices to do"
+    assert contents(output) == contents(undisturbed[3])
+
+
+@pytest.mark.parametrize("written", ["found-rejected.parquet", "found.parquet.json", "found.parquet"])
+def test_interrupted_while_the_tables_are_written(place, undisturbed, output, monkeypatch, written):
+    write = Folder.write
+
+    def stop_after(folder, name, data):
+        write(folder, name, data)
+        if name == written and folder == output:
+            raise Interruption
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Folder, "write", stop_after)
+        with pytest.raises(Interruption):
+            predict(place, output, top_k=2)
+    assert output.exists("found.parquet") is (written == "found.parquet")
+    predict(place, output, top_k=2)
+    assert contents(output) == contents(undisturbed[3])
+
+
+@pytest.mark.parametrize("settings", [{"top_k": 1}, {"weights": "ema"}, {"probabilities": False}])
+def test_another_job_for_the_same_table_is_refused(place, undisturbed, settings):
+    folder = undisturbed[3]
+    before = contents(folder)
+    with pytest.raises(ValueError, match=r"was made with other .* expected the same images, run and settings"):
+        predict(place, folder, **{"top_k": 2, **settings})
+    assert contents(folder) == before
+
+
+def test_a_file_of_someone_else_is_not_replaced(place, output):
+    output.write("found.csv", b"mine")
+    with pytest.raises(ValueError, match=r"exists, and no found\.csv\.json says what it is of"):
+        predict(place, output, "found.csv")
+    assert contents(output) == {"found.csv": b"mine"}
+
+
+def test_csv_and_one_split_of_a_table_without_labels(place, tmp_path, output):
+    files = {f"{i}.png": image_bytes("emu", i) for i in range(6)}
+    rows = [f"{i}.png,{'val' if i % 2 else 'train'}" for i in range(6)]
+    source = write_files(tmp_path / "images", files | {"list.csv": "\n".join(["uri,split", *rows]).encode()})
+    table = Folder(source.uri_of("list.csv"))
+    _, found, rejected = predict(place, output, "all.csv", images=table, slice_size=2)
+    assert found["key"].to_pylist() == [f"{i}.png#{i}" for i in range(6)]  # the rows' order, not that of splits
+    assert [name for name in found.column_names if name.startswith("p_")] == ["p_cat", "p_dog", "p_emu"]
+    assert len(rejected) == 0
+    about, some, _ = predict(place, output, "val.csv", images=table, split="val", probabilities=False)
+    assert some["key"].to_pylist() == [f"{i}.png#{i}" for i in (1, 3, 5)]
+    assert "p_cat" not in some.column_names
+    assert about["counts"]["labelled"] == 0
+    assert output.exists("all.csv")
+    with pytest.raises(ValueError, match=r"split 'test' of .*; expected one of \['train', 'val'\]"):
+        predict(place, output, "test.csv", images=table, split="test")
+    assert not [name for name in contents(output) if "test.csv" in name]
+
+
+def test_nothing_readable_is_a_table_without_rows(place, tmp_path, output):
+    source = write_files(tmp_path / "images", {"a.png": b"", "b.jpg": b"x"})
+    about, table, rejected = predict(place, output, images=source, slice_size=1)
+    assert (len(table), len(rejected)) == (0, 2)
+    assert about["counts"]["listed"] == about["counts"]["rejected"] == 2
+
+
+def test_few_images_need_no_ray_and_many_ask_for_it(place, output, monkeypatch):
+    predict(place, output, num_actors=None)
+    monkeypatch.setattr(predict_job, "FEW_IMAGES", 10)
+    with pytest.raises(AssertionError, match="a cluster was asked for"):
+        predict(place, output, "other.parquet", num_actors=None)
+
+
+def wrong_jobs():
+    yield {"name": "found.txt"}, r"expected a name that ends in .parquet or .csv"
+    yield {"name": "found"}, r"expected a name that ends in .parquet or .csv"
+    yield {"images": Folder("/no/such/folder")}, "does not exist"
+
+
+@pytest.mark.parametrize(("settings", "words"), list(wrong_jobs()))
+def test_wrong_jobs_are_named_and_leave_nothing(place, output, settings, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        predict(place, output, **settings)
+    assert "\n" not in str(caught.value)
+    assert contents(output) == {}
+
+
+def test_too_many_probabilities_for_one_table(place, output, monkeypatch):
+    monkeypatch.setattr(predict_job, "MAX_VALUES", 3 * len(GOOD))
+    with pytest.raises(ValueError, match="set probabilities=false and top_k"):
+        predict(place, output)
+    assert contents(output) == {}
+    predict(place, output, probabilities=False)

@@ -1,0 +1,113 @@
+"""The verbs that see images through a finished run, evaluate and predict, as functions and as commands."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from seit_ray.config import Evaluate, Predict
+from seit_ray.storage import Folder
+from seit_ray.verbs import evaluate as evaluating
+from seit_ray.verbs import predict as predicting
+from seit_ray.verbs.command.main import main
+from tests.tiny_classifiers import write_classifier
+from tests.tiny_images import contents, image_files, write_files, write_tokenizer
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """images/ (one is broken), tokens/ with a tokenizer, run/; not to be changed."""
+    place = Folder(tmp_path_factory.mktemp("place"))
+    write_files(place.join("images"), image_files(60, classes=("cat", "dog", "emu")) | {"dog/bad.png": b""})
+    write_tokenizer(place.join("tokens", "tokenizer"))
+    write_classifier(place.join("run"), place.join("tokens"), ema_seed=2)
+    return place
+
+
+def keys(place, **more):
+    """Keys that both verbs take."""
+    return {"images": place.uri_of("images"), "run": place.uri_of("run"), **more}
+
+
+def refused(capsys, *arguments):
+    """The one line with which a command ends."""
+    with pytest.raises(SystemExit) as caught:
+        main(list(arguments))
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    return error
+
+
+def test_evaluate_on_images(place, tmp_path):
+    config = Evaluate(**keys(place, split="train", weights="ema", output=str(tmp_path / "figures.json")))
+    seen = []
+    rows = dict(evaluating.evaluate(config, lambda *state: seen.append(state)))
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert rows["train images"] == "61 listed = 60 classified + 1 rejected"
+    assert rows["top-1 / top-5"] == f"{figures['top1']:.2%} / 100.00%"
+    assert seen[-1][:3] == ("evaluate", 61, 61)
+    before = contents(place)
+    plan = dict(evaluating.check(config))
+    assert plan["found"] == "train 61"
+    assert plan["seen as"] == "16x16 pixels, squash"
+    assert plan["run"].endswith("weights ema")
+    assert contents(place) == before
+
+
+def test_figures_go_into_the_run(place):
+    for weights, name in (("model", "evaluate-images-val.json"), ("ema", "evaluate-images-val-ema.json")):
+        rows = dict(evaluating.evaluate(Evaluate(**keys(place, weights=weights, val_fraction=0.4, seed=3))))
+        assert rows["figures"] == place.uri_of(f"run/{name}")
+        assert 10 < json.loads(place.read(f"run/{name}"))["listed"] < 40
+        place.delete(f"run/{name}")
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        ([], "keys dataset None and images None; expected one of them"),
+        (["dataset=a", "images=b"], "keys dataset 'a' and images 'b'; expected one of them"),
+        (["dataset=a", "val_fraction=0.1"], "key val_fraction with dataset; expected it with images only"),
+        (["dataset=a", "source.kind=flat"], "key source with dataset"),
+    ],
+)
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_evaluate_wants_one_thing_to_look_at(capsys, more, text, dry):
+    assert text in refused(capsys, "evaluate", "run=c", *more, *dry)
+
+
+def test_unknown_classes_are_found_before_anything_is_done(capsys, place, tmp_path):
+    owls = write_files(tmp_path / "images", image_files(3, classes=("cat",)) | {"owl/a.png": b"never decoded"})
+    error = refused(capsys, "evaluate", f"images={owls.uri}", f"run={place.uri_of('run')}", "split=train", "--dry-run")
+    assert "1 classes that" in error
+    assert "'owl'" in error
+
+
+def test_predict(place, tmp_path):
+    config = Predict(**keys(place, output=str(tmp_path / "out" / "found.parquet"), top_k=2))
+    rows = dict(predicting.predict(config))
+    table = pq.read_table(tmp_path / "out" / "found.parquet")
+    assert rows["images"] == "61 listed = 60 predicted + 1 rejected"
+    assert rows["rejected"] == str(tmp_path / "out" / "found-rejected.parquet")
+    right = sum(a == b for a, b in zip(table["label"].to_pylist(), table["source_label"].to_pylist(), strict=True))
+    assert rows["as the source labels them"] == f"{right} of 60 ({right / 60:.2%})"
+    record = json.loads((tmp_path / "out" / "predict.run.json").read_text())
+    assert (record["verb"], record["config"]["top_k"]) == ("predict", 2)
+    assert dict(predicting.predict(config)) == rows  # again, and nothing to do
+
+
+def test_predict_is_planned_without_a_trace(capsys, place, tmp_path):
+    arguments = [f"{k}={v}" for k, v in keys(place, output=str(tmp_path / "out" / "a.csv"), num_actors=0).items()]
+    main(["predict", *arguments, "--dry-run"])
+    shown = capsys.readouterr().out
+    assert "weights model, 3 classes" in shown
+    assert "not used: one process" in shown
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    for more, text in (
+        (["output=a.txt"], "ends in .parquet or .csv"),
+        (["split=nowhere"], "split 'nowhere' of"),
+        ([f"tokenizer={place.uri_of('images')}"], "expected tokenizer.json; name its folder with tokenizer=FOLDER"),
+        (["run=/no/such/run"], "/no/such/run does not exist"),
+    ):
+        assert text in refused(capsys, "predict", *arguments, *more, "--dry-run")

@@ -1,0 +1,62 @@
+"""The recipes: each loads into its verb, says what a reader wants to know, and its command is one that parses."""
+
+import shlex
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from seit_ray.augment.settings import AugmentSettings, ChainSettings
+from seit_ray.config import load
+from seit_ray.verbs.command.arguments import VERBS
+
+FILES = (Path(__file__).parents[2] / "pipelines" / "configs").glob("*.yaml")
+CONFIGS = sorted(file for file in FILES if file.name != "prices.yaml")  # which is no recipe
+EACH = pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+
+
+def header(file):
+    return "\n".join(line[1:].strip() for line in file.read_text().splitlines() if line.startswith("#"))
+
+
+def commands(file):
+    """(verb, arguments) of the commands in a header."""
+    text = header(file).partition("Command:")[2].replace("\\\n", " ")
+    for line in text.splitlines():
+        words = shlex.split(line)
+        if words[:1] == ["seit-ray"]:
+            yield words[1], words[2:]
+
+
+@EACH
+def test_the_header_says_what_to_expect(file):
+    text = header(file)
+    for word in ("Expected:", "Cost:", "Command:"):
+        assert word in text
+    assert max(map(len, file.read_text().splitlines())) <= 140
+
+
+@EACH
+def test_every_command_parses(file):
+    found = list(commands(file))
+    if file.stem == "quickstart":
+        load(VERBS["quickstart"], ["quickstart"], [])
+        return
+    assert found
+    for verb, words in found:
+        named = [words[i + 1] for i, word in enumerate(words) if word == "--config"]
+        overrides = [word for word in words if "=" in word]
+        config = load(VERBS[verb], named, overrides)
+        if hasattr(config, "augment"):
+            check_augmentation(config)
+    verb, words = found[-1]
+    assert file.stem in words
+    assert file.stem.startswith(verb)
+
+
+def check_augmentation(config):
+    """The ranges of the augment section, as a run would check them."""
+    settings = config.augment.settings()
+    own = {field.name: getattr(settings, field.name) for field in fields(ChainSettings)}
+    side = config.model.grid_side or 32
+    AugmentSettings(grid=(32, 32), out_grid=(side, side), **own)

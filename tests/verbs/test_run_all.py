@@ -1,0 +1,84 @@
+"""run_all: every phase once, with one config."""
+
+import pytest
+
+from seit_ray.config import RunAll, Workers, load
+from seit_ray.storage import Folder
+from seit_ray.verbs.command.arguments import VERBS
+from seit_ray.verbs.command.main import main
+from seit_ray.verbs.run_all import PHASES, check, missing, phases, run_all, words_of
+from tests.tiny_images import contents, image_files, write_files
+
+SMALL = [
+    "centroid.image_size=16",
+    "centroid.patch_size=4",
+    "centroid.codebook_size=16",
+    "tokenize.val_fraction=0.3",
+    "tokenize.num_actors=1",
+    "workers.num_workers=0",
+    "seed=3",
+]
+for part in ("pretrain", "finetune"):
+    SMALL += [f"{part}.model.size=nano", f"{part}.loop.epochs=1", f"{part}.loop.global_batch_size=20"]
+
+
+def config_of(images, output, *more):
+    return load(RunAll, [], [f"images={images}", f"output={output}", *SMALL, *more])
+
+
+@pytest.mark.parametrize("more", [[], ["storage.region=eu", "workers={num_workers: 2}", "finetune.augment={}"]])
+def test_the_words_of_a_phase_give_its_config_again(more):
+    found = phases(config_of("/photos", "s3://bucket/all", *more, "cluster.address=http://head:8265"))
+    assert [*found] == [*PHASES]
+    for name, part in found.items():
+        again = load(VERBS[name], [], words_of(part))
+        assert again == part.model_copy(update={"cluster": again.cluster})
+        assert again.cluster.address is None  # that of the job server is no address for a job
+    assert found["evaluate"].workers == found["pretrain"].workers
+    assert found["tokenize_images"].tokenize.seed == found["finetune"].loop.seed == 3
+
+
+def test_secrets_do_not_become_words():
+    found = phases(config_of("/photos", "/all", "storage.secret_access_key=hunter2"))
+    with pytest.raises(ValueError, match="holds a secret") as caught:
+        words_of(found["pretrain"])
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_job_needs_an_output_that_stays(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_files(tmp_path / "images", image_files(4))
+    with pytest.raises(SystemExit) as caught:
+        main(["run_all", "images=images", "output=all", "submit=true"])
+    assert caught.value.code == 2
+    assert "key output is 'all', a path in the working directory of the job" in capsys.readouterr().err
+
+
+def test_each_phase_is_done_once_and_a_changed_one_is_refused(ray_cluster, tmp_path):
+    write_files(tmp_path / "images", image_files(60))
+    config = config_of(tmp_path / "images", tmp_path / "all")
+    output = Folder(tmp_path / "all")
+    assert [row for row in check(config) if row[0] in PHASES] == [(name, "to do") for name in PHASES]
+    rows = dict(run_all(config))
+    assert [rows[name] for name in PHASES] == ["done"] * len(PHASES)
+    assert rows["top-1 / top-5"].endswith("%")
+    assert [row for row in check(config) if row[0] in PHASES] == [(name, "done") for name in PHASES]
+
+    before = contents(output)
+    rows = dict(run_all(config))
+    assert [rows[name] for name in PHASES] == ["was done"] * len(PHASES)
+    assert contents(output) == before
+
+    changed = config_of(tmp_path / "images", tmp_path / "all", "finetune.label_smoothing=0.2")
+    with pytest.raises(ValueError, match=r"was made by finetune with label_smoothing 0\.1 \(now 0\.2\); expected"):
+        run_all(changed)
+    output.delete_tree("finetune")
+    assert [*missing(output, phases(changed))] == ["finetune", "evaluate"]
+    rows = dict(run_all(changed))
+    assert [rows[name] for name in PHASES] == ["was done"] * 3 + ["done"] * 2
+    now = contents(output)
+    assert {name: now[name] for name in now if not name.startswith("finetune/")} == {
+        name: before[name] for name in before if not name.startswith("finetune/")
+    }
+    elsewhere = changed.model_copy(update={"workers": Workers(num_workers=1)})
+    assert missing(output, phases(elsewhere)) == {}  # where it runs does not matter
