@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from seit_ray.augment.color_adapt import random_color_adapt
-from seit_ray.augment.crops import center_crop, crop_codes, crop_resize, random_boxes
-from seit_ray.augment.geometry import apply_geometry, draw_geometry
-from seit_ray.augment.mixing import draw_share, mix_maps, mixed_labels
+from seit_ray.augment.crops import center_crop, crop_codes, crop_resize
+from seit_ray.augment.geometry import apply_geometry
+from seit_ray.augment.mixing import mix_maps, mixed_labels
 from seit_ray.augment.noise import random_noise
 from seit_ray.augment.random import StepRandom
 from seit_ray.augment.rows import global_draws, partners, split_pairs
@@ -88,18 +88,17 @@ class Augment:
             )
         if token_adapt is not None:
             self._check_adapter(token_adapt)
-        adapts = {} if token_adapt is None else self.settings.adapt_mixing
-        self.mixes = bool(self.settings.mixing or adapts)
+        self.mixes = any(self.settings.alphas) or (token_adapt is not None and any(self.settings.adapt_alphas))
         self.keeps_tokens = not (
             self.settings.random_crop or self.settings.changes_colors or self.mixes or token_adapt is not None
         )
 
     def _check_adapter(self, adapter: Adapter) -> None:
         s = self.settings
-        if (tuple(adapter.grid), tuple(adapter.out_grid)) != (s.grid, s.out_grid):
+        if (adapter.grid, adapter.out_grid) != (s.grid, s.result_grid):
             raise ValueError(
-                f"TokenAdapt of grids {tuple(adapter.grid)} to {tuple(adapter.out_grid)}; expected {s.grid} to "
-                f"{s.out_grid}; set the grids to its own or train another"
+                f"TokenAdapt of grids {adapter.grid} to {adapter.out_grid}; expected {s.grid} to "
+                f"{s.result_grid}; set the grids to its own or train another"
             )
         if s.changes_colors and not s.color_before_crop:
             raise ValueError(
@@ -109,22 +108,22 @@ class Augment:
     def eval_tokens(self, tokens: Tensor) -> Tensor:
         """Tokens [B,L'] of evaluation: the centre of tokens [B,L], or all; ValueError where out_grid is larger."""
         s = self.settings
-        if s.out_grid == s.grid:
+        if s.result_grid == s.grid:
             return tokens
-        return center_crop(tokens.unflatten(1, s.grid), s.out_grid).flatten(1)
+        return center_crop(tokens.unflatten(1, s.grid), s.result_grid).flatten(1)
 
     @torch.no_grad()
     def __call__(self, tokens: Tensor, labels: Tensor | None, rng: StepRandom) -> Augmented:
         """Augment this rank's rows; ValueError for tokens, labels and random numbers that do not fit together."""
         self._check_batch(tokens, labels, rng)
         s = self.settings
-        if s.eda:
-            tokens = token_eda(tokens, s.grid, self.synonyms, rng, **s.eda)
+        if s.changes_tokens:
+            tokens = self._edit(tokens, rng)
         if self.keeps_tokens:
             return Augmented(self.eval_tokens(tokens), labels)
         tokens = tokens.unflatten(1, s.grid)
         if s.random_crop and self.token_adapt is None and not s.color_before_crop:
-            return self._finish(crop_codes(tokens, self.codebook, self._boxes(rng), s.out_grid), labels, rng)
+            return self._finish(crop_codes(tokens, self.codebook, s.draw_boxes(rng), s.result_grid), labels, rng)
         maps = embed_codes(tokens, self.codebook)
         if s.changes_colors and s.color_before_crop:
             maps = self._color(maps, rng)
@@ -153,6 +152,20 @@ class Augment:
         if self.mixes and labels is None:
             raise ValueError("labels None; expected int64 [B]; train on a labelled split or set all mixing alphas to 0")
 
+    def _edit(self, tokens: Tensor, rng: StepRandom) -> Tensor:
+        """Token-EDA of tokens [B,L]."""
+        s = self.settings
+        return token_eda(
+            tokens,
+            s.grid,
+            self.synonyms,
+            rng,
+            synonym_prob=s.synonym_prob,
+            synonym_share=s.synonym_share,
+            swap_prob=s.swap_prob,
+            reference=s.reference,
+        )
+
     def _color(self, maps: Tensor, rng: StepRandom) -> Tensor:
         """Noise or a partner's colours, per sample exactly one or none; may change `maps` themselves."""
         s = self.settings
@@ -167,22 +180,19 @@ class Augment:
             out = random_noise(out, noisy, rng, scale=s.noise_scale, std=s.noise_std, inplace=True)
         return out
 
-    def _boxes(self, rng: StepRandom) -> Tensor:
-        return random_boxes(rng, self.settings.grid, **self.settings.crop)
-
     def _plain(self, maps: Tensor, labels: Tensor | None, rng: StepRandom) -> Augmented:
         """The way of embedded maps [B,D,h,w] without TokenAdapt."""
         s = self.settings
         if s.random_crop:
-            maps = crop_resize(maps, self._boxes(rng), s.out_grid)
-        return self._finish(center_crop(maps, s.out_grid), labels, rng)
+            maps = crop_resize(maps, s.draw_boxes(rng), s.result_grid)
+        return self._finish(center_crop(maps, s.result_grid), labels, rng)
 
     def _finish(self, maps: Tensor, labels: Tensor | None, rng: StepRandom) -> Augmented:
         """Colour (unless it came first) and mixing of cropped maps [B,D,h',w'], and the form of the result."""
         s = self.settings
         if s.changes_colors and not s.color_before_crop:
             maps = self._color(maps, rng)
-        mixed = _mix(Augmented(maps, labels), rng, s.mixing, "mix")
+        mixed = self._mix(Augmented(maps, labels), rng, s.alphas, "mix")
         if s.output == "maps":
             return mixed
         return replace(mixed, inputs=quantize_maps(mixed.inputs, self.codebook, s.metric).flatten(1))
@@ -190,32 +200,37 @@ class Augment:
     def _adapted(self, maps: Tensor, labels: Tensor | None, rng: StepRandom) -> Augmented:
         """f, geometry, mixing, g."""
         s, adapter = self.settings, self.token_adapt
+        assert adapter is not None  # else all rows go the plain way
         maps = adapter.to_feature(maps).float()
-        geometry = draw_geometry(rng, tuple(maps.shape[-2:]), **s.geometry)
+        height, width = maps.shape[-2:]
+        geometry = s.draw_geometry(rng, (height, width))
         maps = apply_geometry(maps, geometry, adapter.map_size, one_by_one=s.reference)
-        mixed = _mix(Augmented(maps, labels), rng, s.adapt_mixing, "adapt mix")
+        mixed = self._mix(Augmented(maps, labels), rng, s.adapt_alphas, "adapt mix")
         codes = adapter.to_codes(mixed.inputs)
         return replace(mixed, inputs=codes.flatten(1) if s.output == "codes" else embed_codes(codes, self.codebook))
 
     def _merge(self, parts: list[Augmented], order: Tensor) -> Augmented:
         """The parts' rows in the batch's order; a part that is not mixed has weight 1 where the other is."""
         inputs = torch.cat([part.inputs for part in parts])[order]
-        if parts[0].labels is None:
+        labels = [part.labels for part in parts if part.labels is not None]
+        if not labels:
             return Augmented(inputs, None)
-        labels = torch.cat([part.labels for part in parts])[order]
+        joined = torch.cat(labels)[order]
         if all(part.weight is None for part in parts):
-            return Augmented(inputs, labels)
-        ones = [torch.ones(len(part.labels), device=labels.device) for part in parts]
-        weights = [one if part.weight is None else part.weight for part, one in zip(parts, ones, strict=True)]
-        others = [part.labels if part.weight is None else part.partner_labels for part in parts]
-        return Augmented(inputs, labels, torch.cat(others)[order], torch.cat(weights)[order])
+            return Augmented(inputs, joined)
+        weights, others = [], []
+        for part, own in zip(parts, labels, strict=True):
+            weights.append(torch.ones(len(own), device=own.device) if part.weight is None else part.weight)
+            others.append(own if part.partner_labels is None else part.partner_labels)
+        return Augmented(inputs, joined, torch.cat(others)[order], torch.cat(weights)[order])
 
-
-def _mix(batch: Augmented, rng: StepRandom, mixing: dict[str, Any], stream: str) -> Augmented:
-    """Maps [B,D,H,W] mixed with their partners', by keywords of `draw_share`; empty ones mix nothing."""
-    if not mixing:
-        return batch
-    share = draw_share(rng, tuple(batch.inputs.shape[-2:]), **mixing, stream=stream)
-    partner = partners(rng.rows)
-    inputs = mix_maps(batch.inputs, partner, share)
-    return Augmented(inputs, *mixed_labels(batch.labels, partner, share))
+    def _mix(self, batch: Augmented, rng: StepRandom, alphas: tuple[float, float], stream: str) -> Augmented:
+        """Maps [B,D,H,W] mixed with their partners'; alphas of 0 mix nothing."""
+        if not any(alphas):
+            return batch
+        assert batch.labels is not None  # _check_batch has seen to it
+        height, width = batch.inputs.shape[-2:]
+        share = self.settings.draw_share(rng, (height, width), alphas, stream)
+        partner = partners(rng.rows)
+        inputs = mix_maps(batch.inputs, partner, share)
+        return Augmented(inputs, *mixed_labels(batch.labels, partner, share))

@@ -150,10 +150,11 @@ def center_crop(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 def crop_at(maps: Tensor, corners: Tensor, size: tuple[int, int]) -> Tensor:
     """Tokens [B,h,w] or maps [B,D,h,w] cut to `size` from a corner (top, left) each, int64 [B,2]."""
-    _check_fits(maps.shape[-2:], size)
+    height, width = maps.shape[-2:]
+    _check_fits((height, width), size)
     rows = corners[:, :1] + torch.arange(size[0], device=maps.device)
     columns = corners[:, 1:] + torch.arange(size[1], device=maps.device)
-    cells = (rows.unsqueeze(2) * maps.shape[-1] + columns.unsqueeze(1)).flatten(1)
+    cells = (rows.unsqueeze(2) * width + columns.unsqueeze(1)).flatten(1)
     flat = maps.flatten(-2)
     cells = cells.view(len(maps), *(1,) * (maps.ndim - 3), -1).expand(*flat.shape[:-1], -1)
     return flat.gather(-1, cells).unflatten(-1, size)

@@ -146,9 +146,10 @@ def apply_geometry(maps: Tensor, geometry: Geometry, size: tuple[int, int], *, o
     maps = torch.where(geometry.flip.view(-1, 1, 1, 1), maps.flip(-1), maps)
     chain = (geometry.angle, geometry.translate_x, geometry.translate_y, geometry.shear_x, geometry.shear_y)
     links = _links(geometry, height, width)
-    steps = zip(chain, links, strict=True)
+    steps = list(zip(chain, links, strict=True))
     if not one_by_one:
-        steps = [(sum(value.abs() for value in chain), functools.reduce(torch.matmul, links))]
+        any_link = functools.reduce(torch.add, [value.abs() for value in chain])
+        steps = [(any_link, functools.reduce(torch.matmul, links))]
     for value, matrix in steps:
         maps = torch.where((value != 0.0).view(-1, 1, 1, 1), warp(maps, matrix, faded=one_by_one), maps)
     cells = geometry.boxes * torch.stack([geometry.boxes.new_full((), side) for side in (height, width) * 2])

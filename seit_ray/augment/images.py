@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -34,31 +36,32 @@ class ImageAugment:
     ) -> None:
         check_shares(flip_prob=flip_prob)
         self.crop_area, self.flip_prob = crop_area, flip_prob
-        self.mixing = {
-            "mixup_alpha": mixup_alpha,
-            "cutmix_alpha": cutmix_alpha,
-            "prob": mix_prob,
-            "switch_prob": switch_prob,
-            "mode": mix_mode,
-        }
-        if not (mixup_alpha or cutmix_alpha):
-            self.mixing = {}
+        self.mixes = bool(mixup_alpha or cutmix_alpha)
+        self.draw_share = functools.partial(
+            draw_share,
+            mixup_alpha=mixup_alpha,
+            cutmix_alpha=cutmix_alpha,
+            prob=mix_prob,
+            switch_prob=switch_prob,
+            mode=mix_mode,
+        )
         rng = StepRandom(0, 0, slice(0, 1), 1)  # a draw now, so that wrong ranges are errors before the first step
         if crop_area is not None:
             random_boxes(rng, (8, 8), area=crop_area)
-        if self.mixing:
-            draw_share(rng, (8, 8), **self.mixing)
+        if self.mixes:
+            self.draw_share(rng, (8, 8))
 
     @torch.no_grad()
     def __call__(self, images: Tensor, labels: Tensor, rng: StepRandom) -> Augmented:
         """Augment this rank's rows."""
-        maps, size = images.float(), tuple(images.shape[-2:])
+        maps, (height, width) = images.float(), images.shape[-2:]
+        size = (height, width)
         if self.crop_area is not None:
             maps = crop_resize(maps, random_boxes(rng, size, area=self.crop_area), size)
         flipped = (rng.uniform("flip") < self.flip_prob).view(-1, 1, 1, 1)
         mixed = Augmented(torch.where(flipped, maps.flip(-1), maps), labels)
-        if self.mixing:
-            share = draw_share(rng, size, **self.mixing)
+        if self.mixes:
+            share = self.draw_share(rng, size)
             partner = partners(rng.rows)
             mixed = Augmented(
                 mix_maps(mixed.inputs, mixed.inputs[partner], share), *mixed_labels(labels, partner, share)

@@ -25,7 +25,7 @@ class PixelAdapter:
                 "has it; take augment.adapt=tokenadapt for other tokenizers"
             )
         self.codebook, self.patch = codebook, patch
-        self.grid, self.out_grid = tuple(grid), tuple(out_grid)
+        self.grid, self.out_grid = (grid[0], grid[1]), (out_grid[0], out_grid[1])
 
     @property
     def map_size(self) -> tuple[int, int]:

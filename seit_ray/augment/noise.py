@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -20,7 +22,7 @@ def add_noise(
     return torch.where(chosen.view(-1, 1, 1, 1), maps + noise.to(maps.dtype), maps)
 
 
-def draw_noise(rng: StepRandom, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+def draw_noise(rng: StepRandom, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Standard normal numbers, one a channel [B,D] and one an element [B,D,h,w] (channels last), of shape (D,h,w)."""
     dim, height, width = shape
     per_element = rng.coarse_normal("noise element", height, width, dim).permute(0, 3, 1, 2)
@@ -38,13 +40,13 @@ def random_noise(
     if scale < 0.0 or std < 0.0:
         raise ValueError(f"noise scale {scale}, std {std}; expected 0 or more; make them positive")
     if maps.device.type != "cpu":
-        return add_noise(maps, chosen, *draw_noise(rng, tuple(maps.shape[1:])), scale=scale, std=std)
+        return add_noise(maps, chosen, *draw_noise(rng, maps.shape[1:]), scale=scale, std=std)
     # On the CPU asking for the chosen rows waits for nothing, and drawing is most of the work.
     if not len(maps):
         return maps
     maps = maps if inplace else maps.clone()
     for rows in chosen.nonzero().squeeze(1).split(max(1, CHUNK_ELEMENTS // maps[0].numel())):
-        per_channel, noise = draw_noise(rng.at(rng.rows[rows]), tuple(maps.shape[1:]))
+        per_channel, noise = draw_noise(rng.at(rng.rows[rows]), maps.shape[1:])
         noise = noise.mul_(std).add_((per_channel * scale)[:, :, None, None])
         # channels last, as the noise is drawn and the crops come: a plain view for both
         maps.permute(0, 2, 3, 1).index_add_(0, rows, noise.permute(0, 2, 3, 1).to(maps.dtype))

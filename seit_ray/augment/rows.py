@@ -45,7 +45,8 @@ def global_draws(rng: StepRandom, num: int | None = None) -> StepRandom:
 def _split(rows: Sequence[int], share: float, device: torch.device) -> tuple[Tensor, Tensor]:
     pairs = np.asarray(rows, np.int64) // 2
     chosen = np.floor((pairs + 1) * share) > np.floor(pairs * share)
-    return tuple(torch.from_numpy(np.flatnonzero(mask)).to(device, non_blocking=True) for mask in (~chosen, chosen))
+    stay, go = (torch.from_numpy(np.flatnonzero(mask)).to(device, non_blocking=True) for mask in (~chosen, chosen))
+    return stay, go
 
 
 def split_pairs(rng: StepRandom, share: float) -> tuple[Tensor, Tensor]:

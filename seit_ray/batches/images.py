@@ -91,9 +91,8 @@ class ImageStore:
         }
         stores = {}
         for split, rows in wanted.items():
-            phase = f"decode {split}"
             pixels, kept = read_pixels(
-                rows, source, on_progress=lambda d, t, phase=phase: on_progress(phase, d, t, "images"), **options
+                rows, source, phase=f"decode {split}", on_progress=on_progress, **options
             )
             stores[split] = cls(pixels, labels_of(kept), manifest.class_names)
         return stores

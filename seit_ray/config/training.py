@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_serializer, field_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
 from seit_ray.config.sections import (
     NonNegativeFloat,
@@ -122,14 +122,17 @@ class Augment(Section):
         "sample", description="noise or ColorAdapt is drawn a sample; or one kind a batch, as published"
     )
     color_share: Share = Field(1.0, description="of the samples that take part in it (published: 0.5)")
-    color_before_crop: bool = Field(False, description="colour level on the whole grid; TokenAdapt needs it")
+    color_before_crop: bool = Field(
+        False, description="colour level on the whole grid; true where adapt is on, which needs it"
+    )
     mixup_alpha: NonNegativeFloat = Field(0.0, description="MixUp, 0 = off; needs labels")
     cutmix_alpha: NonNegativeFloat = Field(0.0, description="CutMix, 0 = off (SeiT: 1); needs labels")
     mix_prob: Share = Field(1.0, description="of batches, or pairs, that are mixed")
     switch_prob: Share = Field(0.5, description="of CutMix where MixUp is on too")
     mix_mode: Literal["batch", "pair"] = Field("batch", description="one draw a batch, or for each two neighbours")
     adapt: Literal["none", "tokenadapt", "pixels"] = Field(
-        "none", description="spatial augmentation: learnt f and g, or through the pixels of a centroid tokenizer"
+        "none",
+        description="spatial augmentation: learnt f and g (with adapt_run), or through pixels of a centroid tokenizer",
     )
     adapt_run: str | None = Field(None, description="folder of a train_tokenadapt run, for adapt=tokenadapt")
     adapt_share: Share = Field(0.5, description="share of samples that go this way instead of the plain crop")
@@ -141,6 +144,18 @@ class Augment(Section):
     max_translate: Share = Field(0.2, description="shift, share of the side")
     max_shear: NonNegativeFloat = Field(15.0, description="degrees of shear")
     reference: bool = Field(False, description="exchanged squares and geometry with the oddities of the published code")
+
+    @model_validator(mode="after")
+    def _implied(self) -> Augment:
+        """adapt_run is a TokenAdapt; that reads the whole grid, so colours change before the crop."""
+        given = self.model_fields_set
+        if self.adapt_run and "adapt" not in given:
+            self.adapt = "tokenadapt"
+        if self.adapt == "tokenadapt" and not self.adapt_run:
+            raise ValueError("a run of train_tokenadapt; augment.adapt is tokenadapt: set augment.adapt_run=FOLDER")
+        if self.adapt != "none" and "color_before_crop" not in given:
+            self.color_before_crop = True
+        return self
 
 
 class Probe(Section):

@@ -152,6 +152,7 @@ class Predict(Verb):
     )
     top_k: NonNegativeInt = Field(0, description="also the likeliest k classes with their probabilities")
     probabilities: bool | None = Field(None, description="also of all classes; default where they are 100 at most")
+    overwrite: bool = Field(False, description="replace a table of this name that predict made with other settings")
     slice_size: PositiveInt = Field(256, description="images in a unit of work")
     batch_size: PositiveInt = Field(256, description="images a forward pass")
     max_image_pixels: PositiveInt = Field(178_956_970, description="larger images are rejected")
@@ -180,7 +181,9 @@ class ImportTokens(Verb):
     tokenizer: str | None = Field(None, description="folder of the whole tokenizer, instead of codebook")
     synonyms: str | None = Field(None, description="synonyms.json of the release, to travel with the dataset")
     num_synonyms: PositiveInt | None = Field(None, description="the nearest synonyms to keep; all when left out")
-    grid: tuple[PositiveInt, PositiveInt] = Field((32, 32), description="rows and columns of an image's tokens")
+    grid: tuple[PositiveInt, PositiveInt] = Field(
+        (32, 32), description="rows and columns of an image's tokens; of exported files, those beside them"
+    )
     image_size: PositiveInt = Field(256, description="side in pixels of the images that were tokenised")
     metric: Literal["cosine", "l2"] = Field("cosine", description="how the encoder chose the nearest code")
     num_classes: PositiveInt | None = Field(None, description="classes; default from the highest label")

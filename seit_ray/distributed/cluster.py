@@ -38,7 +38,7 @@ def connected(
     """
     if ray.is_initialized():
         current = ray.get_runtime_context().gcs_address
-        yield _resources(current, is_local=current in _LOCAL)
+        yield resources_now(current, is_local=current in _LOCAL)
         return
     address = named_address(address)
     is_local = address == "local"
@@ -60,7 +60,7 @@ def connected(
     if is_local:
         _LOCAL.add(current)
     try:
-        yield _resources(current, is_local)
+        yield resources_now(current, is_local)
     except Exception as error:
         logs = getattr(session, "address_info", {}).get("session_dir")
         error.add_note(f"The logs of Ray and its workers are in {logs or 'its session folder on each node'}/logs.")
@@ -101,7 +101,8 @@ def stderr_aside() -> Iterator[None]:
         os.close(kept)
 
 
-def _resources(address: str, is_local: bool) -> Resources:
+def resources_now(address: str, is_local: bool) -> Resources:
+    """What the connected cluster has."""
     total = ray.cluster_resources()
     return Resources(address, is_local, total.get("CPU", 0.0), total.get("GPU", 0.0))
 

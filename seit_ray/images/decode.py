@@ -102,16 +102,16 @@ def _plain_jpeg(data: bytes, max_pixels: int, min_side: int | None) -> tuple[np.
 
 def _any_image(data: bytes, max_pixels: int, min_side: int | None) -> tuple[Image.Image, int, int]:
     """(RGB, width and height of the source, as it is meant to be seen); pixels of JPEGs not by Pillow if it can be."""
-    image = _open(data)
-    width, height = image.size
+    file = _open(data)
+    width, height = file.size
     if width * height > max_pixels:
         raise ImageError(f"{width}x{height} pixels; expected at most {max_pixels}; raise max_pixels")
-    is_jpeg = isinstance(image, JpegImagePlugin.JpegImageFile) and jpeg_size(data) == image.size
+    is_jpeg = isinstance(file, JpegImagePlugin.JpegImageFile) and jpeg_size(data) == file.size
     pixels = jpeg_pixels(data, min_side) if is_jpeg else None
     if pixels is None:
-        image.load()  # before its EXIF, which may come behind the pixels
-    transposition = _TRANSPOSITIONS.get(_orientation(image))
-    image = _to_rgb(image) if pixels is None else Image.fromarray(pixels)
+        file.load()  # before its EXIF, which may come behind the pixels
+    transposition = _TRANSPOSITIONS.get(_orientation(file))
+    image = _to_rgb(file) if pixels is None else Image.fromarray(pixels)
     if transposition is None:
         return image, width, height
     image = image.transpose(transposition)
@@ -168,6 +168,7 @@ def _to_8_bits(values: np.ndarray) -> np.ndarray:
         raise ImageError("damaged: grey values that are not finite")
     whites = (65535,) if values.dtype.kind in "iu" else (1, 255, 65535)
     white = next((white for white in whites if high <= white), None)
-    if low < 0 or white is None:
-        values, white = values.astype(np.float64) - low, max(float(high) - float(low), 1e-30)
-    return np.rint(values * (255 / white)).astype(np.uint8)
+    if low >= 0 and white is not None:
+        return np.rint(values * (255 / white)).astype(np.uint8)
+    span = max(float(high) - float(low), 1e-30)
+    return np.rint((values.astype(np.float64) - low) * (255 / span)).astype(np.uint8)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,36 +34,28 @@ def fetch_images(
     larger than max_bytes, damaged file), a StorageError where the storage is (denied, unreachable). Raises
     ValueError when a Parquet file has no image_column.
     """
-    found: list = [None] * len(records)
+    found: dict[int, bytes | Exception] = {}  # by place in records
     objects: list[int] = []
     # uri of a Parquet file -> row -> places in records
     rows: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     # uri of a tar -> (offset, size) -> places in records
     spans: dict[str, dict[tuple[int, int], list[int]]] = defaultdict(lambda: defaultdict(list))
     for place, (_, uri) in enumerate(records):
-        row, span = _ROW.fullmatch(uri), ADDRESS.fullmatch(uri)
-        if row:
-            rows[row[1]][int(row[2])].append(place)
-        elif span:
-            spans[span[1]][int(span[2]), int(span[3])].append(place)
+        if in_parquet := _ROW.fullmatch(uri):
+            rows[in_parquet[1]][int(in_parquet[2])].append(place)
+        elif in_tar := ADDRESS.fullmatch(uri):
+            spans[in_tar[1]][int(in_tar[2]), int(in_tar[3])].append(place)
         else:
             objects.append(place)
     contents = source.read_uris([records[place][1] for place in objects], max_bytes=max_bytes)
-    for place, content in zip(objects, contents, strict=True):
-        found[place] = _at_fault(content)
-    for uri, places in rows.items():
-        for row, content in _fetch_rows(source, uri, sorted(places), image_column, max_bytes).items():
-            for place in places[row]:
-                found[place] = content
-    for uri, places in spans.items():
-        try:
-            contents = fetch_spans(source, uri, places, max_bytes)
-        except StorageError as error:
-            contents = dict.fromkeys(places, _at_fault(error))
-        for span, content in contents.items():
-            for place in places[span]:
-                found[place] = content
-    return found
+    found.update(zip(objects, map(_at_fault, contents), strict=True))
+    for uri, by_row in rows.items():
+        for row, image in _fetch_rows(source, uri, sorted(by_row), image_column, max_bytes).items():
+            found.update(dict.fromkeys(by_row[row], image))
+    for uri, by_span in spans.items():
+        for span, image in _fetch_spans(source, uri, by_span, max_bytes).items():
+            found.update(dict.fromkeys(by_span[span], image))
+    return [found[place] for place in range(len(records))]
 
 
 def _at_fault(content: bytes | Exception) -> bytes | Exception:
@@ -70,6 +63,16 @@ def _at_fault(content: bytes | Exception) -> bytes | Exception:
     if isinstance(content, StorageError) and content.kind in ("missing", "too_large"):
         return ImageError(str(content))
     return content
+
+
+def _fetch_spans(
+    source: Folder, uri: str, spans: Collection[tuple[int, int]], max_bytes: int
+) -> Mapping[tuple[int, int], bytes | Exception]:
+    """(offset, size) -> bytes or error, in one tar."""
+    try:
+        return fetch_spans(source, uri, spans, max_bytes)
+    except StorageError as error:
+        return dict.fromkeys(spans, _at_fault(error))
 
 
 def _fetch_rows(
@@ -99,7 +102,7 @@ def _fetch_rows(
     return {row: found.get(row, failure) for row in rows}
 
 
-def _images_of(file: pq.ParquetFile, rows: list[int], image_column: str):
+def _images_of(file: pq.ParquetFile, rows: list[int], image_column: str) -> Iterator[tuple[int, Any]]:
     """(row, binary scalar or None) for ascending rows; batches, since an Arrow array ends at 2 GiB."""
     is_struct = pa.types.is_struct(file.schema_arrow.field(image_column).type)
     column = f"{image_column}.bytes" if is_struct else image_column

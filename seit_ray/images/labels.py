@@ -29,7 +29,8 @@ def label_table(manifest: Manifest, split: str, class_names: list[str], source_u
             "label; expected a label for each; name a folder per class or a table with labels, or use predict"
         )
     number_of = {name: number for number, name in enumerate(class_names)}
-    unknown = [manifest.class_names[label] for label in sorted(seen) if manifest.class_names[label] not in number_of]
+    names = manifest.class_names or []  # a source with labels has names for them
+    unknown = [names[label] for label in sorted(seen) if names[label] not in number_of]
     if unknown:
         shown = ", ".join(map(repr, unknown[:8])) + (", ..." if len(unknown) > 8 else "")
         first = ", ".join(map(repr, class_names[:8])) + (", ..." if len(class_names) > 8 else "")
@@ -37,4 +38,4 @@ def label_table(manifest: Manifest, split: str, class_names: list[str], source_u
             f"{source_uri} has {len(unknown)} classes that {run_uri} does not know: {shown}; expected names among its "
             f"{len(class_names)}: {first}; rename the classes, or set source.label_column"
         )
-    return np.array([number_of.get(name, -1) for name in manifest.class_names], np.int64)
+    return np.array([number_of.get(name, -1) for name in names], np.int64)

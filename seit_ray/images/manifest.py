@@ -169,12 +169,12 @@ def _extended(
                 f"class names {list(class_names)}; expected those of before first, {list(known)}; choose a new output"
             )
         return labels, class_names
-    is_numbered = all(isinstance(label, int) for label in labels) and list(known) == [str(i) for i in range(len(known))]
-    if is_numbered:
-        last = min(max(labels, default=0), MAX_LABEL)
+    numbers = [label for label in labels if isinstance(label, int)]
+    if len(numbers) == len(labels) and list(known) == [str(i) for i in range(len(known))]:
+        last = min(max(numbers, default=0), MAX_LABEL)
         return labels, [*known, *map(str, range(len(known), last + 1))]
-    labels = [str(label) for label in labels]
-    return labels, [*known, *sorted(set(labels) - set(known))]
+    names = [str(label) for label in labels]
+    return list(names), [*known, *sorted(set(names) - set(known))]
 
 
 def split_of_record(record: ImageRecord, *, val_fraction: float, seed: int) -> str:
@@ -193,16 +193,19 @@ def _code_of(label: str | int | None, codes: dict[str | int, int]) -> int | None
     return codes.setdefault(label, len(codes))
 
 
-def _final_labels(values: list, class_names: Sequence[str] | None) -> tuple[list[str] | None, list[int]]:
+def _final_labels(
+    values: Sequence[str | int], class_names: Sequence[str] | None
+) -> tuple[list[str] | None, list[int]]:
     """(class names, label of each code) for the distinct labels in the order of their codes."""
     if not values:
         return None, []
-    if all(isinstance(value, int) for value in values):
+    numbers = [value for value in values if isinstance(value, int)]
+    if len(numbers) == len(values):
         last = MAX_LABEL if class_names is None else len(class_names) - 1
-        for value in (min(values), max(values)):
+        for value in (min(numbers), max(numbers)):
             if not 0 <= value <= last:
                 raise ValueError(f"label {value}; expected 0 to {last}; number the classes from 0, or give names")
-        return list(class_names or map(str, range(max(values) + 1))), values
+        return list(class_names or map(str, range(max(numbers) + 1))), numbers
     # Integers among strings are names too: a CSV file does not say which it means.
     texts = [str(value) for value in values]
     names = list(class_names or sorted(set(texts)))

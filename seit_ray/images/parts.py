@@ -43,9 +43,9 @@ class SplitWriter:
     num_images: int = 0
     num_parts: int = 0
     size_bytes: int | None = 0
-    rows: list[tuple] = field(default_factory=list)
+    rows: list[tuple[int, str, str, int | None, int]] = field(default_factory=list)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not _SPLIT_NAME.fullmatch(self.name):
             raise ValueError(
                 f"split {self.name!r}; expected letters, digits, '.', '_' and '-', with a letter or digit "
@@ -55,8 +55,8 @@ class SplitWriter:
     def add(self, number: int, record: ImageRecord, code: int | None) -> None:
         """Takes one record; number is its place in the whole listing."""
         self.rows.append((number, record.key, record.uri, code, state_of(record, self.name)))
-        known = self.size_bytes is not None and record.size_bytes is not None
-        self.size_bytes = self.size_bytes + record.size_bytes if known else None
+        if self.size_bytes is not None:
+            self.size_bytes = None if record.size_bytes is None else self.size_bytes + record.size_bytes
         if len(self.rows) == self.slice_size * self.part_slices:
             self.flush()
 

@@ -54,7 +54,7 @@ def splits_of(names: Collection[str]) -> dict[str, str]:
     return splits
 
 
-def split_name(value) -> str | None:
+def split_name(value: object) -> str | None:
     """The split that a table's cell names; None for an empty one."""
     text = str(value).strip() if value is not None else ""
     return SPLITS.get(text.lower(), text) or None

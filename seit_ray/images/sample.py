@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,6 +9,7 @@ import pyarrow as pa
 
 from seit_ray.images.decode import ImageError, decode_image
 from seit_ray.images.fetch import fetch_images
+from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 
 CHUNK = 256  # images fetched together; one chunk is decoded while threads share the work
@@ -27,7 +27,8 @@ def read_pixels(
     resize: str,
     image_column: str = "image",
     num_threads: int = 4,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    phase: str = "decode",
+    on_progress: Progress = silent,
 ) -> tuple[np.ndarray, pa.Table]:
     """uint8 [N,3,H,W] of the rows (key, uri) of a manifest that can be read, and those rows.
 
@@ -50,7 +51,7 @@ def read_pixels(
             found = list(pool.map(decoded, fetch_images(pairs, source, image_column=image_column)))
             good += [image is not None for image in found]
             pixels += [image for image in found if image is not None]
-            on_progress(min(start + CHUNK, len(listed)), len(listed))
+            on_progress(phase, min(start + CHUNK, len(listed)), len(listed), "images")
     if not pixels:
         raise NoReadableImageError(
             f"none of {len(listed)} images in {source.uri} can be read; expected images; check the source"

@@ -16,7 +16,8 @@ from seit_ray.images.manifest import Manifest
 from seit_ray.images.sources.tables import Columns
 from seit_ray.storage import Folder
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 FOUND = {"width": pa.int32(), "height": pa.int32(), "source_bytes": pa.int64()}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from seit_ray.images.decode import ImageError, decode_image
 from seit_ray.images.fetch import fetch_images
 from seit_ray.images.sources.tables import Columns
+from seit_ray.progress import Progress, silent
 from seit_ray.report.costs import BYTES_OF_MB, Rates
 from seit_ray.shards.encoding import encoding_named
 from seit_ray.storage import Folder
@@ -40,7 +40,7 @@ def measure_rates(
     image_column: str = Columns.image,
     encoding: str = "planes",
     device: str = "cpu",
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Progress = silent,
 ) -> Measured:
     """Fetch, decode and encode the rows (key, uri) of a manifest in one thread; ValueError when none can be read.
 
@@ -74,7 +74,7 @@ def measured_steps(
     tokenizer: Tokenizer,
     image_column: str,
     device: str,
-    on_progress: Callable[[int, int], None],
+    on_progress: Progress,
 ) -> tuple[dict[str, float], list[int], list[np.ndarray]]:
     """(seconds of each step, bytes of each image that can be read, tokens [B,L] of each chunk)."""
     seconds = dict.fromkeys(("fetch", "decode", "encode"), 0.0)
@@ -98,7 +98,7 @@ def measured_steps(
             tokens.append(tokenizer.encode(images.to(device)).cpu().numpy())  # .cpu() waits for the device
             seconds["encode"] += encode_clock() - began
         sizes += good
-        on_progress(min(start + CHUNK, len(listed)), len(listed))
+        on_progress("measure", min(start + CHUNK, len(listed)), len(listed), "images")
     return seconds, sizes, tokens
 
 

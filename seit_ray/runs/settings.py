@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seit_ray.augment.settings import ChainSettings
+from seit_ray.augment.numbers import ChainSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 
 import numpy as np
 
 from seit_ray.progress import Progress, silent
 from seit_ray.shards.dataset import TokenDataset
-from seit_ray.shards.published import MAX_CODES, encode_labels, encode_offsets, encode_stream
+from seit_ray.shards.published import ABOUT, check_codes, encode_labels, encode_offsets, encode_stream
 from seit_ray.shards.synonyms import encode_published, read_synonyms
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.codebook_only import encode_codebook
@@ -30,7 +31,8 @@ def run_export(
     check_codes(dataset)
     tokenizer, _ = load_tokenizer(dataset.folder.join("tokenizer"))
     synonyms = read_synonyms(dataset.folder)
-    files = {"codebook.ckpt": encode_codebook(tokenizer.codebook)}
+    about = {"grid": list(tokenizer.grid), "image_size": tokenizer.image_size, "metric": tokenizer.metric}
+    files = {"codebook.ckpt": encode_codebook(tokenizer.codebook), ABOUT: json.dumps(about, indent=1).encode()}
     if synonyms is not None:
         files["synonyms.json"] = encode_published(synonyms)
     sizes = {name: write_new(output, name, data) for name, data in files.items()}
@@ -38,15 +40,6 @@ def run_export(
         for name, data in encode_split(dataset, split, on_progress).items():
             sizes[f"{split}-{name}"] = write_new(output, f"{split}-{name}", data)
     return sizes
-
-
-def check_codes(dataset: TokenDataset) -> None:
-    """ValueError when the dataset's codebook has more codes than escape bytes can hold."""
-    if dataset.info.codebook_size > MAX_CODES:
-        raise ValueError(
-            f"{dataset.folder.uri} has {dataset.info.codebook_size} codes; expected at most {MAX_CODES}, which is all "
-            "that the published format can hold; keep it as a token dataset"
-        )
 
 
 def encode_split(dataset: TokenDataset, split: str, on_progress: Progress) -> dict[str, bytes]:

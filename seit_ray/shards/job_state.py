@@ -73,7 +73,7 @@ def read_state(output: Folder) -> JobState:
         raise ValueError(
             f"{output.uri} is no output of a tokenising job; expected {MARKER} or unfinished work; name another"
         )
-    if plan is None or (info is not None and plan.get("appends_to") != info.plan.get("manifest")):
+    if plan is None or (info is not None and plan.get("appends_to", "") != info.plan.get("manifest")):
         reasons = reasons_of_dataset(output, info) if info is not None else Counter()
         return JobState(output.uri, info, reasons=reasons, holder=holder)
     manifest, fragments = load_manifest(work.join("manifest")), work.join("fragments")
@@ -149,7 +149,8 @@ def reasons_in(fragment: bytes) -> list[str]:
 
 def reasons_of_dataset(output: Folder, info: DatasetInfo) -> Counter[str]:
     """Reasons of a finished dataset's rejects, as far as LOOK_BYTES go."""
-    dataset, reasons, room = TokenDataset(output), Counter(), LOOK_BYTES
+    dataset, room = TokenDataset(output), LOOK_BYTES
+    reasons: Counter[str] = Counter()
     for name, split in info.splits.items():
         room -= (output.size(f"{name}/{split.rejected_name}") or 0) if split.rejected else 0
         if room >= 0:

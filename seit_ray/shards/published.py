@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from seit_ray.storage import Folder
+
+if TYPE_CHECKING:
+    from seit_ray.shards.dataset import TokenDataset
+
 ESCAPE = 255
+ABOUT = "about.json"  # beside exported files: what the published format does not say of itself
 MAX_CODES = 2 * ESCAPE
 MAX_LABEL = 1_000_000
 IMAGES_PER_CHUNK = 256  # of 1024 tokens: the arrays of a chunk stay in the processor's cache
@@ -187,3 +194,26 @@ def read_labels(data: bytes, num_images: int) -> np.ndarray:
 def encode_labels(labels: np.ndarray) -> bytes:
     """Bytes of a *-label.txt of labels [N]."""
     return "".join(f"{label}\n" for label in labels.tolist()).encode()
+
+
+def check_codes(dataset: TokenDataset) -> None:
+    """ValueError when the dataset's codebook has more codes than escape bytes can hold."""
+    if dataset.info.codebook_size > MAX_CODES:
+        raise ValueError(
+            f"{dataset.folder.uri} has {dataset.info.codebook_size} codes; expected at most {MAX_CODES}, which is all "
+            "that the published format can hold; keep it as a token dataset"
+        )
+
+
+def read_about(folder: Folder) -> dict[str, Any]:
+    """grid, image_size and metric that an export wrote beside its files; nothing beside files of others."""
+    if not folder.exists(ABOUT):
+        return {}
+    try:
+        about = json.loads(folder.read(ABOUT))
+        return {name: about[name] for name in ("grid", "image_size", "metric")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{folder.uri_of(ABOUT)} cannot be read ({error!r}); expected that of an export; delete it, and set grid, "
+            "image_size and metric"
+        ) from error

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
+import pyarrow as pa
 
+from seit_ray.progress import Progress, silent
 from seit_ray.shards.dataset import TokenDataset
 from seit_ray.shards.parquet import checksum
 from seit_ray.shards.statistics import code_histogram
@@ -13,7 +13,7 @@ from seit_ray.shards.synonyms import read_synonyms
 from seit_ray.tokenizers.files import load_tokenizer
 
 
-def verify(dataset: TokenDataset, on_progress: Callable[[int, int], None] = lambda done, total: None) -> list[str]:
+def verify(dataset: TokenDataset, on_progress: Progress = silent) -> list[str]:
     """Every fault of a dataset in one line each; empty when it is sound. Reads every byte."""
     faults = tokenizer_faults(dataset) + source_faults(dataset)
     total = sum(len(s.shards) for s in dataset.info.splits.values())
@@ -33,7 +33,7 @@ def verify(dataset: TokenDataset, on_progress: Callable[[int, int], None] = lamb
             except ValueError as error:
                 faults.append(f"{name}/{shard.name}: {error}")
             done += 1
-            on_progress(done, total)
+            on_progress("verify", done, total, "shards")
         whole = not any(f.startswith(f"{name}/") for f in faults)
         if whole and histogram.tolist() != split.code_histogram:
             faults.append(f"{name}: the code histogram differs from dataset.json")
@@ -42,7 +42,7 @@ def verify(dataset: TokenDataset, on_progress: Callable[[int, int], None] = lamb
     return faults
 
 
-def label_histogram(labels, num_classes: int) -> np.ndarray:
+def label_histogram(labels: pa.ChunkedArray, num_classes: int) -> np.ndarray:
     """Counts int64 [C] of a nullable label column; ValueError when one is not below C."""
     values = labels.drop_null().to_numpy()
     counts = np.bincount(values, minlength=num_classes) if len(values) else np.zeros(num_classes, np.int64)

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import urllib.parse
+from collections.abc import Iterator
 
 _OBJECT = "an object that can be read"
 _ACCESS = "credentials that may do this"
@@ -186,9 +187,9 @@ def explain(error: Exception, uri: str) -> StorageError:
     return explained
 
 
-def causes_of(error: Exception):
+def causes_of(error: BaseException) -> Iterator[str | int | None]:
     """Keys into _CAUSES, the most precise first."""
-    link = error
+    link: BaseException | None = error
     while link is not None:
         response = getattr(link, "response", None)
         if isinstance(response, dict):
@@ -207,7 +208,7 @@ def _server_of(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def explained(uri: str):
+def explained(uri: str) -> Iterator[None]:
     """Turns every exception inside into the StorageError about uri."""
     try:
         yield

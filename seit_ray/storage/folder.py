@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import posixpath
 import re
@@ -9,6 +10,7 @@ import urllib.parse
 import uuid
 from collections.abc import Iterator, Sequence
 
+from seit_ray.storage.contract import Access, ObjectStore
 from seit_ray.storage.entry import Entry
 from seit_ray.storage.errors import StorageError, explain, explained
 from seit_ray.storage.local import LocalStore
@@ -25,7 +27,7 @@ class Folder:
 
     def __init__(
         self,
-        uri: str | os.PathLike,
+        uri: str | os.PathLike[str],
         *,
         endpoint_url: str | None = None,
         region: str | None = None,
@@ -42,7 +44,7 @@ class Folder:
         if anonymous and access_key_id:
             raise StorageError("anonymous with an access key; expected one of them; drop the other")
         self.uri = normalise_uri(uri)
-        self._options = {
+        self._options: Access = {
             "endpoint_url": endpoint_url,
             "region": region,
             "access_key_id": access_key_id,
@@ -59,7 +61,7 @@ class Folder:
     def __repr__(self) -> str:
         return f"Folder({self.uri!r})"
 
-    def __eq__(self, other) -> bool:
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, Folder) and self.uri == other.uri
 
     def __hash__(self) -> int:
@@ -120,7 +122,7 @@ class Folder:
             contents.update(zip([(root, name) for name in names], found, strict=True))
         return [contents[place] for place in places]
 
-    def open(self, name: str):
+    def open(self, name: str) -> io.BufferedReader:
         """A binary, seekable file for reading parts of an object; close it, or use it in a with statement."""
         with explained(self.uri_of(name)):
             return self._store().open(self._path_of(name))
@@ -147,6 +149,11 @@ class Folder:
         with explained(self.uri_of(name)):
             return self._store().size(self._path_of(name))
 
+    def list_folders(self) -> list[str]:
+        """Names of the folders directly below, sorted by bytes; hidden ones left out; empty if missing."""
+        with explained(self.uri):
+            return self._store().list_folders(self._path)
+
     def list(self, prefix: str = "", *, include_hidden: bool = False) -> Iterator[Entry]:
         """Objects at any depth whose relative name starts with prefix, by bytes of the name; none if missing.
 
@@ -154,11 +161,6 @@ class Folder:
         """
         with explained(self.uri):
             yield from self._store().list(self._path, prefix, include_hidden)
-
-    def list_folders(self) -> list[str]:
-        """Names of the folders directly below, sorted by bytes; hidden ones left out; empty if missing."""
-        with explained(self.uri):
-            return self._store().list_folders(self._path)
 
     def delete(self, name: str) -> None:
         """Removes one object; no error when there is none."""
@@ -195,7 +197,7 @@ class Folder:
             raise StorageError(f"name {name!r} in {self.uri}; expected a relative name; use split_uri")
         return f"{self._path.rstrip('/')}/{name}"
 
-    def _store(self, *, patient: bool = True):
+    def _store(self, *, patient: bool = True) -> ObjectStore:
         if not self.is_remote:
             return LocalStore()
         from seit_ray.storage import s3  # half a second to import, and needed for s3:// alone
@@ -203,7 +205,7 @@ class Folder:
         return s3.connect(self._options, patient=patient)
 
 
-def normalise_uri(uri: str | os.PathLike) -> str:
+def normalise_uri(uri: str | os.PathLike[str]) -> str:
     """s3://bucket/key without trailing slash, or an absolute local path; StorageError for other schemes."""
     text = os.fspath(uri)
     if not text:
@@ -226,7 +228,7 @@ def _absolute(path: str) -> str:
     return "/" + os.path.abspath(path).lstrip("/")  # abspath keeps two slashes at the start
 
 
-def split_uri(uri: str | os.PathLike) -> tuple[str, str]:
+def split_uri(uri: str | os.PathLike[str]) -> tuple[str, str]:
     """(uri of the folder, name of the object in it); the name of a bucket alone is ''."""
     text = normalise_uri(uri)
     if text.startswith("s3://") and "/" not in text[5:]:

@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from seit_ray.storage.entry import Entry, is_hidden
 from seit_ray.storage.errors import StorageError, too_large
 
+Ancestors = frozenset[tuple[int, int]]  # (device, inode) of a folder and those above it
+
 
 class LocalStore:
     """The operations of a Folder on local paths; raises OSError, which the Folder explains."""
@@ -68,6 +70,14 @@ class LocalStore:
             return None
         return status.st_size if stat.S_ISREG(status.st_mode) else None
 
+    def list_folders(self, root: str) -> list[str]:
+        """Names of the folders directly below root, sorted; links to folders count."""
+        try:
+            names = _sorted_names(root)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted((n[:-1] for n in names if n.endswith("/") and not is_hidden(n)), key=os.fsencode)
+
     def list(self, root: str, prefix: str, include_hidden: bool) -> Iterator[Entry]:
         """Files below root whose relative name starts with prefix, in the order of S3 keys; none if missing.
 
@@ -88,14 +98,6 @@ class LocalStore:
                 stack.append(_open_folder(root, name, ancestors))
             elif (entry := _entry(root, name)) is not None:
                 yield entry
-
-    def list_folders(self, root: str) -> list[str]:
-        """Names of the folders directly below root, sorted; links to folders count."""
-        try:
-            names = _sorted_names(root)
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        return sorted((n[:-1] for n in names if n.endswith("/") and not is_hidden(n)), key=os.fsencode)
 
     def delete(self, path: str) -> None:
         """Removes the file at path, if there is one."""
@@ -142,8 +144,8 @@ def _read_or_error(path: str, max_bytes: int | None) -> bytes | Exception:
         return error
 
 
-def _open_folder(root: str, relative: str, ancestors: frozenset) -> tuple[str, Iterator[str], frozenset]:
-    """(relative, its sorted names, ids of it and those above); no names for a loop or a missing folder."""
+def _open_folder(root: str, relative: str, ancestors: Ancestors) -> tuple[str, Iterator[str], Ancestors]:
+    """(relative, its sorted names, it and those above); no names for a loop or a missing folder."""
     path = os.path.join(root, relative)
     try:
         status = os.stat(path)
@@ -162,7 +164,7 @@ def _sorted_names(path: str) -> list[str]:
     return sorted(names, key=os.fsencode)
 
 
-def _is_folder(entry: os.DirEntry) -> bool:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link to itself

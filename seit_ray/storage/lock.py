@@ -21,6 +21,7 @@ from pathlib import Path
 from seit_ray.storage.errors import StorageError
 from seit_ray.storage.folder import Folder
 
+LOCK = "_lock.json"  # its name in every folder that one program at a time writes to
 BEAT_S = 15.0  # renewed this often
 SILENT_S = 120.0  # without a sign of life, seen by the one who waits: the owner is gone
 STALE_S = 1800.0  # last sign of life by the owner's clock: gone too; more than clocks differ

@@ -8,10 +8,12 @@ import io
 import os
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from fsspec.asyn import sync
 from s3fs import S3FileSystem
 
+from seit_ray.storage.contract import Access
 from seit_ray.storage.entry import Entry, is_hidden
 from seit_ray.storage.errors import DamagedError, StorageError, causes_of
 from seit_ray.storage.s3_bodies import ATTEMPTS, Digests, RangeReader, get_object
@@ -19,25 +21,26 @@ from seit_ray.storage.s3_bodies import ATTEMPTS, Digests, RangeReader, get_objec
 CONNECTIONS = 64
 BUFFER_BYTES = 1 << 20
 SETTLE_S = 2.0  # longer than a small PUT takes
+Pairs = tuple[tuple[str, Any], ...]
 
 
-def connect(options: dict, *, patient: bool = True) -> S3Store:
-    """The store for these arguments of Folder and the AWS_* variables of now, shared inside the process.
+def connect(access: Access, *, patient: bool = True) -> S3Store:
+    """The store for this access and the AWS_* variables of now, shared inside the process.
 
     patient: ride out outages of some 20 s; otherwise fail within about 2 s, for checks.
     """
     environment = sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))
-    return _connect(tuple(sorted(options.items())), tuple(environment), os.getpid(), patient)
+    return _connect(tuple(sorted(access.items())), tuple(environment), os.getpid(), patient)
 
 
 @functools.lru_cache(maxsize=16)
-def _connect(options: tuple, environment: tuple, pid: int, patient: bool) -> S3Store:
+def _connect(access: Pairs, environment: Pairs, pid: int, patient: bool) -> S3Store:
     # The key holds all that decides who we are, so that new credentials never meet an old connection (s3fs
     # would keep instances by its arguments alone), and the pid, as an event loop does not survive a fork.
-    given, env = dict(options), dict(environment)
+    given, env = dict(access), dict(environment)
     endpoint_url = given["endpoint_url"] or env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL")
     region = given["region"] or env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION")
-    config = {
+    config: dict[str, Any] = {
         "max_pool_connections": CONNECTIONS,
         "connect_timeout": 10 if patient else 4,
         "read_timeout": 60 if patient else 15,
@@ -72,7 +75,7 @@ class S3Store:
         # '*' and '[' in names; a ranged GET would skip the comparison with the checksum that S3 stored.
         client = self.file_system.s3
 
-        async def read_all():
+        async def read_all() -> list[bytes | BaseException]:
             slots = asyncio.Semaphore(CONNECTIONS)
             reads = (get_object(client, slots, *self._split(path), max_bytes, self._digests(path)) for path in paths)
             return await asyncio.gather(*reads, return_exceptions=True)
@@ -129,6 +132,13 @@ class S3Store:
         except FileNotFoundError:
             return None
 
+    def list_folders(self, root: str) -> list[str]:
+        """Names of the folders directly below root, sorted."""
+        start = len(self._folder_key(root))
+        pages = self._pages(root, "", Delimiter="/")
+        names = [item["Prefix"][start:-1] for page in pages for item in page.get("CommonPrefixes", ())]
+        return sorted((name for name in names if name and not is_hidden(name)), key=str.encode)
+
     def list(self, root: str, prefix: str, include_hidden: bool) -> Iterator[Entry]:
         """Objects below root whose relative key starts with prefix, in key order, one page in memory."""
         start = len(self._folder_key(root))
@@ -137,13 +147,6 @@ class S3Store:
                 name = item["Key"][start:]
                 if name and not name.endswith("/") and (include_hidden or not is_hidden(name, prefix)):
                     yield Entry(name, item["Size"], item["LastModified"].isoformat(), item["ETag"].strip('"'))
-
-    def list_folders(self, root: str) -> list[str]:
-        """Names of the folders directly below root, sorted."""
-        start = len(self._folder_key(root))
-        pages = self._pages(root, "", Delimiter="/")
-        names = [item["Prefix"][start:-1] for page in pages for item in page.get("CommonPrefixes", ())]
-        return sorted((name for name in names if name and not is_hidden(name)), key=str.encode)
 
     def delete(self, path: str) -> None:
         """Removes the object, if there is one."""
@@ -185,11 +188,11 @@ class S3Store:
         key = self._split(path)[1]
         return f"{key}/" if key else ""
 
-    def _call(self, operation: str, path: str):
+    def _call(self, operation: str, path: str) -> dict[str, Any]:
         bucket, key = self._split(path)
         return self.file_system.call_s3(operation, Bucket=bucket, Key=key)
 
-    def _pages(self, root: str, prefix: str, **request) -> Iterator[dict]:
+    def _pages(self, root: str, prefix: str, **request: Any) -> Iterator[dict[str, Any]]:
         request |= {"Bucket": self._split(root)[0], "Prefix": self._folder_key(root) + prefix}
         while True:
             page = self.file_system.call_s3("list_objects_v2", **request)

@@ -6,11 +6,17 @@ import asyncio
 import hashlib
 import io
 import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from botocore.exceptions import FlexibleChecksumError, HTTPClientError, IncompleteReadError
+from fsspec.spec import AbstractBufferedFile
 
 from seit_ray.storage.errors import DamagedError, explained, too_large
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 ATTEMPTS = 4
 PAUSE_S = 0.4  # before the second, then twice as long each time
@@ -28,10 +34,10 @@ BROKEN = (
 class Digests:
     """Whether the ETags of a bucket are MD5s: those of S3 are, of objects in one part, unless KMS encrypts them."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.are_md5: bool | None = None  # None: not seen yet
 
-    def fits(self, answer: dict, data: bytes) -> bool:
+    def fits(self, answer: Mapping[str, Any], data: bytes) -> bool:
         """False when the ETag of an answer about an object says that it holds other bytes than data."""
         etag = answer.get("ETag", "").strip('"')
         is_encrypted = answer.get("ServerSideEncryption", "").startswith("aws:kms") or answer.get("SSECustomerKeyMD5")
@@ -44,10 +50,10 @@ class Digests:
 
 
 async def get_object(
-    client, slots: asyncio.Semaphore, bucket: str, key: str, max_bytes: int | None, digests: Digests
+    client: Any, slots: asyncio.Semaphore, bucket: str, key: str, max_bytes: int | None, digests: Digests
 ) -> bytes:
     """The bytes of one object; a broken or damaged body is fetched again."""
-    misfit = None
+    misfit: bytes | None = None
     async with slots:
         attempts_left = ATTEMPTS
         while True:
@@ -75,7 +81,7 @@ async def get_object(
 class RangeReader(io.RawIOBase):
     """A file of s3fs whose errors, which come late because it is read lazily, are StorageErrors too."""
 
-    def __init__(self, file, uri: str):
+    def __init__(self, file: AbstractBufferedFile, uri: str):
         self.file = file
         self.uri = uri
 
@@ -85,14 +91,15 @@ class RangeReader(io.RawIOBase):
     def seekable(self) -> bool:
         return True
 
-    def readinto(self, buffer) -> int:
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer)
         with explained(self.uri):
             place = self.file.tell()
-            wanted = min(len(buffer), self.file.size - place)
+            wanted = min(len(view), self.file.size - place)
             for _ in range(ATTEMPTS if wanted > 0 else 0):
                 data = self.file.read(wanted)
                 if 0 < len(data) <= wanted:  # the rest of a short answer is asked for next
-                    buffer[: len(data)] = data
+                    view[: len(data)] = data
                     return len(data)
                 self.file.seek(place)
             if wanted > 0:

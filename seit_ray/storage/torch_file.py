@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import pickle
+import re
 import warnings
 from typing import Any
 
@@ -22,8 +24,15 @@ def read_torch(data: bytes) -> Any:
             warnings.simplefilter("ignore")  # of what the file is; that it is refused says enough
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged pickle makes of its reader
-        first = str(error).strip().partition("\n")[0][:200]
         raise ValueError(
-            f"torch file of {len(data)} bytes that cannot be read ({type(error).__name__}: {first}); expected tensors "
+            f"torch file of {len(data)} bytes that cannot be read ({reason_of(error)}); expected tensors "
             "by torch.save or safetensors, no pickled module; save the state dict of what it holds"
         ) from error
+
+
+def reason_of(error: Exception) -> str:
+    """What went wrong in a few words: torch's own come with advice and colours."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "it holds pickled objects" if "weights_only" in str(error) else "it is no torch file, or a damaged one"
+    first = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().partition("\n")[0][:200]
+    return f"{type(error).__name__}: {first}"

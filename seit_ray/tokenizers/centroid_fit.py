@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from seit_ray.evaluation.reconstruction import psnr_of_error, squared_error
+from seit_ray.progress import Progress, silent
 from seit_ray.tokenizers.centroid import CentroidTokenizer, image_patches
 from seit_ray.tokenizers.kmeans import EachPart, PointsPart, fit_kmeans_parts, one_part, own_rows
 
@@ -59,7 +60,7 @@ def fit_centroids_parts(
     iterations: int = 20,
     sample_patches: int = 500_000,
     seed: int = 0,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Progress = silent,
 ) -> tuple[CentroidTokenizer, dict[str, Any]]:
     """Fit on the images of all parts: the tokenizer, and a report of objective, code usage and PSNR.
 

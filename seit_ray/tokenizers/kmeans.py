@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seit_ray.progress import Progress, silent
 from seit_ray.tokenizers.search import CentroidSearch, as_floats, nearest, search_for
 
 SEEDS_FROM = 32  # points a centroid that the start is drawn from
@@ -94,7 +95,7 @@ def fit_kmeans(
     iterations: int,
     seed: int,
     tolerance: float = 1e-4,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Progress = silent,
 ) -> KMeans:
     """Lloyd's k-means of points [N,D], float32 or uint8 that stand for 0 to 1, on their device.
 
@@ -121,7 +122,7 @@ def fit_kmeans_parts(
     iterations: int,
     seed: int,
     tolerance: float = 1e-4,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Progress = silent,
 ) -> KMeans:
     """Lloyd's k-means of parts of `sizes` points; stops early when the objective falls by less than `tolerance`.
 
@@ -147,7 +148,7 @@ def fit_kmeans_parts(
         result.objectives.append(objective)
         result.centroids, repaired = update(each, sums, counts, result.centroids)
         result.repaired += repaired
-        on_progress(step + 1, iterations)
+        on_progress("k-means", step + 1, iterations, f"iterations, mean squared distance {objective:.5f}")
         if step and not repaired:
             before, now = result.objectives[-2:]
             if before - now <= tolerance * before:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from seit_ray.training.trackers import check_trackers
+
+if TYPE_CHECKING:
+    import torch
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -51,6 +52,8 @@ class LoopSettings:
             return "bf16"
         if device.type != "cuda":
             return "fp32"
+        import torch  # takes seconds, and a dry run reads these numbers too
+
         torch.set_float32_matmul_precision("high" if self.tf32 else "highest")
         return "tf32" if self.tf32 else "fp32"
 

@@ -11,7 +11,7 @@ from seit_ray.verbs.command.places import Rows, dataset_rows, folder_of, output_
 def check(config: ExportTokens) -> Rows:
     """What would be read, and where it would go."""
     from seit_ray.shards import TokenDataset
-    from seit_ray.shards.exporting import check_codes
+    from seit_ray.shards.published import check_codes
 
     dataset = folder_of(config.dataset, config.storage)
     check_codes(TokenDataset(dataset))

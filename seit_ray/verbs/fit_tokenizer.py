@@ -136,14 +136,14 @@ def fit_here(config: FitTokenizer, rows, images, progress):
         rows,
         images,
         num_threads=os.cpu_count() or 1,
-        on_progress=lambda done, total: progress("decode", done, total, "images"),
+        on_progress=progress,
         **decode,
     )
     return fit_centroids(
         torch.from_numpy(pixels),
         resize=decode["resize"],
         device="cuda" if torch.cuda.is_available() else "cpu",
-        on_progress=lambda done, total: progress("k-means", done, total, "iterations"),
+        on_progress=progress,
         **settings,
     )
 
@@ -161,7 +161,7 @@ def fit_on_cluster(config: FitTokenizer, rows, images, progress):
             cluster=cluster,
             num_workers=config.centroid.num_workers,
             decode=decode,
-            on_progress=lambda phase, done, total: progress(phase, done, total, ""),
+            on_progress=progress,
             **settings,
         )
 

@@ -44,6 +44,7 @@ def import_tokens(config: ImportTokens, progress: Progress = silent) -> Rows:
 
 def job_of(config: ImportTokens):
     """The import that a config describes; reads codebook and synonyms."""
+    config = with_what_lies_beside(config)
     from seit_ray.shards.importing import ImportJob, naming, read_uri
     from seit_ray.shards.synonyms import parse_published
 
@@ -68,6 +69,21 @@ def job_of(config: ImportTokens):
         rows_per_shard=config.rows_per_shard,
         encoding=config.encoding,
     )
+
+
+def with_what_lies_beside(config: ImportTokens) -> ImportTokens:
+    """The config with what an export wrote beside its token files, where nothing else was said."""
+    from seit_ray.shards.published import read_about
+    from seit_ray.storage import split_uri
+
+    data = config.train.data or config.val.data
+    if not data:
+        return config
+    folder = folder_of(split_uri(data)[0], config.storage)
+    found = read_about(folder)
+    if found and not config.codebook and not config.tokenizer:
+        found["codebook"] = folder.uri_of("codebook.ckpt")
+    return config.model_copy(update={k: v for k, v in found.items() if k not in config.model_fields_set})
 
 
 def files_of(name: str, files):

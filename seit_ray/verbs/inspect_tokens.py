@@ -23,7 +23,7 @@ def inspect_tokens(config: InspectTokens, progress: Progress = silent) -> Rows:
     dataset = TokenDataset(folder_of(config.dataset, config.storage))
     info = dataset.info
     if config.verify:
-        faults = verify(dataset, lambda done, total: progress("verify", done, total, "shards"))
+        faults = verify(dataset, progress)
         if faults:
             raise ValueError(f"{dataset.folder.uri} has {len(faults)} faults: {'; '.join(faults)}")
     rows = [

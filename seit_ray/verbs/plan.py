@@ -86,7 +86,7 @@ def measured(config: PlanCost, progress: Any):
             tokenizer,
             image_column=config.source.image_column,
             device="cuda" if torch.cuda.is_available() else "cpu",
-            on_progress=lambda done, total: progress("measure", done, total, "images"),
+            on_progress=progress,
         )
 
 

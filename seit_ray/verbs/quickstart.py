@@ -116,7 +116,8 @@ def read_split(config: Quickstart, images: Folder, output: Folder, split: str, p
             resize=seen_as["resize"],
             image_column=config.source.image_column,
             num_threads=os.cpu_count() or 1,
-            on_progress=lambda done, total: progress(f"read {split}", done, total, "images"),
+            phase=f"read {split}",
+            on_progress=progress,
         )
     return pixels, rows["label"].to_numpy()
 

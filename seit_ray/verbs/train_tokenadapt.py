@@ -57,4 +57,7 @@ def train_tokenadapt(config: TrainTokenAdapt, progress: Progress = silent) -> Ro
         names = {"": "", "naive_": "codes: ", "reencoded_": "pixels: ", "bound_": "the tokenizer itself: "}
         found, *others = (f"{text}{metrics[f'val_{name}psnr_db']:.2f} dB" for name, text in names.items())
         rows.append(("val: PSNR", f"{found} ({', '.join(others)})"))
-    return rows
+    if hits < naive:
+        behind = f"after {metrics['step']} steps f and g, which start from nothing, are behind the naive way"
+        rows.append(("note", f"{behind}: not yet of use; raise loop.epochs in another run"))
+    return [*rows, ("next", f"augment.adapt_run={run.uri} in pretrain or finetune")]

@@ -289,3 +289,21 @@ def sections_below(section):
     for child in section.__subclasses__():
         yield child
         yield from sections_below(child)
+
+
+def test_a_tokenadapt_run_implies_what_goes_with_it():
+    found = load(Finetune, [], [*REQUIRED, "augment.adapt_run=runs/adapt", "augment.noise_prob=0.5"]).augment
+    assert (found.adapt, found.color_before_crop) == ("tokenadapt", True)
+    pixels = load(Finetune, [], [*REQUIRED, "augment.adapt=pixels"]).augment
+    assert (pixels.adapt, pixels.color_before_crop) == ("pixels", True)
+    plain = load(Finetune, [], [*REQUIRED, "augment.noise_prob=0.5"]).augment
+    assert (plain.adapt, plain.color_before_crop) == ("none", False)
+    chosen = load(Finetune, [], [*REQUIRED, "augment.adapt=pixels", "augment.color_before_crop=false"]).augment
+    assert not chosen.color_before_crop
+    assert "set augment.adapt_run=FOLDER" in refusal(Finetune, None, [*REQUIRED, "augment.adapt=tokenadapt"])
+
+
+def test_all_mistakes_are_told_at_once():
+    told = refusal(Finetune, None, ["loop.epoch=3", "augment.adapt=tokenadapt", "model.size=huge"])
+    for text in ("key run is missing", "unknown key loop.epoch", "augment.adapt_run", "key model.size is 'huge'"):
+        assert text in told

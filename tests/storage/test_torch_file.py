@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import re
 
 import pytest
 import torch
@@ -63,3 +64,15 @@ def test_files_that_are_cut():
         for stop in range(0, len(data) - 1, 7):
             with pytest.raises(ValueError, match="cannot be read"):
                 read_torch(data[:stop])
+
+
+def test_reasons_are_in_words_of_our_own():
+    """torch's come with advice on how to run what is pickled, and with colours."""
+    for data, reason in (
+        (saved(torch.nn.Linear(2, 2)), "it holds pickled objects"),
+        (b"text", "it is no torch file, or a damaged one"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(f"cannot be read ({reason});")) as caught:
+            read_torch(data)
+        assert "\x1b" not in str(caught.value)
+        assert "weights_only" not in str(caught.value)

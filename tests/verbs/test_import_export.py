@@ -278,3 +278,15 @@ def test_everything_in_a_bucket(s3_server, tmp_path, release):
     assert not [
         entry.name for entry in bucket.list("out") if s3_server.secret_access_key.encode() in bucket.read(entry.name)
     ]
+
+
+def test_what_was_exported_is_imported_without_a_word_on_its_grid(tmp_path, release):
+    first = imported(release, tmp_path / "out", f"synonyms={release}/synonyms.json")
+    export_tokens(load(ExportTokens, [], [f"dataset={tmp_path / 'out'}", f"output={tmp_path / 'back'}"]))
+    files = [f"train.data={tmp_path}/back/train-token.data.bin.gz", f"output={tmp_path}/again"]
+    import_tokens(load(ImportTokens, [], files))
+    again = TokenDataset(Folder(tmp_path / "again"))
+    assert (again.info.grid, again.info.tokenizer) == (first.info.grid, first.info.tokenizer)
+    assert (again.read_split("train").tokens == first.read_split("train").tokens).all()
+    (tmp_path / "back" / "about.json").write_text("{")
+    assert "about.json cannot be read" in refusal(import_tokens, load(ImportTokens, [], files))

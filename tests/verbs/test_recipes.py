@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from seit_ray.augment.settings import AugmentSettings, ChainSettings
+from seit_ray.augment.numbers import ChainSettings
+from seit_ray.augment.settings import AugmentSettings
 from seit_ray.config import load
 from seit_ray.verbs.command.arguments import VERBS
 

@@ -43,7 +43,7 @@ def refusal(capsys, *arguments):
         (["import_weights", "weights=/w", "dataset=/t", "run=runs/a"], "key run is 'runs/a', a path in the working"),
         (["pretrain", *REQUIRED, "--env", "NO_SUCH_NAME"], "variable NO_SUCH_NAME is not set"),
         (["pretrain", *REQUIRED, "--runtime-env", "/no/such.yaml"], "runtime environment /no/such.yaml is no file"),
-        (["pretrain", *REQUIRED, "--address", "http://127.0.0.1:9"], "job server http://127.0.0.1:9: tried for 10 s at most"),
+        (["pretrain", *REQUIRED, "--address", "http://127.0.0.1:9"], "127.0.0.1:9: tried for 10 s at most"),
     ],
 )
 def test_mistakes_end_with_one_line_and_status_2(capsys, monkeypatch, arguments, text):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from ray.exceptions import ActorDiedError, RayError
 from seit_ray.distributed.cluster import user_error
 from seit_ray.distributed.resources import Resources
 from seit_ray.images.sample import NoReadableImageError, read_pixels
+from seit_ray.progress import Progress
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.centroid import CentroidTokenizer
 from seit_ray.tokenizers.centroid_fit import ImagesPart, fit_centroids_parts
@@ -48,7 +48,7 @@ def fit_on_actors(
     num_workers: int,
     patch_size: int,
     decode: dict[str, Any],
-    on_progress: Callable[[str, int, int], None],
+    on_progress: Progress,
     **settings: Any,
 ) -> tuple[CentroidTokenizer, dict[str, Any]]:
     """Fit on the images (key, uri) of `rows`, each of `num_workers` actors with an equal share of them.
@@ -69,7 +69,7 @@ def fit_on_actors(
         except ActorDiedError:
             if attempt + 1 == ATTEMPTS:
                 raise
-            on_progress("an actor was lost, the fit starts over", 0, 0)
+            on_progress("decode", 0, 0, "an actor was lost, the fit starts over")
         except RayError as error:
             raise user_error(error) or error from error
         finally:
@@ -84,7 +84,7 @@ def _fit(
     source: Folder,
     patch_size: int,
     decode: dict[str, Any],
-    on_progress: Callable[[str, int, int], None],
+    on_progress: Progress,
     settings: dict[str, Any],
 ) -> tuple[CentroidTokenizer, dict[str, Any]]:
     """One attempt."""
@@ -96,7 +96,7 @@ def _fit(
     ]
     waiting, done = list(reading), 0
     while waiting:
-        on_progress("decode", done, len(actors))
+        on_progress("decode", done, len(actors), "actors")
         ready, waiting = ray.wait(waiting)
         done += len(ready)
     num_images = ray.get(reading)
@@ -120,6 +120,6 @@ def _fit(
         image_size=decode["image_size"],
         patch_size=patch_size,
         resize=decode["resize"],
-        on_progress=lambda done, total: on_progress("k-means", done, total),
+        on_progress=on_progress,
         **settings,
     )

@@ -44,6 +44,7 @@ class PredictSettings:
     weights: str = "model"
     top_k: int = 0
     probabilities: bool | None = None
+    overwrite: bool = False
     slice_size: int = 256
     batch_size: int = 256
     max_image_pixels: int = 178_956_970
@@ -134,26 +135,38 @@ def existing(job: PredictJob, plan: dict[str, Any]) -> dict[str, Any] | None:
             raise ValueError(
                 f"{uri} exists, and no {job.about_name} says what it is of; expected a free name; choose another output"
             ) from error
-        refuse_other_plan(uri, stored, plan)
-        job.work.delete_tree()  # a kill between table and clean-up leaves it
-        return about
+        if not (job.settings.overwrite and differences(stored, plan)):
+            refuse_other_plan(uri, stored, plan)
+            job.work.delete_tree()  # a kill between table and clean-up leaves it
+            return about
+        for name in (job.name, job.rejected_name, job.about_name):  # the table first: without it, none is finished
+            job.output.delete(name)
     if job.work.exists("plan.json"):
-        refuse_other_plan(uri, json.loads(job.work.read("plan.json")), plan)
-    else:
+        begun = json.loads(job.work.read("plan.json"))
+        if job.settings.overwrite and differences(begun, plan):
+            job.work.delete_tree()
+        else:
+            refuse_other_plan(uri, begun, plan)
+    if not job.work.exists("plan.json"):
         job.output.check_writable()
         job.work.write("plan.json", json.dumps(plan, indent=1).encode())
     return None
 
 
+def differences(stored: dict[str, Any], plan: dict[str, Any]) -> list[str]:
+    """What of a plan is not as in the one that was begun or done."""
+    stored = {"decode": "exact", **stored}  # what it was before there was a choice
+    return [name for name in plan if stored.get(name) != plan[name]]
+
+
 def refuse_other_plan(uri: str, stored: dict[str, Any], plan: dict[str, Any]) -> None:
     """ValueError naming what differs between what was begun or done and what is asked now."""
-    stored = {"decode": "exact", **stored}  # what it was before there was a choice
-    differs = [name for name in plan if stored.get(name) != plan[name]]
+    differs = differences(stored, plan)
     if differs:
         before, now = (repr(p.get(differs[0]))[:80] for p in (stored, plan))
         raise ValueError(
             f"{uri} was made with other {', '.join(differs)} ({differs[0]} {before}, now {now}); "
-            "expected the same images, run and settings; choose another output, or delete it and its _*.work folder"
+            "expected the same images, run and settings; choose another output, or set overwrite=true"
         )
 
 

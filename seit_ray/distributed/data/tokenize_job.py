@@ -23,12 +23,11 @@ from seit_ray.shards.dataset import MARKER, DatasetInfo, TokenDataset
 from seit_ray.shards.fragments import Fragment, list_fragments
 from seit_ray.shards.rejects import RejectLimit
 from seit_ray.storage import Folder
-from seit_ray.storage.lock import Lock, LockedError, locked
+from seit_ray.storage.lock import LOCK, Lock, LockedError, locked
 from seit_ray.tokenizers.files import load_tokenizer
 
 Done = dict[str, dict[int, Fragment]]  # split -> slice -> its fragment
 
-LOCK = "_lock.json"
 
 
 @dataclass(frozen=True)

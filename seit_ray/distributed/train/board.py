@@ -18,6 +18,7 @@ POLL_S = 0.5
 HEAD = "node:__internal_head__"  # a resource that Ray gives to the head node
 SILENT_S = 30.0  # a first rank that has not looked for so long is gone; a busy machine makes it late
 SAVE_TIMEOUT_S = 120.0
+SAY_EVERY_S = 60.0  # that workers are waited for
 SAVE_AGAIN_S = 10.0  # between checkpoints of a node that is about to go: so much work is lost at most
 
 
@@ -88,16 +89,22 @@ def save_now(board: Any) -> None:
 class following:
     """A block of the driver during which a thread hands progress on, and what is asked of the driver to the workers."""
 
-    def __init__(self, board: Any, on_progress: Progress, requests: Requests):
+    def __init__(
+        self, board: Any, on_progress: Progress, requests: Requests, waiting_for: Callable[[], str] = lambda: ""
+    ):
         self.board, self.on_progress, self.requests = board, on_progress, requests
+        self.waiting_for = waiting_for  # what the workers lack to start; empty when they only take their time
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self.poll, daemon=True)
 
     def poll(self) -> None:
         """Until the block ends: read, hand on what is new."""
-        shown, asked = None, False
+        shown, asked, said_at = None, False, time.monotonic()
         while not self.ended.wait(POLL_S):
             progress, _ = look(self.board)
+            if shown is None and progress is None and time.monotonic() - said_at > SAY_EVERY_S:
+                said_at = time.monotonic()
+                self.on_progress("train", 0, 0, self.waiting_for() or "waiting for the workers to start")
             if progress is not None and progress != shown:
                 self.requests.listening = True
                 self.on_progress(*progress)

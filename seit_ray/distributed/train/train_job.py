@@ -22,9 +22,9 @@ import ray.train
 import ray.train.torch
 import torch
 
-from seit_ray.distributed.cluster import user_error
+from seit_ray.distributed.cluster import resources_now, user_error
 from seit_ray.distributed.private import BeforeResize, RunTrainer, preemption_of
-from seit_ray.distributed.resources import Resources, check_room
+from seit_ray.distributed.resources import Resources, check_room, shortage
 from seit_ray.distributed.train.board import following, listening, look, new_board, save_now
 from seit_ray.progress import Progress, silent
 from seit_ray.runs.here import run_here
@@ -83,12 +83,20 @@ def run_training(
                 failure_config=ray.train.FailureConfig(max_failures=workers.max_failures),
             ),
         )
-        return fit(trainer, board, on_progress, requests)
+        return fit(trainer, board, on_progress, requests, lambda: what_is_missing(cluster, workers))
 
 
-def fit(trainer: RunTrainer, board: Any, on_progress: Progress, requests: Requests) -> dict[str, Any]:
+def what_is_missing(cluster: Resources, workers: WorkerSettings) -> str:
+    """What the workers wait for; empty where the cluster has it all."""
+    short = shortage(resources_now(cluster.address, cluster.is_local), workers)
+    return f"{short} that the cluster has: waiting until it has grown" if short else ""
+
+
+def fit(
+    trainer: RunTrainer, board: Any, on_progress: Progress, requests: Requests, waiting_for: Callable[[], str]
+) -> dict[str, Any]:
     """Run the trainer to its end; the metrics that rank 0 returns. `Stopped` when it was asked to."""
-    with following(board, on_progress, requests):
+    with following(board, on_progress, requests, waiting_for):
         try:
             returned = trainer.fit().return_value
         except Exception as error:

@@ -26,14 +26,10 @@ from ray import tune
 
 from seit_ray.distributed.resources import Resources, num_concurrent, trial_resources
 from seit_ray.distributed.tune.follower import Follower, Interruption
-from seit_ray.distributed.tune.search import (
-    OptunaProposals,
-    Ranges,
-    settings_from,
-    successive_halving,
-)
+from seit_ray.distributed.tune.search import OptunaProposals, successive_halving
 from seit_ray.distributed.tune.trial import Desk, TrialActor
 from seit_ray.progress import Progress, silent
+from seit_ray.studies.proposals import Ranges, settings_from
 from seit_ray.studies.sweep import SweepJob
 from seit_ray.studies.trials import Outcome, Settings, Trial
 from seit_ray.training.metrics import read_metrics

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +15,9 @@ import pyarrow.parquet as pq
 from seit_ray.images.records import ImageRecord, missing_column, split_name
 from seit_ray.images.sources.settings import Columns
 from seit_ray.storage import Folder
+
+if TYPE_CHECKING:
+    from _csv import Reader as CsvReader
 
 
 class DamagedParquetError(ValueError):
@@ -52,7 +56,7 @@ def text_label(text: str | None) -> str | int | None:
 
 
 @contextlib.contextmanager
-def _csv_reader(folder: Folder, name: str):
+def _csv_reader(folder: Folder, name: str) -> Iterator[CsvReader]:
     with folder.open(name) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
         reader = csv.reader(text)
         try:
@@ -79,7 +83,9 @@ def _parquet_table_rows(folder: Folder, name: str, fields: dict[str, str]) -> It
         first += len(rows)
 
 
-def _table_record(folder: Folder, name: str, row: int, uri, label, split) -> ImageRecord:
+def _table_record(
+    folder: Folder, name: str, row: int, uri: object, label: str | int | None, split: object
+) -> ImageRecord:
     """The image of one row. Its key ends in the row: unique without remembering the other rows."""
     if not isinstance(uri, str) or not uri:
         raise ValueError(f"uri {uri!r} in row {row} of {folder.uri_of(name)}; expected a uri; remove or mend the row")
@@ -149,7 +155,7 @@ def parquet_schema(folder: Folder, name: str) -> pa.Schema:
         return file.schema_arrow
 
 
-def _row_groups(folder: Folder, name: str, fields: dict[str, str]) -> Iterator[tuple[int, list[dict]]]:
+def _row_groups(folder: Folder, name: str, fields: dict[str, str]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
     """(number of rows, rows as field -> value) of each row group; no rows are read for no fields."""
     with open_parquet(folder, name) as file:
         for index in range(file.num_row_groups):
@@ -161,7 +167,7 @@ def _row_groups(folder: Folder, name: str, fields: dict[str, str]) -> Iterator[t
             yield num_rows, table.select(list(fields.values())).rename_columns(list(fields)).to_pylist()
 
 
-def checked_label(label, where: str) -> str | int | None:
+def checked_label(label: object, where: str) -> str | int | None:
     """A label that a file of values gives; ValueError for values that cannot be one."""
     if label is None or isinstance(label, str | int):
         return int(label) if isinstance(label, bool) else label

@@ -5,6 +5,7 @@ Listing reads headers and labels and skips the images; fetching reads stretches 
 
 from __future__ import annotations
 
+import io
 import json
 import posixpath
 import re
@@ -56,7 +57,7 @@ def tar_splits(folders: Collection[str], names: Collection[str]) -> dict[str, st
     words = {name: {w for w in re.split(r"[-_.]", posixpath.basename(name)) if w.lower() in SPLITS} for name in names}
     single = {name: next(iter(found)) for name, found in words.items() if len(found) == 1}
     by_word = splits_of(set(single.values())) if len(single) == len(words) else {}
-    return {name: by_folder.get(name.partition("/")[0]) or by_word.get(single.get(name)) for name in names}
+    return {name: by_folder.get(name.partition("/")[0]) or by_word.get(single.get(name, "")) for name in names}
 
 
 def check_uncompressed(folder: Folder, name: str) -> None:
@@ -99,7 +100,7 @@ def tar_members(folder: Folder, name: str, texts: Collection[str]) -> Iterator[M
         try:
             with tarfile.open(fileobj=file, mode="r:") as tar:
                 while (info := tar.next()) is not None:
-                    tar.members.clear()  # it would keep them all
+                    tar.members.clear()  # type: ignore[attr-defined]  # it would keep them all
                     if info.size < 0 or info.offset < end or info.issparse():
                         raise tarfile.ReadError(f"member {info.name!r} of an impossible size or place")
                     end = info.offset_data
@@ -120,7 +121,7 @@ def is_hidden(name: str) -> bool:
     return posixpath.basename(name).startswith(".") or "__MACOSX" in name.split("/")
 
 
-def member_of(file, info: tarfile.TarInfo, texts: Collection[str]) -> Member:
+def member_of(file: io.BufferedReader, info: tarfile.TarInfo, texts: Collection[str]) -> Member:
     """A member, read if it may hold a label."""
     info.name.encode()  # names that are not UTF-8 are an error
     member = Member(posixpath.normpath(info.name), info.offset_data, info.size, b"")
@@ -132,7 +133,7 @@ def member_of(file, info: tarfile.TarInfo, texts: Collection[str]) -> Member:
     return member._replace(content=file.read(info.size))
 
 
-def check_end(file, offset: int) -> None:
+def check_end(file: io.BufferedReader, offset: int) -> None:
     """ReadError unless a tar ends at this offset: tarfile takes anything that is no header for the end."""
     file.seek(offset)
     tail = file.read(END_BYTES)

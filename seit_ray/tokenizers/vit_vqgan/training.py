@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seit_ray.progress import Progress, silent
 from seit_ray.tokenizers.contract import check_images
 from seit_ray.tokenizers.kmeans import fit_kmeans
 from seit_ray.tokenizers.vit_vqgan.discriminator import PatchDiscriminator, judge_frozen
@@ -138,7 +138,7 @@ class VqganTrainingModel(nn.Module):
         seed: int = 0,
         iterations: int = 20,
         batch_rows: int = 64,
-        on_progress: Callable[[int, int], None] = lambda done, total: None,
+        on_progress: Progress = silent,
     ) -> None:
         """Start the codebook from k-means of the vectors of uint8 images [N,3,H,W], normalised.
 

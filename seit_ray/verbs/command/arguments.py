@@ -8,7 +8,7 @@ import typing
 
 from seit_ray import config as configs
 
-VERBS = {
+VERBS: dict[str, type[configs.Verb]] = {
     "quickstart": configs.Quickstart,
     "fit_tokenizer": configs.FitTokenizer,
     "tokenize_images": configs.TokenizeImages,

@@ -8,6 +8,7 @@ from typing import Any
 from seit_ray.config import Augment, Training, Verb, Workers
 from seit_ray.progress import Progress
 from seit_ray.storage import Folder
+from seit_ray.storage.lock import LOCK, locked
 from seit_ray.verbs.command.places import Rows, folder_of
 
 Run = Callable[..., dict[str, Any]]  # one of `runs`
@@ -60,10 +61,11 @@ def train(config: Verb, verb: str, function: Run, more: dict[str, Any], run: Fol
     from seit_ray.verbs.command.record import write_record
 
     run.check_writable()
-    write_record(run, verb, config)
     name = run.uri.rstrip("/").rpartition("/")[2]
-    arguments = {"run": run, **shared_arguments(config), **more}
-    return run_on_workers(config, function, arguments, name, progress)
+    with locked(run, LOCK, on_note=lambda note: progress(name, 0, 0, note)):
+        write_record(run, verb, config)
+        arguments = {"run": run, **shared_arguments(config), **more}
+        return run_on_workers(config, function, arguments, name, progress)
 
 
 def run_on_workers(config: Verb, function: Run, arguments: dict[str, Any], name: str, progress: Progress) -> dict:

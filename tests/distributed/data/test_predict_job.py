@@ -182,11 +182,27 @@ def test_another_job_for_the_same_table_is_refused(place, undisturbed, settings)
     assert contents(folder) == before
 
 
-def test_a_file_of_someone_else_is_not_replaced(place, output):
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_of_someone_else_is_not_replaced(place, output, overwrite):
     output.write("found.csv", b"mine")
     with pytest.raises(ValueError, match=r"exists, and no found\.csv\.json says what it is of"):
-        predict(place, output, "found.csv")
+        predict(place, output, "found.csv", overwrite=overwrite)
     assert contents(output) == {"found.csv": b"mine"}
+
+
+def test_a_table_of_other_settings_is_replaced_when_asked(place, undisturbed, output):
+    """A finished one, and one that was only begun; what lies beside stays."""
+    predict(place, output, top_k=1)
+    output.write("notes.txt", b"mine")
+    predict(place, output, top_k=2, overwrite=True)
+    assert contents(output) == contents(undisturbed[3]) | {"notes.txt": b"mine"}
+    output.delete("found.parquet")
+    output.join("_found.parquet.work").write("plan.json", b"{}")
+    predict(place, output, top_k=2, overwrite=True)
+    assert contents(output) == contents(undisturbed[3]) | {"notes.txt": b"mine"}
+    output.write("found.parquet", before := output.read("found.parquet"))
+    predict(place, output, top_k=2, overwrite=True)  # the same settings: nothing to replace
+    assert output.read("found.parquet") == before
 
 
 def test_csv_and_one_split_of_a_table_without_labels(place, tmp_path, output):

@@ -1,0 +1,54 @@
+"""What a Folder asks of the store behind it, and the arguments that decide which store answers, and to whom."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from typing import Protocol, TypedDict
+
+from seit_ray.storage.entry import Entry
+
+
+class Access(TypedDict):
+    """The arguments of a Folder beside its uri; None: from the AWS_* variables and profiles of the process."""
+
+    endpoint_url: str | None
+    region: str | None
+    access_key_id: str | None
+    secret_access_key: str | None
+    session_token: str | None
+    anonymous: bool
+
+
+class ObjectStore(Protocol):
+    """Operations on paths of one kind: local ones, or 'bucket/key'. Raises its own errors: the Folder explains."""
+
+    def read_many(self, paths: Sequence[str], max_bytes: int | None) -> list[bytes | Exception]:
+        """Contents in the order of paths; an error in place of what cannot be read."""
+
+    def open(self, path: str) -> io.BufferedReader:
+        """A seekable binary file."""
+
+    def write(self, path: str, data: bytes) -> None:
+        """Writes or replaces an object in one step."""
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Writes an object unless there is one; whether it was written."""
+
+    def size(self, path: str) -> int | None:
+        """Bytes of an object; None when there is none."""
+
+    def list_folders(self, root: str) -> list[str]:
+        """Names of the folders directly below root, sorted by bytes."""
+
+    def list(self, root: str, prefix: str, include_hidden: bool) -> Iterator[Entry]:
+        """Objects below root whose relative name starts with prefix, sorted by bytes; none if missing."""
+
+    def delete(self, path: str) -> None:
+        """Removes an object; no error when there is none."""
+
+    def delete_tree(self, path: str) -> None:
+        """Removes all below path, and path."""
+
+    def check_readable(self, path: str) -> None:
+        """Raises unless something at path can be read."""

@@ -1,0 +1,69 @@
+"""Dry runs: every mistake that shows without the work, and the plan, without torch, ray, or a trace."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seit_ray.storage import Folder
+from seit_ray.verbs.command.arguments import VERBS
+from tests.tiny_classifiers import write_classifier
+from tests.tiny_images import image_files, write_files, write_tokenizer
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = {
+    "quickstart": "images=photos output=new",
+    "fit_tokenizer": "images=photos output=new",
+    "tokenize_images": "images=photos tokenizer=tokenizer output=new",
+    "export_tokens": "dataset=tokens output=new",
+    "recode_tokens": "dataset=tokens output=new encoding=plain",
+    "inspect_tokens": "dataset=tokens",
+    "pretrain": "dataset=tokens output=new run=a workers.num_workers=1",
+    "finetune": "dataset=tokens output=new run=a workers.num_workers=1",
+    "sweep": "dataset=tokens output=new run=a metric=train_loss space={optimizer.lr:[1e-3,1e-4]}",
+    "evaluate": "images=photos run=classifier split=train",
+    "predict": "images=photos run=classifier output=new/a.csv",
+    "run_all": "images=photos output=new",
+    "plan": "",
+}
+# These read tensors: weights to be imported, codebooks of releases, a tokenizer whose geometry is tried.
+WITH_TORCH = {"import_tokens", "import_weights", "train_tokenadapt"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """photos/, tokenizer/, tokens/ of them, classifier/; not to be changed."""
+    from tests.tiny_dataset import write_dataset
+
+    place = Folder(tmp_path_factory.mktemp("place"))
+    write_files(place.join("photos"), image_files(30, classes=("cat", "dog", "emu")))
+    write_tokenizer(place.join("tokenizer"))
+    write_dataset(Path(place.join("tokens").uri), sizes={"train": 40, "val": 10})
+    write_tokenizer(place.join("seen", "tokenizer"))
+    write_classifier(place.join("classifier"), place.join("seen"))
+    return place
+
+
+def test_every_verb_has_a_dry_run_here():
+    assert set(COMMANDS) | WITH_TORCH == set(VERBS)
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_a_dry_run_imports_neither_torch_nor_ray_and_writes_nothing(place, verb):
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "seit_ray", verb, *COMMANDS[verb].split(), "--dry-run"],
+        cwd=place.uri,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "dry run, nothing is done" in done.stdout
+    packages = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "seit_ray" in packages  # so it is seen what is imported
+    assert not packages & {"torch", "ray", "timm", "torchvision"}
+    assert not Path(place.uri, "new").exists() or not any(p.is_file() for p in Path(place.uri, "new").rglob("*"))

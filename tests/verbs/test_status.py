@@ -1,0 +1,292 @@
+"""seit-ray status: what it tells of a tokenising job's folder, begun, killed, continued and finished."""
+
+import json
+import os
+import re
+from dataclasses import asdict, replace
+
+import pyarrow as pa
+import pytest
+
+from seit_ray.images.manifest import load_manifest
+from seit_ray.shards import job_state
+from seit_ray.shards.fragments import list_fragments, write_fragment
+from seit_ray.shards.job_state import Part, read_state
+from seit_ray.shards.parquet import REJECTED_SCHEMA
+from seit_ray.storage import Folder
+from seit_ray.storage.lock import Lock, locked
+from seit_ray.verbs.command.main import main
+from seit_ray.verbs.status import is_alive, num_shards, rates, rows_of
+from tests.images.made_manifests import records, write
+from tests.tiny_dataset import learnable_rows, reject_table, write_dataset
+from tests.verbs.command.test_main import mistake
+
+NOW = 1_700_000_000.0
+SLICE, REJECTS = 10, 2  # images a part; of each part's images
+PLAN = {"images": "/data", "slice_size": SLICE, "rows_per_shard": 20}
+
+
+def begin(output, *, train=40, val=15, **plan):
+    """A job that has listed its images; returns its output."""
+    work = output.join("_work")
+    work.write("plan.json", json.dumps({**PLAN, **plan}).encode())
+    rows = [*records(train, split="train"), *(replace(r, key=f"v{r.key}") for r in records(val, split="val"))]
+    write(work.join("manifest"), rows, slice_size=SLICE)
+    return output
+
+
+def tokenise(output, split, index, *, written, rejected=REJECTS, images=SLICE):
+    """A finished part."""
+    rows = learnable_rows(images - rejected)
+    made = write_fragment(output.join("_work", "fragments"), split, index, rows, reject_table(rejected))
+    os.utime(f"{output.uri}/_work/fragments/{made.name}", (written, written))
+
+
+@pytest.fixture
+def output(tmp_path):
+    """A job with three of six parts, ten seconds apart."""
+    folder = begin(Folder(tmp_path / "tokens"))
+    for i, (split, index) in enumerate([("train", 0), ("val", 0), ("train", 2)]):
+        tokenise(folder, split, index, written=NOW - 30 + 10 * i)
+    return folder
+
+
+def told(output, now=NOW):
+    """Row -> text."""
+    return dict(rows_of(read_state(output), now))
+
+
+def test_a_job_that_runs(output):
+    with locked(output, "_lock.json"):
+        rows = told(output)
+        assert rows["state"] == "tokenising, running"
+        assert re.fullmatch(rf"\S+@\S+, process {os.getpid()}, last sign of life \d s ago", rows["lock"])
+    assert (rows["train"], rows["train parts"]) == ("20 of 40 images (50.0%)", "2 of 4")
+    assert (rows["val"], rows["val parts"]) == ("10 of 15 images (66.7%)", "1 of 2")
+    assert rows["last part"] == "10 s ago"
+    assert rows["speed"] == "1.0 images/s of late, 1.0 on average"
+    assert rows["left"] == "25 s"
+    assert rows["rejected"] == "6 images, 20.00% of those done"
+    assert "shards" not in rows
+
+
+def test_a_job_that_was_killed(output):
+    rows = told(output)
+    assert rows["state"] == "tokenising, not running: the same command continues"
+    assert rows["lock"] == "free"
+    assert rows["left"] == "25 s once it is continued"
+    holder = replace(Lock(output, "_lock.json").holder, started="1", time=NOW)  # another process had this number
+    output.write("_lock.json", json.dumps(asdict(holder)).encode())
+    rows = told(output)
+    assert rows["state"].startswith("tokenising, not running")
+    assert rows["lock"].endswith(": it has ended")
+
+
+def test_a_holder_on_another_machine_lives_as_long_as_it_gives_signs():
+    holder = replace(Lock(Folder("/nowhere"), "x").holder, machine="another", time=NOW)
+    assert is_alive(holder, NOW + 100)
+    assert not is_alive(holder, NOW + 200)
+
+
+def test_a_job_that_has_listed_nothing_yet(tmp_path):
+    output = Folder(tmp_path)
+    with locked(output, "_lock.json"):
+        assert told(output)["state"] == "starting"
+        output.write("_work/plan.json", json.dumps(PLAN).encode())
+        assert told(output)["state"] == "listing images, running"
+    assert told(output) == {"state": "listing images, not running: the same command continues", "lock": "free"}
+
+
+def test_all_parts_done_and_shards_being_packed(output):
+    for split, index, images in [("train", 1, 10), ("train", 3, 10), ("val", 1, 5)]:
+        tokenise(output, split, index, written=NOW, images=images)
+    output.write("train/shard-00000.parquet", b"x")
+    rows = told(output)
+    assert rows["state"] == "packing shards, not running: the same command continues"
+    assert rows["shards"] == "1 of 3 written"  # 32 and 11 rows in shards of 20
+    assert "left" not in rows
+    assert num_shards(read_state(output)) == 3
+
+
+def test_the_commonest_reasons_come_first(output, monkeypatch):
+    reasons = [("gone", 1), ("not an image", 5), ("too large", 2)]
+    table = pa.table(
+        {"key": [f"k{i}" for i in range(8)], "reason": [r for r, n in reasons for _ in range(n)]}, REJECTED_SCHEMA
+    )
+    fragments = output.join("_work", "fragments")
+    write_fragment(fragments, "train", 1, learnable_rows(2), table)
+    rows = rows_of(read_state(output), NOW)
+    begin = [name for name, _ in rows].index("rejected")
+    assert rows[begin][1].startswith("14 images, ")
+    assert rows[begin + 1 : begin + 3] == [("rejected 5", "not an image"), ("rejected 3", "no image: bad-0.jpg")]
+    sizes = {entry.name: entry.size_bytes for entry in fragments.list()}
+    largest = next(size for name, size in sizes.items() if name.startswith("train/000000001."))
+    monkeypatch.setattr(job_state, "LOOK_BYTES", largest)  # that with most rejects is looked at, and no other
+    assert read_state(output).reasons == dict(reasons)
+    assert told(output)["rejected"].endswith("; reasons of 8 of them")
+
+
+def test_many_reasons_are_cut_short(output):
+    for index in (1, 3):
+        tokenise(output, "train", index, written=NOW, rejected=0)
+    table = pa.table({"key": [f"k{i}" for i in range(30)], "reason": [f"reason {i}" for i in range(30)]})
+    write_fragment(output.join("_work", "fragments"), "val", 1, learnable_rows(1), table.cast(REJECTED_SCHEMA))
+    assert rows_of(read_state(output), NOW)[-1] == ("", "and 24 more reasons")
+
+
+def test_parts_that_are_damaged_or_empty(output):
+    folder = output.join("_work", "fragments")
+    folder.write("train/000000001.8.2.parquet", b"")  # as a power cut leaves it: not done
+    folder.write("train/000000003.8.2.parquet", b"cut off")
+    folder.write("train/notes.txt", b"x")
+    state = read_state(output)
+    assert sorted(len([p for p in state.parts if p.split == split]) for split in ("train", "val")) == [1, 3]
+    assert state.reasons.total() == 6
+    assert told(output)["rejected"].endswith("; reasons of 6 of them")
+
+
+def test_names_of_fragments_are_those_of_the_library(output):
+    found = [f for parts in list_fragments(output.join("_work", "fragments")).values() for f in parts.values()]
+    state = read_state(output)
+    assert sorted((f.split, f.rows, f.rejected) for f in found) == sorted(
+        (p.split, p.rows, p.rejected) for p in state.parts
+    )
+    assert state.listed == {
+        name: (s.num_images, s.num_slices) for name, s in load_manifest(output.join("_work/manifest")).splits.items()
+    }
+
+
+def test_a_finished_dataset(tmp_path):
+    output = write_dataset(tmp_path, sizes={"train": 25, "val": 8})
+    assert told(output) == {
+        "state": "finished",
+        "lock": "free",
+        "train": "27 listed = 25 written + 2 rejected, 3 shards",
+        "val": "10 listed = 8 written + 2 rejected, 1 shards",
+        "rejected": "4 images",
+        "rejected 2": "no image: bad-1.jpg",
+    }
+    begin(output)  # a kill between marker and clean-up leaves the work
+    assert told(output)["state"] == "finished"
+
+
+def test_reasons_of_a_finished_dataset_are_bounded(tmp_path, monkeypatch):
+    output = write_dataset(tmp_path, num_rejected=1)
+    monkeypatch.setattr(job_state, "LOOK_BYTES", 0)
+    assert told(output)["rejected"] == "2 images; reasons of 0 of them"
+    assert told(write_dataset(tmp_path / "clean", num_rejected=0))["rejected"] == "none"
+
+
+def test_images_that_are_appended(tmp_path):
+    output = write_dataset(tmp_path)
+    marker = json.loads(output.read("dataset.json"))
+    plan = {**marker["plan"], "manifest": "0123"}
+    info = replace(read_state(output).dataset, plan=plan)
+    output.write("dataset.json", info.to_json())
+    begin(output, train=10, val=0, appends_to="0123")
+    output.write("train/shard-00003.parquet", b"x")  # behind the three that are part of the dataset
+    rows = told(output)
+    assert rows["state"].startswith("tokenising to append to the finished dataset, not running")
+    assert rows["train"] == "27 listed = 25 written + 2 rejected, 3 shards"
+    assert rows["train to do"] == "0 of 10 images (0.0%)"
+    assert read_state(output).shards == 1
+
+
+def test_a_job_that_ends_while_it_is_looked_at(tmp_path, monkeypatch):
+    output = begin(write_dataset(tmp_path))
+    output.write("later.json", output.read("dataset.json"))
+    output.delete("dataset.json")
+
+    def ends(folder):
+        manifest = load_manifest(folder)
+        output.write("dataset.json", output.read("later.json"))
+        output.delete_tree("_work")
+        return manifest
+
+    monkeypatch.setattr(job_state, "load_manifest", ends)
+    assert told(output)["state"] == "finished"
+
+
+def part(written, images=10):
+    return Part("train", images, 0, NOW + written)
+
+
+@pytest.mark.parametrize(
+    ("parts", "found"),
+    [
+        ([], (None, None)),
+        ([part(0)], (None, None)),
+        ([part(0), part(0)], (None, None)),  # times of whole seconds
+        ([part(10), part(0), part(20)], (1.0, 1.0)),
+        ([part(0), part(10), part(1000), part(1005)], (2.0, 20 / 15)),  # a kill between them does not count
+        ([part(0), part(100), part(400), part(402)], (20 / 302, 30 / 402)),  # the last five minutes
+    ],
+)
+def test_rates(parts, found):
+    assert rates(parts) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error"),
+    [
+        ("photos/1.jpg", b"x", "is no output of a tokenising job; expected dataset.json or unfinished work"),
+        ("_work/other", b"x", "is no output of a tokenising job"),
+        ("dataset.json", b'{"format', "dataset.json cannot be read"),
+        ("_work/plan.json", b'{"images', "_work/plan.json cannot be read (Unterminated string"),
+        ("_work/plan.json", b"[]", "_work/plan.json cannot be read (holds a list)"),
+        ("_lock.json", b'{"pid": 3}', "_lock.json cannot be read"),
+        ("_lock.json", b"\xff", "_lock.json cannot be read"),
+    ],
+)
+def test_a_folder_that_is_none_of_ours_or_damaged(capsys, tmp_path, name, content, error):
+    Folder(tmp_path).write(name, content)
+    assert error in mistake(capsys, "status", str(tmp_path))
+
+
+def test_a_damaged_manifest(capsys, output):
+    output.write("_work/manifest/manifest.json", b"{")
+    assert "manifest.json cannot be read" in mistake(capsys, "status", output.uri)
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["/no/such/folder"], "/no/such/folder does not exist"),
+        ([], "the following arguments are required: OUTPUT"),
+        (["a", "b"], "2 folders; expected the output of one job"),
+        (["a", "storage.zone=x"], "unknown key storage.zone"),
+    ],
+)
+def test_mistakes_end_with_one_line_and_status_2(capsys, words, error):
+    assert error in mistake(capsys, "status", *words)
+
+
+def test_on_the_command_line(capsys, output):
+    main(["status", output.uri])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == output.uri
+    assert lines[2] == "state        tokenising, not running: the same command continues"
+
+
+def test_in_a_bucket_with_the_storage_keys_of_the_verbs(capsys, output, s3_server):
+    place = f"s3://{s3_server.create_bucket('status-verb')}/tokens"
+    remote = Folder(place, **s3_server.credentials)
+    for entry in output.list(include_hidden=True):
+        remote.write(entry.name, output.read(entry.name))
+    keys = [f"storage.{key}={value}" for key, value in s3_server.credentials.items()]
+    main(["status", place, *keys])
+    lines = capsys.readouterr().out.splitlines()
+    assert "train        20 of 40 images (50.0%)" in lines
+    assert re.fullmatch(r"last part    \d+ s ago", next(line for line in lines if line.startswith("last part")))
+    wrong = [key.replace("testing", "hunter2") for key in keys]
+    error = mistake(capsys, "status", place, *wrong)
+    assert f"{place} is not accessible" in error
+    assert "hunter2" not in error
+
+
+def test_looking_takes_no_lock(output):
+    with locked(output, "_lock.json") as lock:
+        before = output.read("_lock.json")
+        read_state(output)
+        assert output.read("_lock.json") == before
+        lock.check()
