@@ -8,6 +8,7 @@ import pytest
 from tests.s3_server import is_installed, running_s3_server
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors are small: threads would wait for each other
+os.environ.setdefault("RAY_worker_niceness", "0")  # else whatever else runs keeps Ray's workers from running
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else ray leaves a token in the home of whoever runs the tests
 hypothesis.settings.register_profile("no deadline", deadline=None)  # the cores are shared: time says nothing
 hypothesis.settings.load_profile("no deadline")
@@ -25,8 +26,9 @@ def one_thread():
 def ray_cluster():
     """A local ray with two CPUs, one a session; verbs that are called as functions use it as it stands."""
     from seit_ray.distributed.cluster import connected
+    from tests.warm_workers import warm_workers
 
-    with connected("local", num_cpus=2, object_store_mib=200) as cluster:
+    with warm_workers(connected("local", num_cpus=2, object_store_mib=200)) as cluster:
         yield cluster
 
 

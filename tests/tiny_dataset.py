@@ -8,7 +8,7 @@ import torch
 
 from seit_ray.shards.dataset import MARKER, DatasetInfo
 from seit_ray.shards.fragments import list_fragments, write_fragment
-from seit_ray.shards.packing import pack_rejected, pack_shard, plan_shards, split_of
+from seit_ray.shards.joining import join_rejected, join_shard, plan_shards, split_of
 from seit_ray.shards.parquet import META, REJECTED_SCHEMA, TokenRows
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.centroid import CentroidTokenizer
@@ -54,8 +54,8 @@ def write_split(folder, name, rows, *, num_rejected, rows_per_shard, slice_rows,
         rejected = reject_table(1, index) if index < num_rejected else reject_table(0)
         write_fragment(work, name, index, rows.slice(start, min(len(rows), start + slice_rows)), rejected)
     fragments = list(list_fragments(work)[name].values())
-    packed = [
-        pack_shard(
+    made = [
+        join_shard(
             pieces,
             index=index,
             fragments=work,
@@ -69,9 +69,9 @@ def write_split(folder, name, rows, *, num_rejected, rows_per_shard, slice_rows,
     ]
     rejected = sum(f.rejected for f in fragments)
     return split_of(
-        packed,
+        made,
         rejected=rejected,
-        rejected_sha256=pack_rejected(name, fragments, work, folder, num_tokens) if rejected else None,
+        rejected_sha256=join_rejected(name, fragments, work, folder, num_tokens) if rejected else None,
         num_codes=num_codes,
         num_classes=num_classes,
     )
@@ -112,7 +112,7 @@ def write_dataset(
         tokenizer=save_tokenizer(tokenizer, folder.join("tokenizer")),
         family=tokenizer.family,
         image_size=side,
-        grid=list(tokenizer.grid),
+        grid=tokenizer.grid,
         codebook_size=num_codes,
         encoding=encoding,
         class_names=[f"class {i}" for i in range(num_classes)] if num_classes else None,

@@ -1,195 +1,240 @@
-"""Ray's workers, forked from one process that has imported what they need: 0.2 s of a core each in place of 4.
+"""Ray's workers, forked from one process that has imported what they need: a tenth of the time of a fresh Python.
 
-Most of what a test of a job takes is else the start of Python with torch and ray, again and again. `warm_workers()` is
-a block in which the rays that this process starts get their workers so; drivers and heads that tests start as
-processes of their own get them as they are.
+Starting Python with torch and ray is most of what a test of a job takes: 4 s of a core for each of its workers.
+`warm_workers()` is for the ray of a test session; drivers and heads that tests start as processes of their own get
+their workers as a user's do.
 
 Ray starts a worker by a command whose first word is `sys.executable`. In its place stands CLIENT, a script that hands
-arguments, variables and files to the process that imports (`serve`), which forks, and that ends as its worker ends.
+words, variables and files to the process that has imported (`serve`), which forks, and that ends as its worker ends.
+Ray's core reads its variables when it is imported, and they differ by job: so there is a second process for each job,
+forked from the first, that imports ray.
 """
 
 from __future__ import annotations
 
 import array
 import contextlib
+import gc
+import importlib
 import json
 import os
-import selectors
+import runpy
+import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = (
+WITHOUT_RAY = (
+    *("numpy", "pandas", "pyarrow.parquet", "pyarrow.dataset", "pyarrow.fs", "torch", "torchvision", "timm"),
+    *("pydantic", "fsspec", "google.protobuf", "aiohttp", "requests", "rich", "tensorboardX", "optuna", "yaml"),
+    *("PIL.Image", "simplejpeg", "safetensors.torch", "torch.utils.tensorboard"),
+    *("seit_ray.runs.pretrain", "seit_ray.runs.finetune", "seit_ray.evaluation.image_classifier", "seit_ray.config"),
+)
+WITH_RAY = (
     "ray._private.workers.setup_worker",
-    "ray.data",
-    "ray.train.torch",
-    "ray.tune",
-    "optuna",
-    "tests.distributed.data.dying",
-    "tests.distributed.train.cluster_runs",
     "seit_ray.distributed.data.fit_job",
     "seit_ray.distributed.data.predict_slices",
-    "seit_ray.distributed.train.train_job",
     "seit_ray.distributed.tune.sweep_job",
-    "seit_ray.runs.finetune",
-    "seit_ray.runs.pretrain",
 )
+BY_JOB = ("RAY_JOB_ID", "RAY_RAYLET_PID")
 CLIENT = """#!{python} -IS
 import array, json, os, socket, sys
-words = [sys.executable if w == sys.argv[0] else w for w in sys.argv[1:]]
-if not (words and words[0].endswith("setup_worker.py")):
-    os.execv({python!r}, [{python!r}, *words])
-with socket.socket(socket.AF_UNIX) as server:
-    server.connect({address!r})
-    data = json.dumps([words, dict(os.environ), os.getcwd()]).encode()
-    files = array.array("i", [0, 1, 2])
-    server.sendmsg([len(data).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
-    server.sendall(data)
-    status = server.recv(4)  # when the worker ends
+if not any(word.endswith("default_worker.py") for word in sys.argv[1:3]):
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+job = "-".join(os.environ.get(name, "") for name in {by_job!r})
+with socket.socket(socket.AF_UNIX) as first:
+    first.connect({place!r} + "/first")
+    first.sendall(job.encode())
+    assert first.recv(1), "no process to fork"
+server = socket.socket(socket.AF_UNIX)
+server.connect({place!r} + "/" + job)
+data = json.dumps([sys.argv[1:], dict(os.environ), os.getcwd()]).encode()
+files = array.array("i", [0, 1, 2])
+server.sendmsg([len(data).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
+server.sendall(data)
+status = server.recv(4)  # when the worker ends
 sys.exit(int.from_bytes(status, "big") if status else 1)
 """
 
 
 @contextlib.contextmanager
-def warm_workers() -> Iterator[None]:
-    """A block in which the rays that this process starts fork their workers."""
+def warm_workers(ray: AbstractContextManager[T]) -> Iterator[T]:
+    """A context of a ray that this process starts; its workers are forked."""
     with tempfile.TemporaryDirectory(prefix="warm-", dir="/tmp") as place:
-        address, client, python = f"{place}/socket", Path(place, "python"), sys.executable
-        client.write_text(CLIENT.format(python=python, address=address))
+        client, python = Path(place, "python"), sys.executable
+        client.write_text(CLIENT.format(python=python, place=place, by_job=BY_JOB))
         client.chmod(0o755)
-        command = [python, "-m", __name__, address]
+        command = [python, "-m", __name__, place]
         # its end of the pipe closes however this process ends
         server = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         try:
             line = server.stdout.readline()
             assert line == "ready\n", line
-            sys.executable = str(client)
-            yield
+            with contextlib.ExitStack() as stack:
+                sys.executable = str(client)
+                try:
+                    started = stack.enter_context(ray)
+                finally:
+                    sys.executable = python
+                yield started
         finally:
-            sys.executable = python
             server.stdin.close()
             server.wait(30)
+            server.stdout.close()
 
 
-def serve(address: str) -> None:
-    """Fork a worker for each that asks, until stdin ends."""
-    import importlib
-
-    for name in MODULES:
-        importlib.import_module(name)
-    threads = os.listdir("/proc/self/task")
-    print(threads, file=sys.stderr)
+def listening(path: str) -> socket.socket:
+    """A socket at a path."""
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(address)
+    listener.bind(path)
     listener.listen(64)
-    woken, waker = socket.socketpair()
-    woken.setblocking(False)
-    waker.setblocking(False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(waker.fileno())
+    return listener
+
+
+def serve(place: str) -> None:
+    """The first process: fork one for each job that is named, until stdin ends."""
+    load(WITHOUT_RAY)
+    listener, jobs = listening(f"{place}/first"), set()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     print("ready", flush=True)
-    clients: dict[int, socket.socket] = {}  # by the worker's pid
-    with selectors.DefaultSelector() as selector:
-        for file in (listener, woken, sys.stdin):
-            selector.register(file, selectors.EVENT_READ)
-        while True:
-            ready = [key.fileobj for key, _ in selector.select()]
-            if sys.stdin in ready:
-                break
-            if woken in ready:
-                woken.recv(4096)
-            while (ended := ended_child())[0]:
-                pid, status = ended
-                client = clients.pop(pid)
-                with contextlib.suppress(OSError):
-                    client.sendall(status.to_bytes(4, "big"))
-                selector.unregister(client)
+    while listener in select.select([listener, sys.stdin], [], [])[0]:
+        client, _ = listener.accept()
+        job = client.recv(1024).decode()
+        if job not in jobs:
+            jobs.add(job)
+            told, tell = os.pipe()
+            if os.fork() == 0:
+                listener.close()
                 client.close()
-            if listener in ready:
-                client, _ = listener.accept()
-                request, files = received(client)
-                pid = os.fork()
-                if pid == 0:
-                    signal.set_wakeup_fd(-1)
-                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                    for file in (selector, listener, woken, waker, client, *clients.values()):
-                        file.close()
-                    become_worker(*request, files)
-                for file in files:
-                    os.close(file)
-                clients[pid] = client
-                selector.register(client, selectors.EVENT_READ)
-            for pid, client in clients.items():
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                os.environ.update(zip(BY_JOB, job.split("-"), strict=True))
+                forks = Forks(listening(f"{place}/{job}"))
+                os.write(tell, b"+")
+                os.close(tell)
+                load(WITH_RAY)
+                forks.serve()
+                os._exit(0)
+            os.close(tell)
+            os.read(told, 1)
+            os.close(told)
+        client.sendall(b"+")
+        client.close()
+    os._exit(0)  # without what libraries do, and say, at the end of Python
+
+
+def load(names: tuple[str, ...]) -> None:
+    """Import, and keep what is there out of the way of the collection of garbage, which would copy it."""
+    for name in names:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+
+
+class Forks:
+    """The process of a job: a fork for each worker, until stdin ends."""
+
+    def __init__(self, listener: socket.socket):
+        self.listener = listener
+        self.clients: dict[int, socket.socket] = {}  # by the worker's pid
+        self.woken, self.waker = socket.socketpair()  # by the end of a worker
+        self.woken.setblocking(False)
+        self.waker.setblocking(False)
+
+    def serve(self) -> None:
+        """Until stdin ends."""
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self.waker.fileno())
+        ready = []
+        while sys.stdin not in ready:
+            if self.woken in ready:
+                self.woken.recv(4096)
+                self.report_ends()
+            for pid, client in self.clients.items():
                 if client in ready:  # Ray has ended the process that it knows
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-    for pid in clients:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+                    kill(pid)
+            if self.listener in ready:
+                self.fork(self.listener.accept()[0])
+            ready = select.select([self.listener, self.woken, sys.stdin, *self.clients.values()], [], [])[0]
+        for pid in self.clients:
+            kill(pid)
+
+    def report_ends(self) -> None:
+        """Tell who waits for them of workers that have ended."""
+        while self.clients:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            code = os.waitstatus_to_exitcode(status)
+            with contextlib.suppress(OSError), self.clients.pop(pid) as client:
+                client.sendall((code if code >= 0 else 128 - code).to_bytes(4, "big"))
+
+    def fork(self, client: socket.socket) -> None:
+        """A worker."""
+        files = array.array("i")
+        head, (message, *_), _, _ = client.recvmsg(4, socket.CMSG_SPACE(3 * files.itemsize))
+        files.frombytes(message[2])
+        with client.makefile("rb") as stream:
+            words, variables, folder = json.loads(stream.read(int.from_bytes(head, "big")))
+        pid = os.fork()
+        if pid:
+            self.clients[pid] = client
+            for file in files:
+                os.close(file)
+            return
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for used in (self.listener, self.woken, self.waker, client, *self.clients.values()):
+            used.close()
+        for number, file in enumerate(files):
+            os.dup2(file, number)
+            os.close(file)
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(variables)
+        os._exit(run_worker(words))
 
 
-def ended_child() -> tuple[int, int]:
-    """(pid, exit status) of a worker that has ended; pid 0 where there is none."""
-    try:
-        pid, status = os.waitpid(-1, os.WNOHANG)
-    except ChildProcessError:
-        return 0, 0
-    code = os.waitstatus_to_exitcode(status)
-    return pid, code if code >= 0 else 128 - code
+def kill(pid: int) -> None:
+    """End a worker that may have ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
-def received(client: socket.socket) -> tuple[Any, list[int]]:
-    """What CLIENT has sent: ([words, variables, directory], files)."""
-    files = array.array("i")
-    head, (message, *_), _, _ = client.recvmsg(4, socket.CMSG_SPACE(3 * files.itemsize))
-    files.frombytes(message[2])
-    with client.makefile("rb") as stream:
-        return json.loads(stream.read(int.from_bytes(head, "big"))), list(files)
-
-
-def become_worker(words: list[str], variables: dict[str, str], directory: str, files: list[int]) -> None:
-    """In the fork: what `setup_worker.py`, and then the worker's script, would do; does not return."""
-    import runpy
-
+def run_worker(words: list[str]) -> int:
+    """In the fork: what Ray's `setup_worker.py`, where the command has it, and then its `default_worker.py` do."""
     import numpy as np
     from ray._private.runtime_env.context import RuntimeEnvContext
+    from ray._private.utils import update_envs
     from ray._private.workers.setup_worker import parser
 
-    for number, file in enumerate(files):
-        os.dup2(file, number)
-        os.close(file)
-    os.chdir(directory)
-    os.environ.clear()
-    os.environ.update(variables)
-    np.random.seed()  # of Python's and torch's own the one is seeded by a fork, and the other always the same
-    options, arguments = parser.parse_known_args(words[1:])
+    np.random.seed()  # Python's own generator is seeded anew by a fork, and torch's begins always the same
+    options, arguments = parser.parse_known_args(words[words[0].endswith("setup_worker.py") :])
     context = RuntimeEnvContext.deserialize(options.serialized_runtime_env_context or "{}")
     if context.command_prefix or context.override_worker_entrypoint:
         os.execv(sys.executable, [sys.executable, *words])
-    from ray._private.utils import update_envs
-
     update_envs(context.env_vars)
-    sys.argv = arguments
-    sys.path[0] = str(Path(arguments[0]).parent)
-    status = 0
+    sys.argv, sys.path[0] = arguments, str(Path(arguments[0]).parent)
     try:
         runpy.run_path(arguments[0], run_name="__main__")
     except SystemExit as ended:
-        status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except BaseException:
-        import traceback
-
         traceback.print_exc()
-        status = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+        return 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return 0
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ A box is (top, left, height, width). Legend: B batch, D width, h x w the map's c
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,6 +18,7 @@ from seit_ray.augment.random import StepRandom
 __all__ = ["center_crop", "crop_at", "crop_codes", "crop_resize", "random_boxes", "random_crop"]
 
 CUBIC_A = -0.75
+Maps = TypeVar("Maps", Tensor, np.ndarray)
 
 
 def cubic_taps(t: Tensor) -> Tensor:
@@ -140,7 +143,7 @@ def _check_fits(grid: tuple[int, int], size: tuple[int, int]) -> None:
         )
 
 
-def center_crop(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def center_crop(maps: Maps, size: tuple[int, int]) -> Maps:
     """The middle of tokens [B,h,w] or maps [B,D,h,w], as a view; ValueError when it is larger than they are."""
     height, width = maps.shape[-2:]
     _check_fits((height, width), size)

@@ -33,6 +33,15 @@ class ImageStore:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    @property
+    def shuffle_rows(self) -> int:
+        """0: all are shuffled together."""
+        return 0
+
+    def in_order(self, shuffle_rows: int) -> ImageStore:
+        """The same images, which have one order only."""
+        return self
+
     def step_rows(self, global_batch_size: int, seed: int, step: int) -> np.ndarray:
         """Sample numbers int64 [G] of a step, for all ranks together."""
         return step_rows(len(self), global_batch_size, seed, step)
@@ -83,16 +92,17 @@ class ImageStore:
                 f"{num} images of {image_size}x{image_size} pixels take {gib:.0f} GiB; expected at most {MEMORY_GIB:g} "
                 "GiB of memory; lower max_images or the image size"
             )
-        options = {
-            "image_size": image_size,
-            "resize": resize,
-            "image_column": settings.image_column,
-            "num_threads": num_threads or os.cpu_count() or 1,
-        }
         stores = {}
         for split, rows in wanted.items():
             pixels, kept = read_pixels(
-                rows, source, phase=f"decode {split}", on_progress=on_progress, **options
+                rows,
+                source,
+                image_size=image_size,
+                resize=resize,
+                image_column=settings.image_column,
+                num_threads=num_threads or os.cpu_count() or 1,
+                phase=f"decode {split}",
+                on_progress=on_progress,
             )
             stores[split] = cls(pixels, labels_of(kept), manifest.class_names)
         return stores

@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -19,25 +20,26 @@ class Prefetch(Generic[T]):
 
     def __init__(self, make: Callable[[int], T], start: int, stop: int, depth: int = 2):
         self.wait_s = 0.0
-        self._made: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
+        self._made: queue.Queue[Future[T]] = queue.Queue(depth)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(make, start, stop), daemon=True, name="prefetch")
         self._thread.start()
 
     def _run(self, make: Callable[[int], T], start: int, stop: int) -> None:
         for step in range(start, stop):
+            made: Future[T] = Future()
             try:
-                item = (make(step), None)
+                made.set_result(make(step))
             except BaseException as error:
-                item = (None, error)
-            if not self._put(item) or item[1] is not None:
+                made.set_exception(error)
+            if not self._put(made) or made.exception() is not None:
                 return
 
-    def _put(self, item: tuple[T | None, BaseException | None]) -> bool:
-        """Whether the item found room before the end."""
+    def _put(self, made: Future[T]) -> bool:
+        """Whether it found room before the end."""
         while not self._ended.is_set():
             try:
-                self._made.put(item, timeout=0.1)
+                self._made.put(made, timeout=0.1)
             except queue.Full:
                 continue
             return True
@@ -46,11 +48,9 @@ class Prefetch(Generic[T]):
     def next(self) -> T:
         """What was made for the next step."""
         since = time.perf_counter()
-        made, error = self._made.get()
+        made = self._made.get()
         self.wait_s += time.perf_counter() - since
-        if error is not None:
-            raise error
-        return made
+        return made.result()
 
     def close(self) -> None:
         """End the thread."""

@@ -47,6 +47,7 @@ def shared_arrays(key: str, layout: Layout, fill: Callable[[dict[str, np.ndarray
     locks = lock_folder()
     remove_abandoned(locks, key)
     handle = locked(locks / f"{key}.lock")
+    assert handle is not None  # it has waited
     used = os.open(locks / f"{key}.used", FLAGS, 0o600)
     try:
         fcntl.flock(used, fcntl.LOCK_SH)

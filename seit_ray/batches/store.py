@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import torch
 
 from seit_ray.batches.batch import Batch, HostBatch, gather
 from seit_ray.batches.crop import center_crop_tokens
-from seit_ray.batches.sampler import buffered_permutation, step_rows
-from seit_ray.batches.shared import SharedArrays, shared_arrays
+from seit_ray.batches.sampler import Order, buffered_permutation, step_rows
+from seit_ray.batches.shared import Layout, SharedArrays, shared_arrays
 from seit_ray.shards.dataset import Shard, TokenDataset
 
 SHARED_BYTES = 16 << 20  # a smaller split is cheaper to hold in every process than to share
@@ -83,9 +82,9 @@ class TokenStore:
         return cls(tokens, labels, tuple(shard.rows for shard in shards), shared=shared)
 
 
-def array_layout(num: int, num_tokens: int) -> dict[str, Any]:
+def array_layout(num: int, num_tokens: int) -> Layout:
     """Shapes and types of the arrays of `num` rows."""
-    return {"tokens": ((num, num_tokens), np.uint16), "labels": ((num,), np.int64)}
+    return {"tokens": ((num, num_tokens), np.dtype(np.uint16)), "labels": ((num,), np.dtype(np.int64))}
 
 
 def fill_arrays(
@@ -124,6 +123,6 @@ def check_labels(dataset: TokenDataset, split: str, missing: int, num: int) -> N
         )
 
 
-def order_of(shard_rows: tuple[int, ...], shuffle_rows: int) -> Any:
+def order_of(shard_rows: tuple[int, ...], shuffle_rows: int) -> Order:
     """The order of an epoch, as `step_rows` asks for it, of a stream of shards."""
     return lambda num, seed, epoch: buffered_permutation(shard_rows, shuffle_rows, seed, epoch)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from seit_ray.batches.batch import Batch, HostBatch, gather
+from seit_ray.batches.contract import TokenSamples
 from seit_ray.batches.crop import center_crop_tokens
 from seit_ray.batches.memory import memory_budget
 from seit_ray.batches.sampler import shuffle_groups, step_rows
@@ -27,7 +28,7 @@ NUM_READERS = 2  # threads that read shards ahead; twice as many shards are on t
 
 def open_split(
     dataset: TokenDataset, split: str, *, need_labels: bool, memory_gib: float | None = None
-) -> TokenStore | TokenStream:
+) -> TokenSamples:
     """A split in memory where it fits into `memory_gib` (half of the node's by default), streamed where it does not.
 
     ValueError when the split is empty, or a row has no label though `need_labels`.
@@ -70,7 +71,7 @@ class TokenStream:
         self.shuffle_rows = min(num, rows_held // 2 if shuffle_rows is None else shuffle_rows)
         self.rows_held = max(rows_held, 2 * self.shuffle_rows)
         self._held: OrderedDict[int, SharedArrays] = OrderedDict()
-        self._coming: dict[int, Future] = {}
+        self._coming: dict[int, Future[SharedArrays]] = {}
         self._lock = threading.Lock()
         self._readers = ThreadPoolExecutor(NUM_READERS, "shards")
 
@@ -150,16 +151,17 @@ class TokenStream:
 
     def cropped(self, grid: tuple[int, int], out_grid: tuple[int, int]) -> TokenStream:
         """The centre crop of every row."""
-        return self.changed(crop=(grid, out_grid))
+        return self.changed((grid, out_grid), self.shuffle_rows)
 
     def in_order(self, shuffle_rows: int) -> TokenStream:
         """The same rows in the order of a run that shuffles so many at a time."""
-        return self if shuffle_rows == self.shuffle_rows else self.changed(shuffle_rows=shuffle_rows)
+        return self if shuffle_rows == self.shuffle_rows else self.changed(self.crop, shuffle_rows)
 
-    def changed(self, **changes: object) -> TokenStream:
+    def changed(self, crop: Crop | None, shuffle_rows: int) -> TokenStream:
         """Another stream of the same rows."""
-        kept = {"memory_bytes": self.memory_bytes, "crop": self.crop, "shuffle_rows": self.shuffle_rows}
-        return TokenStream(self.dataset, self.split, **{**kept, **changes})
+        return TokenStream(
+            self.dataset, self.split, memory_bytes=self.memory_bytes, crop=crop, shuffle_rows=shuffle_rows
+        )
 
     def describe(self) -> str:
         """A few words on where the rows are."""

@@ -26,6 +26,7 @@ class Section(BaseModel):
 
     def settings(self) -> Any:
         """The dataclass that holds these values; of fields that it has not, nothing is passed on."""
+        assert self.frozen is not None  # asked of the sections that have one
         found = pkgutil.resolve_name(self.frozen)
         return found(**{field.name: getattr(self, field.name) for field in dataclasses.fields(found)})
 

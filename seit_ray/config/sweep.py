@@ -16,7 +16,7 @@ from seit_ray.config.space import Range, Settings, list_trials, parse_space
 from seit_ray.config.training import Probe, Workers
 from seit_ray.config.verbs import Finetune, FinetunePart, Pretrain, PretrainPart, Verb
 
-VERBS = {"pretrain": Pretrain, "finetune": Finetune}
+VERBS: dict[str, type[Pretrain] | type[Finetune]] = {"pretrain": Pretrain, "finetune": Finetune}
 TRAINING_METRICS = {
     "pretrain": ("train_loss", "val_loss", "val_masked_accuracy", "probe_linear_top1", "probe_knn_top1"),
     "finetune": ("train_loss", "val_loss", "val_top1", "val_top5"),
@@ -142,7 +142,7 @@ def trials_of(sweep: Sweep, ranges: dict[str, Range]) -> list[Settings] | None:
 def stage_configs(sweep: Sweep, settings: Settings) -> dict[str, Pretrain | Finetune]:
     """Stage -> its config under these settings, in order; `run` is the stage's name. ValueError names a bad value."""
     shared = {"dataset": sweep.dataset, "output": sweep.output, "storage": sweep.storage, "cluster": sweep.cluster}
-    values = {
+    values: dict[str, dict[str, Any]] = {
         stage: getattr(sweep, stage).model_dump() | shared | {"run": stage, "workers": sweep.workers}
         for stage in sweep.stages
     }
@@ -151,7 +151,7 @@ def stage_configs(sweep: Sweep, settings: Settings) -> dict[str, Pretrain | Fine
         set_key(values[stage], path.split("."), value)
     if sweep.stages == ("finetune",):
         values["finetune"] |= {"init_from": sweep.init_from, "transfer": sweep.transfer}
-    found = {}
+    found: dict[str, Pretrain | Finetune] = {}
     for stage, keys in values.items():
         try:
             found[stage] = VERBS[stage].model_validate(keys)

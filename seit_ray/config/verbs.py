@@ -80,7 +80,7 @@ class InspectTokens(Verb):
 class Training(Verb):
     """Keys of both training verbs."""
 
-    dataset: str = Field(description="folder of the token dataset")
+    dataset: str | None = Field(None, description="folder of the token dataset")
     output: str = Field("runs", description="folder that holds the runs: a path or s3://")
     run: str = Field(description="name of the run; the same name continues it")
     workers: Workers = Field(default_factory=Workers)
@@ -91,6 +91,7 @@ class Training(Verb):
 class Pretrain(Training):
     """Pre-train by masked token modelling."""
 
+    dataset: str = Field(description="folder of the token dataset")
     model: Model = Field(default_factory=Model)
     masking: Masking = Field(default_factory=Masking)
     augment: Augment = Field(default_factory=Augment)

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from typing import Any
 
 # Before ray is imported: these silence notices on the terminal that a user can do nothing about.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -42,8 +43,9 @@ def connected(
         return
     address = named_address(address)
     is_local = address == "local"
-    options = {"num_cpus": num_cpus, "object_store_memory": object_store_mib << 20} if is_local else {}
+    options: dict[str, Any] = {}
     if is_local:
+        options = {"num_cpus": num_cpus, "object_store_memory": object_store_mib << 20}
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         options["include_dashboard"] = False
     level = logging.INFO if show_logs else logging.ERROR
@@ -118,10 +120,10 @@ def quieten_ray_data() -> None:
 def user_error(error: BaseException) -> ValueError | None:
     """The ValueError for the user inside an error that Ray wrapped, if there is one."""
     seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        cause = getattr(error, "cause", None) or error.__cause__ or error.__context__
-        if isinstance(error, ValueError) and not isinstance(error, RayError):
-            return ValueError(str(error))
-        error = cause
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        if isinstance(link, ValueError) and not isinstance(link, RayError):
+            return ValueError(str(link))
+        link = getattr(link, "cause", None) or link.__cause__ or link.__context__
     return None

@@ -48,7 +48,7 @@ class RunTrainer(ray.train.torch.TorchTrainer):
         super().__init__(*arguments, **settings)
 
     def _create_default_callbacks(self) -> list[Any]:
-        callbacks = [*super()._create_default_callbacks(), *self.callbacks]
+        callbacks = [*super()._create_default_callbacks(), *self.callbacks]  # type: ignore[misc]  # mypy sees v1
         return [c for c in callbacks if self.guards or type(c).__name__ != LEAK_GUARD]
 
 

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from seit_ray.batches.images import ImageStore
+from seit_ray.batches.contract import Samples
 from seit_ray.evaluation.batches import eval_batches
 from seit_ray.tokenizers.vit_vqgan.training import VqganTrainingModel
 from seit_ray.training.world import World
@@ -14,7 +14,7 @@ from seit_ray.training.world import World
 
 @torch.inference_mode()
 def autoencoder_metrics(
-    model: VqganTrainingModel, store: ImageStore, world: World, batch_size: int = 64
+    model: VqganTrainingModel, store: Samples, world: World, batch_size: int = 64
 ) -> dict[str, float]:
     """psnr_db of clamped reconstructions, code_usage (share of the codes that the split uses), quantizer_loss.
 

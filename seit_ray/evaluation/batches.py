@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from seit_ray.batches.batch import Batch
-from seit_ray.batches.images import ImageStore
-from seit_ray.batches.store import TokenStore
+from seit_ray.batches.contract import Samples
 from seit_ray.training.world import World
 
 
-def eval_batches(store: TokenStore | ImageStore, batch_size: int, world: World) -> Iterator[tuple[int, slice, Batch]]:
+def eval_batches(store: Samples, batch_size: int, world: World) -> Iterator[tuple[int, slice, Batch]]:
     """(chunk number, rows, batch) of this rank's chunks; together the ranks see each sample exactly once."""
     for chunk in range(world.rank, -(-len(store) // batch_size), world.size):
         start, stop = chunk * batch_size, min((chunk + 1) * batch_size, len(store))

@@ -8,17 +8,18 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from seit_ray.batches.store import TokenStore
+from seit_ray.batches.contract import Samples
 from seit_ray.evaluation.batches import eval_batches
 from seit_ray.training.world import World
 
 
 @torch.inference_mode()
-def class_counts(model: nn.Module, store: TokenStore, num_classes: int, world: World, batch_size: int) -> torch.Tensor:
+def class_counts(model: nn.Module, store: Samples, num_classes: int, world: World, batch_size: int) -> torch.Tensor:
     """Sums over the split and all ranks, float64 [C,4] by true class: samples, top-1 hits, top-5 hits, loss."""
     model.eval()
     counts = torch.zeros(num_classes, 4, dtype=torch.float64, device=world.device)
     for _, _, batch in eval_batches(store, batch_size, world):
+        assert batch.labels is not None  # a store has them
         add_counts(counts, model(batch.inputs), batch.labels)
     return world.sum(counts)
 
@@ -33,7 +34,7 @@ def add_counts(counts: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor)
 
 
 def classification_metrics(
-    model: nn.Module, store: TokenStore, num_classes: int, world: World, batch_size: int = 512
+    model: nn.Module, store: Samples, num_classes: int, world: World, batch_size: int = 512
 ) -> dict[str, float]:
     """loss, top1 and top5 (shares) over the split; exact for any number of ranks."""
     samples, top1, top5, loss = class_counts(model, store, num_classes, world, batch_size).sum(0).tolist()

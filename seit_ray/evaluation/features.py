@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from seit_ray.batches.batch import Batch
-from seit_ray.batches.images import ImageStore
-from seit_ray.batches.store import TokenStore
+from seit_ray.batches.contract import Samples
 from seit_ray.evaluation.batches import eval_batches
 from seit_ray.training.world import World
 
@@ -20,7 +19,7 @@ from seit_ray.training.world import World
 class Subset:
     """Some rows int64 [N] of a store, in their order, as a store."""
 
-    store: TokenStore | ImageStore
+    store: Samples
     rows: np.ndarray
 
     def __len__(self) -> int:
@@ -36,7 +35,7 @@ class Subset:
         return self.store.batch(self.rows[rows], device)
 
 
-def labelled_sample(store: TokenStore | ImageStore, max_samples: int, seed: int = 0) -> Subset:
+def labelled_sample(store: Samples, max_samples: int, seed: int = 0) -> Subset:
     """At most `max_samples` of the rows that have a label, drawn without repeats; ascending, alike on every rank."""
     if max_samples < 1:
         raise ValueError(f"max_samples {max_samples}; expected 1 or more; raise it")
@@ -50,7 +49,7 @@ def labelled_sample(store: TokenStore | ImageStore, max_samples: int, seed: int 
 @torch.inference_mode()
 def split_features(
     encode: Callable[[Tensor], Tensor],
-    store: TokenStore | ImageStore | Subset,
+    store: Samples,
     world: World,
     *,
     batch_size: int = 512,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seit_ray.batches.crop import center_crop_tokens
 from seit_ray.evaluation.image_run import read_image_run
 from seit_ray.models.exports import import_model
+from seit_ray.models.vit import TokenViT
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.contract import Tokenizer
 from seit_ray.tokenizers.files import load_tokenizer
@@ -26,7 +27,7 @@ class ImageClassifier:
     the images themselves, and has no tokenizer.
     """
 
-    def __init__(self, model: nn.Module, about: dict[str, Any], tokenizer: Tokenizer | None, decode: str = "exact"):
+    def __init__(self, model: TokenViT, about: dict[str, Any], tokenizer: Tokenizer | None, decode: str = "exact"):
         self.model, self.tokenizer, self.class_names = model.eval(), tokenizer, about["class_names"]
         if tokenizer is None:
             self.image_size, self.resize = about["image_size"], about["resize"]
@@ -47,7 +48,7 @@ class ImageClassifier:
         self.device = torch.device(device)
         self.model.to(self.device)
         if self.tokenizer is not None:
-            self.tokenizer.to(str(self.device))
+            self.tokenizer.to(self.device)
         return self
 
     def check(self) -> None:
@@ -62,6 +63,6 @@ class ImageClassifier:
         inputs = images.to(self.device, non_blocking=True)
         if self.tokenizer is not None:
             inputs = self.tokenizer.encode(inputs)
-            if tuple(self.tokenizer.grid) != self.model.grid:
+            if self.tokenizer.grid != self.model.grid:
                 inputs = center_crop_tokens(inputs, self.tokenizer.grid, self.model.grid)
         return self.model(inputs).float()

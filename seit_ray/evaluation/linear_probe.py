@@ -106,7 +106,7 @@ def check_together(train_x: Tensor, test_x: Tensor) -> None:
         )
 
 
-def _check_fit(train_y: Tensor, l2: float | Literal["auto"], max_iterations: int) -> None:
+def _check_fit(train_y: Tensor, l2: float | str, max_iterations: int) -> None:
     """ValueError unless there are two classes to tell apart, and usable settings."""
     num_present = len(train_y.unique())
     if num_present < 2:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from seit_ray.augment.random import StepRandom
-from seit_ray.batches.store import TokenStore
+from seit_ray.batches.contract import Samples
 from seit_ray.evaluation.batches import eval_batches
 from seit_ray.models.mtm import MaskedTokenModel
 from seit_ray.objectives import MTMObjective
@@ -16,7 +16,7 @@ EVAL_SEED = 0x5E17  # masks of the val split are the same for every run, epoch a
 
 @torch.inference_mode()
 def masked_metrics(
-    model: MaskedTokenModel, objective: MTMObjective, store: TokenStore, world: World, batch_size: int = 512
+    model: MaskedTokenModel, objective: MTMObjective, store: Samples, world: World, batch_size: int = 512
 ) -> dict[str, float]:
     """loss and masked_accuracy over the split, with ratios and masks drawn as in training from a fixed seed."""
     model.eval()

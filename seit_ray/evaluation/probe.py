@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
+from seit_ray.batches.contract import Samples
 from seit_ray.batches.crop import center_crop_tokens
-from seit_ray.batches.images import ImageStore
-from seit_ray.batches.store import TokenStore
 from seit_ray.evaluation.features import labelled_sample, split_features
 from seit_ray.evaluation.knn import knn_probe
 from seit_ray.evaluation.linear_probe import linear_probe
@@ -22,8 +21,8 @@ PROBE_SEED = 0x5E17  # the samples are the same for every run, epoch and world s
 
 def probe_metrics(
     model: nn.Module,
-    train_store: TokenStore | ImageStore,
-    val_store: TokenStore | ImageStore,
+    train_store: Samples,
+    val_store: Samples,
     num_classes: int,
     world: World,
     *,
@@ -50,16 +49,17 @@ def probe_metrics(
     encode, was_training = encoder_of(model, grid), model.training
     model.eval()
     try:
-        rows = [*split_features(encode, train, world, batch_size=batch_size)]
-        rows += split_features(encode, val, world, batch_size=batch_size)
+        train_x, train_y = split_features(encode, train, world, batch_size=batch_size)
+        val_x, val_y = split_features(encode, val, world, batch_size=batch_size)
     finally:
         model.train(was_training)
     # Every rank has all features and scores them itself: no rank waits for another, whatever goes wrong.
     metrics = {}
     if "linear" in methods:
-        metrics["probe_linear_top1"] = linear_probe(*rows, num_classes).top1
+        metrics["probe_linear_top1"] = linear_probe(train_x, train_y, val_x, val_y, num_classes).top1
     if "knn" in methods:
-        metrics["probe_knn_top1"] = knn_probe(*rows, num_classes, k=min(k, len(train))).top1
+        found = knn_probe(train_x, train_y, val_x, val_y, num_classes, k=min(k, len(train)))
+        metrics["probe_knn_top1"] = found.top1
     return metrics
 
 
@@ -73,6 +73,7 @@ def encoder_of(model: nn.Module, grid: tuple[int, int] | None = None) -> Callabl
         raise ValueError(
             f"model {type(model).__name__} to probe; expected a MaskedTokenModel or TokenViT; pass the bare model"
         )
-    if grid is None or tuple(grid) == model.grid:
+    out_grid = model.grid
+    if grid is None or grid == out_grid:
         return features
-    return lambda tokens: features(center_crop_tokens(tokens, grid, model.grid))
+    return lambda tokens: features(center_crop_tokens(tokens, grid, out_grid))

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seit_ray.augment.random import StepRandom
-from seit_ray.batches.images import ImageStore
+from seit_ray.batches.contract import Samples
 from seit_ray.evaluation.batches import eval_batches
 from seit_ray.models.tokenadapt import TokenAdapt
 from seit_ray.objectives.tokenadapt import Pairs, TokenAdaptObjective
@@ -20,7 +20,7 @@ EVAL_SEED = 0x5E17  # draws on the val split are the same for every run, epoch a
 
 @torch.inference_mode()
 def tokenadapt_metrics(
-    model: TokenAdapt, objective: TokenAdaptObjective, store: ImageStore, world: World, batch_size: int = 256
+    model: TokenAdapt, objective: TokenAdaptObjective, store: Samples, world: World, batch_size: int = 256
 ) -> dict[str, float]:
     """loss, hit rates and PSNR in dB over the split; augmented as in training, from a fixed seed.
 

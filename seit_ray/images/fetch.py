@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 
 from seit_ray.images.decode import ImageError
 from seit_ray.images.records import missing_column
-from seit_ray.images.sources.tables import Columns, DamagedParquetError, open_parquet
+from seit_ray.images.sources.parquet import DamagedParquetError, open_parquet
+from seit_ray.images.sources.settings import Columns
 from seit_ray.images.sources.webdataset import ADDRESS, fetch_spans
 from seit_ray.storage import Folder, StorageError, split_uri
 

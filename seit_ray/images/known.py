@@ -91,6 +91,21 @@ def hashes_of(keys: list[str]) -> np.ndarray:
     return np.frombuffer(b"".join(hashlib.blake2b(key.encode(), digest_size=8).digest() for key in keys), "<u8")
 
 
+def names_to_write(manifest: Manifest, present: Collection[str]) -> list[str]:
+    """Names of what `write_known` writes."""
+    names = []
+    for split, listing in manifest.splits.items():
+        first = sum(name.startswith(f"{FOLDER}/{split}/") for name in present)
+        number = -(-listing.num_slices // manifest.part_slices)
+        names += [part_name(split, index) for index in range(first, first + number)]
+    return names
+
+
+def part_name(split: str, number: int) -> str:
+    """Name of a part of a split, relative to the dataset."""
+    return f"{FOLDER}/{split}/part-{number:05}.parquet"
+
+
 def write_known(manifest: Manifest, dataset: Folder, present: Collection[str]) -> dict[str, str]:
     """Write what a manifest lists behind the `present` parts of a dataset; name -> SHA-256 of the new ones."""
     checksums = {}
@@ -107,7 +122,7 @@ def write_known(manifest: Manifest, dataset: Folder, present: Collection[str]) -
                 write_statistics=False,
             )
             data = sink.getvalue().to_pybytes()
-            name = f"{FOLDER}/{split}/part-{number:05}.parquet"
+            name = part_name(split, number)
             dataset.write(name, data)
             checksums[name] = hashlib.sha256(data).hexdigest()
     return checksums

@@ -13,7 +13,7 @@ import pyarrow as pa
 from seit_ray.images.decode import MAX_PIXELS, ImageError, decode_image
 from seit_ray.images.fetch import MAX_BYTES, fetch_images
 from seit_ray.images.manifest import Manifest
-from seit_ray.images.sources.tables import Columns
+from seit_ray.images.sources.settings import Columns
 from seit_ray.storage import Folder
 
 T = TypeVar("T")

@@ -30,6 +30,8 @@ def build_embedding(
 ) -> TokenEmbedding | CodebookEmbedding | PixelEmbedding:
     """From a classifier's input to maps: a learned table (SeiT++), codebook rows (SeiT), or pixels as they are."""
     if inputs == "learned":
+        if num_codes is None:
+            raise ValueError("num_codes None for inputs 'learned'; expected K; take it from the token dataset")
         return TokenEmbedding(num_codes, token_dim, dropout)
     if inputs == "codebook":
         if codebook is None:

@@ -70,6 +70,8 @@ class CodebookEmbedding(nn.Module):
     weights, and so is no entry of the state dict. One that is no float matrix is a ValueError. Source: SeiT.
     """
 
+    codebook: Tensor
+
     def __init__(self, codebook: Tensor) -> None:
         super().__init__()
         if codebook.ndim != 2 or not codebook.is_floating_point():
@@ -96,6 +98,8 @@ class PixelEmbedding(nn.Module):
     """
 
     dim = 3
+    mean: Tensor
+    std: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,11 +130,12 @@ class Stem(nn.Module):
                 f"stem kernel {kernel}, stride {stride}, padding {padding}; expected kernel >= 1, "
                 "stride >= 1 and 0 <= padding < kernel; take 4,2,1 (SeiT), 2,2,0 (SeiT++) or 1,1,0"
             )
+        self.kernel, self.stride, self.padding = kernel, stride, padding
         self.proj = nn.Conv2d(in_dim, width, kernel, stride, padding)
 
     def patch_grid(self, grid: tuple[int, int]) -> tuple[int, int]:
         """Return (height, width) in patches of a token grid; one the stem does not tile is a ValueError."""
-        kernel, stride, padding = self.proj.kernel_size[0], self.proj.stride[0], self.proj.padding[0]
+        kernel, stride, padding = self.kernel, self.stride, self.padding
         free = [size + 2 * padding - kernel for size in grid]
         if min(free) < 0 or any(f % stride for f in free):
             raise ValueError(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal, overload
 
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 
 from seit_ray.models.about import check_weights, read_about
 from seit_ray.models.build import build_model
+from seit_ray.models.mtm import MaskedTokenModel
+from seit_ray.models.tokenadapt import TokenAdapt
 from seit_ray.models.variants import Size
+from seit_ray.models.vit import TokenViT
 from seit_ray.models.weights import load_named, load_weights, save_tensors, save_weights
 from seit_ray.storage import Folder
 
@@ -43,6 +46,14 @@ def export_model(
             run.write(f"{name}.safetensors", save_tensors(weights))
     run.write("model.safetensors", save_weights(model))
     run.write("model.json", json.dumps({"kind": kind, "settings": stored, **about}, indent=1).encode())
+
+
+@overload
+def import_model(run: Folder, kind: Literal["mtm"], weights: str = ...) -> tuple[MaskedTokenModel, dict[str, Any]]: ...
+@overload
+def import_model(run: Folder, kind: Literal["classifier"], weights: str = ...) -> tuple[TokenViT, dict[str, Any]]: ...
+@overload
+def import_model(run: Folder, kind: Literal["tokenadapt"], weights: str = ...) -> tuple[TokenAdapt, dict[str, Any]]: ...
 
 
 def import_model(run: Folder, kind: str, weights: str = "model") -> tuple[nn.Module, dict[str, Any]]:

@@ -54,6 +54,8 @@ class MaskedTokenModel(nn.Module):
     left out.
     """
 
+    pos_embed: Tensor
+
     def __init__(
         self,
         *,
@@ -66,7 +68,7 @@ class MaskedTokenModel(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        self.grid, self.unit, self.mask_ratio_min = tuple(grid), unit, mask_ratio_min
+        self.grid, self.unit, self.mask_ratio_min = (grid[0], grid[1]), unit, mask_ratio_min
         self.token_emb = TokenEmbedding(num_codes, token_dim, dropout)
         self.patch_embed = Stem(token_dim, size.width, unit, unit)
         self.patch_grid = self.patch_embed.patch_grid(self.grid)
@@ -95,7 +97,7 @@ class MaskedTokenModel(nn.Module):
         # As the linear map of a whole unit that it is: the convolution's own fan would count a window's
         # overlap.
         nn.init.xavier_uniform_(self.patch_embed.proj.weight.flatten(1))
-        nn.init.zeros_(self.patch_embed.proj.bias)
+        nn.init.zeros_(self.patch_embed.get_parameter("proj.bias"))
         nn.init.normal_(self.cls_token, std=0.02)
         nn.init.normal_(self.mask_token_label, std=0.02)
 

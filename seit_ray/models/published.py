@@ -199,7 +199,7 @@ def stem_of(kernel: int, stride: int | None, padding: int | None) -> tuple[int, 
             f"weights with a stem of kernel {kernel}; expected one of {sorted(STEMS)}, or stride and padding, which "
             "weights do not tell; set stem_stride and stem_padding"
         )
-    known = STEMS.get(kernel, (None, None))
+    known = STEMS.get(kernel, (0, 0))  # where it is unknown, both are given
     return (known[0] if stride is None else stride), (known[1] if padding is None else padding)
 
 
@@ -211,14 +211,14 @@ def grid_of(num_patches: int, stem: tuple[int, int, int], grid: tuple[int, int])
         rows, columns = steps
     else:
         rows = columns = round(max(num_patches, 0) ** 0.5)
-    found = tuple((number - 1) * stride + kernel - 2 * padding for number in (rows, columns))
-    if rows * columns != num_patches or min(found) < 1 or found[0] > grid[0] or found[1] > grid[1]:
+    height, width = ((number - 1) * stride + kernel - 2 * padding for number in (rows, columns))
+    if rows * columns != num_patches or min(height, width) < 1 or height > grid[0] or width > grid[1]:
         raise ValueError(
             f"weights of {num_patches} positions under a stem of kernel {kernel}, stride {stride}, padding {padding}; "
             f"expected those of the dataset's grid {grid[0]}x{grid[1]}, or of a square inside it; take the dataset "
             "that they were trained on"
         )
-    return found
+    return height, width
 
 
 def size_of(
@@ -235,8 +235,8 @@ def size_of(
         raise heads_unknown("num_heads", width, depth)
     if decoder is None:  # a classifier has none, yet a size names one
         return replace(named, num_heads=heads) if named else Size(width, depth, heads, width, depth, heads)
-    known = named and (named.decoder_width, named.decoder_depth) == decoder
-    decoder_heads = decoder_num_heads or (named.decoder_num_heads if known else None)
+    known = named if named and (named.decoder_width, named.decoder_depth) == decoder else None
+    decoder_heads = decoder_num_heads or (known and known.decoder_num_heads)
     if not decoder_heads:
         raise heads_unknown("decoder_num_heads", *decoder)
     return Size(width, depth, heads, *decoder, decoder_heads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from timm.models import register_model
@@ -36,6 +37,7 @@ def build_registered_vit(
     mean, avg (the same) or cls; `drop_rate` is the dropout of the learned embedding. Settings that do not go with a
     codebook are a ValueError.
     """
+    embedding: TokenEmbedding | CodebookEmbedding
     if codebook is None:
         embedding, known = TokenEmbedding(num_codes, token_dim or 32, drop_rate), (2, 2, 0)
     else:
@@ -47,7 +49,7 @@ def build_registered_vit(
             )
     kernel, stride, padding = stem or known
     return TokenViT(
-        grid=tuple(grid),
+        grid=grid,
         num_classes=num_classes,
         size=SIZES[size],
         embedding=embedding,
@@ -72,7 +74,7 @@ def build_registered_mtm(
 ) -> MaskedTokenModel:
     """A masked token model of a named size, under timm's names of settings; `drop_rate` is its dropout."""
     return MaskedTokenModel(
-        grid=tuple(grid),
+        grid=grid,
         num_codes=num_codes,
         size=SIZES[size],
         token_dim=token_dim,
@@ -82,7 +84,10 @@ def build_registered_mtm(
     )
 
 
-FAMILIES = {"seit_vit": build_registered_vit, "mtm_vit": build_registered_mtm}
+FAMILIES: dict[str, Callable[..., TokenViT | MaskedTokenModel]] = {
+    "seit_vit": build_registered_vit,
+    "mtm_vit": build_registered_mtm,
+}
 
 
 def register(family: str, size: str) -> None:
@@ -106,7 +111,7 @@ def register(family: str, size: str) -> None:
         return FAMILIES[family](size, **settings)
 
     entrypoint.__name__ = entrypoint.__qualname__ = name
-    entrypoint.__doc__ = f"{FAMILIES[family].__doc__.splitlines()[0]} The size is {size}."
+    entrypoint.__doc__ = f"{(FAMILIES[family].__doc__ or '').splitlines()[0]} The size is {size}."
     globals()[name] = register_model(entrypoint)
 
 

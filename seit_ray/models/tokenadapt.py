@@ -56,24 +56,37 @@ class PreNorm(nn.Module):
         return self.fn(self.norm(x))
 
 
+class Layer(nn.ModuleList):
+    """Attention, then the MLP, each beside what comes in, [B,L,width] -> same."""
+
+    def __init__(self, width: int, num_heads: int, head_dim: int, mlp_width: int) -> None:
+        attention, mlp = Attention(width, num_heads, head_dim), MLP(width, mlp_width)
+        super().__init__([PreNorm(width, attention), PreNorm(width, mlp)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for part in self:
+            x = x + part(x)
+        return x
+
+
 class Transformer(nn.Module):
     """Pre-norm blocks and a last LayerNorm, [B,L,width] -> same."""
 
     def __init__(self, width: int, depth: int, num_heads: int, head_dim: int, mlp_width: int) -> None:
         super().__init__()
-        attention_mlp = ((Attention(width, num_heads, head_dim), MLP(width, mlp_width)) for _ in range(depth))
-        self.layers = nn.ModuleList(nn.ModuleList(PreNorm(width, fn) for fn in pair) for pair in attention_mlp)
+        self.layers = nn.ModuleList(Layer(width, num_heads, head_dim, mlp_width) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        for attention, mlp in self.layers:
-            x = x + attention(x)
-            x = x + mlp(x)
+        for layer in self.layers:
+            x = layer(x)
         return self.norm(x)
 
 
 class TokensToMap(nn.Module):
     """Tokens [B,h*w,width] -> map [B,D,2h,2w]: positions, transformer, transposed convolution."""
+
+    de_pos_embedding: Tensor
 
     def __init__(self, grid: tuple[int, int], width: int, dim: int, transformer: Transformer) -> None:
         super().__init__()
@@ -90,6 +103,8 @@ class TokensToMap(nn.Module):
 
 class MapToTokens(nn.Module):
     """Map [B,D,2h',2w'] -> tokens [B,L',width]: convolution, positions, transformer."""
+
+    en_pos_embedding: Tensor
 
     def __init__(self, grid: tuple[int, int], width: int, dim: int, transformer: Transformer) -> None:
         super().__init__()
@@ -123,7 +138,8 @@ class TokenAdapt(nn.Module):
         mlp_width: int = 1536,
     ) -> None:
         super().__init__()
-        self.grid, self.out_grid, self.num_codes, self.dim = tuple(grid), tuple(out_grid), num_codes, dim
+        self.grid, self.out_grid = (grid[0], grid[1]), (out_grid[0], out_grid[1])
+        self.num_codes, self.dim = num_codes, dim
         sizes = {"num_codes": num_codes, "dim": dim, "width": width, "depth": depth, "num_heads": num_heads}
         sizes |= {"head_dim": head_dim, "mlp_width": mlp_width, "grid": min(grid), "out_grid": min(out_grid)}
         for name, value in sizes.items():

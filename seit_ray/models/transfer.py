@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seit_ray.models.vit import TokenViT
 from seit_ray.models.weights import copy_entries, encoder_weights
 
 __all__ = ["TRAINABLE", "freeze_all_but", "resample_positions", "transfer_weights"]
@@ -32,7 +33,7 @@ def resample_positions(positions: Tensor, old: tuple[int, int], new: tuple[int, 
 
 
 def transfer_weights(
-    vit: nn.Module, state: Mapping[str, Tensor], patch_grid: tuple[int, int], *, same_tokens: bool
+    vit: TokenViT, state: Mapping[str, Tensor], patch_grid: tuple[int, int], *, same_tokens: bool
 ) -> list[str]:
     """Take over blocks, norm, class token and resampled positions; return the entries that stay new.
 

@@ -83,7 +83,7 @@ def build_size(
 def model_grid(grid: tuple[int, int], grid_side: int | None) -> tuple[int, int]:
     """The grid that a model sees: the whole, or a square crop of it; ValueError when the crop is larger."""
     if grid_side is None:
-        return tuple(grid)
+        return grid
     if grid_side > min(grid):
         raise ValueError(f"model.grid_side {grid_side}; expected at most {min(grid)}, the tokens' grid; lower it")
     return (grid_side, grid_side)

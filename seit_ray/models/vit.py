@@ -43,7 +43,7 @@ class TokenViT(nn.Module):
             raise ValueError(f"pool {pool!r}; expected one of {', '.join(POOLS)}; choose one")
         if num_classes < 1:
             raise ValueError(f"num_classes {num_classes}; expected 1 or more; take it from the token dataset")
-        self.grid, self.pool, self.num_classes = tuple(grid), pool, num_classes
+        self.grid, self.pool, self.num_classes = (grid[0], grid[1]), pool, num_classes
         self.token_emb = embedding
         self.patch_embed = Stem(embedding.dim, size.width, kernel, stride, padding)
         self.patch_grid = self.patch_embed.patch_grid(self.grid)

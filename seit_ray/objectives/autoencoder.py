@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from seit_ray.augment.random import StepRandom
 from seit_ray.objectives.contract import Batch, unwrap
 from seit_ray.tokenizers.vit_vqgan.revival import num_ranks
+from seit_ray.tokenizers.vit_vqgan.training import VqganTrainingModel
 
 __all__ = ["AutoencoderObjective", "perceptual_distance"]
 
@@ -76,7 +77,7 @@ class AutoencoderObjective:
         In training, a global batch that the ranks do not divide is a ValueError: codes are counted over all ranks, so
         all must take equally many (micro-)steps.
         """
-        core = unwrap(model)
+        core: VqganTrainingModel = unwrap(model)
         # a rank's rows come in pairs, so that twice the ranks have to divide the batch
         if core.training and num_ranks() > 1 and step_rng.global_batch_size % (2 * num_ranks()):
             raise ValueError(
@@ -104,7 +105,7 @@ class AutoencoderObjective:
         """Weight of a term at a step."""
         return 0.0 if name == "adversarial" and step < self.adversarial_start_step else self.weights[name]
 
-    def revival_noise(self, core: nn.Module, step_rng: StepRandom) -> Tensor | None:
+    def revival_noise(self, core: VqganTrainingModel, step_rng: StepRandom) -> Tensor | None:
         """Noise [B,L] when codes are due to be revived: in the first micro-batch of such a step, None otherwise."""
         step = step_rng.step
         if not core.training:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -20,6 +20,9 @@ class Objective(Protocol):
         ...
 
 
-def unwrap(model: nn.Module) -> nn.Module:
-    """Return the model inside DistributedDataParallel, for its attributes; calls go through the wrapper."""
+def unwrap(model: nn.Module) -> Any:
+    """Return the model inside DistributedDataParallel, of the objective's kind, for its attributes.
+
+    Calls go through the wrapper.
+    """
     return getattr(model, "module", model)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from seit_ray.augment.chain import Augmented
 from seit_ray.augment.masking import mask_noise, sample_mask_ratio
 from seit_ray.augment.random import StepRandom
-from seit_ray.models.mtm import num_units_at
+from seit_ray.models.mtm import MaskedTokenModel, num_units_at
 from seit_ray.objectives.contract import Batch, unwrap
 
 __all__ = ["LOSSES", "MTMObjective", "binary_cross_entropy"]
@@ -69,7 +69,7 @@ class MTMObjective:
 
         Every row masks the same number of units, so every row has the same weight in the mean.
         """
-        core = unwrap(model)
+        core: MaskedTokenModel = unwrap(model)
         if self.ratio["minimum"] < core.mask_ratio_min:
             raise ValueError(
                 f"mask_ratio_min {self.ratio['minimum']}; expected {core.mask_ratio_min} or more, a share "

@@ -41,15 +41,16 @@ class SupervisedObjective:
             raise ValueError("labels None; expected int64 [B]; train on a labelled split or pre-train on this one")
         seen = self.augment(batch.inputs, batch.labels, step_rng)
         logits = model(seen.inputs).float()
-        labels = seen.labels
-        if seen.weight is None:
+        labels, partner, weight = seen.labels, seen.partner_labels, seen.weight
+        assert labels is not None  # as they came
+        if partner is None or weight is None:
             loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         else:
             own, others = (
                 F.cross_entropy(logits, of, label_smoothing=self.label_smoothing, reduction="none")
-                for of in (labels, seen.partner_labels)
+                for of in (labels, partner)
             )
-            loss = (others + seen.weight * (own - others)).mean()
-            labels = labels.where(seen.weight >= 0.5, seen.partner_labels)
+            loss = (others + weight * (own - others)).mean()
+            labels = labels.where(weight >= 0.5, partner)
         accuracy = (logits.detach().argmax(dim=1) == labels).float().mean()
         return loss, {"accuracy": accuracy}

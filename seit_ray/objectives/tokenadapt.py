@@ -52,9 +52,9 @@ class TokenAdaptObjective:
     """
 
     def __init__(self, *, tokenizer: Tokenizer, out_grid: tuple[int, int], geometry: dict[str, Any]) -> None:
-        self.tokenizer, self.geometry, self.out_grid = tokenizer, dict(geometry), tuple(out_grid)
+        self.tokenizer, self.geometry, self.out_grid = tokenizer, dict(geometry), (out_grid[0], out_grid[1])
         # the grid of the augmented image: what is asked for, or all of it, of which the middle is taken
-        self.seen_grid = self.out_grid if encodes_any_grid(tokenizer) else tuple(tokenizer.grid)
+        self.seen_grid = self.out_grid if encodes_any_grid(tokenizer) else tokenizer.grid
         check_grid(tokenizer, self.seen_grid)
         if min(self.out_grid) < 1 or any(out > seen for out, seen in zip(self.out_grid, self.seen_grid, strict=True)):
             raise ValueError(
@@ -62,7 +62,7 @@ class TokenAdaptObjective:
                 f"{self.seen_grid}; lower it"
             )
         self.out_size = pixel_size(tokenizer, self.seen_grid)
-        self.map_grid = tuple(MAP_SCALE * side for side in tokenizer.grid)
+        self.map_grid = (MAP_SCALE * tokenizer.grid[0], MAP_SCALE * tokenizer.grid[1])
         self.draw(StepRandom(0, 0, slice(0, 1), 1))  # wrong ranges are an error before the first step
         black = torch.zeros(1, 3, *self.out_size, dtype=torch.uint8, device=tokenizer.codebook.device)
         self.outside = self.middle(encode_pixels(tokenizer, black))
@@ -103,7 +103,7 @@ class TokenAdaptObjective:
 
     def logits(self, model: nn.Module, pairs: Pairs) -> Tensor:
         """Scores float32 [B,L',K] of a `TokenAdapt`, wrapped or not; ValueError when it gives another grid."""
-        found = unwrap(model).out_grid
+        found: tuple[int, int] = unwrap(model).out_grid
         if found != self.out_grid:
             raise ValueError(f"out_grid {found} of the model; expected {self.out_grid}; build it with the objective's")
         return model(embed_codes(pairs.tokens, self.tokenizer.codebook), pairs.geometry).float()

@@ -85,18 +85,18 @@ def node_rate(rates: Rates, instance: Instance, image_bytes: float) -> NodeRate:
     one that takes more of their time is the bottleneck. ValueError when nothing is known that could encode.
     """
     fetch_mb = min(rates.fetch_mb_per_s or math.inf, instance.network_gbit_per_s * 1000 / 8)
-    on_gpu = instance.gpus > 0 and rates.encode_per_gpu is not None
+    per_gpu = rates.encode_per_gpu if instance.gpus > 0 else None
     core_seconds = {"decode": 1 / rates.decode_per_core}
-    if not on_gpu and rates.encode_per_core is None:
-        raise ValueError(f"no rate of encoding on {instance.name}; expected one of its cores or GPUs; give it")
-    if not on_gpu:
+    if per_gpu is None:
+        if rates.encode_per_core is None:
+            raise ValueError(f"no rate of encoding on {instance.name}; expected one of its cores or GPUs; give it")
         core_seconds["encode"] = 1 / rates.encode_per_core
     limits = {
         "fetch": fetch_mb * BYTES_OF_MB / image_bytes,
         max(core_seconds, key=core_seconds.__getitem__): instance.cpus / sum(core_seconds.values()),
     }
-    if on_gpu:
-        limits["encode"] = instance.gpus * rates.encode_per_gpu
+    if per_gpu is not None:
+        limits["encode"] = instance.gpus * per_gpu
     slowest = min(limits, key=limits.__getitem__)
     return NodeRate(limits[slowest], slowest)
 

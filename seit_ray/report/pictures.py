@@ -114,5 +114,5 @@ def _strip(row: np.ndarray, factor: int) -> np.ndarray:
     return np.ascontiguousarray(strip.reshape(height, -1, 4)[:, :-GAP_PIXELS])
 
 
-def _text_width(text: str, font: ImageFont.FreeTypeFont) -> int:
+def _text_width(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> int:
     return round(font.getlength(text.strip()))

@@ -11,7 +11,7 @@ import torch
 
 from seit_ray.images.decode import ImageError, decode_image
 from seit_ray.images.fetch import fetch_images
-from seit_ray.images.sources.tables import Columns
+from seit_ray.images.sources.settings import Columns
 from seit_ray.progress import Progress, silent
 from seit_ray.report.costs import BYTES_OF_MB, Rates
 from seit_ray.shards.encoding import encoding_named

@@ -11,7 +11,7 @@ from seit_ray.augment.images import ImageAugment
 from seit_ray.augment.lookup import PixelAdapter
 from seit_ray.augment.synonyms import nearest_codes
 from seit_ray.models.exports import import_model
-from seit_ray.runs.inputs import Inputs
+from seit_ray.runs.inputs import TokenInputs
 from seit_ray.runs.settings import AugmentationSettings, PixelSettings
 from seit_ray.shards.synonyms import read_synonyms
 from seit_ray.storage import Folder
@@ -23,13 +23,13 @@ OF_IMAGES = ("mixup_alpha", "cutmix_alpha", "mix_prob", "switch_prob", "mix_mode
 
 
 def token_augmentation(
-    inputs: Inputs, settings: AugmentationSettings, adapt_run: Folder | None, world: World, *, quantize: bool
+    inputs: TokenInputs, settings: AugmentationSettings, adapt_run: Folder | None, world: World, *, quantize: bool
 ) -> Augment:
     """The chain of SeiT (maps of codebook rows) or SeiT++ (`quantize`: codes again) on this rank's device."""
     given = asdict(settings)
     adapt, num, metric = (given.pop(name) for name in ("adapt", "num_synonyms", "synonym_metric"))
     codebook = inputs.tokenizer.codebook.to(world.device)
-    grid, out_grid = tuple(inputs.dataset.info.grid), inputs.settings["grid"]
+    grid, out_grid = inputs.dataset.info.grid, inputs.grid
     synonyms = synonyms_of(inputs, num, metric).to(world.device) if given["synonym_prob"] else None
     adapter = adapter_of(adapt, inputs, adapt_run, grid, out_grid, world)
     return Augment(
@@ -44,7 +44,7 @@ def token_augmentation(
     )
 
 
-def synonyms_of(inputs: Inputs, num: int, metric: str | None) -> Tensor:
+def synonyms_of(inputs: TokenInputs, num: int, metric: str | None) -> Tensor:
     """The dataset's own table [K,num], or one made of its codebook by the tokenizer's metric or the given one."""
     table = read_synonyms(inputs.dataset.folder) if metric is None else None
     if table is None:
@@ -59,7 +59,7 @@ def synonyms_of(inputs: Inputs, num: int, metric: str | None) -> Tensor:
 
 def adapter_of(
     adapt: str,
-    inputs: Inputs,
+    inputs: TokenInputs,
     adapt_run: Folder | None,
     grid: tuple[int, int],
     out_grid: tuple[int, int],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,7 @@ def evaluate_images(
     batch_size: int,
     world: World,
     on_progress: Progress = silent,
-    **hooks: Callable,
+    **hooks: object,
 ) -> dict[str, Any]:
     """Figures of `runs.evaluate_tokens` on a split of a source, and listed = samples + the images in rejected.
 

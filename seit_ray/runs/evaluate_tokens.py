@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from seit_ray.batches.store import TokenStore
@@ -24,7 +23,7 @@ def evaluate_tokens(
     batch_size: int,
     world: World,
     weights: str = "model",
-    **hooks: Callable,
+    **hooks: object,
 ) -> dict[str, Any]:
     """Figures of a finished fine-tuning run on a split: top1, top5, loss, per_class_top1, samples."""
     del hooks  # one pass over a split: nothing to report on the way
@@ -32,12 +31,11 @@ def evaluate_tokens(
     model, about = import_model(run, "classifier", weights)
     check_same(about, identity_of(tokens), run.uri)
     names = tokens.info.class_names
-    if names != about["class_names"]:
+    if names is None or names != about["class_names"]:
         raise ValueError(
             f"{dataset.uri} has {len(names or [])} classes; expected the {len(about['class_names'])} that {run.uri} "
             "was trained with, by the same names; name the matching dataset"
         )
-    store = TokenStore.read(tokens, split, need_labels=True)
-    store = cropped(store, tokens.info.grid, model.grid)
+    store = cropped(TokenStore.read(tokens, split, need_labels=True), tokens.info.grid, model.grid)
     counts = class_counts(model.to(world.device), store, len(names), world, batch_size)
     return {"split": split, **figures_of_counts(counts.cpu(), names)}

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
-import torch
+from torch import Tensor
 
+from seit_ray.augment.chain import Augmented
+from seit_ray.augment.random import StepRandom
 from seit_ray.evaluation.classification import classification_metrics
 from seit_ray.images.sources.settings import SourceSettings
-from seit_ray.models.about import read_about
+from seit_ray.models.about import SOURCES, read_about
+from seit_ray.models.vit import TokenViT
 from seit_ray.objectives import SupervisedObjective
 from seit_ray.runs.augmentation import image_augmentation, token_augmentation
-from seit_ray.runs.inputs import image_inputs, token_inputs
+from seit_ray.runs.inputs import Inputs, TokenInputs, image_inputs, token_inputs
 from seit_ray.runs.settings import AugmentationSettings, ClassifierSettings, PixelSettings
-from seit_ray.runs.train import SOURCES, model_settings, train_and_export
+from seit_ray.runs.train import model_settings, train_and_export
 from seit_ray.storage import Folder
 from seit_ray.training.identity import check_same
+from seit_ray.training.requests import Hooks
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
 from seit_ray.training.world import World
 
@@ -38,28 +42,30 @@ def finetune(
     pixels: PixelSettings | None = None,
     init_from: Folder | None = None,
     transfer: bool = False,
-    **hooks: Callable,
+    **hooks: Unpack[Hooks],
 ) -> dict[str, Any]:
     """A classifier of tokens (`dataset`) or of pixels (`images`), from a trained run or from scratch.
 
     `transfer` lets the run to start from have other tokens, another grid, other classes or tokens where these are
     pixels. Sources: SeiT; SeiT++, section 4.
     """
+    augmentation: Callable[[Tensor, Tensor, StepRandom], Augmented]
+    inputs: Inputs
     if images is not None:
-        inputs = image_inputs(images, source=source, pixels=pixels, seed=loop.seed)
-        patch = pixels.patch_size
-        model = replace(model, inputs="pixels", stem_kernel=patch, stem_stride=patch, stem_padding=0)
-        settings = model_settings(model, **inputs.settings, num_classes=inputs.num_classes)
+        pixels = pixels or PixelSettings()
+        inputs = image_inputs(images, source=source or SourceSettings(), pixels=pixels, seed=loop.seed)
+        settings = pixel_settings(model, inputs, pixels.patch_size)
         augmentation = image_augmentation(augment, pixels)
+    elif dataset is not None:
+        inputs = tokens = token_inputs(dataset, need_labels=True, grid_side=model.grid_side, memory_gib=loop.memory_gib)
+        settings = token_settings(model, tokens)
+        augmentation = token_augmentation(tokens, augment, adapt_run, world, quantize=model.inputs == "learned")
     else:
-        chosen = {"grid_side": model.grid_side, "inputs": model.inputs, "memory_gib": loop.memory_gib}
-        inputs = token_inputs(dataset, need_labels=True, **chosen)
-        settings = model_settings(model, **inputs.settings, num_classes=inputs.num_classes)
-        augmentation = token_augmentation(inputs, augment, adapt_run, world, quantize=model.inputs == "learned")
+        raise ValueError("dataset None and images None; expected one of them; give what to train on")
     if init_from is not None and not transfer:
         check_same(read_about(init_from, *SOURCES), inputs.identity, init_from.uri)
 
-    def evaluate(net: torch.nn.Module, epoch: float) -> dict[str, float]:
+    def evaluate(net: TokenViT, epoch: float) -> dict[str, float]:
         values = classification_metrics(net, inputs.val, inputs.num_classes, world) if inputs.val else {}
         return {"val_" + name: value for name, value in values.items()}
 
@@ -78,3 +84,15 @@ def finetune(
         train_only=model.train_only,
         **hooks,
     )
+
+
+def token_settings(model: ClassifierSettings, inputs: TokenInputs) -> dict[str, Any]:
+    """Keywords of `build_model` for a classifier of tokens, by a table of its own or on the rows of the codebook."""
+    given: dict[str, Any] = {"codebook": inputs.tokenizer.codebook} if model.inputs == "codebook" else {}
+    return model_settings(model, grid=inputs.grid, num_codes=inputs.num_codes, num_classes=inputs.num_classes, **given)
+
+
+def pixel_settings(model: ClassifierSettings, inputs: Inputs, patch_size: int) -> dict[str, Any]:
+    """Keywords of `build_model` for a classifier of pixels, whose stem cuts the image into patches."""
+    model = replace(model, inputs="pixels", stem_kernel=patch_size, stem_stride=patch_size, stem_padding=0)
+    return model_settings(model, grid=inputs.grid, num_classes=inputs.num_classes)

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from seit_ray.augment.chain import Augmented
 from seit_ray.augment.random import StepRandom
-from seit_ray.batches.images import ImageStore
-from seit_ray.batches.store import TokenStore
-from seit_ray.batches.stream import TokenStream
+from seit_ray.batches.contract import SampleStore
+from seit_ray.objectives.contract import Objective
 from seit_ray.report.pictures import contact_sheet
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.codebook import quantize_maps
@@ -25,8 +24,8 @@ NUM_ROWS = 8
 
 def write_first_batch(
     run: Folder,
-    objective: Any,
-    store: TokenStore | TokenStream | ImageStore,
+    objective: Objective,
+    store: SampleStore,
     *,
     tokenizer: Tokenizer | None,
     loop: LoopSettings,
@@ -50,7 +49,7 @@ def write_first_batch(
         "samples": rows.tolist(),
         "inputs": described(before),
         "augmented": described(seen.inputs),
-        "labels": batch.labels.tolist(),
+        "labels": None if batch.labels is None else batch.labels.tolist(),
         "partner_labels": None if seen.partner_labels is None else seen.partner_labels.tolist(),
         "weight": None if seen.weight is None else [round(w, 4) for w in seen.weight.tolist()],
     }

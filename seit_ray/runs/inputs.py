@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from seit_ray.batches.contract import SampleStore, TokenSamples
 from seit_ray.batches.images import ImageStore
-from seit_ray.batches.store import TokenStore
-from seit_ray.batches.stream import TokenStream, open_split
+from seit_ray.batches.stream import open_split
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.models.variants import model_grid
 from seit_ray.progress import Progress, silent
@@ -20,16 +20,15 @@ from seit_ray.tokenizers.files import load_tokenizer
 
 @dataclass(frozen=True)
 class Inputs:
-    """Stores of the splits, and what the data decides of the model (`settings`) and of the run's `identity`."""
+    """Stores of the splits, and what the data decides: of the run's `identity`, and the grid that the model sees."""
 
-    train: TokenStore | TokenStream | ImageStore
-    val: TokenStore | TokenStream | ImageStore | None
+    train: SampleStore
+    val: SampleStore | None
     class_names: list[str] | None
     identity: dict[str, Any]
-    settings: dict[str, Any]
+    grid: tuple[int, int]
     where: str
     tokenizer: Tokenizer | None = None
-    dataset: TokenDataset | None = field(default=None, repr=False)
 
     @property
     def num_classes(self) -> int:
@@ -37,18 +36,28 @@ class Inputs:
         return check_classes(self.class_names, self.where)
 
 
-def cropped(
-    store: TokenStore | TokenStream, grid: tuple[int, int], out_grid: tuple[int, int]
-) -> TokenStore | TokenStream:
+@dataclass(frozen=True, kw_only=True)
+class TokenInputs(Inputs):
+    """Those of a token dataset."""
+
+    train: TokenSamples
+    tokenizer: Tokenizer
+    dataset: TokenDataset = field(repr=False)
+
+    @property
+    def num_codes(self) -> int:
+        """K."""
+        return self.dataset.info.codebook_size
+
+
+def cropped(store: TokenSamples, grid: tuple[int, int], out_grid: tuple[int, int]) -> TokenSamples:
     """The centre crop of every row, as evaluation sees it."""
-    if tuple(grid) == tuple(out_grid):
-        return store
-    return store.cropped(tuple(grid), tuple(out_grid))
+    return store if grid == out_grid else store.cropped(grid, out_grid)
 
 
 def token_inputs(
-    folder: Folder, *, need_labels: bool, grid_side: int | None, inputs: str, memory_gib: float | None = None
-) -> Inputs:
+    folder: Folder, *, need_labels: bool, grid_side: int | None, memory_gib: float | None = None
+) -> TokenInputs:
     """The train and val splits of a token dataset; the val split cropped to the model's grid.
 
     Each is held in memory where it fits into `memory_gib` (half of the node's by default), and streamed else.
@@ -64,15 +73,12 @@ def token_inputs(
     val = None
     if split and split.rows:
         val = open_split(dataset, "val", need_labels=need_labels, memory_gib=memory_gib)
-    settings: dict[str, Any] = {"grid": grid, "num_codes": info.codebook_size}
-    if inputs == "codebook":
-        settings["codebook"] = tokenizer.codebook
-    return Inputs(
+    return TokenInputs(
         train=train,
         val=cropped(val, info.grid, grid) if val else None,
         class_names=info.class_names,
         identity=identity_of(dataset),
-        settings=settings,
+        grid=grid,
         where=folder.uri,
         tokenizer=tokenizer,
         dataset=dataset,
@@ -112,6 +118,6 @@ def image_inputs(
         val=stores.get("val"),
         class_names=stores["train"].class_names,
         identity={"image_size": size, "patch_size": pixels.patch_size, "resize": pixels.resize},
-        settings={"grid": (size, size)},
+        grid=(size, size),
         where=images.uri,
     )

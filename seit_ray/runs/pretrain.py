@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from seit_ray.evaluation.masked import masked_metrics
 from seit_ray.evaluation.probe import probe_metrics
+from seit_ray.models.mtm import MaskedTokenModel
 from seit_ray.objectives import MTMObjective
 from seit_ray.runs.augmentation import token_augmentation
 from seit_ray.runs.inputs import cropped, token_inputs
 from seit_ray.runs.settings import AugmentationSettings, MaskingSettings, ModelSettings, ProbeSettings
 from seit_ray.runs.train import model_settings, train_and_export
 from seit_ray.storage import Folder
+from seit_ray.training.requests import Hooks
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
 from seit_ray.training.world import World
 
@@ -32,25 +31,25 @@ def pretrain(
     loop: LoopSettings,
     optimizer: OptimizerSettings,
     world: World,
-    **hooks: Callable,
+    **hooks: Unpack[Hooks],
 ) -> dict[str, Any]:
     """Masked token modelling on the train split (SeiT++, section 3)."""
-    inputs = token_inputs(
-        dataset, need_labels=False, grid_side=model.grid_side, inputs="learned", memory_gib=loop.memory_gib
-    )
+    inputs = token_inputs(dataset, need_labels=False, grid_side=model.grid_side, memory_gib=loop.memory_gib)
     plain = MTMObjective(**asdict(masking))
     augmentation = token_augmentation(inputs, augment, adapt_run, world, quantize=True)
     objective = MTMObjective(**asdict(masking), augment=augmentation)
-    settings = model_settings(model, **inputs.settings, mask_ratio_min=masking.mask_ratio_min)
+    settings = model_settings(
+        model, grid=inputs.grid, num_codes=inputs.num_codes, mask_ratio_min=masking.mask_ratio_min
+    )
     probing = asdict(probe)
     every = probing.pop("every_epochs")
-    probed = cropped(inputs.train, inputs.dataset.info.grid, inputs.settings["grid"]) if every else None
+    probed = cropped(inputs.train, inputs.dataset.info.grid, inputs.grid) if every else None
 
-    def evaluate(net: torch.nn.Module, epoch: float) -> dict[str, float]:
+    def evaluate(net: MaskedTokenModel, epoch: float) -> dict[str, float]:
         values = masked_metrics(net, plain, inputs.val, world) if inputs.val else {}
         metrics = {"val_" + name: value for name, value in values.items()}
         due = every and (round(epoch) % every == 0 or epoch >= loop.epochs)
-        if due and inputs.val and inputs.class_names:
+        if due and probed and inputs.val and inputs.class_names:
             metrics |= probe_metrics(net, probed, inputs.val, inputs.num_classes, world, **probing)
         return metrics
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
-
-import torch
+from typing import Any, Unpack
 
 from seit_ray.batches.images import ImageStore
 from seit_ray.evaluation.tokenadapt import tokenadapt_metrics
 from seit_ray.images.sources.settings import SourceSettings
+from seit_ray.models.tokenadapt import TokenAdapt
 from seit_ray.objectives.tokenadapt import TokenAdaptObjective
 from seit_ray.runs.inputs import Inputs
 from seit_ray.runs.settings import GeometrySettings, TokenAdaptSettings
 from seit_ray.runs.train import train_and_export
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.files import load_tokenizer
+from seit_ray.training.requests import Hooks
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
 from seit_ray.training.world import World
 
@@ -36,7 +35,7 @@ def train_tokenadapt(
     loop: LoopSettings,
     optimizer: OptimizerSettings,
     world: World,
-    **hooks: Callable,
+    **hooks: Unpack[Hooks],
 ) -> dict[str, Any]:
     """f and g for a tokenizer, from pairs of images and their augmentations; the last metrics, on every rank.
 
@@ -45,7 +44,7 @@ def train_tokenadapt(
     """
     coder, about = load_tokenizer(tokenizer)
     coder.to(world.device)
-    grid, out_grid = tuple(coder.grid), tuple(out_grid or coder.grid)
+    grid, out_grid = coder.grid, out_grid or coder.grid
     objective = TokenAdaptObjective(tokenizer=coder, out_grid=out_grid, geometry=asdict(geometry))
     stores = ImageStore.read(
         images,
@@ -70,16 +69,16 @@ def train_tokenadapt(
             "out_grid": list(out_grid),
             "geometry": {name: plain(value) for name, value in asdict(geometry).items()},
         },
-        settings={"grid": grid, "out_grid": out_grid, "num_codes": num_codes, "dim": dim},
+        grid=grid,
         where=images.uri,
         tokenizer=coder,
     )
 
-    def evaluate(net: torch.nn.Module, epoch: float) -> dict[str, float]:
+    def evaluate(net: TokenAdapt, epoch: float) -> dict[str, float]:
         values = tokenadapt_metrics(net, objective, inputs.val, world) if inputs.val else {}
         return {"val_" + name: value for name, value in values.items()}
 
-    settings = {**inputs.settings, **asdict(model)}
+    settings = {"grid": grid, "out_grid": out_grid, "num_codes": num_codes, "dim": dim, **asdict(model)}
     return train_and_export("tokenadapt", settings, objective, inputs, evaluate, run, loop, optimizer, world, **hooks)
 
 

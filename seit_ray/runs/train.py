@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
@@ -13,12 +12,15 @@ from seit_ray.models.build import build_model
 from seit_ray.models.exports import export_model, import_model
 from seit_ray.models.transfer import freeze_all_but, transfer_weights
 from seit_ray.models.variants import build_size
+from seit_ray.models.vit import TokenViT
 from seit_ray.models.weights import init_from_pretrained, load_weights
+from seit_ray.objectives.contract import Objective
 from seit_ray.runs.first_batch import write_first_batch
 from seit_ray.runs.inputs import Inputs
 from seit_ray.runs.settings import ModelSettings
 from seit_ray.storage import Folder
-from seit_ray.training.loop import Trainer
+from seit_ray.training.loop import Evaluate, Trainer
+from seit_ray.training.requests import Hooks
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
 from seit_ray.training.world import World
 
@@ -32,9 +34,7 @@ def model_settings(model: ModelSettings, **decided: Any) -> dict[str, Any]:
     return {"size": size, **given, **decided}
 
 
-def start_from(
-    net: torch.nn.Module, folder: Folder, identity: dict[str, Any], *, transfer: bool, train_only: str
-) -> None:
+def start_from(net: TokenViT, folder: Folder, identity: dict[str, Any], *, transfer: bool, train_only: str) -> None:
     """Load a finished run's weights into a new classifier, and freeze what is not to be trained."""
     state = load_weights(folder.read("model.safetensors"))
     if transfer:
@@ -50,9 +50,9 @@ def start_from(
 def train_and_export(
     kind: str,
     settings: dict[str, Any],
-    objective: Any,
+    objective: Objective,
     inputs: Inputs,
-    evaluate: Callable[[torch.nn.Module, float], dict[str, float]],
+    evaluate: Evaluate,
     run: Folder,
     loop: LoopSettings,
     optimizer: OptimizerSettings,
@@ -61,12 +61,13 @@ def train_and_export(
     init_from: Folder | None = None,
     transfer: bool = False,
     train_only: str = "all",
-    **hooks: Callable,
+    **hooks: Unpack[Hooks],
 ) -> dict[str, Any]:
     """Build the seeded model, train it, write it out."""
     torch.manual_seed(loop.seed)
     model = build_model(kind, **settings)
     if init_from is not None:
+        assert isinstance(model, TokenViT)  # the other kinds start from nothing
         start_from(model, init_from, inputs.identity, transfer=transfer, train_only=train_only)
     identity = {"kind": kind, **inputs.identity, "init_from": init_from.uri if init_from else None}
     trainer = Trainer(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +23,7 @@ from seit_ray.tokenizers.vit_vqgan.network import VitVqgan
 from seit_ray.tokenizers.vit_vqgan.published import read_state_dict
 from seit_ray.tokenizers.vit_vqgan.training import VqganTrainingModel
 from seit_ray.training.loop import Trainer
+from seit_ray.training.requests import Hooks
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
 from seit_ray.training.world import World
 
@@ -43,15 +43,18 @@ OBJECTIVE_KEYS = (
 class TimmFeatures(nn.Module):
     """Feature maps [B,C,h,w] of images [B,3,H,W] in [0,1], by a timm model at its own input size and scaling."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, name: str, state: dict[str, Tensor]) -> None:
         super().__init__()
         import timm  # takes seconds, and few name a network
 
         if not timm.is_model(name):
             raise ValueError(f"perceptual_network {name!r}; expected a model of timm; see timm.list_models()")
-        self.network = timm.create_model(name, pretrained=False)
-        load_named(self.network, state)
-        config = self.network.pretrained_cfg
+        network: Any = timm.create_model(name, pretrained=False)
+        load_named(network, state)
+        self.network, config = network, network.pretrained_cfg
         self.size = config["input_size"][-2:]
         for what in ("mean", "std"):
             self.register_buffer(what, torch.tensor(config[what]).view(3, 1, 1), persistent=False)
@@ -95,7 +98,7 @@ def train_vit_vqgan(
     loop: LoopSettings,
     optimizer: OptimizerSettings,
     world: World,
-    **hooks: Callable,
+    **hooks: Unpack[Hooks],
 ) -> dict[str, Any]:
     """Train and save a tokenizer into `run`; the last metrics, on every rank.
 
@@ -120,7 +123,7 @@ def train_vit_vqgan(
     perceptual = perceptual_of(vit_vqgan, run)
     objective = AutoencoderObjective(perceptual=perceptual, **{key: getattr(vit_vqgan, key) for key in OBJECTIVE_KEYS})
 
-    def evaluate(net: nn.Module, epoch: float) -> dict[str, float]:
+    def evaluate(net: VqganTrainingModel, epoch: float) -> dict[str, float]:
         values = autoencoder_metrics(net, val, world) if val else {}
         return {"val_" + name: value for name, value in values.items()}
 

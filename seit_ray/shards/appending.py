@@ -68,10 +68,9 @@ def new_images(
     """The manifest, written to a folder, of the images that came since; ValueError when others were changed."""
     known, changes = known_images(output, base), Changes()
     rejected = {key for split in base.splits for key in TokenDataset(output).rejected(split)["key"].to_pylist()}
-    hold_out = {"val_fraction": val_fraction, "seed": seed}
 
     def is_new(record: ImageRecord) -> bool:
-        kind = known.kind_of(record, **hold_out)
+        kind = known.kind_of(record, val_fraction=val_fraction, seed=seed)
         if kind == "changed" and record.key in rejected:
             kind = "added"
         if kind != "same":
@@ -82,11 +81,12 @@ def new_images(
         source,
         settings,
         folder,
+        val_fraction=val_fraction,
+        seed=seed,
         slice_size=slice_size,
         select=is_new,
         known_classes=base.class_names,
         on_progress=on_progress,
-        **hold_out,
     )
     for key in known.removed():
         changes.add("removed", key)

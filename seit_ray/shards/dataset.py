@@ -61,7 +61,7 @@ class DatasetInfo:
     tokenizer: str  # fingerprint
     family: str
     image_size: int
-    grid: list[int]
+    grid: tuple[int, int]
     codebook_size: int
     encoding: str
     class_names: list[str] | None
@@ -98,8 +98,9 @@ class DatasetInfo:
                 name: Split(**{**s, "shards": [Shard(**x) for x in s["shards"]]})
                 for name, s in values.pop("splits").items()
             }
-            info = cls(splits=splits, **values)
-        except (KeyError, TypeError, AttributeError) as error:
+            rows, columns = values.pop("grid")
+            info = cls(splits=splits, grid=(rows, columns), **values)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{uri}/{MARKER} cannot be read ({error!r}); tokenise again") from error
         for name, split in splits.items():
             written = sum(s.rows for s in split.shards)

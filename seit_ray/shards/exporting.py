@@ -16,6 +16,7 @@ from seit_ray.shards.dataset import TokenDataset
 from seit_ray.shards.published import ABOUT, check_codes, encode_labels, encode_offsets, encode_stream
 from seit_ray.shards.synonyms import encode_published, read_synonyms
 from seit_ray.storage import Folder
+from seit_ray.storage.output import refuse_overlap
 from seit_ray.tokenizers.codebook_only import encode_codebook
 from seit_ray.tokenizers.files import load_tokenizer
 
@@ -29,6 +30,7 @@ def run_export(
     only some images have labels, and for a file that is there already with other bytes.
     """
     check_codes(dataset)
+    refuse_overlap(output, dataset.folder, "dataset")
     tokenizer, _ = load_tokenizer(dataset.folder.join("tokenizer"))
     synonyms = read_synonyms(dataset.folder)
     about = {"grid": list(tokenizer.grid), "image_size": tokenizer.image_size, "metric": tokenizer.metric}
@@ -49,7 +51,7 @@ def encode_split(dataset: TokenDataset, split: str, on_progress: Progress) -> di
     with gzip.GzipFile(fileobj=blob, mode="wb", mtime=0) as stream:
         for rows in dataset.iter_shards(split):
             data, sizes = encode_stream(rows.tokens, done)
-            stream.write(data)
+            stream.write(data.data)
             lengths.append(sizes)
             labels += rows.meta["label"].to_pylist()
             done += len(rows)

@@ -19,21 +19,28 @@ from torch import Tensor
 
 from seit_ray.progress import Progress, silent
 from seit_ray.shards.dataset import MARKER, DatasetInfo, Split, TokenDataset
-from seit_ray.shards.packing import Packed, split_of, write_shard
+from seit_ray.shards.joining import WrittenShard, split_of, write_shard
 from seit_ray.shards.parquet import META, TokenRows, checksum
 from seit_ray.shards.published import iter_tokens, read_labels, read_offsets
 from seit_ray.shards.synonyms import write_synonyms
 from seit_ray.storage import Folder, StorageError, normalise_uri, split_uri
+from seit_ray.storage.lock import LOCK, Lock, locked
+from seit_ray.storage.output import PLAN, WORK, claim, end_work, read_plan, write_plan
 from seit_ray.tokenizers.contract import Tokenizer, fingerprint
 from seit_ray.tokenizers.files import save_tokenizer
 
 
-class SplitFiles(NamedTuple):
+@dataclass(frozen=True)
+class SplitFiles:
     """The uris of a split's files: *-token.data.bin.gz, *-token.index.npy.gz, *-label.txt (none: no labels)."""
 
     data: str
     index: str
     labels: str | None
+
+    def uris(self) -> list[str | None]:
+        """The three in full."""
+        return [uri and normalise_uri(uri) for uri in (self.data, self.index, self.labels)]
 
 
 @dataclass(frozen=True)
@@ -49,16 +56,11 @@ class ImportJob:
     rows_per_shard: int
     encoding: str
 
-    @property
-    def work(self) -> Folder:
-        """What is kept until the dataset is complete."""
-        return self.output.join("_work")
-
     def plan(self) -> dict[str, Any]:
         """Whatever decides the dataset's content."""
         synonyms = None if self.synonyms is None else checksum(json.dumps(self.synonyms.tolist()).encode())
         return {
-            "files": {name: [uri and normalise_uri(uri) for uri in files] for name, files in self.files.items()},
+            "files": {name: files.uris() for name, files in self.files.items()},
             "tokenizer": fingerprint(self.tokenizer),
             "synonyms": synonyms,
             "num_classes": self.num_classes,
@@ -81,9 +83,17 @@ def run_import(job: ImportJob, on_progress: Progress = silent) -> DatasetInfo:
     if finished is not None:
         on_progress("import", 1, 1, "already complete")
         return finished
+    claim(job.output, (f"{WORK}/{PLAN}",))
     listed = list_splits(job)  # before anything is written: the output stays free for a mended command
-    job.output.check_writable()
-    job.work.write("plan.json", json.dumps(plan, indent=1).encode())
+    with locked(job.output, LOCK, on_note=lambda note: on_progress("lock", 1, 1, note)) as lock:
+        write_plan(job.output, plan)
+        return import_into(job, plan, listed, lock, on_progress)
+
+
+def import_into(
+    job: ImportJob, plan: dict[str, Any], listed: dict[str, Listed], lock: Lock, on_progress: Progress
+) -> DatasetInfo:
+    """Write everything, the marker last."""
     class_names = class_names_of(job, listed)
     splits = {name: import_split(job, name, listed[name], len(class_names or []), on_progress) for name in job.files}
     tokenizer = job.tokenizer
@@ -94,7 +104,7 @@ def run_import(job: ImportJob, on_progress: Progress = silent) -> DatasetInfo:
         tokenizer=mark,
         family=tokenizer.family,
         image_size=tokenizer.image_size,
-        grid=list(tokenizer.grid),
+        grid=tokenizer.grid,
         codebook_size=len(tokenizer.codebook),
         encoding=job.encoding,
         class_names=class_names,
@@ -102,19 +112,18 @@ def run_import(job: ImportJob, on_progress: Progress = silent) -> DatasetInfo:
         plan=plan,
         versions={"python": platform.python_version(), "pyarrow": pa.__version__, "torch": torch.__version__},
     )
+    lock.check()
     job.output.write(MARKER, info.to_json())
-    job.work.delete_tree()
+    end_work(job.output, ())
     return info
 
 
 def existing(output: Folder, plan: dict[str, Any]) -> DatasetInfo | None:
     """The finished dataset of the same plan; None when there is work to do; ValueError when it is of another."""
-    work, info, stored = output.join("_work"), None, plan
+    info, stored = None, read_plan(output) or plan
     if output.exists(MARKER):
         info = TokenDataset(output).info
         stored = info.plan
-    elif work.exists("plan.json"):
-        stored = json.loads(work.read("plan.json"))
     differs = [f"{key} {stored.get(key)!r} (now {plan[key]!r})" for key in plan if stored.get(key) != plan[key]]
     if differs:
         raise ValueError(
@@ -122,7 +131,7 @@ def existing(output: Folder, plan: dict[str, Any]) -> DatasetInfo | None:
             "output, or delete that folder"
         )
     if info is not None:
-        work.delete_tree()  # a kill between marker and clean-up leaves it
+        end_work(output, ())  # a kill between marker and clean-up leaves it
     return info
 
 
@@ -159,14 +168,14 @@ def class_names_of(job: ImportJob, listed: dict[str, Listed]) -> list[str] | Non
 def import_split(job: ImportJob, name: str, listed: Listed, num_classes: int, on_progress: Progress) -> Split:
     """Write a split's shards, one at a time; its entry of the marker."""
     num_codes, num_images, done = len(job.tokenizer.codebook), len(listed.offsets) - 1, 0
-    packed: list[Packed] = []
+    made: list[WrittenShard] = []
     for tokens in read_tokens(job, name, listed.offsets):
         rows = TokenRows(tokens, meta_rows(name, listed, done, done + len(tokens)))
-        packed.append(
+        made.append(
             write_shard(
                 rows,
                 split=name,
-                index=len(packed),
+                index=len(made),
                 output=job.output,
                 encoding=job.encoding,
                 num_codes=num_codes,
@@ -175,7 +184,7 @@ def import_split(job: ImportJob, name: str, listed: Listed, num_classes: int, on
         )
         done += len(tokens)
         on_progress(f"import {name}", done, num_images, "images")
-    return split_of(packed, rejected=0, rejected_sha256=None, num_codes=num_codes, num_classes=num_classes)
+    return split_of(made, rejected=0, rejected_sha256=None, num_codes=num_codes, num_classes=num_classes)
 
 
 def read_tokens(job: ImportJob, name: str, offsets: np.ndarray) -> Iterator[np.ndarray]:

@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 from seit_ray.images.manifest import load_manifest
 from seit_ray.shards.dataset import MARKER, DatasetInfo, TokenDataset
 from seit_ray.storage import Entry, Folder, StorageError
-from seit_ray.storage.lock import Holder
+from seit_ray.storage.lock import LOCK, Holder
 
-LOCK, PLAN = "_lock.json", "plan.json"
+PLAN = "plan.json"
 FRAGMENT = re.compile(r"([^/]+)/\d+\.(\d+)\.(\d+)\.parquet")  # split, rows, rejected
 CHECKSUM_BYTES = 32  # behind a fragment's Parquet
 LOOK_BYTES = 16 << 20  # of files that are opened for the reasons of rejects

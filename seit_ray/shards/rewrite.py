@@ -11,12 +11,24 @@ import torch
 
 from seit_ray.progress import Progress, silent
 from seit_ray.shards.dataset import MARKER, DatasetInfo, Split, TokenDataset
-from seit_ray.shards.packing import Packed, split_of, write_shard
+from seit_ray.shards.joining import WrittenShard, shard_name, split_of, write_shard
 from seit_ray.shards.parquet import TokenRows, concat_rows, decode_shard
 from seit_ray.shards.synonyms import read_synonyms, write_synonyms
 from seit_ray.storage import Folder
-from seit_ray.tokenizers.compact import compact_codebook, renumber_tokens
+from seit_ray.storage.lock import LOCK, Lock, locked
+from seit_ray.storage.output import (
+    PLAN,
+    WORK,
+    claim,
+    end_work,
+    note_names,
+    read_plan,
+    refuse_overlap,
+    remove_unknown,
+    write_plan,
+)
 from seit_ray.tokenizers.files import load_tokenizer, save_tokenizer
+from seit_ray.tokenizers.used_codes import drop_unused_codes, renumber_tokens
 
 
 def rewrite_dataset(
@@ -35,11 +47,11 @@ def rewrite_dataset(
     itself, is a ValueError; the same one again is left as it is.
     """
     info = dataset.info
-    plan = {"rewritten": plan_of(dataset), "encoding": encoding or info.encoding, "drop_unused": drop_unused}
+    encoding = encoding or info.encoding
+    plan: dict[str, Any] = {"rewritten": plan_of(dataset), "encoding": encoding, "drop_unused": drop_unused}
     plan["rows_per_shard"] = rows_per_shard
     plan |= {name: info.plan[name] for name in ("decode",) if name in info.plan}  # what evaluates images goes by it
-    if output.uri == dataset.folder.uri:
-        raise ValueError(f"output {output.uri} is the dataset itself; expected another folder; name a new one")
+    refuse_overlap(output, dataset.folder, "dataset")
     if output.exists(MARKER):
         found = TokenDataset(output).info
         if found.plan != plan:
@@ -47,30 +59,66 @@ def rewrite_dataset(
                 f"{output.uri} holds another token dataset; expected none, or the same rewriting; choose another output"
             )
         return found
+    claim(output, (f"{WORK}/{PLAN}",))
+    with locked(output, LOCK, on_note=lambda note: on_progress("lock", 1, 1, note)) as lock:
+        begun = read_plan(output)
+        if begun is not None and begun != plan:
+            raise ValueError(
+                f"{output.uri} holds the beginning of another token dataset; expected none, or the same rewriting; "
+                "choose another output, or delete that folder"
+            )
+        write_plan(output, plan)
+        found = rewrite_into(dataset, output, plan, encoding, drop_unused, rows_per_shard, lock, on_progress)
+        remove_unknown(output, {f"{name}/{s.name}" for name, split in found.splits.items() for s in split.shards})
+        end_work(output, ())
+    return found
+
+
+def rewrite_into(
+    dataset: TokenDataset,
+    output: Folder,
+    plan: dict[str, Any],
+    encoding: str,
+    drop_unused: bool,
+    rows_per_shard: int | None,
+    lock: Lock,
+    on_progress: Progress,
+) -> DatasetInfo:
+    """Write everything, the marker last."""
+    info = dataset.info
     tokenizer, about = load_tokenizer(dataset.folder.join("tokenizer"))
     synonyms, renumber = read_synonyms(dataset.folder), None
     if drop_unused:
-        tokenizer, renumber = compact_codebook(tokenizer, histogram=torch.from_numpy(dataset.histogram()))
+        tokenizer, renumber = drop_unused_codes(tokenizer, histogram=torch.from_numpy(dataset.histogram()))
         synonyms = None  # of the old numbers; training makes a table of the codebook where there is none
     output.check_writable()
     num_codes, num_classes = len(tokenizer.codebook), len(info.class_names or [])
     splits = {}
     for name, split in info.splits.items():
-        packed: list[Packed] = []
-        for rows in regrouped(dataset, name, rows_per_shard):
-            if renumber is not None:
-                rows = TokenRows(renumbered(rows.tokens, renumber), rows.meta)
-            place = {"split": name, "index": len(packed), "output": output}
-            coding = {"encoding": plan["encoding"], "num_codes": num_codes}
-            packed.append(write_shard(rows, num_classes=num_classes, **place, **coding))
-            check_written(rows, output, f"{name}/{packed[-1].shard.name}", **coding)
-            on_progress(f"rewrite {name}", sum(p.shard.rows for p in packed), split.rows, "images")
-        splits[name] = rewritten_split(dataset, output, name, packed, num_codes, num_classes)
+        made: list[WrittenShard] = []
+        most = -(-split.rows // rows_per_shard) if rows_per_shard else len(split.shards)
+        note_names(output, name, [f"{name}/{shard_name(index)}" for index in range(most)])
+        for rows in regrouped(dataset, name, rows_per_shard, renumber):
+            written = write_shard(
+                rows,
+                split=name,
+                index=len(made),
+                output=output,
+                encoding=encoding,
+                num_codes=num_codes,
+                num_classes=num_classes,
+            )
+            check_written(rows, output, f"{name}/{written.shard.name}", encoding=encoding, num_codes=num_codes)
+            made.append(written)
+            on_progress(f"rewrite {name}", sum(p.shard.rows for p in made), split.rows, "images")
+        splits[name] = rewritten_split(dataset, output, name, made, num_codes, num_classes)
     mark = save_tokenizer(tokenizer, output.join("tokenizer"), about["report"])
     if synonyms is not None:
         write_synonyms(output, synonyms)
-    changed = {"tokenizer": mark, "codebook_size": num_codes, "encoding": plan["encoding"], "plan": plan}
-    found = replace(info, splits=splits, source={}, **changed)
+    found = replace(
+        info, splits=splits, source={}, tokenizer=mark, codebook_size=num_codes, encoding=encoding, plan=plan
+    )
+    lock.check()
     output.write(MARKER, found.to_json())
     return found
 
@@ -81,13 +129,18 @@ def plan_of(dataset: TokenDataset) -> dict[str, Any]:
     return {"tokenizer": dataset.info.tokenizer, "shards": shards}
 
 
-def regrouped(dataset: TokenDataset, split: str, rows_per_shard: int | None) -> Iterator[TokenRows]:
-    """Rows of the shards to write: as they are, or that many at a time; one and a half shards are held."""
+def regrouped(
+    dataset: TokenDataset, split: str, rows_per_shard: int | None, renumber: torch.Tensor | None
+) -> Iterator[TokenRows]:
+    """Rows of the shards to write, renumbered where asked: as they are, or that many at a time; 1.5 shards are held."""
+    shards = dataset.iter_shards(split)
+    if renumber is not None:
+        shards = (TokenRows(renumbered(rows.tokens, renumber), rows.meta) for rows in shards)
     if rows_per_shard is None:
-        yield from dataset.iter_shards(split)
+        yield from shards
         return
     held: list[TokenRows] = []
-    for rows in dataset.iter_shards(split):
+    for rows in shards:
         held.append(rows)
         while sum(map(len, held)) >= rows_per_shard:
             joined = concat_rows(held)
@@ -111,18 +164,14 @@ def renumbered(tokens: np.ndarray, renumber: torch.Tensor) -> np.ndarray:
 
 
 def rewritten_split(
-    dataset: TokenDataset, output: Folder, name: str, packed: list[Packed], num_codes: int, num_classes: int
+    dataset: TokenDataset, output: Folder, name: str, made: list[WrittenShard], num_codes: int, num_classes: int
 ) -> Split:
     """A split's entry of the marker; the table of rejected images comes along as it is."""
     split = dataset.split(name)
-    written = {p.shard.name for p in packed}
-    for entry in output.join(name).list():
-        if entry.name.startswith("shard-") and entry.name not in written:
-            output.join(name).delete(entry.name)  # of a rewriting in other shards that was cut short
     if split.rejected:
         output.write(f"{name}/rejected.parquet", dataset.folder.read(f"{name}/{split.rejected_name}"))
     return split_of(
-        packed,
+        made,
         rejected=split.rejected,
         rejected_sha256=split.rejected_sha256,
         num_codes=num_codes,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypedDict
 
 from seit_ray.storage.entry import Entry
@@ -23,8 +23,10 @@ class Access(TypedDict):
 class ObjectStore(Protocol):
     """Operations on paths of one kind: local ones, or 'bucket/key'. Raises its own errors: the Folder explains."""
 
-    def read_many(self, paths: Sequence[str], max_bytes: int | None) -> list[bytes | Exception]:
-        """Contents in the order of paths; an error in place of what cannot be read."""
+    def read_many(
+        self, paths: Sequence[str], max_bytes: int | None, versions: Sequence[str | None] | None = None
+    ) -> list[bytes | Exception]:
+        """Contents in the order of paths; an error in place of what cannot be read, or is of another version."""
 
     def open(self, path: str) -> io.BufferedReader:
         """A seekable binary file."""
@@ -38,11 +40,19 @@ class ObjectStore(Protocol):
     def size(self, path: str) -> int | None:
         """Bytes of an object; None when there is none."""
 
+    def version(self, path: str) -> str | None:
+        """What `Entry.version` of an object would be now; None when there is none."""
+
     def list_folders(self, root: str) -> list[str]:
         """Names of the folders directly below root, sorted by bytes."""
 
-    def list(self, root: str, prefix: str, include_hidden: bool) -> Iterator[Entry]:
-        """Objects below root whose relative name starts with prefix, sorted by bytes; none if missing."""
+    def list(
+        self, root: str, prefix: str, include_hidden: bool, on_skipped: Callable[[str], None] | None = None
+    ) -> Iterator[Entry]:
+        """Objects below root whose relative name starts with prefix, sorted by bytes; none if missing.
+
+        on_skipped: told why, for each file that cannot be listed; without it such a file is an error.
+        """
 
     def delete(self, path: str) -> None:
         """Removes an object; no error when there is none."""

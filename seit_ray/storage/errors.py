@@ -28,6 +28,12 @@ _CAUSES = {
     ),
     "NoSuchKey": ("missing", "does not exist", _OBJECT, "check the bucket and the key"),
     "404": ("missing", "does not exist", _OBJECT, "check the bucket and the key"),
+    "InvalidObjectState": (
+        "archived",
+        "lies in an archive class (Glacier) and is not restored",
+        "an object that can be read at once",
+        "restore it, or leave it out",
+    ),
     "AccessDenied": ("denied", "is not accessible: access denied", _ACCESS, _POLICY),
     "403": ("denied", "is not accessible: access denied (HTTP 403)", _ACCESS, _POLICY),
     "SignatureDoesNotMatch": (
@@ -141,8 +147,8 @@ _CAUSES = {
 class StorageError(ValueError):
     """A failed storage operation, as one line for the user.
 
-    kind: 'missing' and 'too_large' are about the object; 'unavailable' may pass (network, throttling);
-    'denied', 'full' and 'invalid' are about the set-up. Only the first two may count as a bad image.
+    kind: 'missing', 'too_large', 'changed' and 'archived' are about the object; 'unavailable' may pass (network,
+    throttling); 'denied', 'full' and 'invalid' are about the set-up. Only the first four may count as a bad image.
     """
 
     def __init__(self, message: str, kind: str = "invalid"):
@@ -165,6 +171,14 @@ def too_large(uri: str, size_bytes: int, max_bytes: int) -> StorageError:
     return StorageError(
         f"size {size_bytes} bytes of {uri}; expected at most {max_bytes}; raise the limit or remove the object",
         "too_large",
+    )
+
+
+def changed(uri: str) -> StorageError:
+    """The error for an object that is no longer the one that was listed."""
+    return StorageError(
+        f"{uri} changed since it was listed; expected the listed version; list the source again, into a new output",
+        "changed",
     )
 
 

@@ -8,7 +8,7 @@ import posixpath
 import re
 import urllib.parse
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from seit_ray.storage.contract import Access, ObjectStore
 from seit_ray.storage.entry import Entry
@@ -97,29 +97,38 @@ class Folder:
             raise content
         return content
 
-    def read_many(self, names: Sequence[str], *, max_bytes: int | None = None) -> list[bytes | StorageError]:
-        """Contents in the order of names, on S3 fetched at once; a StorageError in place of what fails."""
+    def read_many(
+        self, names: Sequence[str], *, max_bytes: int | None = None, versions: Sequence[str | None] | None = None
+    ) -> list[bytes | StorageError]:
+        """Contents in the order of names, on S3 fetched at once; a StorageError in place of what fails.
+
+        versions: those that were listed (None: not known); what is of another one fails with kind 'changed'.
+        """
         with explained(self.uri):
-            contents = self._store().read_many([self._path_of(name) for name in names], max_bytes)
+            contents = self._store().read_many([self._path_of(name) for name in names], max_bytes, versions)
         return [
             explain(content, self.uri_of(name)) if isinstance(content, Exception) else content
             for name, content in zip(names, contents, strict=True)
         ]
 
-    def read_uris(self, uris: Sequence[str], *, max_bytes: int | None = None) -> list[bytes | StorageError]:
+    def read_uris(
+        self, uris: Sequence[str], *, max_bytes: int | None = None, versions: Sequence[str | None] | None = None
+    ) -> list[bytes | StorageError]:
         """As read_many, for absolute uris anywhere, with the credentials of this folder."""
-        places = [_split_root(uri) for uri in uris]
-        contents: dict[tuple[str, str], bytes | StorageError] = {}
-        roots: dict[str, list[str]] = {}
-        for root, name in dict.fromkeys(places):
+        known = versions or [None] * len(uris)
+        places = [(*_split_root(uri), version) for uri, version in zip(uris, known, strict=True)]
+        contents: dict[tuple[str, str, str | None], bytes | StorageError] = {}
+        roots: dict[str, list[tuple[str, str | None]]] = {}
+        for root, name, version in dict.fromkeys(places):
             if name:
-                roots.setdefault(root, []).append(name)
+                roots.setdefault(root, []).append((name, version))
             else:
                 message = f"uri {root}; expected that of an object; correct it"
-                contents[root, name] = StorageError(message, "missing")
-        for root, names in roots.items():
-            found = self.at(root).read_many(names, max_bytes=max_bytes)
-            contents.update(zip([(root, name) for name in names], found, strict=True))
+                contents[root, name, version] = StorageError(message, "missing")
+        for root, wanted in roots.items():
+            names, of_names = [name for name, _ in wanted], [version for _, version in wanted]
+            found = self.at(root).read_many(names, max_bytes=max_bytes, versions=of_names)
+            contents.update(zip([(root, *place) for place in wanted], found, strict=True))
         return [contents[place] for place in places]
 
     def open(self, name: str) -> io.BufferedReader:
@@ -149,18 +158,27 @@ class Folder:
         with explained(self.uri_of(name)):
             return self._store().size(self._path_of(name))
 
+    def version(self, name: str) -> str | None:
+        """What `Entry.version` of the object would be now; None when there is none."""
+        with explained(self.uri_of(name)):
+            return self._store().version(self._path_of(name))
+
     def list_folders(self) -> list[str]:
         """Names of the folders directly below, sorted by bytes; hidden ones left out; empty if missing."""
         with explained(self.uri):
             return self._store().list_folders(self._path)
 
-    def list(self, prefix: str = "", *, include_hidden: bool = False) -> Iterator[Entry]:
+    def list(
+        self, prefix: str = "", *, include_hidden: bool = False, on_skipped: Callable[[str], None] | None = None
+    ) -> Iterator[Entry]:
         """Objects at any depth whose relative name starts with prefix, by bytes of the name; none if missing.
 
         Names with a part that starts with '.' or '_' are left out, unless the prefix spells that part out.
+        on_skipped: told why, for each file that cannot be listed (it vanished, its name is not UTF-8); without it such
+        a file is an error.
         """
         with explained(self.uri):
-            yield from self._store().list(self._path, prefix, include_hidden)
+            yield from self._store().list(self._path, prefix, include_hidden, on_skipped)
 
     def delete(self, name: str) -> None:
         """Removes one object; no error when there is none."""
@@ -193,7 +211,7 @@ class Folder:
         return self.uri.removeprefix("s3://")
 
     def _path_of(self, name: str) -> str:
-        if not name or name.startswith("/"):
+        if not name or (name.startswith("/") and not self.is_remote):  # a key of S3 may begin so
             raise StorageError(f"name {name!r} in {self.uri}; expected a relative name; use split_uri")
         return f"{self._path.rstrip('/')}/{name}"
 

@@ -9,11 +9,11 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from seit_ray.storage.entry import Entry, is_hidden
-from seit_ray.storage.errors import StorageError, too_large
+from seit_ray.storage.errors import StorageError, changed, too_large
 
 Ancestors = frozenset[tuple[int, int]]  # (device, inode) of a folder and those above it
 
@@ -21,9 +21,12 @@ Ancestors = frozenset[tuple[int, int]]  # (device, inode) of a folder and those 
 class LocalStore:
     """The operations of a Folder on local paths; raises OSError, which the Folder explains."""
 
-    def read_many(self, paths: Sequence[str], max_bytes: int | None) -> list[bytes | Exception]:
-        """Contents in the order of paths; an error takes the place of what cannot be read."""
-        return [_read_or_error(path, max_bytes) for path in paths]
+    def read_many(
+        self, paths: Sequence[str], max_bytes: int | None, versions: Sequence[str | None] | None = None
+    ) -> list[bytes | Exception]:
+        """Contents in the order of paths; an error takes the place of what cannot be read, or is of another version."""
+        known = versions or [None] * len(paths)
+        return [_read_or_error(path, max_bytes, version) for path, version in zip(paths, known, strict=True)]
 
     def open(self, path: str) -> io.BufferedReader:
         """A seekable binary file."""
@@ -54,7 +57,7 @@ class LocalStore:
         # A killed process leaves the old file or the new one; only a power cut can lose a fresh one.
         folder = os.path.dirname(path)
         os.makedirs(folder, exist_ok=True)
-        temporary = os.path.join(folder, f".{uuid.uuid4().hex}.tmp")
+        temporary = os.path.join(folder, f".{os.path.basename(path)[:200]}.{uuid.uuid4().hex}.tmp")
         try:
             with open(temporary, "xb") as file:
                 file.write(data)
@@ -70,6 +73,13 @@ class LocalStore:
             return None
         return status.st_size if stat.S_ISREG(status.st_mode) else None
 
+    def version(self, path: str) -> str | None:
+        """The time of change of the file at path; None when there is none."""
+        try:
+            return _modified(os.stat(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
     def list_folders(self, root: str) -> list[str]:
         """Names of the folders directly below root, sorted; links to folders count."""
         try:
@@ -78,7 +88,9 @@ class LocalStore:
             return []
         return sorted((n[:-1] for n in names if n.endswith("/") and not is_hidden(n)), key=os.fsencode)
 
-    def list(self, root: str, prefix: str, include_hidden: bool) -> Iterator[Entry]:
+    def list(
+        self, root: str, prefix: str, include_hidden: bool, on_skipped: Callable[[str], None] | None = None
+    ) -> Iterator[Entry]:
         """Files below root whose relative name starts with prefix, in the order of S3 keys; none if missing.
 
         Holds the names of one folder a level. Follows links; a link to a folder that contains it is left out.
@@ -96,7 +108,7 @@ class LocalStore:
                 continue
             if name.endswith("/"):
                 stack.append(_open_folder(root, name, ancestors))
-            elif (entry := _entry(root, name)) is not None:
+            elif (entry := _entry_or_skip(root, name, on_skipped)) is not None:
                 yield entry
 
     def delete(self, path: str) -> None:
@@ -133,10 +145,13 @@ def _create_without_links(path: str, data: bytes) -> bool:
     return True
 
 
-def _read_or_error(path: str, max_bytes: int | None) -> bytes | Exception:
+def _read_or_error(path: str, max_bytes: int | None, version: str | None) -> bytes | Exception:
     try:
         with open(path, "rb") as file:
-            size_bytes = os.fstat(file.fileno()).st_size
+            status = os.fstat(file.fileno())
+            size_bytes = status.st_size
+            if version is not None and _modified(status) != version:
+                return changed(path)
             if max_bytes is not None and size_bytes > max_bytes:
                 return too_large(path, size_bytes, max_bytes)
             return file.read()
@@ -171,6 +186,21 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
+def _entry_or_skip(root: str, name: str, on_skipped: Callable[[str], None] | None) -> Entry | None:
+    """As `_entry`; what cannot be listed is told instead of raised, where somebody is told."""
+    try:
+        return _entry(root, name)
+    except (StorageError, FileNotFoundError) as error:
+        if on_skipped is None:
+            raise
+        on_skipped("vanished" if isinstance(error, FileNotFoundError) else "name that is not UTF-8")
+        return None
+
+
+def _modified(status: os.stat_result) -> str:
+    return datetime.fromtimestamp(status.st_mtime, UTC).isoformat()
+
+
 def _entry(root: str, name: str) -> Entry | None:
     """The file as an Entry; a broken link too, to fail when it is read; None for pipes and devices."""
     path = os.path.join(root, name)
@@ -184,4 +214,4 @@ def _entry(root: str, name: str) -> Entry | None:
         status = os.lstat(path)
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISLNK(status.st_mode):
         return None
-    return Entry(name, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC).isoformat())
+    return Entry(name, status.st_size, _modified(status))

@@ -7,7 +7,7 @@ import functools
 import io
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from fsspec.asyn import sync
@@ -69,15 +69,21 @@ class S3Store:
         self.file_system = file_system
         self.digests: dict[str, Digests] = {}  # by bucket
 
-    def read_many(self, paths: Sequence[str], max_bytes: int | None) -> list[bytes | Exception]:
+    def read_many(
+        self, paths: Sequence[str], max_bytes: int | None, versions: Sequence[str | None] | None = None
+    ) -> list[bytes | Exception]:
         """Contents in the order of paths, CONNECTIONS at once; an error in place of what cannot be read."""
         # One plain GET each: the cat of s3fs asks for the size first, which doubles the requests, and expands
         # '*' and '[' in names; a ranged GET would skip the comparison with the checksum that S3 stored.
         client = self.file_system.s3
+        known = versions or [None] * len(paths)
 
         async def read_all() -> list[bytes | BaseException]:
             slots = asyncio.Semaphore(CONNECTIONS)
-            reads = (get_object(client, slots, *self._split(path), max_bytes, self._digests(path)) for path in paths)
+            reads = (
+                get_object(client, slots, *self._split(path), max_bytes, self._digests(path), version)
+                for path, version in zip(paths, known, strict=True)
+            )
             return await asyncio.gather(*reads, return_exceptions=True)
 
         return sync(self.file_system.loop, read_all)
@@ -132,6 +138,13 @@ class S3Store:
         except FileNotFoundError:
             return None
 
+    def version(self, path: str) -> str | None:
+        """The ETag of the object; None when there is none."""
+        try:
+            return self._call("head_object", path)["ETag"].strip('"')
+        except FileNotFoundError:
+            return None
+
     def list_folders(self, root: str) -> list[str]:
         """Names of the folders directly below root, sorted."""
         start = len(self._folder_key(root))
@@ -139,7 +152,9 @@ class S3Store:
         names = [item["Prefix"][start:-1] for page in pages for item in page.get("CommonPrefixes", ())]
         return sorted((name for name in names if name and not is_hidden(name)), key=str.encode)
 
-    def list(self, root: str, prefix: str, include_hidden: bool) -> Iterator[Entry]:
+    def list(
+        self, root: str, prefix: str, include_hidden: bool, on_skipped: Callable[[str], None] | None = None
+    ) -> Iterator[Entry]:
         """Objects below root whose relative key starts with prefix, in key order, one page in memory."""
         start = len(self._folder_key(root))
         for page in self._pages(root, prefix):
@@ -178,7 +193,10 @@ class S3Store:
             self._call("head_object", f"{bucket}/{first}")
 
     def _split(self, path: str) -> tuple[str, str]:
-        bucket, key, _ = self.file_system.split_path(path)
+        if path.startswith("arn:"):  # an access point, whose name holds slashes
+            bucket, key, _ = self.file_system.split_path(path)
+        else:  # s3fs would drop slashes in front of a key, and what follows ?versionId= in it
+            bucket, _, key = path.partition("/")
         return bucket, key
 
     def _digests(self, path: str) -> Digests:

@@ -13,7 +13,7 @@ import aiohttp
 from botocore.exceptions import FlexibleChecksumError, HTTPClientError, IncompleteReadError
 from fsspec.spec import AbstractBufferedFile
 
-from seit_ray.storage.errors import DamagedError, explained, too_large
+from seit_ray.storage.errors import DamagedError, changed, explained, too_large
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -50,9 +50,15 @@ class Digests:
 
 
 async def get_object(
-    client: Any, slots: asyncio.Semaphore, bucket: str, key: str, max_bytes: int | None, digests: Digests
+    client: Any,
+    slots: asyncio.Semaphore,
+    bucket: str,
+    key: str,
+    max_bytes: int | None,
+    digests: Digests,
+    version: str | None = None,
 ) -> bytes:
-    """The bytes of one object; a broken or damaged body is fetched again."""
+    """The bytes of one object; a broken or damaged body is fetched again; an error unless its ETag is `version`."""
     misfit: bytes | None = None
     async with slots:
         attempts_left = ATTEMPTS
@@ -60,6 +66,8 @@ async def get_object(
             response = await client.get_object(Bucket=bucket, Key=key)
             attempts_left -= 1
             try:
+                if version is not None and response["ETag"].strip('"') != version:
+                    raise changed(f"s3://{bucket}/{key}")
                 if max_bytes is not None and response["ContentLength"] > max_bytes:
                     raise too_large(f"s3://{bucket}/{key}", response["ContentLength"], max_bytes)
                 data = await response["Body"].read()

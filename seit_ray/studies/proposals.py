@@ -31,7 +31,7 @@ def proposal_from(settings: dict[str, Any], ranges: Ranges) -> dict[str, Any] | 
     """The proposal that gives these settings; None where the space has no such one."""
     if set(settings) != set(ranges):
         return None
-    proposal = {}
+    proposal: dict[str, Any] = {}
     for key, (kind, values) in ranges.items():
         value = settings[key]
         if kind == "choice":

@@ -13,15 +13,16 @@ import torch
 from seit_ray.augment.masking import mask_noise
 from seit_ray.augment.random import StepRandom
 from seit_ray.evaluation.linear_probe import linear_probe
-from seit_ray.evaluation.reconstruction import psnr
 from seit_ray.models.exports import import_model
 from seit_ray.progress import Progress
 from seit_ray.report.curves import line_chart
 from seit_ray.report.page import Page
 from seit_ray.report.pictures import contact_sheet, grey_out
-from seit_ray.shards import TokenDataset
+from seit_ray.shards.dataset import TokenDataset, check_classes
 from seit_ray.storage import Folder
+from seit_ray.tokenizers.contract import Tokenizer
 from seit_ray.tokenizers.files import load_tokenizer
+from seit_ray.tokenizers.reconstruction import psnr
 from seit_ray.training.metrics import read_metrics
 
 Rows = list[tuple[str, str]]
@@ -38,7 +39,7 @@ def write_report(
     dataset = TokenDataset(output.join("tokens"))
     tokenizer, _ = load_tokenizer(dataset.folder.join("tokenizer"))
     progress("report", 1, 3, "logistic regression on raw pixels")
-    baseline = raw_pixel_top1(pixels, len(dataset.info.class_names))
+    baseline = raw_pixel_top1(pixels, check_classes(dataset.info.class_names, dataset.folder.uri))
     progress("report", 2, 3, "pictures")
     figures = {name: json.loads(output.read(f"{name}/evaluate-val.json")) for name in ("finetune", "scratch")}
     rows = closing_rows(dataset, tokenizer, pixels["val"][0], figures, baseline)
@@ -74,7 +75,9 @@ def raw_pixel_top1(pixels: Pixels, num_classes: int) -> float:
     return linear_probe(features["train"], labels["train"], features["val"], labels["val"], num_classes).top1
 
 
-def closing_rows(dataset, tokenizer, val_pixels, figures: dict, baseline: float) -> Rows:
+def closing_rows(
+    dataset: TokenDataset, tokenizer: Tokenizer, val_pixels: np.ndarray, figures: dict[str, Any], baseline: float
+) -> Rows:
     """The table that the terminal and the page show."""
     splits = dataset.info.splits
     total = sum(s.rows for s in splits.values())
@@ -100,7 +103,7 @@ def closing_rows(dataset, tokenizer, val_pixels, figures: dict, baseline: float)
     ]
 
 
-def add_pictures(page, output, tokenizer, pixels) -> None:
+def add_pictures(page: Page, output: Folder, tokenizer: Tokenizer, pixels: np.ndarray) -> None:
     """Originals beside decoded tokens; masked tokens beside what the model fills in."""
     tokens = tokenizer.encode(torch.from_numpy(pixels))
     decoded = tokenizer.decode(tokens)
@@ -123,7 +126,7 @@ def add_pictures(page, output, tokenizer, pixels) -> None:
     )
 
 
-def add_curves(page, output) -> None:
+def add_curves(page: Page, output: Folder) -> None:
     """Losses of all runs, accuracy of the classifiers, over epochs."""
     records = {name: read_metrics(output.join(name)) for name in ("pretrain", "finetune", "scratch")}
 

@@ -15,10 +15,10 @@ from itertools import islice
 from typing import Any
 
 from seit_ray.storage import Folder, StorageError, split_uri
+from seit_ray.storage.lock import LOCK
 from seit_ray.studies.run_files import METRICS, MODEL, Place, find_runs
 from seit_ray.studies.trials import RECORD as TRIAL
 
-LOCK = "_lock.json"  # of a job that writes to the folder, renewed while it lives
 MAX_BYTES = 64 << 20  # of a file that is read; metrics of a long run have some MB
 TOGETHER = 64  # runs whose files are fetched at once
 SILENT_S, SPACINGS = 120.0, 3.0  # unchanged for longer than this, and than so many records of metrics take: stopped

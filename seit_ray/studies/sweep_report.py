@@ -59,19 +59,19 @@ def sweep_page(
     """The page: a table, the pictures, the settings. records_of: the metrics that a trial's last run has written."""
     keys = list(outcomes[0].settings)
     done = [outcome for outcome in outcomes if outcome.value is not None]
-    finished = [outcome for outcome in done if outcome.status == "finished"]
+    finished = [(o.settings, o.value) for o in outcomes if o.value is not None and o.status == "finished"]
     counts = ", ".join(f"{sum(o.status == s for o in outcomes)} {s}" for s in dict.fromkeys(o.status for o in outcomes))
     page = Page(title, f"{counts}; {metric} after {' and '.join(stages)}")
     header = ("trial", metric, "epoch", "seconds", *(key.rpartition(".")[2] for key in keys), "status")
     page.add_table("Trials, best first", header, [cells(o, keys) for o in outcomes])
     low = mode == "min"
     if len(heat_keys) == 2:
-        points = [(o.settings[heat_keys[0]], o.settings[heat_keys[1]], o.value) for o in finished]
+        points = [(settings[heat_keys[0]], settings[heat_keys[1]], value) for settings, value in finished]
         text = f"Mean {metric} of the finished trials in a cell; the stronger its colour the better."
         page.add_chart("Two keys", heat_map(points, metric, *heat_keys, best_is_low=low), text)
     page.add_chart(
         "All keys",
-        parallel_coordinates([(o.settings, o.value) for o in finished], "Trials", metric, best_is_low=low),
+        parallel_coordinates(finished, "Trials", metric, best_is_low=low),
         "A line is a finished trial; the stronger its colour the better, the best in a colour of its own.",
     )
     add_curves(page, done, metric, records_of)

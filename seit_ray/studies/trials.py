@@ -31,7 +31,7 @@ class Trial:
     """Settings, the name that follows from them, and the stages in order; the last one reports the metric."""
 
     name: str
-    settings: dict[str, Any]
+    settings: Settings
     stages: tuple[Stage, ...]
 
 

@@ -65,7 +65,7 @@ class CentroidTokenizer:
         patches = pixels[tokens.to(self.codebook.device).long()].view(len(tokens), h, w, 3, p, p)
         return patches.permute(0, 3, 1, 4, 2, 5).reshape(len(tokens), 3, h * p, w * p)
 
-    def to(self, device: str) -> Self:
+    def to(self, device: str | torch.device) -> Self:
         """Move to a device, in place."""
         self.codebook, self._search = self.codebook.to(device), None
         return self

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seit_ray.evaluation.reconstruction import psnr_of_error, squared_error
 from seit_ray.progress import Progress, silent
 from seit_ray.tokenizers.centroid import CentroidTokenizer, image_patches
 from seit_ray.tokenizers.kmeans import EachPart, PointsPart, fit_kmeans_parts, one_part, own_rows
+from seit_ray.tokenizers.reconstruction import psnr_of_error, squared_error
 
 HELD_OUT = 10  # one image in so many
 JUDGED_IMAGES = 512  # that PSNR is measured on, at most
@@ -34,7 +34,7 @@ class ImagesPart(PointsPart):
         images = self.images[slice(*bounds)]
         tokenizer = CentroidTokenizer(
             codebook, image_size=images.shape[-1], patch_size=self.patch_size, resize=resize
-        ).to(str(self.points.device))
+        ).to(self.points.device)
         return squared_error(images, tokenizer.decode(tokenizer.encode(images)).cpu()), images.numel()
 
 

@@ -61,7 +61,7 @@ class CodebookTokenizer:
             f"was imported without its {verb}r; import the tokens again with tokenizer=FOLDER of the whole tokenizer"
         )
 
-    def to(self, device: str) -> Self:
+    def to(self, device: str | torch.device) -> Self:
         """Move to a device, in place."""
         self.codebook = self.codebook.to(device)
         return self

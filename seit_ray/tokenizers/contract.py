@@ -20,8 +20,11 @@ class Tokenizer(Protocol):
     image_size: int  # H = W that `encode` expects
     resize: str  # how images are brought to that size: squash | crop
     grid: tuple[int, int]  # (h, w)
-    codebook: Tensor  # [K,D] float32
     metric: str  # how a vector finds its nearest code: cosine | l2
+
+    @property
+    def codebook(self) -> Tensor:
+        """[K,D] float32."""
 
     def encode(self, images: Tensor) -> Tensor:
         """Tokens int64 [B,L], raster order, of uint8 images [B,3,H,W]; ValueError for another size."""
@@ -29,7 +32,7 @@ class Tokenizer(Protocol):
     def decode(self, tokens: Tensor) -> Tensor:
         """uint8 images [B,3,H,W] of tokens [B,L]."""
 
-    def to(self, device: str) -> Self:
+    def to(self, device: str | torch.device) -> Self:
         """Move to a device, in place."""
 
     def select_codes(self, kept: Tensor) -> Self:

@@ -27,7 +27,7 @@ class KMeans:
 
     centroids: Tensor
     objectives: list[float] = field(default_factory=list)
-    counts: Tensor | None = None
+    counts: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     repaired: int = 0
 
 
@@ -50,28 +50,29 @@ class PointsPart:
         self.basis, self.origin = None if basis is None else basis.to(device), origin.to(device)
         search = CentroidSearch(self.origin[None], self.basis, origin=self.origin)
         self.coordinates = None if basis is None else search.coordinates(self.points)
-        self.ids: Tensor | None = None
-        self.sums: Tensor | None = None
+        self.last: tuple[Tensor, Tensor] | None = None  # ids int64 [N] and sums of the assignment before
 
     def assign(self, centroids: Tensor) -> tuple[Tensor, Tensor, float]:
         """Sums float64 [K,D] and counts int64 [K] of the points nearest to each centroid, summed squared distance."""
         centroids = centroids.to(self.points.device)
         half = centroids.is_cuda and self.points.dtype == torch.uint8
         search = CentroidSearch(centroids, self.basis, origin=self.origin, half=half)
-        before, (self.ids, self.distances) = self.ids, search(self.points, self.coordinates)
-        if before is None:
-            self.sums = torch.zeros(centroids.shape, dtype=torch.float64, device=centroids.device)
-            moved = torch.arange(len(self.ids), device=centroids.device)
+        ids, self.distances = search(self.points, self.coordinates)
+        if self.last is None:
+            before, sums = None, torch.zeros(centroids.shape, dtype=torch.float64, device=centroids.device)
+            moved = torch.arange(len(ids), device=centroids.device)
         else:  # most points stay where they are
-            moved = (before != self.ids).nonzero().squeeze(1)
+            before, sums = self.last
+            moved = (before != ids).nonzero().squeeze(1)
         for rows in moved.split(1 << 14):
             values = self.points[rows].double()
-            self.sums.index_add_(0, self.ids[rows], values)
+            sums.index_add_(0, ids[rows], values)
             if before is not None:
-                self.sums.index_add_(0, before[rows], values, alpha=-1)
-        counts = torch.bincount(self.ids, minlength=len(centroids))
+                sums.index_add_(0, before[rows], values, alpha=-1)
+        self.last = ids, sums
+        counts = torch.bincount(ids, minlength=len(centroids))
         scale = 255 if self.points.dtype == torch.uint8 else 1
-        return (self.sums / scale).cpu(), counts.cpu(), float(self.distances.double().sum())
+        return (sums / scale).cpu(), counts.cpu(), float(self.distances.double().sum())
 
     def farthest(self, num: int) -> tuple[Tensor, Tensor]:
         """The points float32 [n,D] farthest from their centroids and their squared distances [n], on the CPU."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 import torch
 from torch import Tensor
 
@@ -11,7 +13,7 @@ from seit_ray.tokenizers.contract import Tokenizer
 __all__ = ["check_grid", "decode_pixels", "encode_pixels", "encodes_any_grid", "pixel_size"]
 
 
-def encodes_any_grid(tokenizer: Tokenizer) -> bool:
+def encodes_any_grid(tokenizer: Tokenizer) -> TypeGuard[CentroidTokenizer]:
     """Whether each code depends on its own patch alone, so that images of any whole patches can be tokenised."""
     return isinstance(tokenizer, CentroidTokenizer)
 
@@ -30,7 +32,8 @@ def check_grid(tokenizer: Tokenizer, grid: tuple[int, int]) -> None:
 
 def pixel_size(tokenizer: Tokenizer, grid: tuple[int, int]) -> tuple[int, int]:
     """Height and width in pixels of the images that a grid of the tokenizer stands for."""
-    return tuple(tokenizer.image_size * side // own for side, own in zip(grid, tokenizer.grid, strict=True))
+    height, width = (tokenizer.image_size * side // own for side, own in zip(grid, tokenizer.grid, strict=True))
+    return height, width
 
 
 def encode_pixels(tokenizer: Tokenizer, images: Tensor) -> Tensor:
@@ -56,10 +59,9 @@ def decode_pixels(tokenizer: Tokenizer, tokens: Tensor, grid: tuple[int, int]) -
     if tuple(grid) == tuple(tokenizer.grid):
         return tokenizer.decode(tokens)
     check_grid(tokenizer, grid)
+    assert encodes_any_grid(tokenizer)  # the others have one grid
     # Decoding is a lookup, patch by patch: each is decoded as an image of its own.
-    single = CentroidTokenizer(
-        tokenizer.codebook, image_size=tokenizer.patch_size, patch_size=tokenizer.patch_size, resize=tokenizer.resize
-    )
     p = tokenizer.patch_size
+    single = CentroidTokenizer(tokenizer.codebook, image_size=p, patch_size=p, resize=tokenizer.resize)
     patches = single.decode(tokens.reshape(-1, 1)).view(len(tokens), *grid, 3, p, p)
     return patches.permute(0, 3, 1, 4, 2, 5).reshape(len(tokens), 3, grid[0] * p, grid[1] * p)

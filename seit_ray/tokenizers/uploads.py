@@ -15,7 +15,7 @@ def parts_on(device: torch.device, images: Tensor, batch_size: int) -> Iterator[
     work on this one and asks for the next: a caller that waits for results in between loses that.
     """
     parts = images.split(batch_size) if len(images) else ()
-    if device.type != "cuda":
+    if device.type != "cuda" or not parts:
         yield from parts
         return
     copies = torch.cuda.Stream(device)
@@ -24,10 +24,11 @@ def parts_on(device: torch.device, images: Tensor, batch_size: int) -> Iterator[
         with torch.cuda.stream(copies):
             return part.pin_memory().to(device, non_blocking=True)
 
-    coming = upload(parts[0]) if parts else None
-    for number in range(len(parts)):
+    coming = upload(parts[0])
+    for following in range(1, len(parts) + 1):
         here, working = coming, torch.cuda.current_stream(device)
         working.wait_stream(copies)
         here.record_stream(working)  # its memory is not given away before the work on it is over
         yield here
-        coming = upload(parts[number + 1]) if number + 1 < len(parts) else None
+        if following < len(parts):
+            coming = upload(parts[following])

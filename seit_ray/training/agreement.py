@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from seit_ray.batches.contract import SampleStore
 from seit_ray.storage import Folder
 from seit_ray.training.requests import Requests
 from seit_ray.training.settings import LoopSettings
@@ -69,7 +70,7 @@ class Agreement:
         return Flags(step, int(bad), stop > 0, save > 0)
 
 
-def bad_steps_error(flags: Flags, settings: LoopSettings, store: Any, run: Folder | None) -> ValueError:
+def bad_steps_error(flags: Flags, settings: LoopSettings, store: SampleStore, run: Folder | None) -> ValueError:
     """What ends a run of too many bad steps; their sample numbers are written to `run`, if one is given."""
     first, batch = flags.step - flags.bad_in_a_row, settings.global_batch_size
     rows = {step + 1: store.step_rows(batch, settings.seed, step).tolist() for step in range(first, flags.step)}

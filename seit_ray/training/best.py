@@ -33,14 +33,16 @@ class Best:
                 f"keep_best {self.metric!r}; expected a metric of this run's evaluation: {', '.join(known)}; choose one"
             )
         value = metrics[self.metric]
-        if math.isnan(value) or (self.value is not None and not self.is_better(value)):
+        if math.isnan(value) or not self.is_better(value):
             return
         self.value, self.step = value, step
         weights = ema if self.metric.startswith(EMA) else model.state_dict()
         self.weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in weights.items()}
 
     def is_better(self, value: float) -> bool:
-        """Whether a value is better than the best so far."""
+        """Whether a value of the metric is better than the best so far; the first one is."""
+        if self.value is None or self.metric is None:
+            return True
         return value < self.value if "loss" in self.metric else value > self.value
 
     def about(self) -> dict[str, Any] | None:

@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel as Distributed
 
 from seit_ray.augment.random import StepRandom
 from seit_ray.batches.batch import HostBatch
-from seit_ray.batches.images import ImageStore
+from seit_ray.batches.contract import SampleStore
 from seit_ray.batches.prefetch import Prefetch
 from seit_ray.batches.sampler import num_steps, part_spans, rank_span
-from seit_ray.batches.store import TokenStore
-from seit_ray.batches.stream import TokenStream
+from seit_ray.objectives.contract import Objective
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 from seit_ray.training.agreement import Agreement, Flags, bad_steps_error
@@ -35,6 +35,7 @@ from seit_ray.training.window import Window
 from seit_ray.training.world import World
 
 Parts = list[tuple[slice, HostBatch]]  # micro-batches: rows of the global batch, and what they hold
+Evaluate = Callable[[Any, float], dict[str, float]]  # (the model as it was given, epoch) -> metrics
 
 
 class Trainer:
@@ -47,9 +48,9 @@ class Trainer:
         self,
         *,
         model: nn.Module,
-        objective: Any,
-        store: TokenStore | TokenStream | ImageStore,
-        evaluate: Callable[[nn.Module, float], dict[str, float]],
+        objective: Objective,
+        store: SampleStore,
+        evaluate: Evaluate,
         run: Folder,
         loop: LoopSettings,
         optimizer: OptimizerSettings,
@@ -149,7 +150,7 @@ class Trainer:
         """Restore the newest checkpoint; the step to go on from."""
         found = load_checkpoint(self.run)
         if found is None:
-            wanted = self.world.gather(getattr(self.store, "shuffle_rows", 0))
+            wanted = self.world.gather(self.store.shuffle_rows)
             self.keep_order(min((rows for rows in wanted if rows), default=0))  # nodes may have less memory than others
             return 0
         tensors, about = found
@@ -162,7 +163,7 @@ class Trainer:
 
     def keep_order(self, shuffle_rows: int) -> None:
         """Take the samples in the order of a run that shuffles so many at a time; 0 for all."""
-        if getattr(self.store, "shuffle_rows", 0) != shuffle_rows:
+        if self.store.shuffle_rows != shuffle_rows:
             self.store = self.store.in_order(shuffle_rows or len(self.store))
 
     def host_parts(self, step: int) -> Parts:
@@ -197,8 +198,8 @@ class Trainer:
         for number, (span, batch) in enumerate(parts):
             random = StepRandom(settings.seed, step, span, batch_size, world.device)
             share = len(batch) / batch_size
-            last = number == len(parts) - 1
-            with contextlib.nullcontext() if last or world.size == 1 else model.no_sync():
+            goes_on = number < len(parts) - 1  # the last micro-batch averages the gradients of all
+            with model.no_sync() if goes_on and isinstance(model, Distributed) else contextlib.nullcontext():
                 with self.autocast:
                     loss, metrics = self.objective.loss(model, batch.to(world.device), random)
                 (loss * (share * world.size)).backward()  # DDP averages over ranks; this makes it the global mean
@@ -235,11 +236,11 @@ class Trainer:
             return
         self._saved_at, self.requests.save = done, False
         window = self.window.total()  # of all ranks: all have to be here
-        if writer:
+        if writer and log:
             log.flush()
             tensors = state_tensors(self.model, self.optimizer, self.ema, best=self.best.weights, window=window)
-            rows = getattr(self.store, "shuffle_rows", 0)
-            more = {"step": done, "window_steps": self.window.steps, "best": self.best.about(), "shuffle_rows": rows}
+            more = {"step": done, "window_steps": self.window.steps, "best": self.best.about()}
+            more["shuffle_rows"] = self.store.shuffle_rows
             writer.submit(tensors, {**self.identity, **more})
         if flags.stop and done < self.steps:
             if writer:

@@ -7,8 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from seit_ray.progress import duration
 from seit_ray.storage import Folder
-from seit_ray.training.throughput import duration
 from seit_ray.training.trackers import open_trackers
 
 FLUSH_EVERY_S = 20.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
@@ -31,7 +33,7 @@ def parameter_groups(
     layer_decay: float,
     decay_positions: bool = True,
     token_emb_last: bool = False,
-) -> list[dict]:
+) -> list[dict[str, Any]]:
     """Groups with `lr_scale` and `weight_decay`; 1-D parameters never decay, positions and class token where asked.
 
     Frozen parameters are in no group. A model without blocks has no layers to tell apart: a `layer_decay` other than 1
@@ -42,7 +44,7 @@ def parameter_groups(
         raise ValueError(
             f"layer_decay {layer_decay} for {type(model).__name__}; expected 1, since it has no blocks; set it to 1"
         )
-    groups: dict[tuple[float, float], dict] = {}
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -71,7 +73,7 @@ def build_optimizer(
         decay_positions=decay_positions,
         token_emb_last=token_emb_last,
     )
-    return torch.optim.AdamW(groups, lr=0.0, betas=tuple(betas), fused=True)
+    return torch.optim.AdamW(groups, lr=0.0, betas=(betas[0], betas[1]), fused=True)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -87,13 +89,14 @@ def parameters_of(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
 
 def gradient_norm(optimizer: torch.optim.Optimizer) -> Tensor:
     """Norm of all gradients together, on the device; not finite when one of them is not."""
-    return get_total_norm([p.grad for p in parameters_of(optimizer)])
+    return get_total_norm([p.grad for p in parameters_of(optimizer) if p.grad is not None])
 
 
 def take_step(optimizer: torch.optim.AdamW, norm: Tensor, skipped: Tensor, *, clip_grad: float | None) -> None:
     """Clip gradients of that norm, update, drop them; with skipped 1.0 nothing changes, and the host does not wait."""
     if clip_grad is not None:
         clip_grads_with_norm_(parameters_of(optimizer), clip_grad, norm)
-    optimizer.found_inf = skipped  # the fused kernel reads it on the device, as it does for torch's GradScaler
+    # The fused kernel reads it on the device, as it does for torch's GradScaler.
+    optimizer.found_inf = skipped  # type: ignore[attr-defined]
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

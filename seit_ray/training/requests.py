@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypedDict
+
+from seit_ray.progress import Progress
 
 
 class Stopped(Exception):
@@ -22,3 +25,11 @@ class Requests:
     save: bool = False
     listening: bool = False
     on_saved: Callable[[int], None] = lambda step: None
+
+
+class Hooks(TypedDict, total=False):
+    """What whoever starts a training gives it: whom to tell of its way and its metrics, and who may ask."""
+
+    on_progress: Progress
+    on_metrics: Callable[[dict[str, Any]], None]
+    requests: Requests

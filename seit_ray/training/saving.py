@@ -23,7 +23,7 @@ class CheckpointWriter:
         self.run, self.keep, self.on_saved = run, keep, on_saved
         self.began = time.monotonic()
         self._thread = ThreadPoolExecutor(1, "checkpoint")
-        self._writing: Future | None = None
+        self._writing: Future[None] | None = None
 
     def submit(self, tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
         """Begin to write; waits for the one before. The tensors are not to be changed afterwards."""

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from types import FrameType
 
 from seit_ray.training.requests import Requests, Stopped
 
@@ -22,7 +23,7 @@ def sigterm_asks(requests: Requests) -> Iterator[None]:
         return
     before = signal.getsignal(signal.SIGTERM)
 
-    def handle(number: int, frame: object) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         if requests.listening and not requests.stop:
             requests.stop = True
             return

@@ -5,9 +5,11 @@ seit-ray evaluate images=photos/ run=runs/classifier weights=ema
 """
 
 import json
+from typing import Any
 
 from seit_ray.config import Evaluate
 from seit_ray.progress import Progress, silent
+from seit_ray.storage import Folder
 from seit_ray.verbs.command.places import (
     Rows,
     cluster_rows,
@@ -17,24 +19,25 @@ from seit_ray.verbs.command.places import (
     manifest_rows,
     tokenizer_folder,
 )
-from seit_ray.verbs.command.training import run_on_workers
+from seit_ray.verbs.command.training import Run, run_on_workers
 
 IMAGE_KEYS = {"source", "val_fraction", "seed", "tokenizer", "max_image_pixels", "max_image_mib"}
 
 
 def check(config: Evaluate) -> Rows:
     """What would be evaluated on what."""
-    check_input(config)
+    data = check_input(config)
     return [
-        *(dataset_rows_of(config) if config.dataset else images_rows(config)),
+        *(dataset_rows_of(config, data) if config.dataset else images_rows(config, data)),
         ("run", f"{config.run}, weights {config.weights}"),
         *cluster_rows(config.cluster, config.workers),
     ]
 
 
-def check_input(config: Evaluate) -> None:
-    """ValueError unless there is one thing to evaluate on, and no key that is for the other."""
-    if bool(config.dataset) == bool(config.images):
+def check_input(config: Evaluate) -> Folder:
+    """What to evaluate on; ValueError unless there is one such thing, and no key that is for the other."""
+    named = config.dataset or config.images
+    if not named or (config.dataset and config.images):
         raise ValueError(
             f"keys dataset {config.dataset!r} and images {config.images!r}; expected one of them; give the token "
             "dataset or the images to evaluate on"
@@ -42,16 +45,17 @@ def check_input(config: Evaluate) -> None:
     stray = sorted(config.model_fields_set & IMAGE_KEYS) if config.dataset else []
     if stray:
         raise ValueError(f"key {stray[0]} with dataset; expected it with images only; drop it, or evaluate on images")
+    return folder_of(named, config.storage)
 
 
-def dataset_rows_of(config: Evaluate) -> Rows:
+def dataset_rows_of(config: Evaluate, folder: Folder) -> Rows:
     """The token dataset, if the run fits it."""
     from seit_ray.models.about import check_weights, read_about
     from seit_ray.shards import TokenDataset
     from seit_ray.shards.dataset import identity_of
     from seit_ray.training.identity import check_same
 
-    dataset = TokenDataset(folder_of(config.dataset, config.storage))
+    dataset = TokenDataset(folder)
     dataset.split(config.split)
     run = folder_of(config.run, config.storage)
     check_same(read_about(run, "classifier"), identity_of(dataset), config.run)
@@ -59,15 +63,15 @@ def dataset_rows_of(config: Evaluate) -> Rows:
     return dataset_rows(dataset.folder)
 
 
-def images_rows(config: Evaluate) -> Rows:
+def images_rows(config: Evaluate, images: Folder) -> Rows:
     """The images and what makes them fit, if their labels are of the run."""
     from seit_ray.evaluation.image_run import read_image_run
     from seit_ray.images.labels import label_table
 
-    images, run = folder_of(config.images, config.storage), folder_of(config.run, config.storage)
+    run = folder_of(config.run, config.storage)
     found = read_image_run(run, tokenizer=tokenizer_folder(config), weights=config.weights)
-    hold_out = {"val_fraction": config.val_fraction, "seed": config.seed}
-    with looked_at(images, config.source, **hold_out) as (manifest, is_whole):
+    looked = looked_at(images, config.source, val_fraction=config.val_fraction, seed=config.seed)
+    with looked as (manifest, is_whole):
         if is_whole:
             label_table(manifest, config.split, found.class_names, images.uri, run.uri)
         rows = manifest_rows(images, manifest, is_whole)
@@ -78,9 +82,9 @@ def evaluate(config: Evaluate, progress: Progress = silent) -> Rows:
     """Evaluate and write the figures; returns the table to print."""
     from seit_ray.storage import split_uri
 
-    check_input(config)
-    check_run(config)
-    function, arguments = function_of(config)
+    data = check_input(config)
+    check_run(config, data)
+    function, arguments = function_of(config, data)
     figures = run_on_workers(config, function, arguments, "evaluate", progress)
     if config.dataset:
         progress("evaluate", figures["samples"], figures["samples"], "samples")
@@ -91,30 +95,30 @@ def evaluate(config: Evaluate, progress: Progress = silent) -> Rows:
     return summary(config, figures, arguments["run"].uri, output)
 
 
-def check_run(config: Evaluate) -> None:
+def check_run(config: Evaluate, data: Folder) -> None:
     """ValueError for the mistakes that show without the model: told before torch, which takes seconds, is imported."""
     run = folder_of(config.run, config.storage)
     if config.dataset:
-        dataset_rows_of(config)
+        dataset_rows_of(config, data)
         return
     from seit_ray.evaluation.image_run import read_image_run
 
     read_image_run(run, tokenizer=tokenizer_folder(config), weights=config.weights)
-    folder_of(config.images, config.storage).check_readable()
+    data.check_readable()
 
 
-def function_of(config: Evaluate):
+def function_of(config: Evaluate, data: Folder) -> tuple[Run, dict[str, Any]]:
     """The function that evaluates on tokens or on images, and its arguments."""
     run = folder_of(config.run, config.storage)
     shared = {name: getattr(config, name) for name in ("split", "weights", "batch_size")}
     if config.dataset:
         from seit_ray.runs.evaluate_tokens import evaluate_tokens as run_function
 
-        return run_function, {"dataset": folder_of(config.dataset, config.storage), "run": run, **shared}
+        return run_function, {"dataset": data, "run": run, **shared}
     from seit_ray.runs.evaluate_images import evaluate_images
 
     return evaluate_images, {
-        "images": folder_of(config.images, config.storage),
+        "images": data,
         "source": config.source.settings(),
         "run": run,
         "tokenizer": tokenizer_folder(config),
@@ -125,7 +129,7 @@ def function_of(config: Evaluate):
     }
 
 
-def summary(config: Evaluate, figures: dict, run: str, output: str) -> Rows:
+def summary(config: Evaluate, figures: dict[str, Any], run: str, output: str) -> Rows:
     """The figures as a table."""
     classes = figures["per_class_top1"]
     worst = min((c for c in classes if classes[c] is not None), key=classes.get)

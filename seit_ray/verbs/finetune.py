@@ -3,26 +3,31 @@
 seit-ray finetune dataset=runs/tokens init_from=runs/mtm run=classifier
 """
 
+from typing import Any
+
 from seit_ray.config import Finetune
 from seit_ray.progress import Progress, silent
+from seit_ray.storage import Folder
 from seit_ray.verbs.command.places import Rows, cluster_rows, dataset_rows, folder_of, output_rows, source_rows
-from seit_ray.verbs.command.training import augment_arguments, loop_rows, run_folder, steps_row, train
+from seit_ray.verbs.command.training import augment_arguments, claim_run, loop_rows, run_folder, steps_row, train
 
 
 def check(config: Finetune) -> Rows:
     """What would be trained, from what, on what, with which resources."""
-    check_data(config)
+    data = check_data(config)
+    claim_run(run_folder(config), data)
     return [
-        *(image_rows(config) if config.images else token_rows(config)),
+        *(image_rows(config, data) if config.images else [*dataset_rows(data), *loop_rows(config, data)]),
         ("starts from", (config.init_from or "scratch") + (", what fits" if config.transfer else "")),
         *output_rows(run_folder(config)),
         *cluster_rows(config.cluster, config.workers),
     ]
 
 
-def check_data(config: Finetune) -> None:
-    """ValueError unless exactly one of dataset and images is named, and what goes with it fits."""
-    if bool(config.dataset) == bool(config.images):
+def check_data(config: Finetune) -> Folder:
+    """The dataset or the images; ValueError unless exactly one is named, and what goes with it fits."""
+    named = config.dataset or config.images
+    if not named or (config.dataset and config.images):
         raise ValueError(
             f"dataset {config.dataset} and images {config.images}; expected one of them; dataset=FOLDER trains on "
             "tokens, images=FOLDER on pixels"
@@ -31,42 +36,39 @@ def check_data(config: Finetune) -> None:
         raise ValueError("images with init_from; expected transfer=true, since that run was trained on tokens; set it")
     if config.transfer and not config.init_from:
         raise ValueError("transfer without init_from; expected a finished run to start from; name one")
+    data = folder_of(named, config.storage)
+    start = folder_of(config.init_from, config.storage) if config.init_from else None
     if config.dataset:
-        check_tokens(config)
-    elif config.init_from:
-        check_start(config)
+        check_tokens(config, data, start)
+    elif start:
+        check_start(start)
+    return data
 
 
-def check_tokens(config: Finetune) -> None:
+def check_tokens(config: Finetune, folder: Folder, start: Folder | None) -> None:
     """ValueError when the token dataset has no classes, or is not of the tokens of the run to start from."""
     from seit_ray.shards.dataset import TokenDataset, check_classes, identity_of
     from seit_ray.training.identity import check_same
 
-    dataset = TokenDataset(folder_of(config.dataset, config.storage))
+    dataset = TokenDataset(folder)
     dataset.split("train")
     check_classes(dataset.info.class_names, dataset.folder.uri)
-    if config.init_from:
-        about = check_start(config)
+    if start and config.init_from:
+        about = check_start(start)
         if not config.transfer:
             check_same(about, identity_of(dataset), config.init_from)
 
 
-def check_start(config: Finetune) -> dict:
+def check_start(run: Folder) -> dict[str, Any]:
     """model.json of the run to start from; ValueError when it is none that a classifier can start from."""
     from seit_ray.models.about import SOURCES, read_about
 
-    return read_about(folder_of(config.init_from, config.storage), *SOURCES)
+    return read_about(run, *SOURCES)
 
 
-def token_rows(config: Finetune) -> Rows:
-    """The token dataset, the model and its steps."""
-    return [*dataset_rows(folder_of(config.dataset, config.storage)), *loop_rows(config)]
-
-
-def image_rows(config: Finetune) -> Rows:
+def image_rows(config: Finetune, images: Folder) -> Rows:
     """The images, the model and its steps."""
     pixels = config.pixels
-    images = folder_of(config.images, config.storage)
     rows = source_rows(images, config.source, val_fraction=pixels.val_fraction, seed=config.loop.seed)
     sizes = f"{pixels.image_size}x{pixels.image_size}, patches of {pixels.patch_size}x{pixels.patch_size}"
     return [*rows, ("pixels", sizes), steps_row(config, "steps")]
@@ -74,11 +76,12 @@ def image_rows(config: Finetune) -> Rows:
 
 def finetune(config: Finetune, progress: Progress = silent) -> Rows:
     """Train; returns the table to print."""
-    check_data(config)
+    data = check_data(config)
     from seit_ray.runs.finetune import finetune as run_function
 
     run = run_folder(config)
-    metrics = train(config, "finetune", run_function, own_arguments(config) | data_arguments(config), run, progress)
+    arguments = own_arguments(config) | data_arguments(config, data)
+    metrics = train(config, "finetune", run_function, arguments, run, progress, sources=[data])
     rows = [("run", run.uri), ("steps", str(metrics["step"])), ("train loss", f"{metrics['train_loss']:.4f}")]
     if "val_top1" in metrics:
         rows.append(("val top-1 / top-5", f"{metrics['val_top1']:.2%} / {metrics['val_top5']:.2%}"))
@@ -87,15 +90,14 @@ def finetune(config: Finetune, progress: Progress = silent) -> Rows:
     return [*rows, ("next", f"seit-ray predict images=FOLDER run={run.uri} output=predictions.csv")]
 
 
-def data_arguments(config: Finetune) -> dict:
+def data_arguments(config: Finetune, data: Folder) -> dict[str, Any]:
     """What it is trained on."""
     if config.dataset:
-        return {"dataset": folder_of(config.dataset, config.storage)}
-    sections = {name: getattr(config, name).settings() for name in ("source", "pixels")}
-    return {"images": folder_of(config.images, config.storage), **sections}
+        return {"dataset": data}
+    return {"images": data, "source": config.source.settings(), "pixels": config.pixels.settings()}
 
 
-def own_arguments(config: Finetune) -> dict:
+def own_arguments(config: Finetune) -> dict[str, Any]:
     """What a fine-tuning run takes beside what all runs take, and its data."""
     return {
         "init_from": folder_of(config.init_from, config.storage) if config.init_from else None,

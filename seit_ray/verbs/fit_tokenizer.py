@@ -4,18 +4,34 @@ seit-ray fit_tokenizer images=photos/ output=runs/tokenizer centroid.image_size=
 seit-ray fit_tokenizer images=photos/ output=runs/vqgan tokenizer=vit_vqgan vit_vqgan.size=small
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from seit_ray.config import FitTokenizer
 from seit_ray.progress import Progress, silent
+from seit_ray.storage import Folder
 from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, listed, output_rows, source_rows
+from seit_ray.verbs.command.training import claim_run
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from seit_ray.tokenizers.centroid import CentroidTokenizer
+    from seit_ray.tokenizers.contract import Tokenizer
+
+    Fitted = tuple[CentroidTokenizer, dict[str, Any]]  # and the report of the fit
 
 
 def check(config: FitTokenizer) -> Rows:
     """What would be read, fitted and written."""
-    if config.tokenizer == "vit_vqgan" and config.vit_vqgan.published:
-        tokenizer = load_weights(config)
+    published = config.vit_vqgan.published
+    if config.tokenizer == "vit_vqgan" and published:
+        tokenizer = load_weights(config, published)
         codes = f"K {len(tokenizer.codebook)}, grid {tokenizer.grid[0]}x{tokenizer.grid[1]}"
         return [("tokenizer", f"vit_vqgan, {codes}"), *output_rows(folder_of(config.output, config.storage))]
     images = folder_of(config.images, config.storage)
+    claim_run(folder_of(config.output, config.storage), images)
     rows = source_rows(images, config.source, val_fraction=config.val_fraction, seed=config.seed)
     settings = getattr(config, config.tokenizer)
     if settings.image_size % settings.patch_size:
@@ -43,33 +59,33 @@ def fit_tokenizer(config: FitTokenizer, progress: Progress = silent) -> Rows:
     if config.tokenizer == "centroid":
         return fit_centroid(config, progress)
     if config.vit_vqgan.published:
-        return import_published(config)
+        return import_published(config, config.vit_vqgan.published)
     return train_vqgan(config, progress)
 
 
-def load_weights(config: FitTokenizer):
+def load_weights(config: FitTokenizer, published: str) -> Tokenizer:
     """The tokenizer of published weights."""
     from seit_ray.storage import split_uri
     from seit_ray.tokenizers.vit_vqgan.published import load_published
 
-    place, name = split_uri(config.vit_vqgan.published)
+    place, name = split_uri(published)
     return load_published(folder_of(place, config.storage), name, resize=config.vit_vqgan.resize)
 
 
-def import_published(config: FitTokenizer) -> Rows:
+def import_published(config: FitTokenizer, published: str) -> Rows:
     """Save the tokenizer of published weights."""
     from seit_ray.tokenizers.files import save_tokenizer
     from seit_ray.verbs.command.record import write_record
 
     output = folder_of(config.output, config.storage)
-    tokenizer = load_weights(config)
-    fingerprint = save_tokenizer(tokenizer, output, {"published": config.vit_vqgan.published})
+    tokenizer = load_weights(config, published)
+    fingerprint = save_tokenizer(tokenizer, output, {"published": published})
     write_record(output, "fit_tokenizer", config)
     grid = f"{tokenizer.grid[0]}x{tokenizer.grid[1]}"
     return [("tokenizer", f"{output.uri} ({fingerprint})"), ("codes", f"K {len(tokenizer.codebook)}, grid {grid}")]
 
 
-def train_vqgan(config: FitTokenizer, progress) -> Rows:
+def train_vqgan(config: FitTokenizer, progress: Progress) -> Rows:
     """Train a ViT-VQGAN; the same output continues."""
     from seit_ray.runs.vit_vqgan import train_vit_vqgan
     from seit_ray.verbs.command.training import train
@@ -82,7 +98,7 @@ def train_vqgan(config: FitTokenizer, progress) -> Rows:
         "seed": config.seed,
     }
     output = folder_of(config.output, config.storage)
-    metrics = train(config, "fit_tokenizer", train_vit_vqgan, more, output, progress)
+    metrics = train(config, "fit_tokenizer", train_vit_vqgan, more, output, progress, sources=[more["images"]])
     rows = [("tokenizer", output.uri), ("steps", str(metrics["step"])), ("train loss", f"{metrics['train_loss']:.5f}")]
     if "val_psnr_db" in metrics:
         rows.append(("val PSNR", f"{metrics['val_psnr_db']:.2f} dB"))
@@ -90,12 +106,13 @@ def train_vqgan(config: FitTokenizer, progress) -> Rows:
     return rows
 
 
-def fit_centroid(config: FitTokenizer, progress) -> Rows:
+def fit_centroid(config: FitTokenizer, progress: Progress) -> Rows:
     """Sample, decode, fit, save."""
     from seit_ray.tokenizers.files import save_tokenizer
     from seit_ray.verbs.command.record import write_record
 
     images, output = folder_of(config.images, config.storage), folder_of(config.output, config.storage)
+    claim_run(output, images)
     output.check_writable()
     with listed(
         images, config.source, val_fraction=config.val_fraction, seed=config.seed, on_progress=progress
@@ -122,7 +139,7 @@ def fit_centroid(config: FitTokenizer, progress) -> Rows:
     ]
 
 
-def fit_here(config: FitTokenizer, rows, images, progress):
+def fit_here(config: FitTokenizer, rows: pa.Table, images: Folder, progress: Progress) -> Fitted:
     """In this process, on its GPU if it has one; returns tokenizer and report."""
     import os
 
@@ -148,7 +165,7 @@ def fit_here(config: FitTokenizer, rows, images, progress):
     )
 
 
-def fit_on_cluster(config: FitTokenizer, rows, images, progress):
+def fit_on_cluster(config: FitTokenizer, rows: pa.Table, images: Folder, progress: Progress) -> Fitted:
     """On actors of a Ray cluster; returns tokenizer and report."""
     from seit_ray.distributed.cluster import connected
     from seit_ray.distributed.data.fit_job import fit_on_actors
@@ -166,13 +183,13 @@ def fit_on_cluster(config: FitTokenizer, rows, images, progress):
         )
 
 
-def fit_settings(config: FitTokenizer) -> tuple[dict, dict]:
+def fit_settings(config: FitTokenizer) -> tuple[dict[str, Any], dict[str, Any]]:
     """(how images are decoded, how they are fitted)."""
     settings = config.centroid.model_dump(exclude={"sample_images", "num_workers"}) | {"seed": config.seed}
     decode = {name: settings.pop(name) for name in ("image_size", "resize")}
     return decode | {"image_column": config.source.image_column}, settings
 
 
-def held_out(report: dict) -> str:
+def held_out(report: dict[str, Any]) -> str:
     """The held-out PSNR, where there were images enough."""
     return f", held out {report['psnr_held_out_db']:.2f} dB" if "psnr_held_out_db" in report else ""

@@ -3,9 +3,18 @@
 seit-ray import_tokens train.data=train-token.data.bin.gz train.labels=train-label.txt codebook=codebook.ckpt output=...
 """
 
-from seit_ray.config import ImportTokens
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from seit_ray.config import ImportTokens, TokenFiles
 from seit_ray.progress import Progress, silent
+from seit_ray.storage import Folder
 from seit_ray.verbs.command.places import Rows, folder_of, output_rows
+
+if TYPE_CHECKING:
+    from seit_ray.shards.importing import ImportJob, SplitFiles
+    from seit_ray.tokenizers.contract import Tokenizer
 
 
 def check(config: ImportTokens) -> Rows:
@@ -42,15 +51,15 @@ def import_tokens(config: ImportTokens, progress: Progress = silent) -> Rows:
     return summary(job.output)
 
 
-def job_of(config: ImportTokens):
+def job_of(config: ImportTokens) -> ImportJob:
     """The import that a config describes; reads codebook and synonyms."""
     config = with_what_lies_beside(config)
     from seit_ray.shards.importing import ImportJob, naming, read_uri
     from seit_ray.shards.synonyms import parse_published
 
     output = folder_of(config.output, config.storage)
-    files = {name: files_of(name, split) for name, split in (("train", config.train), ("val", config.val))}
-    files = {name: split for name, split in files.items() if split}
+    named = {name: files_of(name, split) for name, split in (("train", config.train), ("val", config.val))}
+    files = {name: split for name, split in named.items() if split}
     if not files:
         raise ValueError("no token files; expected train.data=FILE, val.data=FILE or both; name them")
     tokenizer, report = tokenizer_of(config, output)
@@ -86,7 +95,7 @@ def with_what_lies_beside(config: ImportTokens) -> ImportTokens:
     return config.model_copy(update={k: v for k, v in found.items() if k not in config.model_fields_set})
 
 
-def files_of(name: str, files):
+def files_of(name: str, files: TokenFiles) -> SplitFiles | None:
     """A split's uris; None when no data is named. The index lies beside the data unless it is named."""
     from seit_ray.shards.importing import SplitFiles
 
@@ -101,29 +110,30 @@ def files_of(name: str, files):
     return SplitFiles(files.data, index, files.labels)
 
 
-def tokenizer_of(config: ImportTokens, storage):
+def tokenizer_of(config: ImportTokens, storage: Folder) -> tuple[Tokenizer, dict[str, Any]]:
     """The tokenizer that the tokens are of, and its report: a whole one, or just the published codebook."""
     from seit_ray.shards.importing import naming, read_uri
     from seit_ray.tokenizers.codebook_only import CodebookTokenizer, read_codebook
     from seit_ray.tokenizers.files import load_tokenizer
 
-    if bool(config.codebook) == bool(config.tokenizer):
+    named = config.codebook or config.tokenizer
+    if not named or (config.codebook and config.tokenizer):
         raise ValueError(
             f"{'both' if config.codebook else 'neither'} of codebook and tokenizer; expected codebook=FILE of the "
             "release, or tokenizer=FOLDER of a whole tokenizer with the same codes; give one"
         )
     if config.tokenizer:
         tokenizer, about = load_tokenizer(folder_of(config.tokenizer, config.storage))
-        if tuple(tokenizer.grid) != tuple(config.grid):
+        if tokenizer.grid != config.grid:
             raise ValueError(
                 f"tokenizer {config.tokenizer} of grid {list(tokenizer.grid)}; expected {list(config.grid)}, the grid "
                 "of the tokens; set grid, or name the tokenizer that they were made with"
             )
         return tokenizer, about["report"]
-    with naming(config.codebook):
-        codebook = read_codebook(read_uri(storage, config.codebook))
-    tokenizer = CodebookTokenizer(codebook, grid=config.grid, image_size=config.image_size, metric=config.metric)
-    return tokenizer, {"imported_from": config.codebook}
+    with naming(named):
+        codebook = read_codebook(read_uri(storage, named))
+    bare = CodebookTokenizer(codebook, grid=config.grid, image_size=config.image_size, metric=config.metric)
+    return bare, {"imported_from": named}
 
 
 def check_there(uri: str, config: ImportTokens) -> None:

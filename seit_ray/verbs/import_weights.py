@@ -3,9 +3,17 @@
 seit-ray import_weights weights=trained-vit.ckpt dataset=runs/tokens run=runs/seit
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from seit_ray.config import ImportWeights
 from seit_ray.progress import Progress, silent
+from seit_ray.storage import Folder
 from seit_ray.verbs.command.places import Rows, dataset_rows, folder_of, output_rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def check(config: ImportWeights) -> Rows:
@@ -47,7 +55,7 @@ def import_weights(config: ImportWeights, progress: Progress = silent) -> Rows:
     return [("run", run.uri), *model_rows(kind, settings)]
 
 
-def read_weights(config: ImportWeights):
+def read_weights(config: ImportWeights) -> tuple[dict[str, Tensor], str, dict[str, Any], dict[str, Any]]:
     """(state dict, kind, settings, where from) of the weights for the dataset; ValueError when they do not fit."""
     from seit_ray.models.published import published_settings, published_state
     from seit_ray.shards import TokenDataset
@@ -63,7 +71,7 @@ def read_weights(config: ImportWeights):
     data = read_uri(dataset.folder, config.weights)
     with naming(config.weights):
         state = published_state(read_torch(data))
-        kind, settings = published_settings(state, grid=tuple(dataset.info.grid), codebook=tokenizer.codebook, **given)
+        kind, settings = published_settings(state, grid=dataset.info.grid, codebook=tokenizer.codebook, **given)
     classes, known = settings.get("num_classes"), dataset.info.class_names
     if classes and known and classes != len(known):
         raise ValueError(
@@ -74,7 +82,7 @@ def read_weights(config: ImportWeights):
     return state, kind, settings, source
 
 
-def existing(run, source: dict) -> bool:
+def existing(run: Folder, source: dict[str, Any]) -> bool:
     """Whether the run stands already, of the same weights and settings; ValueError when it is another."""
     import json
 
@@ -91,7 +99,7 @@ def existing(run, source: dict) -> bool:
     return True
 
 
-def model_rows(kind: str, settings: dict) -> Rows:
+def model_rows(kind: str, settings: dict[str, Any]) -> Rows:
     """A model in words."""
     h, w = settings["grid"]
     size = settings.get("size")

@@ -3,10 +3,22 @@
 seit-ray inspect_tokens dataset=runs/tokens contact_sheet=sheet.png images=photos/
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from seit_ray.config import InspectTokens
 from seit_ray.progress import Progress, silent
+from seit_ray.storage import Folder
 from seit_ray.verbs.command.places import Rows, dataset_rows, folder_of
 from seit_ray.verbs.tokenize_images import summary
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from seit_ray.shards import TokenDataset
+    from seit_ray.tokenizers.contract import Tokenizer
 
 
 def check(config: InspectTokens) -> Rows:
@@ -39,11 +51,11 @@ def inspect_tokens(config: InspectTokens, progress: Progress = silent) -> Rows:
     if config.verify:
         rows.append(("verified", "checksums, counts and code range of every shard"))
     if config.contact_sheet:
-        rows.append(("contact sheet", draw(dataset, config)))
+        rows.append(("contact sheet", draw(dataset, config, config.contact_sheet)))
     return rows
 
 
-def class_balance(dataset) -> Rows:
+def class_balance(dataset: TokenDataset) -> Rows:
     """Fewest and most images of a class, a split."""
     names = dataset.info.class_names or []
     rows = []
@@ -55,7 +67,7 @@ def class_balance(dataset) -> Rows:
     return rows
 
 
-def reject_reasons(dataset) -> Rows:
+def reject_reasons(dataset: TokenDataset) -> Rows:
     """How many images were rejected, by reason."""
     from collections import Counter
 
@@ -63,13 +75,13 @@ def reject_reasons(dataset) -> Rows:
     return [(f"rejected {number}", reason) for reason, number in counts.most_common(8)]
 
 
-def draw(dataset, config: InspectTokens) -> str:
-    """Write the contact sheet of the first split's pictures; returns where."""
+def draw(dataset: TokenDataset, config: InspectTokens, place: str) -> str:
+    """Write the contact sheet of the first split's pictures to a place, and return it."""
     import numpy as np
     import torch
 
     from seit_ray.report.pictures import contact_sheet
-    from seit_ray.storage import Folder, split_uri
+    from seit_ray.storage import split_uri
     from seit_ray.tokenizers.files import load_tokenizer
 
     tokenizer, _ = load_tokenizer(dataset.folder.join("tokenizer"))
@@ -77,17 +89,18 @@ def draw(dataset, config: InspectTokens) -> str:
     rows = dataset.read_shard(split, dataset.split(split).shards[0])
     picked = np.linspace(0, len(rows) - 1, min(config.num_pictures, len(rows))).astype(int)
     decoded = tokenizer.decode(torch.from_numpy(rows.tokens[picked].astype(np.int64)))
-    pictures, titles = [decoded], ["decoded"]
+    pictures: list[Tensor | np.ndarray] = [decoded]
+    titles = ["decoded"]
     if config.images:
         keys = rows.meta["key"].take(picked).to_pylist()
-        pictures.insert(0, originals(keys, tokenizer, config))
+        pictures.insert(0, originals(keys, tokenizer, config, folder_of(config.images, config.storage)))
         titles.insert(0, "original")
-    folder, name = split_uri(config.contact_sheet)
+    folder, name = split_uri(place)
     Folder(folder, **config.storage.options()).write(name, contact_sheet(pictures, titles))
-    return config.contact_sheet
+    return place
 
 
-def originals(keys: list[str], tokenizer, config: InspectTokens):
+def originals(keys: list[str], tokenizer: Tokenizer, config: InspectTokens, source: Folder) -> np.ndarray:
     """uint8 [N,3,H,W] of the images of the given keys, found by listing the source; grey where one is missing."""
     import numpy as np
 
@@ -95,7 +108,6 @@ def originals(keys: list[str], tokenizer, config: InspectTokens):
     from seit_ray.images.decode import ImageError, decode_image
     from seit_ray.images.fetch import fetch_images
 
-    source = folder_of(config.images, config.storage)
     wanted = set(keys)
     uris = {r.key: r.uri for r in find_images(source, config.source.settings()) if r.key in wanted}
     pixels = np.full((len(keys), 3, tokenizer.image_size, tokenizer.image_size), 128, np.uint8)

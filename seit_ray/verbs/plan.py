@@ -6,12 +6,16 @@ seit-ray plan measure=true images=photos/ tokenizer=runs/tokenizer
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seit_ray.config import PlanCost
 from seit_ray.config.loading import RECIPES
 from seit_ray.progress import Progress, silent
 from seit_ray.verbs.command.places import Rows, folder_of, listed
+
+if TYPE_CHECKING:
+    from seit_ray.report.costs import Estimate, Prices, Rates, Sizes
+    from seit_ray.report.rates import Measured
 
 PRICES = RECIPES / "prices.yaml"
 IMAGE_BYTES = 110_000  # of ImageNet
@@ -51,7 +55,7 @@ def check(config: PlanCost) -> Rows:
     return plan(config)
 
 
-def read_prices(config: PlanCost):
+def read_prices(config: PlanCost) -> Prices:
     """The prices of the file that the config names."""
     from seit_ray.config.loading import read_yaml
     from seit_ray.report.costs import prices_of
@@ -59,7 +63,7 @@ def read_prices(config: PlanCost):
     return prices_of(read_yaml(config.prices or str(PRICES)))
 
 
-def measured(config: PlanCost, progress: Any):
+def measured(config: PlanCost, progress: Progress) -> Measured | None:
     """Rates of this machine on a sample; None when they are not to be measured."""
     names = ("images", "tokenizer")
     if not config.measure:
@@ -67,8 +71,8 @@ def measured(config: PlanCost, progress: Any):
         if given:
             raise ValueError(f"key {given[0]} without measure; expected both; add measure=true, or leave it out")
         return None
-    missing = [name for name in names if not getattr(config, name)]
-    if missing:
+    if not (config.images and config.tokenizer):
+        missing = [name for name in names if not getattr(config, name)]
         raise ValueError(f"key measure without {' and '.join(missing)}; expected {missing[0]}=FOLDER; add it")
 
     import torch
@@ -90,17 +94,18 @@ def measured(config: PlanCost, progress: Any):
         )
 
 
-def chosen_rates(config: PlanCost, found: Any):
+def chosen_rates(config: PlanCost, found: Measured | None) -> Rates:
     """Given rates, else measured ones, else those of this module."""
     from seit_ray.report.costs import Rates
 
-    chosen = {"fetch_mb_per_s": None, "decode_per_core": DECODE_PER_CORE, "encode_per_core": ENCODE_PER_CORE}
+    chosen: dict[str, Any] = {"fetch_mb_per_s": None}
+    chosen |= {"decode_per_core": DECODE_PER_CORE, "encode_per_core": ENCODE_PER_CORE}
     for known in (vars(found.rates) if found else {}, config.rates.model_dump()):
         chosen |= {name: value for name, value in known.items() if value is not None}
     return Rates(**chosen)
 
 
-def chosen_sizes(config: PlanCost, found: Any):
+def chosen_sizes(config: PlanCost, found: Measured | None) -> Sizes:
     """Bytes an image before and after: given, else measured, else those of ImageNet and of grid and K."""
     from seit_ray.report.costs import Sizes, most_token_bytes
 
@@ -110,7 +115,7 @@ def chosen_sizes(config: PlanCost, found: Any):
     return Sizes(config.image_bytes or (found.image_bytes if found else IMAGE_BYTES), tokens + config.key_bytes)
 
 
-def assumptions(config: PlanCost, found: Any, rates: Any, sizes: Any) -> Rows:
+def assumptions(config: PlanCost, found: Measured | None, rates: Rates, sizes: Sizes) -> Rows:
     """What the figures are made of."""
     fetch = "as its connection" if rates.fetch_mb_per_s is None else f"{rates.fetch_mb_per_s:,.0f} MB/s"
     gpu = "" if rates.encode_per_gpu is None else f", {rates.encode_per_gpu:,.0f}/s a GPU"
@@ -124,7 +129,7 @@ def assumptions(config: PlanCost, found: Any, rates: Any, sizes: Any) -> Rows:
     ]
 
 
-def words(guess: Any, currency: str) -> str:
+def words(guess: Estimate, currency: str) -> str:
     """An estimate in one line."""
     nodes = f"{guess.nodes:,} node{'s' * (guess.nodes > 1)}"
     return (

@@ -3,7 +3,10 @@
 seit-ray predict images=new_photos/ run=runs/classifier output=predictions.csv
 """
 
+from __future__ import annotations
+
 from functools import partial
+from typing import TYPE_CHECKING
 
 from seit_ray.config import Predict
 from seit_ray.progress import Progress, silent
@@ -17,8 +20,11 @@ from seit_ray.verbs.command.places import (
     tokenizer_folder,
 )
 
+if TYPE_CHECKING:
+    from seit_ray.distributed.data.predict_job import PredictJob
 
-def job_of(config: Predict):
+
+def job_of(config: Predict) -> PredictJob:
     """The job that a config describes."""
     from seit_ray.distributed.data.predict_job import PredictJob
     from seit_ray.storage import split_uri
@@ -41,9 +47,11 @@ def check(config: Predict) -> Rows:
     from seit_ray.evaluation.predictions import check_name
     from seit_ray.images.manifest import chosen_splits
     from seit_ray.storage import split_uri
+    from seit_ray.storage.output import refuse_overlap
 
     check_name(config.output)
     images, run = folder_of(config.images, config.storage), folder_of(config.run, config.storage)
+    refuse_overlap(folder_of(config.output, config.storage), images, "images")
     found = read_image_run(run, tokenizer=tokenizer_folder(config), weights=config.weights)
     with looked_at(images, config.source) as (manifest, is_whole):
         if is_whole:

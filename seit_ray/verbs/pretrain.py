@@ -3,17 +3,21 @@
 seit-ray pretrain --config pretrain_base_in1k_400e dataset=s3://bucket/tokens run=mtm-b
 """
 
+from typing import Any
+
 from seit_ray.config import Pretrain
 from seit_ray.progress import Progress, silent
 from seit_ray.verbs.command.places import Rows, cluster_rows, dataset_rows, folder_of, output_rows
-from seit_ray.verbs.command.training import augment_arguments, loop_rows, run_folder, train
+from seit_ray.verbs.command.training import augment_arguments, claim_run, loop_rows, run_folder, train
 
 
 def check(config: Pretrain) -> Rows:
     """What would be trained, on what, with which resources."""
+    dataset = folder_of(config.dataset, config.storage)
+    claim_run(run_folder(config), dataset)
     return [
-        *dataset_rows(folder_of(config.dataset, config.storage)),
-        *loop_rows(config),
+        *dataset_rows(dataset),
+        *loop_rows(config, dataset),
         *output_rows(run_folder(config)),
         *cluster_rows(config.cluster, config.workers),
     ]
@@ -28,7 +32,7 @@ def pretrain(config: Pretrain, progress: Progress = silent) -> Rows:
     from seit_ray.runs.pretrain import pretrain as run_function
 
     arguments = {"dataset": dataset, **own_arguments(config)}
-    metrics = train(config, "pretrain", run_function, arguments, run, progress)
+    metrics = train(config, "pretrain", run_function, arguments, run, progress, sources=[dataset])
     rows = [("run", run.uri), ("steps", str(metrics["step"])), ("train loss", f"{metrics['train_loss']:.4f}")]
     if "val_loss" in metrics:
         rows.append(("val loss", f"{metrics['val_loss']:.4f}"))
@@ -39,6 +43,6 @@ def pretrain(config: Pretrain, progress: Progress = silent) -> Rows:
     return [*rows, ("next", f"seit-ray finetune dataset={config.dataset} init_from={run.uri} run=NAME")]
 
 
-def own_arguments(config: Pretrain) -> dict:
+def own_arguments(config: Pretrain) -> dict[str, Any]:
     """What a pre-training run takes beside what all runs take."""
     return {"masking": config.masking.settings(), "probe": config.probe.settings(), **augment_arguments(config)}

@@ -3,8 +3,11 @@
 make quickstart, or: seit-ray quickstart images=photos/
 """
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import seit_ray
 from seit_ray import config as configs
@@ -13,8 +16,33 @@ from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, listed, output_rows, source_rows
 
+if TYPE_CHECKING:
+    import numpy as np
+
 SAMPLE = Path(seit_ray.__file__).resolve().parent / "sample" / "fashion_mnist_test.parquet"
 BASELINE_IMAGES = 20_000  # the baseline's share of a large source: enough for a linear model
+
+
+class Parts(TypedDict):
+    """The configs of the quickstart's verbs, in order."""
+
+    fit_tokenizer: configs.FitTokenizer
+    tokenize_images: configs.TokenizeImages
+    pretrain: configs.Pretrain
+    finetune: configs.Finetune
+    scratch: configs.Finetune
+    evaluate: configs.Evaluate
+    evaluate_scratch: configs.Evaluate
+
+
+# Phase -> the folder that it fills, below the output, and the verb whose record lies there.
+MADE = {
+    "fit_tokenizer": ("tokenizer", "fit_tokenizer"),
+    "tokenize_images": ("tokens", "tokenize_images"),
+    "pretrain": ("pretrain", "pretrain"),
+    "finetune": ("finetune", "finetune"),
+    "scratch": ("scratch", "finetune"),
+}
 
 
 def images_of(config: Quickstart) -> str:
@@ -22,15 +50,15 @@ def images_of(config: Quickstart) -> str:
     return config.images or str(SAMPLE)
 
 
-def parts(config: Quickstart) -> dict[str, configs.Verb]:
+def parts(config: Quickstart) -> Parts:
     """The config of every verb that the quickstart runs, in order; they are those a user would write."""
     out, seed = config.output.rstrip("/"), config.seed
-    shared = {"storage": config.storage, "cluster": config.cluster}
+    shared: dict[str, Any] = {"storage": config.storage, "cluster": config.cluster}
     tokenize = config.tokenize.model_copy(update={"seed": seed})
-    looking = {"images": images_of(config), "source": config.source, **shared}
-    training = {"dataset": f"{out}/tokens", "output": out, "workers": config.workers, **shared}
+    looking: dict[str, Any] = {"images": images_of(config), "source": config.source, **shared}
+    training: dict[str, Any] = {"dataset": f"{out}/tokens", "output": out, "workers": config.workers, **shared}
 
-    def seeded(part):
+    def seeded(part: configs.PretrainPart | configs.FinetunePart) -> dict[str, Any]:
         return {**dict(part), "loop": part.loop.model_copy(update={"seed": seed})}
 
     return {
@@ -75,7 +103,7 @@ def quickstart(config: Quickstart, progress: Progress = silent) -> Rows:
     """Run everything; finished phases of an earlier call with the same settings are not done again."""
     from seit_ray.distributed.cluster import connected
     from seit_ray.studies.quickstart import write_report
-    from seit_ray.verbs.command.record import record_of, write_record
+    from seit_ray.verbs.command.record import record_of, refuse_other_settings, write_record
     from seit_ray.verbs.evaluate import evaluate
     from seit_ray.verbs.finetune import finetune
     from seit_ray.verbs.fit_tokenizer import fit_tokenizer
@@ -84,9 +112,12 @@ def quickstart(config: Quickstart, progress: Progress = silent) -> Rows:
 
     output = folder_of(config.output, config.storage)
     output.check_writable()
-    begin_anew_if_changed(output, config)
-    write_record(output, "quickstart", config)
     each = parts(config)
+    for name, part in each.items():
+        if name in MADE and isinstance(part, configs.Verb):
+            folder, verb = MADE[name]
+            refuse_other_settings(output.join(folder), verb, part)
+    write_record(output, "quickstart", config)
     if not output.exists("tokenizer/tokenizer.json"):
         fit_tokenizer(each["fit_tokenizer"], progress)
     with connected(**config.cluster.model_dump()):
@@ -101,14 +132,16 @@ def quickstart(config: Quickstart, progress: Progress = silent) -> Rows:
     return write_report(output, images, pixels, details=record_of("quickstart", config), progress=progress)
 
 
-def read_split(config: Quickstart, images: Folder, output: Folder, split: str, progress: Progress) -> tuple:
+def read_split(
+    config: Quickstart, images: Folder, output: Folder, split: str, progress: Progress
+) -> tuple[np.ndarray, np.ndarray]:
     """(uint8 pixels [N,3,H,W], labels [N]) of a split, as the tokenizer sees it; a sample of a large one."""
     from seit_ray.images.sample import read_pixels
     from seit_ray.tokenizers.about import read_about
 
     seen_as = read_about(output.join("tokenizer"))["config"]
-    hold_out = {"val_fraction": config.tokenize.val_fraction, "seed": config.seed}
-    with listed(images, config.source, **hold_out) as manifest:
+    held_out = config.tokenize.val_fraction
+    with listed(images, config.source, val_fraction=held_out, seed=config.seed) as manifest:
         pixels, rows = read_pixels(
             manifest.sample(split, BASELINE_IMAGES, config.seed),
             images,
@@ -120,17 +153,3 @@ def read_split(config: Quickstart, images: Folder, output: Folder, split: str, p
             on_progress=progress,
         )
     return pixels, rows["label"].to_numpy()
-
-
-def begin_anew_if_changed(output, config: Quickstart) -> None:
-    """Remove what an earlier quickstart with other settings left in its own folder."""
-    import json
-
-    if not output.exists("quickstart.run.json"):
-        return
-    before = json.loads(output.read("quickstart.run.json"))["config"]
-    ignored = ("cluster", "storage", "workers")
-    now = config.model_dump(mode="json")
-    if any(before.get(key) != now[key] for key in now if key not in ignored):
-        for name in ("tokenizer", "tokens", "pretrain", "finetune", "scratch"):
-            output.delete_tree(name)

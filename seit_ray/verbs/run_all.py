@@ -6,13 +6,14 @@ seit-ray run_all --config my.yaml images=s3://bucket/photos output=s3://bucket/a
 from __future__ import annotations
 
 import sys
-import typing
 
 from seit_ray import config as configs
 from seit_ray.config import RunAll, Verb
 from seit_ray.config.loading import flow
 from seit_ray.progress import Progress, silent
+from seit_ray.storage import Folder
 from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, output_rows, source_rows
+from seit_ray.verbs.command.record import refuse_other_settings
 from seit_ray.verbs.quickstart import parts
 
 # Phase -> what stands below the output when it is done. Each phase's folder holds <verb>.run.json too.
@@ -27,7 +28,7 @@ PHASES = {
 
 def phases(config: RunAll) -> dict[str, Verb]:
     """The config of every phase, in order; the quickstart's, with the evaluation on the workers too."""
-    found = {name: part for name, part in parts(config).items() if name in PHASES}
+    found = {name: part for name, part in parts(config).items() if name in PHASES and isinstance(part, Verb)}
     found["evaluate"] = found["evaluate"].model_copy(update={"workers": config.workers})
     return found
 
@@ -57,41 +58,14 @@ def run_all(config: RunAll, progress: Progress = silent) -> Rows:
     return closing_rows(output, todo)
 
 
-def missing(output, each: dict[str, Verb]) -> dict[str, Verb]:
+def missing(output: Folder, each: dict[str, Verb]) -> dict[str, Verb]:
     """The phases that are not done; ValueError where one was begun with other settings."""
     for name, part in each.items():
         refuse_other_settings(output.join(PHASES[name].partition("/")[0]), name, part)
     return {name: part for name, part in each.items() if not output.exists(PHASES[name])}
 
 
-def refuse_other_settings(folder, name: str, part: Verb) -> None:
-    """ValueError naming the keys in which a phase differs from what its folder was begun with."""
-    import json
-
-    if not folder.exists(f"{name}.run.json"):
-        return
-    before, now = json.loads(folder.read(f"{name}.run.json"))["config"], part.model_dump(mode="json")
-    ignored = ("cluster.", "storage.", "workers.")
-    keys = [key for key, _ in configs.fields(type(part)) if not key.startswith(ignored)]
-    differ = [key for key in keys if at(before, key) is not KeyError and at(before, key) != at(now, key)]
-    if differ:
-        said = ", ".join(f"{key} {at(before, key)!r} (now {at(now, key)!r})" for key in differ[:4])
-        raise ValueError(
-            f"{folder.uri} was made by {name} with {said}; expected the same settings; choose another output, or "
-            "delete that folder and those of the phases behind it"
-        )
-
-
-def at(values: dict, key: str) -> typing.Any:
-    """The value at a dotted key; KeyError, the class, where an older record has none."""
-    for part in key.split("."):
-        if not isinstance(values, dict) or part not in values:
-            return KeyError
-        values = values[part]
-    return values
-
-
-def run_phases(config: RunAll, todo: dict[str, Verb], progress) -> None:
+def run_phases(config: RunAll, todo: dict[str, Verb], progress: Progress) -> None:
     """In this process, on one ray."""
     import contextlib
     import importlib
@@ -105,7 +79,7 @@ def run_phases(config: RunAll, todo: dict[str, Verb], progress) -> None:
             getattr(importlib.import_module(f"seit_ray.verbs.{name}"), name)(part, progress)
 
 
-def submit_phases(config: RunAll, todo: dict[str, Verb], output) -> None:
+def submit_phases(config: RunAll, todo: dict[str, Verb], output: Folder) -> None:
     """One job after another; ends with the exit status of the first that does not succeed."""
     from seit_ray.distributed.jobs import explained, job_server
     from seit_ray.verbs.submit import entrypoint_of, environment_of, refuse_lost_outputs, run_name, staged, wait
@@ -138,7 +112,7 @@ def words_of(part: Verb) -> list[str]:
     return [f"{key}={flow(value)}" for key, value in values.items()]
 
 
-def closing_rows(output, todo: dict[str, Verb]) -> Rows:
+def closing_rows(output: Folder, todo: dict[str, Verb]) -> Rows:
     """What stands now."""
     import json
 

@@ -17,17 +17,10 @@ from typing import Any
 
 from seit_ray.config.loading import flow
 from seit_ray.config.sweep import is_better_low
+from seit_ray.progress import duration
 from seit_ray.studies.run_list import Run, list_runs, read_run
-from seit_ray.verbs.command.looking import (
-    STORAGE_HELP,
-    ascii_line,
-    duration,
-    grid,
-    places_and_storage,
-    telling,
-    tool_parser,
-    utc,
-)
+from seit_ray.verbs.command.errors import telling
+from seit_ray.verbs.command.looking import STORAGE_HELP, ascii_line, grid, places_and_storage, tool_parser, utc
 from seit_ray.verbs.command.places import folder_of
 
 # What is told of a run, of those that it has: the first NUM_SHOWN.

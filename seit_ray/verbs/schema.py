@@ -14,7 +14,8 @@ from seit_ray.config import Section, Verb
 from seit_ray.config.keys import section_of
 from seit_ray.storage import Folder, split_uri
 from seit_ray.verbs.command.arguments import VERBS
-from seit_ray.verbs.command.looking import telling, tool_parser
+from seit_ray.verbs.command.errors import telling
+from seit_ray.verbs.command.looking import tool_parser
 from seit_ray.verbs.command.reference import differing
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from seit_ray.progress import duration
 from seit_ray.storage.lock import SILENT_S, Holder, is_running
-from seit_ray.verbs.command.looking import STORAGE_HELP, duration, places_and_storage, telling, tool_parser
+from seit_ray.verbs.command.errors import telling
+from seit_ray.verbs.command.looking import STORAGE_HELP, places_and_storage, tool_parser
 from seit_ray.verbs.command.places import Rows, folder_of
 
 if TYPE_CHECKING:
@@ -78,7 +80,7 @@ def state_words(state: JobState, runs: bool) -> str:
     elif len(state.parts) < sum(parts for _, parts in state.listed.values()):
         phase = "tokenising"
     else:
-        phase = "packing shards"
+        phase = "joining fragments"
     more = " to append to the finished dataset" if state.dataset is not None else ""
     return f"{phase}{more}, {'running' if runs else 'not running: the same command continues'}"
 

@@ -19,7 +19,8 @@ from pathlib import Path
 import seit_ray
 from seit_ray import config as configs
 from seit_ray.config.loading import config_file, read_yaml
-from seit_ray.verbs.command.arguments import VERBS, Parser, add_config, fail
+from seit_ray.verbs.command.arguments import VERBS, Parser, add_config
+from seit_ray.verbs.command.errors import telling
 
 PACKAGE = Path(seit_ray.__file__).resolve().parent
 ENVIRONMENT = PACKAGE / "cluster" / "runtime_env.yaml"
@@ -28,14 +29,8 @@ ENVIRONMENT = PACKAGE / "cluster" / "runtime_env.yaml"
 def main(arguments: list[str]) -> None:
     """`seit-ray submit <verb> ...`; ends with the job's exit status when it waits."""
     parsed = parse(arguments)
-    try:
-        status = submit(parsed)
-    except ValueError as error:
-        fail(str(error))
-    except KeyboardInterrupt:
-        print("interrupted; the job goes on (ray job list, ray job stop ID)", file=sys.stderr)
-        status = 130
-    sys.exit(status)
+    with telling("submit", debug=parsed.debug, interrupted="the job goes on (ray job list, ray job stop ID)"):
+        sys.exit(submit(parsed))
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -49,6 +44,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--retries", type=int, default=0, metavar="N", help="submit a failed job again; waits")
     parser.add_argument("--run-name", metavar="NAME", help="of the submission ids VERB-NAME-ATTEMPT, and the key run")
     parser.add_argument("--address", help="http://HEAD:8265; default RAY_API_SERVER_ADDRESS, or this machine")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks, here and in the job")
     add_environment(parser)
     return parser.parse_intermixed_args(arguments)
 
@@ -76,7 +72,9 @@ def submit(options: argparse.Namespace) -> int:
     environment = environment_of(options.runtime_env, installed=options.installed, names=options.env)
     with staged(files) as (folder, sent):
         words = [*(word for name in sent for word in ("--config", name)), *words]
-        entrypoint = entrypoint_of(options.verb, [*words, *(["--dry-run"] if options.dry_run else [])])
+        entrypoint = entrypoint_of(
+            options.verb, [*words, *(["--dry-run"] if options.dry_run else []), *(["--debug"] if options.debug else [])]
+        )
         name = f"{options.verb}-{run_name(config, options.run_name)}"
         environment["working_dir"] = str(folder)
         client = job_server(options.address)

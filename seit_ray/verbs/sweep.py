@@ -10,6 +10,7 @@ import yaml
 
 from seit_ray.config import Sweep
 from seit_ray.config.loading import flow
+from seit_ray.config.space import Settings
 from seit_ray.config.sweep import is_better_low, metric_of, space_of, stage_configs, trials_of
 from seit_ray.progress import Progress, silent
 from seit_ray.studies.sweep import SweepJob
@@ -45,16 +46,16 @@ def check(config: Sweep) -> Rows:
     ]
 
 
-def num_trials(config: Sweep, job) -> int:
+def num_trials(config: Sweep, job: SweepJob) -> int:
     """How many there will be."""
     return config.search.num_trials if job.trials is None else len(job.listed())
 
 
-def stage_rows(config: Sweep, settings: dict) -> Rows:
+def stage_rows(config: Sweep, settings: Settings) -> Rows:
     """What the trial with these settings does."""
-    rows = []
+    rows, dataset = [], folder_of(config.dataset, config.storage)
     for name, stage in stage_configs(config, settings).items():
-        rows += [(f"{name}: {row}", text) for row, text in loop_rows(stage)]
+        rows += [(f"{name}: {row}", text) for row, text in loop_rows(stage, dataset)]
     return rows
 
 

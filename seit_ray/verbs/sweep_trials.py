@@ -1,13 +1,14 @@
 """The trials of a sweep: from settings to the configs of their stages, with places of their own."""
 
-from seit_ray.config import Sweep
+from typing import Any
+
+from seit_ray.config import Finetune, Pretrain, Sweep
+from seit_ray.config.space import Settings
 from seit_ray.config.sweep import stage_configs, trial_name
 from seit_ray.studies.trials import Stage, Trial
 from seit_ray.verbs import finetune, pretrain
 from seit_ray.verbs.command.places import folder_of
 from seit_ray.verbs.command.training import shared_arguments
-
-OWN = {"pretrain": pretrain.own_arguments, "finetune": finetune.own_arguments}
 
 
 def absolute(config: Sweep) -> Sweep:
@@ -25,7 +26,7 @@ def absolute(config: Sweep) -> Sweep:
     return config.model_copy(update=places | parts)
 
 
-def trial_of(config: Sweep, settings: dict) -> Trial:
+def trial_of(config: Sweep, settings: Settings) -> Trial:
     """The trial with these settings; its name, and so its folder, follows from all that decides its result."""
     configs = configs_of(config, settings)
     stages = [
@@ -34,9 +35,9 @@ def trial_of(config: Sweep, settings: dict) -> Trial:
             f"seit_ray.runs.{name}:{name}",
             {
                 "run": folder_of(stage.output, stage.storage).join(stage.run),
-                "dataset": folder_of(stage.dataset, stage.storage),
+                "dataset": folder_of(config.dataset, stage.storage),
                 **shared_arguments(stage),
-                **OWN[name](stage),
+                **own_arguments(stage),
             },
         )
         for name, stage in configs.items()
@@ -44,7 +45,12 @@ def trial_of(config: Sweep, settings: dict) -> Trial:
     return Trial(trial_name(stage_configs(config, settings)), settings, tuple(stages))
 
 
-def configs_of(config: Sweep, settings: dict) -> dict:
+def own_arguments(stage: Pretrain | Finetune) -> dict[str, Any]:
+    """What the run of a stage takes beside what all runs take, and its dataset."""
+    return pretrain.own_arguments(stage) if isinstance(stage, Pretrain) else finetune.own_arguments(stage)
+
+
+def configs_of(config: Sweep, settings: Settings) -> dict[str, Pretrain | Finetune]:
     """Stage -> the config of a trial, as a user would write it to have the same run."""
     configs = stage_configs(config, settings)
     output = folder_of(config.output, config.storage).join(config.run, "trials", trial_name(configs))

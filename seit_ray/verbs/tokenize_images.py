@@ -8,7 +8,9 @@ from functools import partial
 
 from seit_ray.config import TokenizeImages
 from seit_ray.progress import Progress, silent
+from seit_ray.shards.dataset import MARKER
 from seit_ray.storage import Folder
+from seit_ray.storage.output import PLAN, WORK, claim, refuse_overlap
 from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, output_rows, source_rows
 
 
@@ -18,17 +20,25 @@ def check(config: TokenizeImages) -> Rows:
 
     about = read_about(folder_of(config.tokenizer, config.storage))
     settings = config.tokenize
+    images, output = folder_of(config.images, config.storage), folder_of(config.output, config.storage)
+    claim_output(output, images)
     return [
         *source_rows(
-            folder_of(config.images, config.storage),
+            images,
             config.source,
             val_fraction=settings.val_fraction,
             seed=settings.seed,
         ),
         ("tokenizer", describe(about)),
-        *output_rows(folder_of(config.output, config.storage)),
+        *output_rows(output),
         *cluster_rows(config.cluster),
     ]
+
+
+def claim_output(output: Folder, images: Folder) -> None:
+    """ValueError unless a folder is free for a token dataset, or holds one or its beginning."""
+    refuse_overlap(output, images, "images")
+    claim(output, (MARKER, f"{WORK}/{PLAN}"))
 
 
 def tokenize_images(config: TokenizeImages, progress: Progress = silent) -> Rows:
@@ -38,6 +48,7 @@ def tokenize_images(config: TokenizeImages, progress: Progress = silent) -> Rows
     source, tokenizer = (folder_of(uri, config.storage) for uri in (config.images, config.tokenizer))
     read_about(tokenizer)  # the mistakes that show at once, before anything that takes seconds is imported
     source.check_readable()
+    claim_output(folder_of(config.output, config.storage), source)
     from seit_ray.distributed.cluster import connected
     from seit_ray.distributed.data.tokenize_job import TokenizeJob, run_tokenize_job
     from seit_ray.verbs.command.record import write_record

@@ -20,7 +20,7 @@ from seit_ray.batches.store import TokenStore
 from seit_ray.batches.stream import TokenStream, row_bytes
 from seit_ray.shards import TokenDataset
 from seit_ray.shards.dataset import MARKER, DatasetInfo
-from seit_ray.shards.packing import split_of, write_shard
+from seit_ray.shards.joining import split_of, write_shard
 from seit_ray.shards.parquet import META, TokenRows
 from seit_ray.storage import Folder
 
@@ -30,7 +30,7 @@ NUM_CODES, NUM_CLASSES = 391, 1000
 def write_rows(folder: Folder, num: int, side: int, rows_per_shard: int) -> TokenDataset:
     """A dataset of random codes."""
     generator = np.random.default_rng(0)
-    packed = []
+    made = []
     for index, start in enumerate(range(0, num, rows_per_shard)):
         count = min(rows_per_shard, num - start)
         meta = {
@@ -43,8 +43,8 @@ def write_rows(folder: Folder, num: int, side: int, rows_per_shard: int) -> Toke
         tokens = generator.integers(NUM_CODES, size=(count, side * side)).astype(np.uint16)
         rows = TokenRows(tokens, pa.table(meta, pa.schema(META)))
         options = {"encoding": "planes", "num_codes": NUM_CODES, "num_classes": NUM_CLASSES}
-        packed.append(write_shard(rows, split="train", index=index, output=folder, **options))
-    split = split_of(packed, rejected=0, rejected_sha256=None, num_codes=NUM_CODES, num_classes=NUM_CLASSES)
+        made.append(write_shard(rows, split="train", index=index, output=folder, **options))
+    split = split_of(made, rejected=0, rejected_sha256=None, num_codes=NUM_CODES, num_classes=NUM_CLASSES)
     names = [str(i) for i in range(NUM_CLASSES)]
     info = DatasetInfo(
         "benchmark", "codebook", side * 8, [side, side], NUM_CODES, "planes", names, {"train": split}, {}

@@ -43,6 +43,7 @@ def running_head(home: Path, *options: str, gcs_port: int | None = None, **varia
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_JOB_STOP_WAIT_TIME_S": "30",  # a busy machine
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # nobody waits for what still runs at the end
+        "RAY_worker_niceness": "0",
         "OMP_NUM_THREADS": "1",
         **variables,
     }

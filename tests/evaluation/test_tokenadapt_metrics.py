@@ -9,10 +9,10 @@ from torch import nn
 
 from seit_ray.augment.random import StepRandom
 from seit_ray.batches.images import ImageStore
-from seit_ray.evaluation.reconstruction import psnr
 from seit_ray.evaluation.tokenadapt import EVAL_SEED, tokenadapt_metrics
 from seit_ray.objectives.tokenadapt import TokenAdaptObjective
 from seit_ray.tokenizers.pixels import decode_pixels
+from seit_ray.tokenizers.reconstruction import psnr
 from seit_ray.training.world import World
 from tests.augment.draws import STILL, WILD, tokens_of
 from tests.objectives.test_tokenadapt_objective import Lookup, adapt

@@ -7,7 +7,7 @@ import torch
 
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.runs.augmentation import adapter_of
-from seit_ray.runs.inputs import Inputs
+from seit_ray.runs.inputs import TokenInputs
 from seit_ray.runs.settings import GeometrySettings, TokenAdaptSettings
 from seit_ray.runs.tokenadapt import train_tokenadapt
 from seit_ray.storage import Folder
@@ -58,7 +58,16 @@ def train(place, run="run", **more):
 def adapter(place, tokenizer="tokenizer", out_grid=(4, 4)):
     """f and g as other runs take them, for tokens of a tokenizer."""
     tokenizer, about = load_tokenizer(place.join(tokenizer))
-    inputs = Inputs(None, None, None, {"tokenizer": about["fingerprint"]}, {}, "tokens", tokenizer)
+    inputs = TokenInputs(
+        train=None,
+        val=None,
+        class_names=None,
+        identity={"tokenizer": about["fingerprint"]},
+        grid=out_grid,
+        where="tokens",
+        tokenizer=tokenizer,
+        dataset=None,
+    )
     return adapter_of("tokenadapt", inputs, place.join("run"), tokenizer.grid, out_grid, CPU)
 
 

@@ -7,10 +7,10 @@ from safetensors.torch import save
 
 from seit_ray import config
 from seit_ray.batches.images import ImageStore
-from seit_ray.evaluation.reconstruction import psnr
 from seit_ray.runs.vit_vqgan import TimmFeatures, train_vit_vqgan
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.files import load_tokenizer
+from seit_ray.tokenizers.reconstruction import psnr
 from seit_ray.training.metrics import read_metrics
 from tests.tiny_images import image_files, write_files
 from tests.tiny_trainers import CPU, without_speed

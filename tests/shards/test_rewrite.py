@@ -77,16 +77,42 @@ def test_the_same_again_is_left_and_another_refused(dataset, tmp_path):
     assert {entry.name: output.read(entry.name) for entry in output.list()} == before
     with pytest.raises(ValueError, match="holds another token dataset"):
         rewrite_dataset(dataset, output, encoding="planes")
-    with pytest.raises(ValueError, match="is the dataset itself"):
+    with pytest.raises(ValueError, match="neither of them in the other"):
         rewrite_dataset(dataset, dataset.folder, encoding="plain")
 
 
-def test_cut_short_and_begun_anew_in_other_shards(dataset, tmp_path):
+def test_cut_short_it_continues_by_the_same_plan_alone(dataset, tmp_path, monkeypatch):
     output = Folder(tmp_path / "new")
+    write = Folder.write
+
+    def cut(folder, name, data):
+        if name == "dataset.json":
+            raise KeyboardInterrupt
+        write(folder, name, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Folder, "write", cut)
+        with pytest.raises(KeyboardInterrupt):
+            rewrite_dataset(dataset, output, rows_per_shard=1)
+    with pytest.raises(ValueError, match="holds the beginning of another token dataset"):
+        rewrite_dataset(dataset, output, rows_per_shard=10)
     rewrite_dataset(dataset, output, rows_per_shard=1)
-    output.delete("dataset.json")  # as if killed before the marker
-    rewrite_dataset(dataset, output, rows_per_shard=10)
     assert verify(TokenDataset(output)) == []
+    assert not output.exists("_work/plan.json")
+
+
+def test_files_of_others_stay_where_they_are(dataset, tmp_path):
+    """Whatever their names look like; a folder that holds some is refused before anything is written."""
+    output = Folder(tmp_path / "new")
+    output.write("train/shard-000123.tar", b"mine")
+    with pytest.raises(ValueError, match=r"holds train/shard-000123\.tar, which this program did not write there"):
+        rewrite_dataset(dataset, output, encoding="plain")
+    assert [entry.name for entry in output.list(include_hidden=True)] == ["train/shard-000123.tar"]
+    output.delete("train/shard-000123.tar")
+    rewrite_dataset(dataset, output, encoding="plain")
+    output.write("train/shard-000123.tar", b"mine")
+    rewrite_dataset(dataset, output, encoding="plain")
+    assert output.read("train/shard-000123.tar") == b"mine"
 
 
 def test_a_damaged_shard_is_not_copied(dataset, tmp_path):

@@ -63,7 +63,7 @@ def remark(folder, change):
 def test_a_sound_dataset_has_no_faults(sound):
     seen = []
     assert verify(TokenDataset(sound), lambda *at: seen.append(at)) == []
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert seen == [("verify", done, 4, "shards") for done in (1, 2, 3, 4)]
     assert [entry.name for entry in sound.list()] == FILES  # so that the tests below damage all of them
 
 

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from seit_ray.objectives import MTMObjective
+from seit_ray.progress import duration
 from seit_ray.training import throughput
 from seit_ray.training.metrics import describe, read_metrics
-from seit_ray.training.throughput import SPEED, Throughput, counting_flops, duration, matmul_rate, peak_flops
+from seit_ray.training.throughput import SPEED, Throughput, counting_flops, matmul_rate, peak_flops
 from tests.tiny_trainers import CPU, tiny_masked, tiny_trainer
 
 

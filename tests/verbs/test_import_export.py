@@ -61,7 +61,7 @@ def test_import_inspect_export(tmp_path, release, capsys):
     assert "23 listed = 23 written + 0 rejected" in capsys.readouterr().out
     inspect_tokens(load(InspectTokens, [], [f"dataset={tmp_path / 'out'}"]))
     dataset = TokenDataset(Folder(tmp_path / "out"))
-    assert (dataset.info.grid, dataset.info.image_size) == ([SIDE, SIDE], 256)
+    assert (dataset.info.grid, dataset.info.image_size) == ((SIDE, SIDE), 256)
     assert torch.equal(read_synonyms(dataset.folder), ring_synonyms(NUM_CODES, 2))
     rows = export_tokens(load(ExportTokens, [], [f"dataset={tmp_path / 'out'}", f"output={tmp_path / 'back'}"]))
     assert dict(rows)["synonyms.json"].endswith(" bytes")

@@ -102,7 +102,7 @@ def test_all_parts_done_and_shards_being_packed(output):
         tokenise(output, split, index, written=NOW, images=images)
     output.write("train/shard-00000.parquet", b"x")
     rows = told(output)
-    assert rows["state"] == "packing shards, not running: the same command continues"
+    assert rows["state"] == "joining fragments, not running: the same command continues"
     assert rows["shards"] == "1 of 3 written"  # 32 and 11 rows in shards of 20
     assert "left" not in rows
     assert num_shards(read_state(output)) == 3

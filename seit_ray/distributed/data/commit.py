@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
@@ -14,20 +15,19 @@ import torch
 
 from seit_ray.augment.synonyms import nearest_codes
 from seit_ray.distributed.cluster import user_error
-from seit_ray.images.known import FOLDER as SOURCE
-from seit_ray.images.known import write_known
+from seit_ray.images.known import names_to_write, write_known
 from seit_ray.images.manifest import Manifest
 from seit_ray.progress import Progress
 from seit_ray.shards.dataset import MARKER, DatasetInfo, Split, TokenDataset
 from seit_ray.shards.fragments import Fragment
-from seit_ray.shards.packing import Packed, pack_rejected, pack_shard, plan_shards, split_of
+from seit_ray.shards.joining import WrittenShard, join_rejected, join_shard, plan_shards, shard_name, split_of
 from seit_ray.shards.synonyms import write_synonyms
 from seit_ray.storage import Folder
+from seit_ray.storage.output import note_names
 from seit_ray.tokenizers.contract import Tokenizer
 from seit_ray.tokenizers.files import save_tokenizer
 
 NUM_SYNONYMS = 10  # of each code, stored with a dataset: twice as many as SeiT picks from
-_TEMPORARY = re.compile(r"(.*/)?\.[0-9a-f]{32}\.tmp")  # of a writer that was killed
 
 
 def write_shards(
@@ -49,37 +49,50 @@ def write_shards(
     fragments, num_tokens = work.join("fragments"), tokenizer.grid[0] * tokenizer.grid[1]
     sizes = {"num_codes": len(tokenizer.codebook), "num_classes": len(class_names_of(manifest, base) or [])}
     before = dict(base.splits) if base is not None else {}
-    remote_pack, remote_rejected = ray.remote(num_cpus=1)(pack_shard), ray.remote(num_cpus=1)(pack_rejected)
+    as_task: Any = ray.remote(num_cpus=1)  # Ray annotates no keyword-only arguments
+    remote_join, remote_rejected = as_task(join_shard), as_task(join_rejected)
     ordered = {
         split: [done[split][i] for i in sorted(done.get(split, {}))] for split in sorted({*manifest.splits, *before})
     }
+    shards = {
+        (split, index): pieces
+        for split, parts in ordered.items()
+        for index, pieces in enumerate(
+            plan_shards(parts, rows_per_shard), len(before[split].shards) if split in before else 0
+        )
+    }
+    rejects = {
+        split: next_rejected_name(before.get(split))
+        for split, parts in ordered.items()
+        if any(f.rejected for f in parts) or retried.get(split)
+    }
+    names = [f"{split}/{shard_name(index)}" for split, index in shards]
+    note_names(output, "shards", [*names, *(f"{split}/{name}" for split, name in rejects.items())])
     tasks: dict[Any, tuple[str, int]] = {}
     rejected_tasks: dict[str, Any] = {}
-    for split, parts in ordered.items():
-        first = len(before[split].shards) if split in before else 0
-        for index, pieces in enumerate(plan_shards(parts, rows_per_shard), first):
-            options = {"index": index, "fragments": fragments, "output": output, "encoding": encoding}
-            reference = remote_pack.remote(pieces, num_tokens=num_tokens, **options, **sizes)
-            tasks[reference] = (split, index)
-        if any(f.rejected for f in parts) or retried.get(split):
-            kept = kept_rejects(output, split, retried[split]) if split in before else None
-            name = next_rejected_name(before.get(split))
-            options = {"name": name, "before": kept}
-            rejected_tasks[split] = remote_rejected.remote(split, parts, fragments, output, num_tokens, **options)
-    packed: dict[tuple[str, int], Packed] = {}
+    for (split, index), pieces in shards.items():
+        options = {"index": index, "fragments": fragments, "output": output, "encoding": encoding}
+        reference = remote_join.remote(pieces, num_tokens=num_tokens, **options, **sizes)
+        tasks[reference] = (split, index)
+    for split, name in rejects.items():
+        kept = kept_rejects(output, split, retried[split]) if split in before else None
+        parts = ordered[split]
+        options = {"name": name, "before": kept}
+        rejected_tasks[split] = remote_rejected.remote(split, parts, fragments, output, num_tokens, **options)
+    made: dict[tuple[str, int], WrittenShard] = {}
     waiting = list(tasks)
     try:
         while waiting:
             ready, waiting = ray.wait(waiting, num_returns=1)
-            packed[tasks[ready[0]]] = ray.get(ready[0])
-            on_progress("pack", len(packed), len(tasks), "shards")
+            made[tasks[ready[0]]] = ray.get(ready[0])
+            on_progress("join", len(made), len(tasks), "shards")
         checksums = {split: ray.get(reference) for split, reference in rejected_tasks.items()}
     except ray.exceptions.RayError as error:
         raise user_error(error) or error from error
     splits = {}
     for split, parts in ordered.items():
         new = split_of(
-            [packed[k] for k in sorted(packed) if k[0] == split],
+            [made[k] for k in sorted(made) if k[0] == split],
             rejected=sum(f.rejected for f in parts),
             rejected_sha256=checksums.get(split),
             **sizes,
@@ -144,8 +157,10 @@ def commit(
     tokenizer: Tokenizer,
     about: dict[str, Any],
     base: DatasetInfo | None,
+    *,
+    before_marker: Callable[[], None],
 ) -> DatasetInfo:
-    """Store the tokenizer and what the dataset was made of, and write the marker last."""
+    """Store the tokenizer and what the dataset was made of, and write the marker last, if `before_marker` lets it."""
     digest, source = manifest.digest, {}
     if base is None:
         save_tokenizer(tokenizer, output.join("tokenizer"), about["report"])
@@ -154,11 +169,12 @@ def commit(
     else:
         digest = hashlib.sha256(f"{base.plan['manifest']} {digest}".encode()).hexdigest()
         source = base.source
+    note_names(output, "source", names_to_write(manifest, source))
     info = DatasetInfo(
         tokenizer=about["fingerprint"],
         family=tokenizer.family,
         image_size=tokenizer.image_size,
-        grid=list(tokenizer.grid),
+        grid=tokenizer.grid,
         codebook_size=len(tokenizer.codebook),
         encoding=plan["encoding"],
         class_names=class_names_of(manifest, base),
@@ -167,19 +183,15 @@ def commit(
         versions={"python": platform.python_version(), "pyarrow": pa.__version__, "torch": torch.__version__},
         source={**source, **write_known(manifest, output, source)},
     )
+    before_marker()
     output.write(MARKER, info.to_json())
     return info
 
 
-def delete_leftovers(output: Folder, info: DatasetInfo) -> None:
-    """Remove shards, rejects and lists that a dataset's marker does not name, and what killed writers left."""
+def names_of(info: DatasetInfo) -> set[str]:
+    """The files of a finished dataset, but for those whose names are always the same."""
     known = set(info.source)
     for name, split in info.splits.items():
         known |= {f"{name}/{shard.name}" for shard in split.shards}
         known |= {f"{name}/{split.rejected_name}"} if split.rejected else set()
-    ours = re.compile(rf"([^_/][^/]*/(shard|rejected)[-.][^/]*|{SOURCE}/.*)")
-    for entry in list(output.list(include_hidden=True)):
-        if entry.name.startswith("_work/") or entry.name in known:
-            continue
-        if ours.fullmatch(entry.name) or _TEMPORARY.fullmatch(entry.name):
-            output.delete(entry.name)
+    return known

@@ -63,7 +63,7 @@ def fit_on_actors(
         )
     gpus = 1 if cluster.num_gpus >= num_workers else 0
     for attempt in range(ATTEMPTS):
-        actors = [ray.remote(num_cpus=1, num_gpus=gpus)(FitWorker).remote() for _ in range(num_workers)]
+        actors: list[Any] = [ray.remote(num_cpus=1, num_gpus=gpus)(FitWorker).remote() for _ in range(num_workers)]
         try:
             return _fit(actors, rows, source, patch_size, decode, on_progress, settings)
         except ActorDiedError:
@@ -79,7 +79,7 @@ def fit_on_actors(
 
 
 def _fit(
-    actors: list,
+    actors: list[Any],
     rows: pa.Table,
     source: Folder,
     patch_size: int,

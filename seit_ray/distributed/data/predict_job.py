@@ -31,6 +31,7 @@ from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress, silent
 from seit_ray.shards.fragments import Fragment, list_fragments
 from seit_ray.storage import Folder
+from seit_ray.storage.output import refuse_overlap
 
 Done = dict[str, dict[int, Fragment]]  # split -> slice -> its part
 FEW_IMAGES = 1000  # up to here, starting Ray would take longer than the work
@@ -110,6 +111,7 @@ def run_predict_job(job: PredictJob, connect: Connect, on_progress: Progress = s
 
     `connect` gives the cluster, if it takes one. ValueError for what the user can mend.
     """
+    refuse_overlap(job.output.join(job.name), job.images, "images")
     classifier = ImageClassifier.load(job.run, tokenizer=job.tokenizer, weights=job.settings.weights)
     plan = job.plan(classifier.class_names, classifier.decode)
     finished = existing(job, plan)

@@ -65,7 +65,7 @@ def map_slices(
     todo: list[tuple[str, int]],
     decode: DecodeSlices,
     encoder: type[SliceStep],
-    encoder_arguments: tuple,
+    encoder_arguments: tuple[Any, ...],
     write: SliceStep,
     *,
     slice_size: int,
@@ -81,7 +81,7 @@ def map_slices(
     gpus = cluster.gpus_each(gpus_per_actor)
     size = max(1, min(num_actors or default_actors(cluster, gpus, len(todo)), len(todo)))
     rows = [{"split": split, "slice": index} for split, index in todo]
-    options = {
+    options: dict[str, Any] = {
         "batch_size": slices_together(len(todo), slice_size * 3 * decode.options["image_size"] ** 2, cluster),
         "batch_format": "pyarrow",
     }
@@ -89,7 +89,7 @@ def map_slices(
     # starting a task (about 10 ms) does not show.
     num_blocks = max(1, min(len(todo), 4096, max(len(todo) // 8, int(4 * cluster.num_cpus))))
     ray.data.DataContext.get_current().raise_original_map_exception = True  # else the user's mistake is lost in Ray's
-    data = ray.data.from_items(rows, override_num_blocks=num_blocks)
+    data: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=num_blocks)
     data = data.map_batches(
         decode,
         **options,
@@ -182,6 +182,7 @@ class DecodeSlices(SliceStep):
 
     def slice(self, row: pa.Table) -> pa.Table:
         self.manifest = self.manifest or load_manifest(self.manifest_folder)
+        assert self.manifest is not None  # the job has listed
         split, index = row["split"][0].as_py(), row["slice"][0].as_py()
         decoded = decode_slice(self.manifest, split, index, self.source, **self.options)
         return one_row(
@@ -213,7 +214,7 @@ class EncodeSlices(SliceStep):
     def __init__(self, tokenizer_folder: Folder, batch_size: int, on_gpu: bool):
         self.tokenizer, _ = load_tokenizer(tokenizer_folder)
         self.batch_size, self.device = batch_size, encoding_device(on_gpu)
-        self.tokenizer.to(str(self.device))
+        self.tokenizer.to(self.device)
 
     def slice(self, row: pa.Table) -> pa.Table:
         num_tokens = self.tokenizer.grid[0] * self.tokenizer.grid[1]

@@ -6,12 +6,11 @@ keeps a second job away meanwhile. A finished dataset can be appended to: see `a
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from seit_ray.distributed.cluster import Connect
-from seit_ray.distributed.data.commit import commit, delete_leftovers, write_shards
+from seit_ray.distributed.data.commit import commit, names_of, write_shards
 from seit_ray.distributed.data.slices import run_slices
 from seit_ray.distributed.resources import Resources
 from seit_ray.images.listing import list_images
@@ -24,8 +23,19 @@ from seit_ray.shards.fragments import Fragment, list_fragments
 from seit_ray.shards.rejects import RejectLimit
 from seit_ray.storage import Folder
 from seit_ray.storage.lock import LOCK, Lock, LockedError, locked
+from seit_ray.storage.output import (
+    PLAN,
+    WORK,
+    claim,
+    end_work,
+    read_plan,
+    refuse_overlap,
+    remove_unknown,
+    write_plan,
+)
 from seit_ray.tokenizers.files import load_tokenizer
 
+PARTS = ("manifest", "fragments")  # of the work
 Done = dict[str, dict[int, Fragment]]  # split -> slice -> its fragment
 
 
@@ -75,7 +85,7 @@ class TokenizeJob:
     @property
     def work(self) -> Folder:
         """What is kept until the dataset is complete."""
-        return self.output.join("_work")
+        return self.output.join(WORK)
 
     def plan(self, fingerprint: str) -> dict[str, Any]:
         """Whatever decides the dataset's content."""
@@ -102,11 +112,13 @@ def run_tokenize_job(job: TokenizeJob, connect: Connect, on_progress: Progress =
 
     `connect` gives the cluster: after the listing, so that a mistake in a place is told at once.
     """
+    refuse_overlap(job.output, job.source, "images")
     tokenizer, about = load_tokenizer(job.tokenizer_folder)
     plan = job.plan(about["fingerprint"])
     finished = finished_dataset(job, plan)
     if finished is not None and job.settings.mode == "create":
         return already_complete(job, finished, on_progress)
+    claim(job.output, (MARKER, f"{WORK}/{PLAN}"))
     with locked(job.output, LOCK, on_note=lambda note: on_progress("lock", 1, 1, note)) as lock:
         base = finished_dataset(job, plan)  # again: another job may have finished it meanwhile
         if base is not None and job.settings.mode == "create":
@@ -125,11 +137,10 @@ def run_tokenize_job(job: TokenizeJob, connect: Connect, on_progress: Progress =
                 tokenise(job, manifest, done, rejects, cluster, lock, on_progress)
                 where = (job.output, job.work, job.settings.rows_per_shard, job.settings.encoding)
                 splits = write_shards(*where, manifest, done, tokenizer, base, retried, on_progress)
-            lock.check()
-            info = commit(job.output, plan, manifest, splits, tokenizer, about, base)
+            info = commit(job.output, plan, manifest, splits, tokenizer, about, base, before_marker=lock.check)
         except Exception:
             if base is not None:
-                delete_leftovers(job.output, base)  # of shards that the finished dataset does not know
+                remove_unknown(job.output, names_of(base))  # shards that the finished dataset does not know
             raise
         clean_up(job, info)
     return info
@@ -146,7 +157,8 @@ def finished_dataset(job: TokenizeJob, plan: dict[str, Any]) -> DatasetInfo | No
 
 def already_complete(job: TokenizeJob, info: DatasetInfo, on_progress: Progress) -> DatasetInfo:
     """A finished dataset as it is; ValueError when the source is to be compared and has changed."""
-    if any(True for _ in job.work.list(include_hidden=True)) and not is_being_appended(job, info):
+    stored = read_plan(job.output)
+    if stored is not None and stored.get("appends_to") != info.plan["manifest"]:
         try:  # a kill between marker and clean-up leaves it
             with locked(job.output, LOCK):
                 clean_up(job, info)
@@ -160,25 +172,17 @@ def already_complete(job: TokenizeJob, info: DatasetInfo, on_progress: Progress)
     return info
 
 
-def is_being_appended(job: TokenizeJob, info: DatasetInfo) -> bool:
-    """Whether the work that is there is that of an append to this dataset, to be continued."""
-    if not job.work.exists("plan.json"):
-        return False
-    return json.loads(job.work.read("plan.json")).get("appends_to") == info.plan["manifest"]
-
-
 def begin(job: TokenizeJob, plan: dict[str, Any], base: DatasetInfo | None) -> None:
     """Store the plan, unless the same was begun before; ValueError when another was."""
     appends_to = base.plan["manifest"] if base is not None else None
-    if job.work.exists("plan.json"):
-        stored = json.loads(job.work.read("plan.json"))
+    stored = read_plan(job.output)
+    if stored is not None:
         if stored.pop("appends_to", None) == appends_to:
             refuse_other_plan(job, stored, plan)
             return
-    job.work.delete_tree()  # of an append that is finished but for its clean-up, or of nothing that has a plan
+        end_work(job.output, PARTS)  # of an append that is finished but for its clean-up
     job.output.check_writable()
-    stored = {**plan, "appends_to": appends_to} if base is not None else plan
-    job.work.write("plan.json", json.dumps(stored, indent=1).encode())
+    write_plan(job.output, {**plan, "appends_to": appends_to} if base is not None else plan)
 
 
 def refuse_other_plan(job: TokenizeJob, stored: dict[str, Any], plan: dict[str, Any]) -> None:
@@ -200,9 +204,17 @@ def listing(job: TokenizeJob, base: DatasetInfo | None, on_progress: Progress) -
         return found
     try:
         if base is not None:
-            options = {name: getattr(job.settings, name) for name in ("slice_size", "keep_changed")}
-            where = (job.output, job.source, job.source_settings, base, folder)
-            return new_images(*where, **job.settings.hold_out, **options, on_progress=on_progress)
+            return new_images(
+                job.output,
+                job.source,
+                job.source_settings,
+                base,
+                folder,
+                slice_size=job.settings.slice_size,
+                keep_changed=job.settings.keep_changed,
+                on_progress=on_progress,
+                **job.settings.hold_out,
+            )
         return list_images(
             job.source,
             job.source_settings,
@@ -212,7 +224,7 @@ def listing(job: TokenizeJob, base: DatasetInfo | None, on_progress: Progress) -
             **job.settings.hold_out,
         )
     except ValueError:
-        job.work.delete_tree()  # nothing is done yet: the output stays free for the mended command
+        end_work(job.output, PARTS)  # nothing is done yet: the output stays free for the mended command
         raise
 
 
@@ -270,5 +282,5 @@ def tokenise(
 
 def clean_up(job: TokenizeJob, info: DatasetInfo) -> None:
     """Remove what is no part of the dataset: unfinished work, and what killed writers left."""
-    delete_leftovers(job.output, info)
-    job.work.delete_tree()
+    remove_unknown(job.output, names_of(info))
+    end_work(job.output, PARTS)

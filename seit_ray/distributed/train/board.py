@@ -25,7 +25,7 @@ SAVE_AGAIN_S = 10.0  # between checkpoints of a node that is about to go: so muc
 class Board:
     """Actor: how far rank 0 is, a mistake of the user's that no retry mends, and what is asked of the workers."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.progress: tuple[str, int, int, str] | None = None
         self.mistake: str | None = None
         self.stop, self.save = False, False
@@ -64,8 +64,7 @@ class Board:
 def new_board() -> Any:
     """A board on the head node: those of the workers come and go."""
     # of no placement group: a trial of a sweep runs in one, which has nothing of the head's
-    options = {"num_cpus": 0, "resources": {HEAD: 0.001}, "scheduling_strategy": "DEFAULT"}
-    return ray.remote(**options)(Board).remote()
+    return ray.remote(num_cpus=0, resources={HEAD: 0.001}, scheduling_strategy="DEFAULT")(Board).remote()
 
 
 def look(board: Any) -> tuple[tuple[str, int, int, str] | None, str | None]:

@@ -53,6 +53,7 @@ def run_training(
     """
     if workers.num_workers == 0:
         return run_here(function, arguments, on_progress)
+    assert cluster is not None  # only a run in this process has none
     num_workers, cpus = workers.num_workers, workers.cpus_per_worker
     requests = Requests()
     with sigterm_asks(requests):
@@ -70,8 +71,9 @@ def run_training(
                 "board": board,
                 "threads": cpus,
             },
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=num_workers if isinstance(num_workers, int) else tuple(num_workers),
+            # Ray annotates its Train v1, and runs v2
+            scaling_config=ray.train.ScalingConfig(  # type: ignore[call-arg]
+                num_workers=num_workers if isinstance(num_workers, int) else tuple(num_workers),  # type: ignore[arg-type]
                 use_gpu=gpus > 0,
                 resources_per_worker={"CPU": cpus, **({"GPU": gpus} if gpus else {})},
                 elastic_resize_monitor_interval_s=workers.resize_every_s,
@@ -98,10 +100,11 @@ def fit(
     """Run the trainer to its end; the metrics that rank 0 returns. `Stopped` when it was asked to."""
     with following(board, on_progress, requests, waiting_for):
         try:
-            returned = trainer.fit().return_value
+            result: Any = trainer.fit()  # Ray annotates that of its Train v1
         except Exception as error:
             _, mistake = look(board)
             raise (ValueError(mistake) if mistake else user_error(error) or error) from error
+    returned: dict[str, Any] = result.return_value
     if "mistake" in returned:
         raise ValueError(returned["mistake"])
     if "stopped" in returned:

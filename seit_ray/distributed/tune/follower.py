@@ -20,7 +20,7 @@ POLL_S = 0.5
 class Interruption(tune.Stopper):
     """Once it has an error, Tune ends all trials, and whoever runs it raises the error."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.error: BaseException | None = None
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:

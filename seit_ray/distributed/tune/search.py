@@ -26,7 +26,8 @@ def distributions(ranges: Ranges) -> dict[str, Any]:
         elif kind == "quniform":
             found[key] = IntDistribution(0, num_steps(*values))
         else:
-            found[key] = FloatDistribution(*map(float, values), log=kind == "loguniform")
+            low, high = map(float, values)
+            found[key] = FloatDistribution(low, high, log=kind == "loguniform")
     return found
 
 
@@ -66,8 +67,8 @@ class OptunaProposals(Searcher):
         before, self.proposed = text in self.proposed, self.proposed | {text}
         return not before
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """The next proposal, or that there is none."""
+    def suggest(self, trial_id: str) -> Any:
+        """The next proposal, a dict, or FINISHED where there is none."""
         for _ in range(MAX_REPEATS):
             trial = self.study.ask(self.space)
             if self.is_new(trial.params):
@@ -114,9 +115,10 @@ def successive_halving(
         reduction_factor=reduction_factor,
         stop_last_trials=False,
     )
+    controller: Any = None  # ASHA asks nothing of it, and of a trial the id alone
     for name, records in history:
-        trial = SimpleNamespace(trial_id=name)
-        scheduler.on_trial_add(None, trial)
+        trial: Any = SimpleNamespace(trial_id=name)
+        scheduler.on_trial_add(controller, trial)
         for record in records:
-            scheduler.on_trial_result(None, trial, record)
+            scheduler.on_trial_result(controller, trial, record)
     return scheduler

@@ -37,7 +37,7 @@ from seit_ray.training.metrics import read_metrics
 
 def proposals_of(job: SweepJob, kept: list[Outcome], interrupted: list[Settings]) -> OptunaProposals:
     """Optuna, knowing what there is."""
-    finished = [(outcome.settings, outcome.value) for outcome in kept]
+    finished = [(outcome.settings, outcome.value) for outcome in kept if outcome.value is not None]
     return OptunaProposals(job.ranges, job.metric, job.mode, job.search.seed, finished, interrupted)
 
 
@@ -100,8 +100,9 @@ def run_trials(
     """The Tune experiment."""
     concurrent = num_concurrent(job.workers, cluster, job.search.max_concurrent)
     # with workers, these take the resources: what the trial itself held would be missing there
-    needs = trial_resources(job.workers, cluster) if job.workers.num_workers == 0 else {"memory": 1}
-    desk = follower.desk = ray.remote(num_cpus=0)(Desk).remote()
+    needs = trial_resources(job.workers, cluster) if job.workers.num_workers == 0 else {"memory": 1.0}
+    desk: Any = ray.remote(num_cpus=0)(Desk).remote()
+    follower.desk = desk
     shared = {"desk": desk, "cluster": cluster, "metric": job.metric, "workers": job.workers}
     actor = tune.with_parameters(TrialActor, build=follower.build, **shared)
     scheduler = scheduler_of(job, follower.outcomes) if job.search.scheduler == "asha" else None

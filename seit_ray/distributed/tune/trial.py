@@ -26,9 +26,9 @@ from seit_ray.training.world import World
 class Desk:
     """Actor, one a sweep: between trainings, wherever they run, and the trials that speak with Ray Tune for them."""
 
-    def __init__(self):
-        self.messages: dict[str, asyncio.Queue] = {}
-        self.verdicts: dict[str, asyncio.Future] = {}
+    def __init__(self) -> None:
+        self.messages: dict[str, asyncio.Queue[tuple[str, Any]]] = {}
+        self.verdicts: dict[str, asyncio.Future[bool]] = {}
         self.progress: dict[str, tuple[int, int, str]] = {}
         self.errors: dict[str, str] = {}
 
@@ -114,7 +114,7 @@ def run_stage(
 class TrialActor(tune.Trainable):
     """Trains in a thread, so that Ray Tune's questions are answered, and an early end is a clean one."""
 
-    def setup(
+    def setup(  # type: ignore[override]  # Tune adds the shared arguments
         self,
         config: dict[str, Any],
         build: Callable[[dict[str, Any]], Trial],
@@ -139,13 +139,13 @@ class TrialActor(tune.Trainable):
 
     def work(self) -> None:
         """In the thread: every stage; how it ended goes to the desk."""
-        name = self.trial.name
+        name, kind = self.trial.name, "end"
+        content: Any = None  # metrics, or a text
         try:
             for stage in self.trial.stages:
-                metrics = self.train_stage(stage)
-                if "ended_early" in metrics:
+                content = self.train_stage(stage)
+                if "ended_early" in content:
                     return
-            kind, content = "end", metrics
         except ValueError as error:
             kind, content = "mistake", str(error)
         except Exception as error:

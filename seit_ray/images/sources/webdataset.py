@@ -14,9 +14,10 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from seit_ray.images.decode import ImageError
-from seit_ray.images.records import SPLITS, ImageRecord, missing_column, splits_of
+from seit_ray.images.records import SPLITS, FoundImages, ImageRecord, missing_column, splits_of
+from seit_ray.images.sources.columns import checked_label, text_label
+from seit_ray.images.sources.names import IMAGE_SUFFIXES, suffix_of
 from seit_ray.images.sources.settings import Columns
-from seit_ray.images.sources.tables import checked_label, text_label
 from seit_ray.storage import Folder, StorageError, split_uri
 
 ADDRESS = re.compile(r"(.*\.tar)#(\d+):(\d+)", re.IGNORECASE | re.DOTALL)  # tar, offset and size of an image in it
@@ -218,3 +219,23 @@ def stretches(spans: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]
 def cut_off(uri: str, offset: int, size: int) -> ImageError:
     """The error for a tar that ends too early."""
     return ImageError(f"{uri} ends before byte {offset + size}; expected the listed file; list the source again")
+
+
+def found_in_folder(source: Folder, columns: Columns) -> FoundImages:
+    """The images of all tars of a folder, with the split of each."""
+    names = []
+    for entry in source.list():
+        check_uncompressed(source, entry.name)
+        if suffix_of(entry.name) == ".tar":
+            names.append(entry.name)
+    return found_in_files(source, tar_splits(source.list_folders(), names), columns)
+
+
+def found_in_files(folder: Folder, splits: dict[str, str | None], columns: Columns) -> FoundImages:
+    """splits: file name -> split, in the order to read them."""
+
+    def records() -> Iterator[ImageRecord]:
+        for name, split in splits.items():
+            yield from tar_records(folder, name, columns, split, IMAGE_SUFFIXES)
+
+    return FoundImages("webdataset", None, records())

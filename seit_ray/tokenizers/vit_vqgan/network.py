@@ -86,31 +86,37 @@ class PreNorm(nn.Module):
         return self.fn(self.norm(x))
 
 
+class Layer(nn.ModuleList):
+    """Attention, then two linear layers, each beside what comes in, [B,L,W] -> [B,L,W]."""
+
+    def __init__(self, size: VqganSize) -> None:
+        attention, feed_forward = Attention(size.width, size.num_heads), FeedForward(size.width, size.mlp_width)
+        super().__init__([PreNorm(size.width, attention), PreNorm(size.width, feed_forward)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for part in self:
+            x = x + part(x)
+        return x
+
+
 class Transformer(nn.Module):
     """Pre-norm blocks and a last LayerNorm, [B,L,W] -> [B,L,W]."""
 
     def __init__(self, size: VqganSize) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            nn.ModuleList(
-                [
-                    PreNorm(size.width, Attention(size.width, size.num_heads)),
-                    PreNorm(size.width, FeedForward(size.width, size.mlp_width)),
-                ]
-            )
-            for _ in range(size.depth)
-        )
+        self.layers = nn.ModuleList(Layer(size) for _ in range(size.depth))
         self.norm = nn.LayerNorm(size.width)
 
     def forward(self, x: Tensor) -> Tensor:
-        for attention, feed_forward in self.layers:
-            x = x + attention(x)
-            x = x + feed_forward(x)
+        for layer in self.layers:
+            x = layer(x)
         return self.norm(x)
 
 
 class Encoder(nn.Module):
     """Images [B,3,H,W] in [0,1] -> [B,L,W]."""
+
+    en_pos_embedding: Tensor
 
     def __init__(self, size: VqganSize, grid: tuple[int, int], patch_size: int) -> None:
         super().__init__()
@@ -124,6 +130,8 @@ class Encoder(nn.Module):
 
 class Decoder(nn.Module):
     """[B,L,W] -> images [B,3,H,W], about [0,1], not clamped."""
+
+    de_pos_embedding: Tensor
 
     def __init__(self, size: VqganSize, grid: tuple[int, int], patch_size: int) -> None:
         super().__init__()
@@ -216,11 +224,11 @@ class VitVqgan(nn.Module):
 
         Beside the positions, the network would hardly see patches in [0,1], and would first have to learn grey.
         """
-        first, last = self.encoder.to_patch_embedding[0], self.decoder.to_pixel[1]
-        first.weight.mul_(4.0)
-        first.bias.copy_(-0.5 * first.weight.sum(dim=(1, 2, 3)))
-        last.weight.mul_(0.25)
-        last.bias.fill_(0.5)
+        first, last = self.encoder.to_patch_embedding.get_parameter, self.decoder.to_pixel.get_parameter
+        weight = first("0.weight").mul_(4.0)
+        first("0.bias").copy_(-0.5 * weight.sum(dim=(1, 2, 3)))
+        last("1.weight").mul_(0.25)
+        last("1.bias").fill_(0.5)
 
     def settings(self) -> dict[str, Any]:
         """Plain values that, with the state dict, rebuild it (`build_vqgan`)."""

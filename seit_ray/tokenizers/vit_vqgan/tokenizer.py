@@ -62,7 +62,7 @@ class VitVqganTokenizer:
             images = self.network.decode(rows)
         return images.float().mul(255).round().clamp(0, 255).to(torch.uint8)
 
-    def to(self, device: str) -> Self:
+    def to(self, device: str | torch.device) -> Self:
         """Move to a device, in place."""
         self.network.to(device)
         return self

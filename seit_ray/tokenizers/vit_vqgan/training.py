@@ -50,6 +50,9 @@ class VqganTrainingModel(nn.Module):
     decay outside [0,1) and images smaller than the discriminator's stride are ValueErrors.
     """
 
+    code_uses: Tensor  # int64 [K]: since codes were last revived
+    code_sums: Tensor  # float32 [K,D]: moving averages, with "ema" alone
+
     def __init__(
         self,
         network: VitVqgan,
@@ -80,7 +83,7 @@ class VqganTrainingModel(nn.Module):
             self.register_buffer("code_sums", F.normalize(self.weight.detach(), dim=1))
 
     @property
-    def weight(self) -> nn.Parameter:
+    def weight(self) -> Tensor:
         """The codebook [K,D]."""
         return self.network.quantizer.embedding.weight
 

@@ -22,7 +22,7 @@ LINE_EVERY_S = 5.0
 class Display:
     """A `progress.Progress`; use it as a context."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.rich = Console(stderr=True).is_terminal
         self.bars = RichProgress(
             TextColumn("{task.description:>12}"),

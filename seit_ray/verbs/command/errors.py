@@ -1,36 +1,62 @@
-"""A fault of the program: its last line on the terminal, all of it beside the run."""
+"""How a command ends that does not end well: each kind of error in its own way."""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import tempfile
 import traceback
 from pathlib import Path
+from types import TracebackType
 
 from seit_ray.config import Verb
-from seit_ray.storage import Folder
+from seit_ray.verbs.command.arguments import fail
 
 
-def report_fault(error: Exception, verb: str, config: Verb | None, *, shown: bool) -> None:
-    """Keep the traceback and say where it is; `shown`: print it too."""
-    text = "".join(traceback.format_exception(error))
-    if shown:
-        print(text, file=sys.stderr)
-    place = keep(text, verb, config)
-    said = " ".join(f"{type(error).__name__}: {error}".split())[:400]
-    more = "" if shown else "; --debug shows it here"
-    print(f"error: {said}; this is a fault of the program: {place} has its traceback{more}", file=sys.stderr)
+class telling:
+    """A block whose errors end the program.
 
+    ValueError is a user's mistake: one line, status 2. Anything else is a fault of the program: its last line and the
+    place of its traceback, which lies beside the run if `config` is known by then, status 1. `debug` shows tracebacks.
+    """
 
-def print_traceback(error: Exception) -> None:
-    """What --debug shows of a user's mistake."""
-    print("".join(traceback.format_exception(error)), file=sys.stderr)
+    def __init__(self, command: str, *, debug: bool, interrupted: str = "the same command continues"):
+        self.command, self.debug, self.interrupted = command, debug, interrupted
+        self.config: Verb | None = None
+
+    def __enter__(self) -> telling:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if isinstance(error, BrokenPipeError):  # whoever read the output has what they wanted
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.exit(128 + signal.SIGPIPE)
+        if isinstance(error, KeyboardInterrupt):
+            print(f"interrupted; {self.interrupted}", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
+        if isinstance(error, Exception):
+            text = "".join(traceback.format_exception(error))
+            if self.debug:
+                print(text, file=sys.stderr)
+            if isinstance(error, ValueError):
+                fail(str(error))
+            said = " ".join(f"{type(error).__name__}: {error}".split())[:400]
+            more = "" if self.debug else "; --debug shows it here"
+            place = keep(text, self.command, self.config)
+            print(f"error: {said}; this is a fault of the program: {place} has its traceback{more}", file=sys.stderr)
+            sys.exit(1)
 
 
 def keep(text: str, verb: str, config: Verb | None) -> str:
     """Write the text beside the run, or, where nothing is or that cannot be, into a temporary file; the place."""
     name = f"{verb}.error.txt"
     try:
+        from seit_ray.storage import Folder
+
+        assert config is not None
         folder = Folder(place_of(config), **config.storage.options())
         next(folder.list(include_hidden=True))
         folder.write(name, text.encode())

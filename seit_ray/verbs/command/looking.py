@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import sys
 import time
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from seit_ray import config as configs
-from seit_ray.verbs.command.arguments import Parser, fail
+from seit_ray.verbs.command.arguments import Parser
 
 STORAGE_HELP = "storage.endpoint_url=URL and the other keys of storage, as verbs take them"
 
@@ -21,24 +18,6 @@ def tool_parser(tool: str, description: str | None) -> Parser:
     parser = Parser(prog=f"seit-ray {tool}", description=description, formatter_class=form)
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser
-
-
-@contextlib.contextmanager
-def telling(tool: str, *, debug: bool) -> Iterator[None]:
-    """A block whose errors end the tool: a user's mistake in one line, a fault of the program with its last line."""
-    try:
-        yield
-    except ValueError as error:
-        if debug:
-            traceback.print_exception(error)
-        fail(str(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:
-        from seit_ray.verbs.command.errors import report_fault
-
-        report_fault(error, tool, None, shown=debug)
-        sys.exit(1)
 
 
 def places_and_storage(words: Sequence[str]) -> tuple[list[str], configs.Storage]:
@@ -59,18 +38,6 @@ def grid(rows: Sequence[Sequence[str]], title: str) -> str:
 def ascii_line(text: str) -> str:
     """text on one line, in ASCII."""
     return " ".join(str(text).split()).encode("ascii", "backslashreplace").decode("ascii")
-
-
-def duration(seconds: float) -> str:
-    """As people say it: 45 s, 12 min, 3 h 05 min, 2 d 04 h."""
-    minutes, hours = round(seconds / 60), round(seconds / 3600)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if minutes < 120:
-        return f"{minutes} min"
-    if hours < 48:
-        return f"{minutes // 60} h {minutes % 60:02d} min"
-    return f"{hours // 24} d {hours % 24:02d} h"
 
 
 def utc(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""`seit-ray VERB ...`: parse, check or run, print the table; each kind of error ends in its own way."""
+"""`seit-ray VERB ...`: parse, check or run, print the table."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typing
 
 from seit_ray import config as configs
 from seit_ray.verbs.command.arguments import TOOLS, VERBS, config_files, fail, parse, usage
+from seit_ray.verbs.command.errors import telling
 
 STOP = threading.Event()
 
@@ -31,39 +32,21 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run_verb(verb: str, arguments: list[str] | None = None) -> None:
-    """Parse, then check (--dry-run) or run.
-
-    A user's mistake ends with one line and exit status 2; a fault of the program with its last line, the place of its
-    traceback, and 1.
-    """
+    """Parse, then check (--dry-run) or run; see `telling` for how it ends."""
     parsed = parse(verb, sys.argv[1:] if arguments is None else arguments)
-    config = None
     try:
-        config = configs.load(VERBS[verb], config_files(parsed), parsed.overrides)
-        config.cluster.address = parsed.address or config.cluster.address
-        config.cluster.show_logs |= parsed.debug
-        show(verb, config, dry_run=parsed.dry_run)
-        if parsed.write_config:
-            configs.write(config, parsed.write_config)
-    except ValueError as error:
-        if parsed.debug:
-            from seit_ray.verbs.command.errors import print_traceback
-
-            print_traceback(error)
-        fail(str(error))
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr)
-        sys.exit(130)
+        with telling(verb, debug=parsed.debug) as ending:
+            config = ending.config = configs.load(VERBS[verb], config_files(parsed), parsed.overrides)
+            config.cluster.address = parsed.address or config.cluster.address
+            config.cluster.show_logs |= parsed.debug
+            show(verb, config, dry_run=parsed.dry_run)
+            if parsed.write_config:
+                configs.write(config, parsed.write_config)
     except SystemExit:
         if STOP.is_set():  # all is unwound; what Ray does at the end of a process takes seconds
             sys.stdout.flush()
             os._exit(128 + signal.SIGTERM)  # for Ray's functions, which it may have been in, change the status
         raise
-    except Exception as error:
-        from seit_ray.verbs.command.errors import report_fault
-
-        report_fault(error, verb, config, shown=parsed.debug)
-        sys.exit(1)
 
 
 def stop(*_: object) -> typing.NoReturn:

@@ -44,10 +44,15 @@ def listed(
     """A manifest of the images in a temporary folder."""
     from seit_ray.images.listing import list_images
 
-    hold_out = {"val_fraction": val_fraction, "seed": seed}
     with tempfile.TemporaryDirectory(prefix="seit_ray-") as name:
         yield list_images(
-            images, source.settings(), Folder(name), on_progress=on_progress, is_enough=is_enough, **hold_out
+            images,
+            source.settings(),
+            Folder(name),
+            val_fraction=val_fraction,
+            seed=seed,
+            is_enough=is_enough,
+            on_progress=on_progress,
         )
 
 
@@ -63,7 +68,9 @@ class Look:
 
 
 @contextlib.contextmanager
-def looked_at(images: Folder, source: Source, *, val_fraction: float = 0.0, seed: int = 0) -> Iterator[tuple]:
+def looked_at(
+    images: Folder, source: Source, *, val_fraction: float = 0.0, seed: int = 0
+) -> Iterator[tuple[Manifest, bool]]:
     """(manifest of the first images, whether these are all)."""
     look = Look()
     with listed(images, source, val_fraction=val_fraction, seed=seed, is_enough=look) as manifest:

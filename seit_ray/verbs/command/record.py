@@ -11,9 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
-from seit_ray.config import holds_secret
+from seit_ray.config import Verb, fields, holds_secret
 from seit_ray.storage import Folder
 
 PACKAGES = (
@@ -30,7 +28,7 @@ PACKAGES = (
 )
 
 
-def record_of(verb: str, config: BaseModel) -> dict[str, Any]:
+def record_of(verb: str, config: Verb) -> dict[str, Any]:
     """The record of a verb as plain values; secrets appear as stars."""
     return {
         "verb": verb,
@@ -43,13 +41,13 @@ def record_of(verb: str, config: BaseModel) -> dict[str, Any]:
     }
 
 
-def without_secret(argument: str, config: BaseModel) -> str:
+def without_secret(argument: str, config: Verb) -> str:
     """A word of the command line, the value of a secret key as stars."""
     key, sep, _ = argument.partition("=")
     return f"{key}=**********" if sep and holds_secret(type(config), key) else argument
 
 
-def write_record(folder: Folder, verb: str, config: BaseModel) -> None:
+def write_record(folder: Folder, verb: str, config: Verb) -> None:
     """Write <verb>.run.json into a folder."""
     folder.write(f"{verb}.run.json", json.dumps(record_of(verb, config), indent=1).encode())
 
@@ -74,3 +72,28 @@ def git_state() -> dict[str, Any] | None:
         return {"commit": git("rev-parse", "HEAD"), "changed": git("status", "--porcelain").splitlines()}
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def refuse_other_settings(folder: Folder, verb: str, part: Verb) -> None:
+    """ValueError naming the keys in which a verb's config differs from what its folder was made with."""
+    if not folder.exists(f"{verb}.run.json"):
+        return
+    before, now = json.loads(folder.read(f"{verb}.run.json"))["config"], part.model_dump(mode="json")
+    ignored = ("cluster.", "storage.", "workers.")
+    keys = [key for key, _ in fields(type(part)) if not key.startswith(ignored)]
+    differ = [key for key in keys if at(before, key) is not KeyError and at(before, key) != at(now, key)]
+    if differ:
+        said = ", ".join(f"{key} {at(before, key)!r} (now {at(now, key)!r})" for key in differ[:4])
+        raise ValueError(
+            f"{folder.uri} was made by {verb} with {said}; expected the same settings; choose another output, or "
+            "delete that folder and those of the phases behind it"
+        )
+
+
+def at(values: Any, key: str) -> Any:
+    """The value at a dotted key; KeyError, the class, where an older record has none."""
+    for part in key.split("."):
+        if not isinstance(values, dict) or part not in values:
+            return KeyError
+        values = values[part]
+    return values

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from seit_ray.config import Augment, Training, Verb, Workers
+from seit_ray.config import Evaluate, Finetune, FitTokenizer, Pretrain, Training, TrainTokenAdapt, Verb
 from seit_ray.progress import Progress
 from seit_ray.storage import Folder
 from seit_ray.storage.lock import LOCK, locked
+from seit_ray.storage.output import claim, refuse_overlap
 from seit_ray.verbs.command.places import Rows, folder_of
 
 Run = Callable[..., dict[str, Any]]  # one of `runs`
+OfTokens = Pretrain | Finetune  # trainings that may have a token dataset
+OnWorkers = Training | TrainTokenAdapt | FitTokenizer | Evaluate  # what `workers` may run
 
 
-def run_folder(config: Training) -> Folder:
+def run_folder(config: Training | TrainTokenAdapt) -> Folder:
     """The folder that output and run name together."""
     return folder_of(config.output, config.storage).join(config.run)
 
 
-def loop_rows(config: Training) -> Rows:
+def loop_rows(config: OfTokens, dataset_folder: Folder) -> Rows:
     """Model, steps and peak rate."""
     from seit_ray.batches.sampler import num_steps
     from seit_ray.models.variants import model_grid
     from seit_ray.shards.dataset import TokenDataset
 
-    dataset, model = TokenDataset(folder_of(config.dataset, config.storage)), config.model
+    dataset, model = TokenDataset(dataset_folder), config.model
     grid = model_grid(dataset.info.grid, model.grid_side)
     stem = f"stem {model.stem_kernel}x{model.stem_kernel}, sees {grid[0]}x{grid[1]} tokens"
     loop, num_samples = config.loop, dataset.split("train").rows
@@ -38,8 +41,9 @@ def steps_row(config: Training, steps: str) -> tuple[str, str]:
     from seit_ray.training.schedule import peak_lr
 
     loop, optimizer = config.loop, config.optimizer
-    names = ("lr", "blr", "lr_rule")
-    peak = peak_lr(global_batch_size=loop.global_batch_size, **{k: getattr(optimizer, k) for k in names})
+    peak = peak_lr(
+        lr=optimizer.lr, blr=optimizer.blr, lr_rule=optimizer.lr_rule, global_batch_size=loop.global_batch_size
+    )
     return ("steps", f"{steps} of {loop.global_batch_size} samples, {loop.epochs} epochs, peak lr {peak:.2e}")
 
 
@@ -49,17 +53,34 @@ def shared_arguments(config: Verb) -> dict[str, Any]:
     return {name: getattr(config, name).settings() for name in sections}
 
 
-def augment_arguments(config: Verb) -> dict[str, Any]:
+def augment_arguments(config: OfTokens) -> dict[str, Any]:
     """The augment section for a run, and the folder of the run that it names."""
-    augment: Augment = config.augment
+    augment = config.augment
     adapt_run = folder_of(augment.adapt_run, config.storage) if augment.adapt_run else None
     return {"augment": augment.settings(), "adapt_run": adapt_run}
 
 
-def train(config: Verb, verb: str, function: Run, more: dict[str, Any], run: Folder, progress: Progress) -> dict:
-    """Record a run and train it where `workers` says; its last metrics."""
+def claim_run(run: Folder, *sources: Folder) -> None:
+    """ValueError unless a folder is free for a run, or holds one, and is none of what the run reads."""
+    for source in sources:
+        refuse_overlap(run, source, "what it reads,")
+    claim(run, ("model.json", "tokenizer.json", "metrics.jsonl", "first_batch.json", "checkpoints/"))
+
+
+def train(
+    config: OnWorkers,
+    verb: str,
+    function: Run,
+    more: dict[str, Any],
+    run: Folder,
+    progress: Progress,
+    *,
+    sources: Sequence[Folder],
+) -> dict[str, Any]:
+    """Record a run and train it where `workers` says; its last metrics. sources: what it reads."""
     from seit_ray.verbs.command.record import write_record
 
+    claim_run(run, *sources)
     run.check_writable()
     name = run.uri.rstrip("/").rpartition("/")[2]
     with locked(run, LOCK, on_note=lambda note: progress(name, 0, 0, note)):
@@ -68,9 +89,11 @@ def train(config: Verb, verb: str, function: Run, more: dict[str, Any], run: Fol
         return run_on_workers(config, function, arguments, name, progress)
 
 
-def run_on_workers(config: Verb, function: Run, arguments: dict[str, Any], name: str, progress: Progress) -> dict:
+def run_on_workers(
+    config: OnWorkers, function: Run, arguments: dict[str, Any], name: str, progress: Progress
+) -> dict[str, Any]:
     """What one of `runs` returns, run in this process or by workers of Ray Train, as `workers` says."""
-    workers: Workers = config.workers
+    workers = config.workers
 
     def show(phase: str, done: int, total: int, note: str = "") -> None:
         progress(name, done, total, note)

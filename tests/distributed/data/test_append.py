@@ -180,7 +180,7 @@ def test_other_settings_and_tokenizers_are_refused(ray_cluster, images, tokenize
     assert contents(output) == before
 
 
-@pytest.mark.parametrize("moment", ["tokenise", "pack", "marker", "clean up"])
+@pytest.mark.parametrize("moment", ["tokenise", "join", "marker", "clean up"])
 def test_a_killed_append_leaves_the_dataset_and_a_rerun_ends_it(
     ray_cluster, images, tokenizer, output, tmp_path, monkeypatch, moment
 ):
@@ -208,7 +208,7 @@ def test_a_killed_append_leaves_the_dataset_and_a_rerun_ends_it(
         assert output.exists("_work/plan.json")
     notes = []
     run(ray_cluster, images, tokenizer, output, mode="append", on_progress=lambda *state: notes.append(state[3]))
-    if moment in ("pack", "marker"):
+    if moment in ("join", "marker"):
         assert any(note.startswith("0 of") for note in notes)
     check_complete(output, set(FIRST) | set(ADDED))
     assert contents(output) == contents(undisturbed)

@@ -128,7 +128,7 @@ def test_halves_of_files_do_not_stay(ray_cluster, images, tokenizer, undisturbed
             images,
             tokenizer,
             output,
-            on_progress=interrupt_when(lambda phase, done, total: phase == "pack"),
+            on_progress=interrupt_when(lambda phase, done, total: phase == "join"),
             **SETTINGS,
         )
     for name in ("train/.{}.tmp", "source/train/.{}.tmp", "tokenizer/.{}.tmp", ".{}.tmp"):

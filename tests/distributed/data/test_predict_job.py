@@ -50,7 +50,7 @@ def job_of(place, output, name="found.parquet", images=None, **settings):
         tokenizer=None,
         output=output,
         name=name,
-        settings=config.model_dump(exclude={"storage", "cluster", "source"}),
+        settings=config.settings(),
     )
 
 

@@ -206,16 +206,16 @@ def test_interrupted_at_half(ray_cluster, undisturbed, images, tokenizer, output
     fragments = output.join("_work", "fragments")
     made = snapshot(fragments, include_hidden=False)  # but for what interrupted writers leave
     assert len(made) > 5
-    at_packing, first_notes = {}, []
+    at_joining, first_notes = {}, []
 
     def watch(phase, done, total, note):
         first_notes.append(note)
-        if phase == "pack" and not at_packing:
-            at_packing.update(snapshot(fragments, include_hidden=False))
+        if phase == "join" and not at_joining:
+            at_joining.update(snapshot(fragments, include_hidden=False))
 
     run(ray_cluster, images, tokenizer, output, on_progress=watch)
-    assert {name: at_packing[name] for name in made} == made  # what was there was not made again
-    slices = len(at_packing)
+    assert {name: at_joining[name] for name in made} == made  # what was there was not made again
+    slices = len(at_joining)
     todo = int(first_notes[0].partition(" of ")[0])
     assert first_notes[0] == f"{todo} of {slices} slices to do"
     assert todo <= slices - len(made)
@@ -229,7 +229,7 @@ def test_interrupted_between_shards_and_marker(ray_cluster, undisturbed, images,
             images,
             tokenizer,
             output,
-            on_progress=interrupt_when(lambda phase, done, total: phase == "pack" and done == total),
+            on_progress=interrupt_when(lambda phase, done, total: phase == "join" and done == total),
         )
     assert output.exists("train/shard-00000.parquet")
     assert not output.exists("dataset.json")

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from seit_ray.images import find_images
-from seit_ray.images.sources.find import ImageRecord
+from seit_ray.images.records import ImageRecord
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder
 from tests.images.made_sources import fill, listed, write_parquet

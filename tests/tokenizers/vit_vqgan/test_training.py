@@ -6,8 +6,8 @@ from torch.nn import functional as F
 
 from seit_ray.augment.random import StepRandom
 from seit_ray.batches.batch import Batch
-from seit_ray.evaluation.reconstruction import psnr
 from seit_ray.objectives.autoencoder import AutoencoderObjective
+from seit_ray.tokenizers.reconstruction import psnr
 from seit_ray.tokenizers.vit_vqgan.discriminator import PatchDiscriminator, judge_frozen
 from seit_ray.tokenizers.vit_vqgan.training import VqganTrainingModel
 from tests.tokenizers.vit_vqgan.tiny import random_images, smooth_images, tiny_network, tiny_tokenizer, tiny_training

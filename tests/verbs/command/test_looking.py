@@ -3,7 +3,9 @@
 import pytest
 
 from seit_ray.config import Storage
-from seit_ray.verbs.command.looking import duration, grid, places_and_storage, telling, utc
+from seit_ray.progress import duration
+from seit_ray.verbs.command.errors import telling
+from seit_ray.verbs.command.looking import grid, places_and_storage, utc
 
 
 def test_columns_are_aligned_under_a_rule_in_ascii():

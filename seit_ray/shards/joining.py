@@ -50,7 +50,7 @@ def plan_shards(fragments: Sequence[Fragment], rows_per_shard: int) -> list[list
 
 
 @dataclass
-class Packed:
+class WrittenShard:
     """A written shard and what its rows add up to: histogram int64 [K], label_counts int64 [C]."""
 
     shard: Shard
@@ -59,7 +59,12 @@ class Packed:
     source_bytes: int
 
 
-def pack_shard(
+def shard_name(index: int) -> str:
+    """Name of a shard in the folder of its split."""
+    return f"shard-{index:05}.parquet"
+
+
+def join_shard(
     pieces: Sequence[Piece],
     *,
     index: int,
@@ -69,7 +74,7 @@ def pack_shard(
     num_tokens: int,
     num_codes: int,
     num_classes: int,
-) -> Packed:
+) -> WrittenShard:
     """Write shard number `index` of the pieces' split."""
     parts = []
     for piece in pieces:
@@ -88,13 +93,13 @@ def pack_shard(
 
 def write_shard(
     rows: TokenRows, *, split: str, index: int, output: Folder, encoding: str, num_codes: int, num_classes: int
-) -> Packed:
+) -> WrittenShard:
     """Write rows as shard number `index` of a split."""
     data = encode_shard(rows, encoding=encoding, num_codes=num_codes)
-    name = f"shard-{index:05d}.parquet"
+    name = shard_name(index)
     output.write(f"{split}/{name}", data)
     labels = rows.meta["label"].drop_null().to_numpy()
-    return Packed(
+    return WrittenShard(
         shard=Shard(name, len(rows), len(data), token_column_bytes(data), checksum(data)),
         histogram=code_histogram(rows.tokens, num_codes),
         label_counts=np.bincount(labels, minlength=num_classes) if num_classes else np.zeros(0, np.int64),
@@ -103,23 +108,23 @@ def write_shard(
 
 
 def split_of(
-    packed: Sequence[Packed], *, rejected: int, rejected_sha256: str | None, num_codes: int, num_classes: int
+    made: Sequence[WrittenShard], *, rejected: int, rejected_sha256: str | None, num_codes: int, num_classes: int
 ) -> Split:
     """A split's entry of the marker: what its shards add up to."""
-    rows = sum(p.shard.rows for p in packed)
+    rows = sum(p.shard.rows for p in made)
     return Split(
         listed=rows + rejected,
         rows=rows,
         rejected=rejected,
-        source_bytes=sum(p.source_bytes for p in packed),
-        shards=[p.shard for p in packed],
+        source_bytes=sum(p.source_bytes for p in made),
+        shards=[p.shard for p in made],
         rejected_sha256=rejected_sha256,
-        code_histogram=sum((p.histogram for p in packed), np.zeros(num_codes, np.int64)).tolist(),
-        label_counts=sum((p.label_counts for p in packed), np.zeros(num_classes, np.int64)).tolist(),
+        code_histogram=sum((p.histogram for p in made), np.zeros(num_codes, np.int64)).tolist(),
+        label_counts=sum((p.label_counts for p in made), np.zeros(num_classes, np.int64)).tolist(),
     )
 
 
-def pack_rejected(
+def join_rejected(
     split: str,
     split_fragments: Sequence[Fragment],
     fragments: Folder,

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from seit_ray.tokenizers.contract import Tokenizer
 
-__all__ = ["compact_codebook", "renumber_tokens"]
+__all__ = ["drop_unused_codes", "renumber_tokens"]
 
 
-def compact_codebook(
+def drop_unused_codes(
     tokenizer: Tokenizer, *, histogram: Tensor | None = None, tokens: Tensor | None = None
 ) -> tuple[Tokenizer, Tensor]:
     """The tokenizer with only the used codes, in their order, and old_to_new int64 [K], -1 where a code is dropped.

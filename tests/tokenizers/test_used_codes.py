@@ -7,9 +7,9 @@ import torch
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.centroid import CentroidTokenizer
 from seit_ray.tokenizers.codebook_only import CodebookTokenizer
-from seit_ray.tokenizers.compact import compact_codebook, renumber_tokens
 from seit_ray.tokenizers.contract import fingerprint
 from seit_ray.tokenizers.files import load_tokenizer, save_tokenizer
+from seit_ray.tokenizers.used_codes import drop_unused_codes, renumber_tokens
 from tests.tokenizers.vit_vqgan.tiny import random_images, tiny_tokenizer
 
 
@@ -28,7 +28,7 @@ def test_the_same_images_get_the_same_codes_renumbered(tokenizer):
     tokens = tokenizer.encode(images)
     used = tokens.unique()
     assert 1 < len(used) < 60
-    smaller, old_to_new = compact_codebook(tokenizer, tokens=tokens)
+    smaller, old_to_new = drop_unused_codes(tokenizer, tokens=tokens)
     assert torch.equal(smaller.codebook, tokenizer.codebook[used])
     assert torch.equal(smaller.encode(images), renumber_tokens(tokens, old_to_new))
     assert torch.equal(smaller.decode(renumber_tokens(tokens, old_to_new)), tokenizer.decode(tokens))
@@ -40,19 +40,19 @@ def test_the_same_images_get_the_same_codes_renumbered(tokenizer):
 def test_a_histogram_does_as_well_as_tokens(tokenizer):
     tokens = tokenizer.encode(random_images(3, 8))
     histogram = np.bincount(tokens.flatten().numpy(), minlength=60)
-    by_histogram, mapping = compact_codebook(tokenizer, histogram=histogram)
-    by_tokens, same = compact_codebook(tokenizer, tokens=tokens.to(torch.int32))
+    by_histogram, mapping = drop_unused_codes(tokenizer, histogram=histogram)
+    by_tokens, same = drop_unused_codes(tokenizer, tokens=tokens.to(torch.int32))
     assert torch.equal(mapping, same)
     assert fingerprint(by_histogram) == fingerprint(by_tokens)
 
 
 def test_the_fingerprint_changes_and_the_files_hold_it(tokenizer, tmp_path):
-    smaller, _ = compact_codebook(tokenizer, tokens=torch.tensor([[3, 9], [9, 40]]))
+    smaller, _ = drop_unused_codes(tokenizer, tokens=torch.tensor([[3, 9], [9, 40]]))
     assert fingerprint(smaller) != fingerprint(tokenizer)
     save_tokenizer(smaller, Folder(tmp_path))
     found, about = load_tokenizer(Folder(tmp_path))
     assert (about["codebook_size"], about["config"]["compacted_from"]) == (3, 60)
-    again, _ = compact_codebook(found, histogram=torch.tensor([1, 0, 5]))
+    again, _ = drop_unused_codes(found, histogram=torch.tensor([1, 0, 5]))
     assert again.config()["compacted_from"] == 60
     assert torch.equal(again.codebook, tokenizer.codebook[[3, 40]])
     assert len(tokenizer.codebook) == 60
@@ -61,7 +61,7 @@ def test_the_fingerprint_changes_and_the_files_hold_it(tokenizer, tmp_path):
 def test_an_imported_codebook_is_compacted_too():
     codebook = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
     tokenizer = CodebookTokenizer(codebook, grid=(2, 3), image_size=32, metric="l2")
-    smaller, _ = compact_codebook(tokenizer, tokens=torch.tensor([8, 1, 1]))
+    smaller, _ = drop_unused_codes(tokenizer, tokens=torch.tensor([8, 1, 1]))
     assert torch.equal(smaller.codebook, codebook[[1, 8]])
     assert (smaller.grid, smaller.metric, smaller.compacted_from) == ((2, 3), "l2", 9)
     rebuilt = CodebookTokenizer.build(smaller.config(), smaller.tensors())
@@ -69,7 +69,7 @@ def test_an_imported_codebook_is_compacted_too():
 
 
 def test_when_all_codes_are_used_nothing_changes(tokenizer):
-    same, old_to_new = compact_codebook(tokenizer, histogram=torch.ones(60))
+    same, old_to_new = drop_unused_codes(tokenizer, histogram=torch.ones(60))
     assert same is tokenizer
     assert old_to_new.tolist() == list(range(60))
 
@@ -93,7 +93,7 @@ def test_an_uncompacted_centroid_tokenizer_keeps_its_fingerprint():
 )
 def test_usage_that_cannot_be_is_an_error(given, text):
     with pytest.raises(ValueError, match=text):
-        compact_codebook(centroid_tokenizer(), **given)
+        drop_unused_codes(centroid_tokenizer(), **given)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int32, torch.int64])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from seit_ray.evaluation.reconstruction import SLICE_ROWS, psnr
+from seit_ray.tokenizers.reconstruction import SLICE_ROWS, psnr
 
 
 def random_images(count, seed=0):

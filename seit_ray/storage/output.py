@@ -1,0 +1,141 @@
+"""A folder that jobs of this program fill: claimed while it is empty, cleaned by the names of a journal.
+
+Nothing is deleted because its name looks like ours: what is to be written is written down before, in `_work/journal/`,
+and only what stands there is removed when it is no part of the result. `_work/plan.json` says that the folder is ours
+and what is being made in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import posixpath
+import re
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from seit_ray.storage.errors import StorageError
+from seit_ray.storage.folder import Folder, split_uri
+from seit_ray.storage.lock import LOCK
+
+WORK = "_work"
+PLAN = "plan.json"
+JOURNAL = "journal"
+SHOWN = 3  # names that a message tells
+RECORD = re.compile(r"[a-z_]+\.(run\.json|error\.txt)")  # of a verb
+
+
+def refuse_overlap(output: Folder, other: Folder, what: str) -> None:
+    """ValueError where an output is, holds or lies in the folder that a job reads.
+
+    A job that lists its own output would take it for input, and an output that holds the input is not ours alone.
+    """
+    if output.uri.partition("://")[0] != other.uri.partition("://")[0] and (output.is_remote or other.is_remote):
+        return
+    mine, theirs = (real(folder) for folder in (output, other))
+    if not (mine.startswith(theirs) or theirs.startswith(mine)):
+        return
+    if mine != theirs and is_object(other):  # of a table or a tar, what lies beside it is not read
+        return
+    raise ValueError(
+        f"output {output.uri} and {what} {other.uri}; expected two folders, neither of them in the other; choose "
+        "another output"
+    )
+
+
+def real(folder: Folder) -> str:
+    """The uri with a slash at its end; on disk without links."""
+    return (folder.uri if folder.is_remote else os.path.realpath(folder.uri)).rstrip("/") + "/"
+
+
+def is_object(folder: Folder) -> bool:
+    """Whether what is named like a folder is one object."""
+    parent, name = split_uri(folder.uri)
+    return bool(name) and folder.at(parent).exists(name)
+
+
+def claim(folder: Folder, ours: Collection[str] = ()) -> None:
+    """ValueError unless a folder is empty, but for `ours` and what begins with a dot; records of verbs do not count.
+
+    ours: names of objects, or of folders with a slash at their end, one of which says that the folder is ours.
+    """
+    foreign: list[str] = []
+    for entry in folder.list(include_hidden=True):
+        if entry.name in ours or any(entry.name.startswith(name) for name in ours if name.endswith("/")):
+            return
+        if len(foreign) <= SHOWN and not (is_dotted(entry.name) or entry.name == LOCK or RECORD.fullmatch(entry.name)):
+            foreign.append(entry.name)
+    if foreign:
+        names = ", ".join(foreign[:SHOWN]) + (", ..." if len(foreign) > SHOWN else "")
+        raise ValueError(
+            f"{folder.uri} holds {names}, which this program did not write there; expected an empty folder, or what an "
+            "earlier call left; choose another output"
+        )
+
+
+def is_dotted(name: str) -> bool:
+    """Whether a part of the name begins with a dot, as .DS_Store and the temporary files of a writer do."""
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+def read_plan(folder: Folder) -> dict[str, Any] | None:
+    """The plan of the work that was begun in a folder; None when there is none."""
+    work = folder.join(WORK)
+    if not work.exists(PLAN):
+        return None
+    try:
+        plan = json.loads(work.read(PLAN))
+        if not isinstance(plan, dict):
+            raise ValueError("no mapping")
+    except StorageError:
+        raise
+    except ValueError as error:
+        raise ValueError(
+            f"{work.uri_of(PLAN)} cannot be read ({error}); expected the plan of a job; restore it, or delete "
+            f"{work.uri} to begin anew"
+        ) from error
+    return plan
+
+
+def write_plan(folder: Folder, plan: dict[str, Any]) -> None:
+    """Begin: from here on, the folder is ours."""
+    folder.join(WORK).write(PLAN, json.dumps(plan, indent=1).encode())
+
+
+def note_names(folder: Folder, kind: str, names: Iterable[str]) -> None:
+    """Write down, before they are written, the names of objects; those of a `kind` replace earlier ones of it."""
+    folder.join(WORK, JOURNAL).write(f"{kind}.json", json.dumps(sorted(names)).encode())
+
+
+def noted_names(folder: Folder) -> set[str]:
+    """All names of the journal."""
+    journal = folder.join(WORK, JOURNAL)
+    return {name for entry in list(journal.list()) for name in json.loads(journal.read(entry.name))}
+
+
+def remove_unknown(folder: Folder, known: Collection[str]) -> None:
+    """Remove what the journal names and `known` does not, and what killed writers left of any of them."""
+    noted = noted_names(folder)
+    for name in sorted(noted - set(known)):
+        folder.delete(name)
+    for place in sorted({posixpath.dirname(name) for name in noted}):
+        for entry in list(folder.list(f"{place}/." if place else ".", include_hidden=True)):
+            if (target := target_of(entry.name)) in noted or target in known:
+                folder.delete(entry.name)
+
+
+def target_of(name: str) -> str | None:
+    """What a temporary file of `LocalStore.write` was to become; None for other names."""
+    place, base = posixpath.split(name)
+    found = re.fullmatch(r"\.(.+)\.[0-9a-f]{32}\.tmp", base)
+    return posixpath.join(place, found[1]) if found else None
+
+
+def end_work(folder: Folder, parts: Collection[str]) -> None:
+    """Remove the work: the folders `parts` of it and the journal, the plan last, for it says that they are ours."""
+    work = folder.join(WORK)
+    for name in (*parts, JOURNAL):
+        work.delete_tree(name)
+    work.delete(PLAN)
+    if not work.is_remote and next(work.list(include_hidden=True), None) is None:
+        work.delete_tree()
