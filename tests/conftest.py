@@ -1,17 +1,54 @@
 """What tests of several packages share."""
 
+import contextlib
 import os
+from functools import cache
+from pathlib import Path
 
 import hypothesis
 import pytest
 
 from tests.s3_server import is_installed, running_s3_server
 
+ROOT = Path(__file__).parents[1]
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors are small: threads would wait for each other
 os.environ.setdefault("RAY_worker_niceness", "0")  # else whatever else runs keeps Ray's workers from running
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else ray leaves a token in the home of whoever runs the tests
 hypothesis.settings.register_profile("no deadline", deadline=None)  # the cores are shared: time says nothing
 hypothesis.settings.load_profile("no deadline")
+
+
+@cache
+def group_of(file: str) -> str:
+    """The files that use the ray of the session are one group: they share it. Each other file is its own."""
+    return "ray" if "ray_cluster" in (ROOT / file).read_text() else file
+
+
+def pytest_collection_modifyitems(config, items):
+    """In one of several processes: what takes longest first, that they end together."""
+    if hasattr(config, "workerinput"):
+        slow = {file_of(item) for item in items if item.get_closest_marker("slow")}
+        group = {file: group_of(file) for file in {file_of(item) for item in items}}
+        items.sort(key=lambda item: (group[file_of(item)] != "ray", file_of(item) not in slow))
+
+
+def file_of(item) -> str:
+    """The file of a test."""
+    return item.nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """For `pytest -n 2 --dist loadscope`: which tests stay together."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return group_of(nodeid.partition("::")[0])
+
+    config.option.loadscopereorder = False
+    return ByGroup(config, log)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -26,9 +63,11 @@ def one_thread():
 def ray_cluster():
     """A local ray with two CPUs, one a session; verbs that are called as functions use it as it stands."""
     from seit_ray.distributed.cluster import connected
-    from tests.warm_workers import warm_workers
+    from tests.warm_workers import started_with, warm_python
 
-    with warm_workers(connected("local", num_cpus=2, object_store_mib=200)) as cluster:
+    with warm_python() as python, contextlib.ExitStack() as stack:
+        with started_with(python):
+            cluster = stack.enter_context(connected("local", num_cpus=2, object_store_mib=200))
         yield cluster
 
 

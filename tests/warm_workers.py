@@ -1,7 +1,7 @@
 """Ray's workers, forked from one process that has imported what they need: a tenth of the time of a fresh Python.
 
 Starting Python with torch and ray is most of what a test of a job takes: 4 s of a core for each of its workers.
-`warm_workers()` is for the ray of a test session; drivers and heads that tests start as processes of their own get
+That is for the rays of test sessions and for pretended nodes; drivers and heads that tests start as a user does get
 their workers as a user's do.
 
 Ray starts a worker by a command whose first word is `sys.executable`. In its place stands CLIENT, a script that hands
@@ -27,11 +27,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TypeVar
-
-T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[1]
 WITHOUT_RAY = (
@@ -68,8 +64,8 @@ sys.exit(int.from_bytes(status, "big") if status else 1)
 
 
 @contextlib.contextmanager
-def warm_workers(ray: AbstractContextManager[T]) -> Iterator[T]:
-    """A context of a ray that this process starts; its workers are forked."""
+def warm_python() -> Iterator[str]:
+    """A Python for `started_with`, as long as the block lasts."""
     with tempfile.TemporaryDirectory(prefix="warm-", dir="/tmp") as place:
         client, python = Path(place, "python"), sys.executable
         client.write_text(CLIENT.format(python=python, place=place, by_job=BY_JOB))
@@ -80,17 +76,21 @@ def warm_workers(ray: AbstractContextManager[T]) -> Iterator[T]:
         try:
             line = server.stdout.readline()
             assert line == "ready\n", line
-            with contextlib.ExitStack() as stack:
-                sys.executable = str(client)
-                try:
-                    started = stack.enter_context(ray)
-                finally:
-                    sys.executable = python
-                yield started
+            yield str(client)
         finally:
             server.stdin.close()
             server.wait(30)
             server.stdout.close()
+
+
+@contextlib.contextmanager
+def started_with(python: str) -> Iterator[None]:
+    """A block; the nodes of Ray that start in it start their workers with this Python."""
+    before, sys.executable = sys.executable, python
+    try:
+        yield
+    finally:
+        sys.executable = before
 
 
 def listening(path: str) -> socket.socket:

@@ -41,10 +41,10 @@ def load(verb: type[Verb], files: Sequence[str], overrides: Sequence[str]) -> An
 def config_file(name: str) -> Path:
     """The path of a config file: as named, else the recipe of that name; ValueError when there is neither."""
     path, recipe = Path(name), RECIPES / f"{name.removesuffix('.yaml')}.yaml"
+    if recipe.is_file() and not path.is_file():  # a folder of that name is none that was meant
+        return recipe
     if path.exists() or "/" in name:
         return path
-    if recipe.is_file():
-        return recipe
     known = sorted(file.stem for file in RECIPES.glob("*.yaml") if file.stem != "prices")
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"recipes are {', '.join(known)}"

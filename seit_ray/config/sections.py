@@ -6,12 +6,13 @@ import dataclasses
 import pkgutil
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -63,6 +64,23 @@ class Source(Section):
         "image", description="column of the image's bytes in Parquet; in tars its extension, if there are several"
     )
     split_column: str = Field("split", description="column of the split in tables, if there is one")
+    key_column: str = Field(
+        "", description="column of what an image is called, in tables and Parquet; in tars a field of .json"
+    )
+    suffixes: Texts | None = Field(
+        None, description="suffixes of image files in place of the usual ones; '' takes files without one"
+    )
+    include: Texts = Field((), description="patterns (*, ?, [..]) of keys: only images that fit one count")
+    exclude: Texts = Field((), description="patterns of keys: images that fit one are left out")
+    limit: PositiveInt | None = Field(None, description="only the first so many images of the listing, to try it out")
+    find_splits: bool = Field(True, description="whether folders and files named train, val, test, ... are splits")
+    class_names: str | None = Field(
+        None, description="file of class names: a name a line, a JSON list, or a JSON mapping from label to name"
+    )
+    allow_files: bool = Field(False, description="let a table in a bucket name files of the machines that read it")
+    white_level: PositiveInt | None = Field(
+        None, description="value that is white in grey images of 16 bits (4095 of 12-bit sensors); 65535 if left"
+    )
 
 
 class Cluster(Section):

@@ -21,6 +21,7 @@ import ray
 from ray.exceptions import RayError
 
 from seit_ray.distributed.resources import Resources, check_answers, named_address
+from seit_ray.storage import StorageError
 
 _LOCAL: set[str] = set()  # clusters that this process started: they cannot grow
 
@@ -124,6 +125,7 @@ def user_error(error: BaseException) -> ValueError | None:
     while link is not None and id(link) not in seen:
         seen.add(id(link))
         if isinstance(link, ValueError) and not isinstance(link, RayError):
-            return ValueError(str(link))
+            line = str(link).partition("\n")[0]  # Ray adds lines on how to repeat tasks
+            return StorageError(line, link.kind) if isinstance(link, StorageError) else ValueError(line)
         link = getattr(link, "cause", None) or link.__cause__ or link.__context__
     return None

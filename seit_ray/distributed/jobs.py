@@ -27,6 +27,7 @@ USER_MISTAKE = 2  # a verb's exit status for what only the user can mend
 STOPPED = 143  # 128 + SIGTERM
 AGENT_WAIT_S = 60.0  # a head answers before it takes jobs
 POLL_S = 0.5
+RETRY_S = 10.0  # what failed for a node or a storage may need a while
 MAX_LOST = 10  # polls in a row without an answer
 
 
@@ -156,3 +157,4 @@ def run_job(
         if outcome.status in (0, USER_MISTAKE, STOPPED) or not retries:
             return outcome
         retries -= 1
+        time.sleep(RETRY_S)

@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import re
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import (
-    BmpImagePlugin,
-    ExifTags,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    PpmImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
 
+from seit_ray.images.formats import ImageError, open_image
 from seit_ray.images.jpeg import is_plain_jpeg, jpeg_pixels, jpeg_size
+from seit_ray.images.png import without_extras
 from seit_ray.images.resize import RESIZERS, resize_exact, resize_fast
+
+__all__ = ["MAX_PIXELS", "MODES", "DecodedImage", "ImageError", "decode_image"]
 
 MODES = ("exact", "fast")
 MAX_PIXELS = 178_956_970
-# The readers are called directly. Image.open would add formats that run other programs or read other files,
-# and its own limit of pixels: a warning and an error by a global setting, not one of each thread.
-_READERS = (
-    (JpegImagePlugin.JpegImageFile, re.compile(rb"\xff\xd8\xff")),
-    (PngImagePlugin.PngImageFile, re.compile(rb"\x89PNG\r\n\x1a\n")),
-    (WebPImagePlugin.WebPImageFile, re.compile(rb"RIFF.{4}WEBP", re.DOTALL)),
-    (GifImagePlugin.GifImageFile, re.compile(rb"GIF8[79]a")),
-    (TiffImagePlugin.TiffImageFile, re.compile(rb"II[*+]\0|MM\0[*+]")),
-    (BmpImagePlugin.BmpImageFile, re.compile(rb"BM")),
-    (PpmImagePlugin.PpmImageFile, re.compile(rb"P[1-6f]\s")),
-)
 _TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -49,10 +30,6 @@ _TRANSPOSITIONS = {
 _UPRIGHT = frozenset(_TRANSPOSITIONS[orientation] for orientation in (2, 3, 4))
 
 
-class ImageError(ValueError):
-    """An image that cannot be used; its text is the reason, the same in every run."""
-
-
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
     """pixels uint8 [3,H,W], C-contiguous RGB; width and height of the source, as it is meant to be seen."""
@@ -63,14 +40,22 @@ class DecodedImage:
 
 
 def decode_image(
-    data: bytes, *, image_size: int, resize: str = "squash", max_pixels: int = MAX_PIXELS, mode: str = "exact"
+    data: bytes,
+    *,
+    image_size: int,
+    resize: str = "squash",
+    max_pixels: int = MAX_PIXELS,
+    mode: str = "exact",
+    white_level: int | None = None,
 ) -> DecodedImage:
-    """RGB pixels [3,image_size,image_size] of one JPEG, PNG, WebP, GIF (first frame), TIFF, BMP or PPM image.
+    """RGB pixels [3,image_size,image_size] of one JPEG, PNG, WebP, AVIF, GIF (first frame), TIFF, BMP or PPM image.
 
     resize: 'squash' scales both sides (SeiT), 'crop' the short side and cuts out the centre (CCViT), bicubic.
     mode: 'exact' gives what Pillow gives, bit for bit; 'fast' scales JPEGs of more than twice the size while they are
     decoded, and resizes by torch. Transparent pixels show white; ICC profiles are ignored; EXIF orientation is
-    applied. Raises ImageError.
+    applied. white_level: the value that is white in grey images of 16 bits (4095 of sensors with 12); else 65535.
+    What every viewer shows is decoded: a damaged text in a PNG, or a JPEG without its end mark, harms no pixels. Raises
+    ImageError.
     """
     if resize not in RESIZERS or image_size < 1 or mode not in MODES:
         raise ValueError(
@@ -81,7 +66,7 @@ def decode_image(
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     min_side = image_size if mode == "fast" else None
     try:
-        found = _plain_jpeg(data, max_pixels, min_side) or _any_image(data, max_pixels, min_side)
+        found = _plain_jpeg(data, max_pixels, min_side) or _whole_image(data, max_pixels, min_side, white_level)
     except (ImageError, MemoryError):  # running out of memory is no fault of the image
         raise
     except Exception as error:  # the readers raise whatever a damaged file leads them to
@@ -100,9 +85,26 @@ def _plain_jpeg(data: bytes, max_pixels: int, min_side: int | None) -> tuple[np.
     return None if pixels is None else (pixels, *size)
 
 
-def _any_image(data: bytes, max_pixels: int, min_side: int | None) -> tuple[Image.Image, int, int]:
+def _whole_image(
+    data: bytes, max_pixels: int, min_side: int | None, white_level: int | None
+) -> tuple[Image.Image, int, int]:
+    """As `_any_image`, of a PNG without what is not its picture where that is damaged."""
+    try:
+        return _any_image(data, max_pixels, min_side, white_level)
+    except (ImageError, MemoryError):
+        raise
+    except Exception:  # the readers raise whatever a damaged file leads them to
+        plain = without_extras(data)
+        if plain is None:
+            raise
+        return _any_image(plain, max_pixels, min_side, white_level)
+
+
+def _any_image(
+    data: bytes, max_pixels: int, min_side: int | None, white_level: int | None
+) -> tuple[Image.Image, int, int]:
     """(RGB, width and height of the source, as it is meant to be seen); pixels of JPEGs not by Pillow if it can be."""
-    file = _open(data)
+    file = open_image(data)
     width, height = file.size
     if width * height > max_pixels:
         raise ImageError(f"{width}x{height} pixels; expected at most {max_pixels}; raise max_pixels")
@@ -111,23 +113,11 @@ def _any_image(data: bytes, max_pixels: int, min_side: int | None) -> tuple[Imag
     if pixels is None:
         file.load()  # before its EXIF, which may come behind the pixels
     transposition = _TRANSPOSITIONS.get(_orientation(file))
-    image = _to_rgb(file) if pixels is None else Image.fromarray(pixels)
+    image = _to_rgb(file, white_level) if pixels is None else Image.fromarray(pixels)
     if transposition is None:
         return image, width, height
     image = image.transpose(transposition)
     return (image, width, height) if transposition in _UPRIGHT else (image, height, width)
-
-
-def _open(data: bytes) -> ImageFile.ImageFile:
-    """The image with its header read."""
-    if not data:
-        raise ImageError("empty: 0 bytes")
-    for reader, signature in _READERS:
-        if signature.match(data):
-            return reader(io.BytesIO(data), "")
-    raise ImageError(
-        f"not an image: starts with bytes {bytes(data[:8]).hex()}; expected JPEG, PNG, WebP, GIF, TIFF, ..."
-    )
 
 
 def _reason(error: Exception) -> str:
@@ -145,10 +135,10 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, white_level: int | None) -> Image.Image:
     """Mode RGB, from whatever mode the file has."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return Image.fromarray(_to_8_bits(np.asarray(image))).convert("RGB")
+        return Image.fromarray(_to_8_bits(np.asarray(image), white_level)).convert("RGB")
     if not image.has_transparency_data:
         return image.convert("RGB")
     image = image.convert("RGBA")
@@ -157,15 +147,18 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return white
 
 
-def _to_8_bits(values: np.ndarray) -> np.ndarray:
+def _to_8_bits(values: np.ndarray, white_level: int | None) -> np.ndarray:
     """uint8 [H,W] of grey values with more bits.
 
-    White is 65535 for integers; for floats it is 1, 255 or 65535, the first that is not exceeded. Values that
-    fit none of these (32 bits have no agreed white) are stretched, least to greatest.
+    White is white_level, or 65535, for integers, and what is brighter is white too; for floats it is 1, 255 or 65535,
+    the first that is not exceeded. Values that fit none of these (32 bits have no agreed white) are stretched, least to
+    greatest.
     """
     low, high = values.min(), values.max()
     if not np.isfinite([low, high]).all():
         raise ImageError("damaged: grey values that are not finite")
+    if white_level is not None and values.dtype.kind in "iu":
+        return np.rint(np.clip(values, 0, white_level) * np.float32(255 / white_level)).astype(np.uint8)
     whites = (65535,) if values.dtype.kind in "iu" else (1, 255, 65535)
     white = next((white for white in whites if high <= white), None)
     if low >= 0 and white is not None:

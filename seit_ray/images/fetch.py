@@ -11,14 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seit_ray.images.decode import ImageError
-from seit_ray.images.records import missing_column
+from seit_ray.images.records import missing_column, unusable_reason
 from seit_ray.images.sources.parquet import DamagedParquetError, open_parquet
 from seit_ray.images.sources.settings import Columns
-from seit_ray.images.sources.webdataset import ADDRESS, fetch_spans
+from seit_ray.images.sources.tars import ADDRESS, fetch_spans
 from seit_ray.storage import Folder, StorageError, split_uri
+from seit_ray.storage.errors import changed
 
 MAX_BYTES = 64 << 20
 BATCH_ROWS = 64
+OF_THE_OBJECT = ("missing", "too_large", "changed", "archived")  # kinds of StorageError
 _ROW = re.compile(r"(.*\.parquet)#(\d+)", re.IGNORECASE | re.DOTALL)
 
 
@@ -26,15 +28,18 @@ def fetch_images(
     records: Sequence[tuple[str, str]],
     source: Folder,
     *,
+    versions: Sequence[str | None] | None = None,
     image_column: str = Columns.image,
     max_bytes: int = MAX_BYTES,
 ) -> list[bytes | Exception]:
     """Encoded bytes in the order of records, (key, uri) each, read with the credentials of source.
 
     What cannot be had gives an exception in its place: an ImageError where the image is at fault (not there,
-    larger than max_bytes, damaged file), a StorageError where the storage is (denied, unreachable). Raises
-    ValueError when a Parquet file has no image_column.
+    larger than max_bytes, of another version than was listed, damaged file), a StorageError where the storage is
+    (denied, unreachable). versions: those of the manifest, compared once for each file. Raises ValueError when a
+    Parquet file has no image_column.
     """
+    version_of = dict(enumerate(versions or ()))
     found: dict[int, bytes | Exception] = {}  # by place in records
     objects: list[int] = []
     # uri of a Parquet file -> row -> places in records
@@ -42,47 +47,64 @@ def fetch_images(
     # uri of a tar -> (offset, size) -> places in records
     spans: dict[str, dict[tuple[int, int], list[int]]] = defaultdict(lambda: defaultdict(list))
     for place, (_, uri) in enumerate(records):
-        if in_parquet := _ROW.fullmatch(uri):
+        if (reason := unusable_reason(uri)) is not None:
+            found[place] = ImageError(reason)
+        elif in_parquet := _ROW.fullmatch(uri):
             rows[in_parquet[1]][int(in_parquet[2])].append(place)
         elif in_tar := ADDRESS.fullmatch(uri):
             spans[in_tar[1]][int(in_tar[2]), int(in_tar[3])].append(place)
         else:
             objects.append(place)
-    contents = source.read_uris([records[place][1] for place in objects], max_bytes=max_bytes)
-    found.update(zip(objects, map(_at_fault, contents), strict=True))
+    uris = [records[place][1] for place in objects]
+    contents = source.read_uris(uris, max_bytes=max_bytes, versions=[version_of.get(place) for place in objects])
+    # Where others can be read, it is not the credentials that are wrong: these objects have rules of their own.
+    some_denied = any(isinstance(content, bytes) for content in contents)
+    found.update((place, _at_fault(data, some_denied)) for place, data in zip(objects, contents, strict=True))
     for uri, by_row in rows.items():
-        for row, image in _fetch_rows(source, uri, sorted(by_row), image_column, max_bytes).items():
+        version = version_of.get(next(iter(by_row.values()))[0])
+        for row, image in _fetch_rows(source, uri, version, sorted(by_row), image_column, max_bytes).items():
             found.update(dict.fromkeys(by_row[row], image))
     for uri, by_span in spans.items():
-        for span, image in _fetch_spans(source, uri, by_span, max_bytes).items():
+        version = version_of.get(next(iter(by_span.values()))[0])
+        for span, image in _fetch_spans(source, uri, version, by_span, max_bytes).items():
             found.update(dict.fromkeys(by_span[span], image))
     return [found[place] for place in range(len(records))]
 
 
-def _at_fault(content: bytes | Exception) -> bytes | Exception:
-    """A StorageError that is about the object as an ImageError."""
-    if isinstance(content, StorageError) and content.kind in ("missing", "too_large"):
-        return ImageError(str(content))
-    return content
+def _at_fault(content: bytes | Exception, some_denied: bool = False) -> bytes | Exception:
+    """A StorageError that is about the object as an ImageError; some_denied: so is one of its access rules."""
+    if not isinstance(content, StorageError):
+        return content
+    is_its_own = content.kind in OF_THE_OBJECT or (content.kind == "denied" and some_denied)
+    return ImageError(str(content)) if is_its_own else content
+
+
+def _check_version(source: Folder, uri: str, version: str | None) -> None:
+    """StorageError when a file is no longer the one that was listed."""
+    folder, name = split_uri(uri)
+    if version and source.at(folder).version(name) not in (version, None):  # one that is gone fails when it is opened
+        raise changed(uri)
 
 
 def _fetch_spans(
-    source: Folder, uri: str, spans: Collection[tuple[int, int]], max_bytes: int
+    source: Folder, uri: str, version: str | None, spans: Collection[tuple[int, int]], max_bytes: int
 ) -> Mapping[tuple[int, int], bytes | Exception]:
     """(offset, size) -> bytes or error, in one tar."""
     try:
+        _check_version(source, uri, version)
         return fetch_spans(source, uri, spans, max_bytes)
     except StorageError as error:
         return dict.fromkeys(spans, _at_fault(error))
 
 
 def _fetch_rows(
-    source: Folder, uri: str, rows: list[int], image_column: str, max_bytes: int
+    source: Folder, uri: str, version: str | None, rows: list[int], image_column: str, max_bytes: int
 ) -> dict[int, bytes | Exception]:
     """Row -> bytes or error, for ascending rows of one file; reads the images of each row group once."""
     found: dict[int, bytes | Exception] = {}
     folder, name = split_uri(uri)
     try:
+        _check_version(source, uri, version)
         with open_parquet(source.at(folder), name) as file:
             if image_column not in file.schema_arrow.names:
                 raise missing_column(image_column, uri, file.schema_arrow.names, "image_column")

@@ -11,6 +11,7 @@ import simplejpeg
 
 _START = b"\xff\xd8\xff"
 _START_OF_SCAN = 0xDA
+_END = b"\xff\xd9"
 # Between the start and the scan of a plain file: tables, frames (baseline, extended, progressive), restart interval,
 # comment, APP0 (JFIF), APP2 to APP15. Not APP1: EXIF or XMP may say how the picture is turned.
 _PLAIN = frozenset({0xDB, 0xC4, 0xC0, 0xC1, 0xC2, 0xDD, 0xFE, 0xE0, *range(0xE2, 0xF0)})
@@ -39,10 +40,29 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
 def jpeg_pixels(data: bytes, min_side: int | None = None) -> np.ndarray | None:
     """RGB uint8 [H,W,3]; None when there is anything wrong with it.
 
-    min_side: scaled down by at least 2 in the transform itself, as far as both sides stay that long.
+    min_side: scaled down by at least 2 in the transform itself, as far as both sides stay that long. A file whose end
+    mark alone is missing has all its pixels: simplejpeg takes it with one, and no file of which more is missing.
     """
     scale = {"min_height": min_side, "min_width": min_side, "min_factor": 2} if min_side else {}
     try:
         return simplejpeg.decode_jpeg(data, "RGB", **scale)
     except ValueError:
+        if _END in data[-64:] or not _is_one_scan(data):
+            return None
+    try:
+        return simplejpeg.decode_jpeg(bytes(data) + _END, "RGB", **scale)
+    except ValueError:
         return None
+
+
+def _is_one_scan(data: bytes) -> bool:
+    """Whether all pixels are in one scan: of several, whole ones may be missing without a trace."""
+    at, components = 2, 0
+    while at + 10 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == _START_OF_SCAN:
+            return 0 < components == data[at + 4]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a frame; baseline and extended have one scan
+            components = data[at + 9] if marker in (0xC0, 0xC1) else 0
+        at += 2 + int.from_bytes(data[at + 2 : at + 4])
+    return False

@@ -1,7 +1,7 @@
 """The listing of a source as files: Parquet parts whose row groups are the slices of work, and a marker.
 
     manifest.json               written last: counts, class names, digest
-    <split>/part-00000.parquet  id, key, uri, label, state; part_slices row groups of slice_size rows
+    <split>/part-00000.parquet  id, key, uri, label, state, version; part_slices row groups of slice_size rows
 
 The final label of a class is known only when all records were seen (names are numbered in sorted order), but
 the parts are written as they fill, so that memory stays bounded. So they hold a provisional code, numbered
@@ -13,25 +13,30 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from seit_ray.images.classes import class_notes, code_of, extended_classes, final_labels
 from seit_ray.images.parts import SCHEMA, SplitListing, SplitWriter, delete_leftovers, part_name
-from seit_ray.images.records import ImageRecord
+from seit_ray.images.records import ImageRecord, unusable_reason
 from seit_ray.storage import Folder
 
 MARKER = "manifest.json"
-FORMAT = 2
-MAX_LABEL = 1_000_000
+FORMAT = 3
+NAMED = 3  # reasons that a note names
+WHITE = "white_level"
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A complete listing; slice i of a split holds its images i * slice_size and on. Cheap to pickle."""
+    """A complete listing; slice i of a split holds its images i * slice_size and on. Cheap to pickle.
+
+    left_out: files that were seen and not listed, by kind; notes: what a person should look at before any work.
+    """
 
     folder: Folder
     splits: dict[str, SplitListing]
@@ -40,9 +45,15 @@ class Manifest:
     digest: str
     slice_size: int
     part_slices: int
+    left_out: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    white_level: int | None = None  # of grey images with 16 bits: how they are to be decoded
 
     def read_slice(self, split: str, index: int) -> pa.Table:
-        """id and state int64, key and uri string, label int32 (null: none), [up to slice_size] rows; ids are unique."""
+        """id and state int64, key, uri, version string, label int32 (null: none), [up to slice_size] rows.
+
+        ids are unique; the version is that of the file the image is in, null where the source does not tell.
+        """
         if not 0 <= index < self._listing(split).num_slices:
             raise ValueError(
                 f"slice {index} of split {split!r}; expected 0 to {self._listing(split).num_slices - 1}; "
@@ -62,7 +73,7 @@ class Manifest:
             needed, places = np.unique(groups, return_inverse=True)
             table = self._read(split, part, needed.tolist())
             tables.append(table.take(pa.array(places * self.slice_size + offsets)))
-        return pa.concat_tables(tables).combine_chunks()
+        return self._marked(pa.concat_tables(tables).combine_chunks())
 
     def part_states(self, split: str) -> Iterator[pa.Table]:
         """key and state of each part of a split, in order."""
@@ -77,7 +88,11 @@ class Manifest:
     def _read(self, split: str, part: int, groups: list[int]) -> pa.Table:
         table = self._open(split, part).read_row_groups(groups)
         labels = pa.array(self.label_of_code, pa.int32()).take(table["label"].combine_chunks())
-        return table.set_column(SCHEMA.get_field_index("label"), "label", labels)
+        return self._marked(table.set_column(SCHEMA.get_field_index("label"), "label", labels))
+
+    def _marked(self, table: pa.Table) -> pa.Table:
+        """The rows, which say themselves how they are to be decoded, wherever they travel."""
+        return table if self.white_level is None else table.replace_schema_metadata({WHITE: str(self.white_level)})
 
     def _open(self, split: str, part: int) -> pq.ParquetFile:
         # The whole part, some hundred kB: unlike the bytes of a range, they are compared with their checksum.
@@ -94,13 +109,18 @@ def write_manifest(
     known_classes: Sequence[str] | None = None,
     slice_size: int = 256,
     part_slices: int = 64,
+    left_out: Mapping[str, int] | None = None,
+    notes: Sequence[str] = (),
+    white_level: int | None = None,
+    is_whole: Callable[[], bool] = lambda: True,
 ) -> Manifest:
     """Writes the listing, replacing one that is there; holds one part a split in memory.
 
     Records without a split go to val when a hash of seed and key, as a fraction, is below val_fraction, else
     to train, whatever their order. class_names, where the source has them, number the labels; else strings
     are numbered in sorted order and integers keep their value. known_classes keep their numbers, and new ones
-    follow. ValueError for labels that are no classes.
+    follow. ValueError for labels that are no classes, and for a listing of nothing but what cannot be read.
+    left_out and notes are read when all records were seen; of a listing that is not whole nothing is said of classes.
     """
     if not 0 <= val_fraction < 1:
         raise ValueError(f"val_fraction {val_fraction}; expected 0 or more and less than 1; correct it")
@@ -109,25 +129,53 @@ def write_manifest(
     folder.delete(MARKER)  # from here to the end, what is there is not complete
     splits: dict[str, SplitWriter] = {}
     codes: dict[str | int, int] = {}
+    codes_of: dict[str, set[int]] = {}  # split -> codes of its labels
+    unusable: list[str] = []
+    num_unusable = 0
     digest = hashlib.sha256()
     for number, record in enumerate(records):
         split = split_of_record(record, val_fraction=val_fraction, seed=seed)
         if split not in splits:
             splits[split] = SplitWriter(folder, split, slice_size, part_slices)
-        splits[split].add(number, record, _code_of(record.label, codes))
+        code = code_of(record.label, codes)
+        splits[split].add(number, record, code)
+        if code is not None:
+            codes_of.setdefault(split, set()).add(code)
+        if (reason := unusable_reason(record.uri)) is not None:
+            unusable = [*unusable, reason][:NAMED]
+            num_unusable += 1
         seen = [split, record.key, record.label, record.size_bytes]
         digest.update(json.dumps(seen, separators=(",", ":")).encode() + b"\n")
     for writer in splits.values():
         writer.flush()
     labels, given = list(codes), class_names
     if known_classes is not None:
-        labels, given = _extended(known_classes, labels, class_names)
-    names, label_of_code = _final_labels(labels, given)
+        labels, given = extended_classes(known_classes, labels, class_names)
+    names, label_of_code = final_labels(labels, given)
     if class_names is not None:
         digest.update(json.dumps(names).encode())
     listings = {name: splits[name].listing() for name in sorted(splits)}
     delete_leftovers(folder, splits.values())
-    manifest = Manifest(folder, listings, names, label_of_code, digest.hexdigest(), slice_size, part_slices)
+    told = list(notes)
+    if num_unusable:
+        if num_unusable == sum(listing.num_images for listing in listings.values()):
+            raise ValueError(f"nothing that can be read: {unusable[0]}")
+        told.append(f"{num_unusable} listed that cannot be read: {'; '.join(unusable)}")
+    if names is not None and known_classes is None and is_whole():
+        classes = {split: {names[label_of_code[code]] for code in found} for split, found in codes_of.items()}
+        told += class_notes(classes, "the source")
+    manifest = Manifest(
+        folder=folder,
+        splits=listings,
+        class_names=names,
+        label_of_code=label_of_code,
+        digest=digest.hexdigest(),
+        slice_size=slice_size,
+        part_slices=part_slices,
+        left_out=dict(sorted((left_out or {}).items())),
+        notes=told,
+        white_level=white_level,
+    )
     about = {**asdict(manifest), "format": FORMAT}
     del about["folder"]  # the folder may be moved
     folder.write(MARKER, json.dumps(about, indent=1, sort_keys=True).encode())
@@ -152,6 +200,12 @@ def load_manifest(folder: Folder) -> Manifest | None:
         ) from error
 
 
+def white_level_of(rows: pa.Table) -> int | None:
+    """The white level of grey images of 16 bits, for rows of a manifest; None for the usual one."""
+    found = (rows.schema.metadata or {}).get(WHITE.encode())
+    return None if found is None else int(found)
+
+
 def chosen_splits(manifest: Manifest, split: str | None, uri: str) -> list[str]:
     """One split, or all; ValueError for one that the source has not."""
     if split is not None and split not in manifest.splits:
@@ -159,58 +213,10 @@ def chosen_splits(manifest: Manifest, split: str | None, uri: str) -> list[str]:
     return sorted(manifest.splits) if split is None else [split]
 
 
-def _extended(
-    known: Sequence[str], labels: list[str | int], class_names: Sequence[str] | None
-) -> tuple[list[str | int], Sequence[str]]:
-    """(labels, class names) of images that come to others whose classes are known: new names follow those."""
-    if class_names is not None:
-        if list(class_names[: len(known)]) != list(known):
-            raise ValueError(
-                f"class names {list(class_names)}; expected those of before first, {list(known)}; choose a new output"
-            )
-        return labels, class_names
-    numbers = [label for label in labels if isinstance(label, int)]
-    if len(numbers) == len(labels) and list(known) == [str(i) for i in range(len(known))]:
-        last = min(max(numbers, default=0), MAX_LABEL)
-        return labels, [*known, *map(str, range(len(known), last + 1))]
-    names = [str(label) for label in labels]
-    return list(names), [*known, *sorted(set(names) - set(known))]
-
-
 def split_of_record(record: ImageRecord, *, val_fraction: float, seed: int) -> str:
     """The split that an image goes to: its own; else by a hash of seed and key, whatever the other images."""
     if record.split:
         return record.split
-    number = int.from_bytes(hashlib.blake2b(f"{seed}:{record.key}".encode(), digest_size=8).digest())
+    key = record.repeats or record.key  # an image that comes again goes where it is
+    number = int.from_bytes(hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest())
     return "val" if number / 2**64 < val_fraction else "train"
-
-
-def _code_of(label: str | int | None, codes: dict[str | int, int]) -> int | None:
-    if label is None:
-        return None
-    if len(codes) > MAX_LABEL and label not in codes:
-        raise ValueError(f"labels with more than {MAX_LABEL} different values; expected classes; set label_column")
-    return codes.setdefault(label, len(codes))
-
-
-def _final_labels(
-    values: Sequence[str | int], class_names: Sequence[str] | None
-) -> tuple[list[str] | None, list[int]]:
-    """(class names, label of each code) for the distinct labels in the order of their codes."""
-    if not values:
-        return None, []
-    numbers = [value for value in values if isinstance(value, int)]
-    if len(numbers) == len(values):
-        last = MAX_LABEL if class_names is None else len(class_names) - 1
-        for value in (min(numbers), max(numbers)):
-            if not 0 <= value <= last:
-                raise ValueError(f"label {value}; expected 0 to {last}; number the classes from 0, or give names")
-        return list(class_names or map(str, range(max(numbers) + 1))), numbers
-    # Integers among strings are names too: a CSV file does not say which it means.
-    texts = [str(value) for value in values]
-    names = list(class_names or sorted(set(texts)))
-    number_of = {name: number for number, name in enumerate(names)}
-    for text in texts:
-        if text not in number_of:
-            raise ValueError(f"label {text!r}; expected one of {len(names)} class names; add it to them")
-    return names, [number_of[text] for text in texts]

@@ -13,7 +13,16 @@ import pyarrow.parquet as pq
 from seit_ray.images.records import ImageRecord, state_of
 from seit_ray.storage import Folder
 
-SCHEMA = pa.schema({"id": pa.int64(), "key": pa.string(), "uri": pa.string(), "label": pa.int32(), "state": pa.int64()})
+SCHEMA = pa.schema(
+    {
+        "id": pa.int64(),
+        "key": pa.string(),
+        "uri": pa.string(),
+        "label": pa.int32(),
+        "state": pa.int64(),
+        "version": pa.string(),
+    }
+)
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _PART_NAME = re.compile(r"[^/]+/part-\d{5,}\.parquet")
 
@@ -43,7 +52,7 @@ class SplitWriter:
     num_images: int = 0
     num_parts: int = 0
     size_bytes: int | None = 0
-    rows: list[tuple[int, str, str, int | None, int]] = field(default_factory=list)
+    rows: list[tuple[int, str, str, int | None, int, str | None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not _SPLIT_NAME.fullmatch(self.name):
@@ -54,7 +63,8 @@ class SplitWriter:
 
     def add(self, number: int, record: ImageRecord, code: int | None) -> None:
         """Takes one record; number is its place in the whole listing."""
-        self.rows.append((number, record.key, record.uri, code, state_of(record, self.name)))
+        state = state_of(record, self.name)
+        self.rows.append((number, record.key, record.uri, code, state, record.version))
         if self.size_bytes is not None:
             self.size_bytes = None if record.size_bytes is None else self.size_bytes + record.size_bytes
         if len(self.rows) == self.slice_size * self.part_slices:

@@ -1,14 +1,15 @@
-"""One image in a source, and the names of splits."""
+"""One image in a source, and all of them with what was seen beside them."""
 
 from __future__ import annotations
 
 import difflib
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_UNUSABLE = "unusable: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class ImageRecord:
     split: str | None
     size_bytes: int | None
     version: str | None = None  # another one when the image was overwritten
+    repeats: str | None = None  # the key that this image has too: it goes to the same split
 
 
 def state_of(record: ImageRecord, split: str) -> int:
@@ -29,35 +31,31 @@ def state_of(record: ImageRecord, split: str) -> int:
     return int.from_bytes(hashlib.blake2b(seen, digest_size=8).digest(), "little", signed=True)
 
 
+def unusable(reason: str) -> str:
+    """The uri of what was listed and cannot be read: it becomes a reject with this reason."""
+    return _UNUSABLE + " ".join(reason.split())
+
+
+def unusable_reason(uri: str) -> str | None:
+    """The reason in such a uri; None for any other."""
+    return uri.removeprefix(_UNUSABLE) if uri.startswith(_UNUSABLE) else None
+
+
 @dataclass(frozen=True)
 class FoundImages:
-    """The images of a source, to be iterated once; class_names when the source has a list of them."""
+    """The images of a source, to be iterated once; class_names when the source has a list of them.
+
+    left_out: what was seen and is not listed, by kind (suffix), and notes for people: both are whole at the end.
+    """
 
     kind: str
     class_names: list[str] | None
     records: Iterator[ImageRecord]
+    left_out: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[ImageRecord]:
         return self.records
-
-
-def splits_of(names: Collection[str]) -> dict[str, str]:
-    """Name -> train, val or test, when every name is that of a split; else nothing.
-
-    A test set without a val set serves as val.
-    """
-    if not all(name.lower() in SPLITS for name in names):
-        return {}
-    splits = {name: SPLITS[name.lower()] for name in names}
-    if "val" not in splits.values():
-        splits = {name: "val" if split == "test" else split for name, split in splits.items()}
-    return splits
-
-
-def split_name(value: object) -> str | None:
-    """The split that a table's cell names; None for an empty one."""
-    text = str(value).strip() if value is not None else ""
-    return SPLITS.get(text.lower(), text) or None
 
 
 def missing_column(column: str, uri: str, found: Collection[str], setting: str) -> ValueError:

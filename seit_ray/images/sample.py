@@ -9,9 +9,11 @@ import pyarrow as pa
 
 from seit_ray.images.decode import ImageError, decode_image
 from seit_ray.images.fetch import fetch_images
+from seit_ray.images.manifest import white_level_of
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 
+NAMED = 3  # unreadable images that an error names
 CHUNK = 256  # images fetched together; one chunk is decoded while threads share the work
 
 
@@ -30,30 +32,39 @@ def read_pixels(
     phase: str = "decode",
     on_progress: Progress = silent,
 ) -> tuple[np.ndarray, pa.Table]:
-    """uint8 [N,3,H,W] of the rows (key, uri) of a manifest that can be read, and those rows.
+    """uint8 [N,3,H,W] of the rows (key, uri, version) of a manifest that can be read, and those rows.
 
-    NoReadableImageError when there are none.
+    NoReadableImageError, which names the first and why, when there are none.
     """
+    white_level = white_level_of(listed)
 
-    def decoded(data: bytes | Exception) -> np.ndarray | None:
+    def decoded(data: bytes | Exception) -> np.ndarray | ImageError:
         try:
             if isinstance(data, Exception):
                 raise data
-            return decode_image(data, image_size=image_size, resize=resize).pixels
-        except ImageError:
-            return None
+            return decode_image(data, image_size=image_size, resize=resize, white_level=white_level).pixels
+        except ImageError as error:
+            return error
 
-    pixels, good = [], []
+    pixels: list[np.ndarray] = []
+    good: list[bool] = []
+    reasons: list[str] = []
     with ThreadPoolExecutor(num_threads) as pool:
         for start in range(0, len(listed), CHUNK):
             rows = listed.slice(start, CHUNK)
             pairs = list(zip(rows["key"].to_pylist(), rows["uri"].to_pylist(), strict=True))
-            found = list(pool.map(decoded, fetch_images(pairs, source, image_column=image_column)))
-            good += [image is not None for image in found]
-            pixels += [image for image in found if image is not None]
+            versions = rows["version"].to_pylist() if "version" in rows.column_names else None
+            contents = fetch_images(pairs, source, versions=versions, image_column=image_column)
+            for (key, _), image in zip(pairs, pool.map(decoded, contents), strict=True):
+                good.append(not isinstance(image, ImageError))
+                if isinstance(image, ImageError):
+                    reasons = [*reasons, f"{key}: {image}"][:NAMED]
+                else:
+                    pixels.append(image)
             on_progress(phase, min(start + CHUNK, len(listed)), len(listed), "images")
     if not pixels:
         raise NoReadableImageError(
-            f"none of {len(listed)} images in {source.uri} can be read; expected images; check the source"
+            f"none of {len(listed)} images in {source.uri} can be read ({'; '.join(reasons)}); expected images; check "
+            "the source"
         )
     return np.stack(pixels), listed.filter(pa.array(good))

@@ -5,20 +5,44 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
-from seit_ray.images.decode import MAX_PIXELS, ImageError, decode_image
+from seit_ray.images.decode import MAX_PIXELS, DecodedImage, ImageError, decode_image
 from seit_ray.images.fetch import MAX_BYTES, fetch_images
-from seit_ray.images.manifest import Manifest
+from seit_ray.images.manifest import Manifest, white_level_of
 from seit_ray.images.sources.settings import Columns
 from seit_ray.storage import Folder
 
 T = TypeVar("T")
 R = TypeVar("R")
 FOUND = {"width": pa.int32(), "height": pa.int32(), "source_bytes": pa.int64()}
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How images become pixels uint8 [3,image_size,image_size]; larger files and larger images are rejected."""
+
+    image_size: int
+    resize: str
+    image_column: str = Columns.image
+    mode: str = "exact"
+    max_bytes: int = MAX_BYTES
+    max_pixels: int = MAX_PIXELS
+
+    def decode(self, data: bytes, white_level: int | None = None) -> DecodedImage:
+        """One image (`decode_image`)."""
+        return decode_image(
+            data,
+            image_size=self.image_size,
+            resize=self.resize,
+            max_pixels=self.max_pixels,
+            mode=self.mode,
+            white_level=white_level,
+        )
 
 
 class DecodedSlice(NamedTuple):
@@ -34,27 +58,28 @@ def decode_slice(
     split: str,
     index: int,
     source: Folder,
-    *,
-    image_size: int,
-    resize: str,
-    image_column: str = Columns.image,
-    max_bytes: int = MAX_BYTES,
-    max_pixels: int = MAX_PIXELS,
-    mode: str = "exact",
+    decoding: Decoding,
 ) -> DecodedSlice:
     """The images of one slice, in manifest order; a StorageError where the storage itself is at fault."""
     listed = manifest.read_slice(split, index)
     pairs = list(zip(listed["key"].to_pylist(), listed["uri"].to_pylist(), strict=True))
-    pixels = np.empty((len(pairs), 3, image_size, image_size), np.uint8)
+    size, white_level = decoding.image_size, white_level_of(listed)
+    pixels = np.empty((len(pairs), 3, size, size), np.uint8)
     found: dict[str, list[int]] = {name: [] for name in FOUND}
     good: list[int] = []
     reasons: dict[int, str] = {}
-    contents = fetch_images(pairs, source, image_column=image_column, max_bytes=max_bytes)
+    contents = fetch_images(
+        pairs,
+        source,
+        versions=listed["version"].to_pylist(),
+        image_column=decoding.image_column,
+        max_bytes=decoding.max_bytes,
+    )
     for place, data in enumerate(contents):
         try:
             if isinstance(data, Exception):
                 raise data
-            image = decode_image(data, image_size=image_size, resize=resize, max_pixels=max_pixels, mode=mode)
+            image = decoding.decode(data, white_level)
         except ImageError as error:
             reasons[place] = str(error)
             continue

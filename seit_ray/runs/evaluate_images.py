@@ -10,10 +10,12 @@ import torch
 
 from seit_ray.evaluation.classification import add_counts, figures_of_counts
 from seit_ray.evaluation.image_classifier import ImageClassifier
+from seit_ray.images.decode import MAX_PIXELS
+from seit_ray.images.fetch import MAX_BYTES
 from seit_ray.images.labels import label_table
 from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import Manifest
-from seit_ray.images.slices import DecodedSlice, ahead, decode_slice
+from seit_ray.images.slices import DecodedSlice, Decoding, ahead, decode_slice
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
@@ -32,9 +34,10 @@ def evaluate_images(
     seed: int,
     tokenizer: Folder | None,
     weights: str,
-    limits: dict[str, int],
     batch_size: int,
     world: World,
+    max_bytes: int = MAX_BYTES,
+    max_pixels: int = MAX_PIXELS,
     on_progress: Progress = silent,
     **hooks: object,
 ) -> dict[str, Any]:
@@ -52,11 +55,12 @@ def evaluate_images(
         check_alike(manifest, world, images.uri)
         numbers = label_table(manifest, split, names, images.uri, run.uri)
         total = manifest.splits[split].num_images
-        size = {"image_size": classifier.image_size, "resize": classifier.resize}
-        options = {**size, "mode": classifier.decode, **limits}
+        decoding = Decoding(
+            classifier.image_size, classifier.resize, source.image_column, classifier.decode, max_bytes, max_pixels
+        )
 
         def decode(index: int) -> DecodedSlice:
-            return decode_slice(manifest, split, index, images, image_column=source.image_column, **options)
+            return decode_slice(manifest, split, index, images, decoding)
 
         done, rejected = 0, []
         mine = range(world.rank, manifest.splits[split].num_slices, world.size)

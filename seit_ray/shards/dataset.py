@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,8 @@ class DatasetInfo:
     format_version: int = FORMAT_VERSION
     versions: dict[str, str] = field(default_factory=dict)
     source: dict[str, str] = field(default_factory=dict)  # files that say what it was made of: name -> SHA-256
+    left_out: dict[str, int] = field(default_factory=dict)  # files of the source that were not listed, by kind
+    notes: list[str] = field(default_factory=list)  # what was told of the source when it was listed
 
     @property
     def num_tokens(self) -> int:
@@ -90,16 +92,20 @@ class DatasetInfo:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{uri}/{MARKER} cannot be read ({error!r}); tokenise again") from error
         if version != FORMAT_VERSION:
-            raise ValueError(f"{uri} has format version {version}; expected {FORMAT_VERSION}; update seit_ray")
+            newer = isinstance(version, int) and version > FORMAT_VERSION
+            mend = ", as it was written by a newer version; update seit_ray" if newer else "; tokenise again"
+            raise ValueError(f"{uri} has format version {version}; expected {FORMAT_VERSION}{mend}")
         if content_checksum(values) != known:
             raise ValueError(f"{uri}/{MARKER} has a wrong checksum; it was altered: restore it or tokenise again")
         try:
             splits = {
-                name: Split(**{**s, "shards": [Shard(**x) for x in s["shards"]]})
+                name: Split(
+                    **known_fields(Split, {**s, "shards": [Shard(**known_fields(Shard, x)) for x in s["shards"]]})
+                )
                 for name, s in values.pop("splits").items()
             }
             rows, columns = values.pop("grid")
-            info = cls(splits=splits, grid=(rows, columns), **values)
+            info = cls(splits=splits, grid=(rows, columns), **known_fields(cls, values))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{uri}/{MARKER} cannot be read ({error!r}); tokenise again") from error
         for name, split in splits.items():
@@ -110,6 +116,12 @@ class DatasetInfo:
                     f"{written} in shards; expected counts that add up; tokenise again"
                 )
         return info
+
+
+def known_fields(of: type, values: dict[str, Any]) -> dict[str, Any]:
+    """The values that a dataclass has fields for: a newer version may add others, which change none of these."""
+    names = {field.name for field in fields(of)}
+    return {name: value for name, value in values.items() if name in names}
 
 
 def content_checksum(values: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ from seit_ray.shards.published import iter_tokens, read_labels, read_offsets
 from seit_ray.shards.synonyms import write_synonyms
 from seit_ray.storage import Folder, StorageError, normalise_uri, split_uri
 from seit_ray.storage.lock import LOCK, Lock, locked
-from seit_ray.storage.output import PLAN, WORK, claim, end_work, read_plan, write_plan
+from seit_ray.storage.output import OURS, claim, end_work, read_plan, write_plan
 from seit_ray.tokenizers.contract import Tokenizer, fingerprint
 from seit_ray.tokenizers.files import save_tokenizer
 
@@ -83,9 +83,13 @@ def run_import(job: ImportJob, on_progress: Progress = silent) -> DatasetInfo:
     if finished is not None:
         on_progress("import", 1, 1, "already complete")
         return finished
-    claim(job.output, (f"{WORK}/{PLAN}",))
+    claim(job.output, OURS)
     listed = list_splits(job)  # before anything is written: the output stays free for a mended command
+    class_names_of(job, listed)
     with locked(job.output, LOCK, on_note=lambda note: on_progress("lock", 1, 1, note)) as lock:
+        finished = existing(job.output, plan)  # again: another job may have finished one meanwhile
+        if finished is not None:
+            return finished
         write_plan(job.output, plan)
         return import_into(job, plan, listed, lock, on_progress)
 

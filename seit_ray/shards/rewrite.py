@@ -17,8 +17,7 @@ from seit_ray.shards.synonyms import read_synonyms, write_synonyms
 from seit_ray.storage import Folder
 from seit_ray.storage.lock import LOCK, Lock, locked
 from seit_ray.storage.output import (
-    PLAN,
-    WORK,
+    OURS,
     claim,
     end_work,
     note_names,
@@ -52,26 +51,35 @@ def rewrite_dataset(
     plan["rows_per_shard"] = rows_per_shard
     plan |= {name: info.plan[name] for name in ("decode",) if name in info.plan}  # what evaluates images goes by it
     refuse_overlap(output, dataset.folder, "dataset")
+    if (finished := existing(output, plan)) is not None:
+        return finished
+    claim(output, OURS)
+    with locked(output, LOCK, on_note=lambda note: on_progress("lock", 1, 1, note)) as lock:
+        if (finished := existing(output, plan)) is not None:  # again: another job may have finished one meanwhile
+            return finished
+        write_plan(output, plan)
+        found = rewrite_into(dataset, output, plan, encoding, drop_unused, rows_per_shard, lock, on_progress)
+        remove_unknown(output, {f"{name}/{s.name}" for name, split in found.splits.items() for s in split.shards})
+        end_work(output, ())
+    return found
+
+
+def existing(output: Folder, plan: dict[str, Any]) -> DatasetInfo | None:
+    """The finished dataset of the same plan; None when there is work to do; ValueError when it is of another."""
     if output.exists(MARKER):
         found = TokenDataset(output).info
         if found.plan != plan:
             raise ValueError(
                 f"{output.uri} holds another token dataset; expected none, or the same rewriting; choose another output"
             )
+        end_work(output, ())  # a kill between marker and clean-up leaves it
         return found
-    claim(output, (f"{WORK}/{PLAN}",))
-    with locked(output, LOCK, on_note=lambda note: on_progress("lock", 1, 1, note)) as lock:
-        begun = read_plan(output)
-        if begun is not None and begun != plan:
-            raise ValueError(
-                f"{output.uri} holds the beginning of another token dataset; expected none, or the same rewriting; "
-                "choose another output, or delete that folder"
-            )
-        write_plan(output, plan)
-        found = rewrite_into(dataset, output, plan, encoding, drop_unused, rows_per_shard, lock, on_progress)
-        remove_unknown(output, {f"{name}/{s.name}" for name, split in found.splits.items() for s in split.shards})
-        end_work(output, ())
-    return found
+    if read_plan(output) not in (None, plan):
+        raise ValueError(
+            f"{output.uri} holds the beginning of another token dataset; expected none, or the same rewriting; choose "
+            "another output, or delete that folder"
+        )
+    return None
 
 
 def rewrite_into(

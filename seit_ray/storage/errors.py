@@ -166,6 +166,11 @@ class DamagedError(StorageError):
         super().__init__(message, kind)
 
 
+def may_pass(error: BaseException | None) -> bool:
+    """Whether the trouble of a storage, or a node on the way to it, that may be over when the same is tried again."""
+    return isinstance(error, StorageError) and error.kind == "unavailable"
+
+
 def too_large(uri: str, size_bytes: int, max_bytes: int) -> StorageError:
     """The error for an object beyond the limit; sizes in bytes."""
     return StorageError(

@@ -104,8 +104,13 @@ class Folder:
 
         versions: those that were listed (None: not known); what is of another one fails with kind 'changed'.
         """
+        return self._read_paths(names, [self._path_of(name) for name in names], max_bytes, versions)
+
+    def _read_paths(
+        self, names: Sequence[str], paths: Sequence[str], max_bytes: int | None, versions: Sequence[str | None] | None
+    ) -> list[bytes | StorageError]:
         with explained(self.uri):
-            contents = self._store().read_many([self._path_of(name) for name in names], max_bytes, versions)
+            contents = self._store().read_many(paths, max_bytes, versions)
         return [
             explain(content, self.uri_of(name)) if isinstance(content, Exception) else content
             for name, content in zip(names, contents, strict=True)
@@ -127,7 +132,9 @@ class Folder:
                 contents[root, name, version] = StorageError(message, "missing")
         for root, wanted in roots.items():
             names, of_names = [name for name, _ in wanted], [version for _, version in wanted]
-            found = self.at(root).read_many(names, max_bytes=max_bytes, versions=of_names)
+            folder = self.at(root)
+            paths = [f"{folder._path.rstrip('/')}/{name}" for name in names]  # a key of S3 may begin with a slash
+            found = folder._read_paths(names, paths, max_bytes, of_names)
             contents.update(zip([(root, *place) for place in wanted], found, strict=True))
         return [contents[place] for place in places]
 
@@ -200,7 +207,7 @@ class Folder:
 
     def check_writable(self) -> None:
         """Raises StorageError, within seconds, unless an object can be written here and removed again."""
-        path = self._path_of(f"_write-check-{uuid.uuid4().hex}")
+        path = self._path_of(f".write-check-{uuid.uuid4().hex}")
         with explained(self.uri):
             store = self._store(patient=False)
             store.write(path, b"write check")
@@ -211,7 +218,7 @@ class Folder:
         return self.uri.removeprefix("s3://")
 
     def _path_of(self, name: str) -> str:
-        if not name or (name.startswith("/") and not self.is_remote):  # a key of S3 may begin so
+        if not name or name.startswith("/"):
             raise StorageError(f"name {name!r} in {self.uri}; expected a relative name; use split_uri")
         return f"{self._path.rstrip('/')}/{name}"
 

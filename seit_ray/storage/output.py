@@ -21,6 +21,7 @@ from seit_ray.storage.lock import LOCK
 WORK = "_work"
 PLAN = "plan.json"
 JOURNAL = "journal"
+OURS = ("dataset.json", f"{WORK}/{PLAN}")  # one of these says that a folder holds a token dataset, or its beginning
 SHOWN = 3  # names that a message tells
 RECORD = re.compile(r"[a-z_]+\.(run\.json|error\.txt)")  # of a verb
 
@@ -59,18 +60,27 @@ def claim(folder: Folder, ours: Collection[str] = ()) -> None:
 
     ours: names of objects, or of folders with a slash at their end, one of which says that the folder is ours.
     """
+    if any(is_there(folder, name) for name in ours):
+        return
     foreign: list[str] = []
     for entry in folder.list(include_hidden=True):
-        if entry.name in ours or any(entry.name.startswith(name) for name in ours if name.endswith("/")):
-            return
-        if len(foreign) <= SHOWN and not (is_dotted(entry.name) or entry.name == LOCK or RECORD.fullmatch(entry.name)):
+        if not (is_dotted(entry.name) or entry.name == LOCK or RECORD.fullmatch(entry.name)):
             foreign.append(entry.name)
+        if len(foreign) > SHOWN:
+            break
     if foreign:
         names = ", ".join(foreign[:SHOWN]) + (", ..." if len(foreign) > SHOWN else "")
         raise ValueError(
             f"{folder.uri} holds {names}, which this program did not write there; expected an empty folder, or what an "
             "earlier call left; choose another output"
         )
+
+
+def is_there(folder: Folder, name: str) -> bool:
+    """Whether there is an object of this name, or one in the folder of this name, which ends in a slash."""
+    if name.endswith("/"):
+        return next(folder.join(name[:-1]).list(include_hidden=True), None) is not None
+    return folder.exists(name)
 
 
 def is_dotted(name: str) -> bool:
@@ -115,12 +125,12 @@ def noted_names(folder: Folder) -> set[str]:
 
 def remove_unknown(folder: Folder, known: Collection[str]) -> None:
     """Remove what the journal names and `known` does not, and what killed writers left of any of them."""
-    noted = noted_names(folder)
-    for name in sorted(noted - set(known)):
+    noted, ours = noted_names(folder), {*known, LOCK}
+    for name in sorted(noted - ours):
         folder.delete(name)
-    for place in sorted({posixpath.dirname(name) for name in noted}):
+    for place in () if folder.is_remote else sorted({posixpath.dirname(name) for name in noted | ours}):
         for entry in list(folder.list(f"{place}/." if place else ".", include_hidden=True)):
-            if (target := target_of(entry.name)) in noted or target in known:
+            if target_of(entry.name) in noted | ours:
                 folder.delete(entry.name)
 
 

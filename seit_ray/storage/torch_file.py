@@ -32,7 +32,7 @@ def read_torch(data: bytes) -> Any:
 
 def reason_of(error: Exception) -> str:
     """What went wrong in a few words: torch's own come with advice and colours."""
-    if isinstance(error, pickle.UnpicklingError):
+    if isinstance(error, pickle.UnpicklingError | IndexError):  # the latter of text that looks like a pickle
         return "it holds pickled objects" if "weights_only" in str(error) else "it is no torch file, or a damaged one"
     first = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().partition("\n")[0][:200]
     return f"{type(error).__name__}: {first}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from seit_ray.studies.trials import Settings
+
 Ranges = dict[str, tuple[str, tuple[Any, ...]]]  # key -> (kind, values), as in `config.space`
 
 
@@ -13,7 +15,7 @@ def num_steps(low: float, high: float, step: float) -> int:
     return math.floor((high - low) / step + 1e-9)
 
 
-def settings_from(proposal: dict[str, Any], ranges: Ranges) -> dict[str, Any]:
+def settings_from(proposal: dict[str, Any], ranges: Ranges) -> Settings:
     """The values that a proposal stands for."""
     settings = {}
     for key, (kind, values) in ranges.items():
@@ -27,7 +29,7 @@ def settings_from(proposal: dict[str, Any], ranges: Ranges) -> dict[str, Any]:
     return settings
 
 
-def proposal_from(settings: dict[str, Any], ranges: Ranges) -> dict[str, Any] | None:
+def proposal_from(settings: Settings, ranges: Ranges) -> dict[str, Any] | None:
     """The proposal that gives these settings; None where the space has no such one."""
     if set(settings) != set(ranges):
         return None

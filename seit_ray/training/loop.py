@@ -25,10 +25,9 @@ from seit_ray.training.best import EMA, Best
 from seit_ray.training.checkpoints import load_checkpoint, restore, state_tensors, tensors_of
 from seit_ray.training.identity import check_same
 from seit_ray.training.metrics import MetricsLog, describe, read_metrics
-from seit_ray.training.optimizer import build_optimizer, gradient_norm, set_lr, take_step
+from seit_ray.training.optimizer import gradient_norm, optimizer_of, set_lr, take_step
 from seit_ray.training.requests import Requests, Stopped
 from seit_ray.training.saving import CheckpointWriter
-from seit_ray.training.schedule import peak_lr, rate_at
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
 from seit_ray.training.throughput import Throughput, counting_flops
 from seit_ray.training.window import Window
@@ -74,9 +73,8 @@ class Trainer:
         # with these, a step number says which samples come next
         numbers = {"steps": self.steps, "num_samples": len(store), "global_batch_size": batch, "seed": settings.seed}
         self.identity = {**identity, **numbers}
-        self.optimizer = build_optimizer(self.model, **optimizer.groups)
-        self.clip_grad, self.schedule = optimizer.clip_grad, optimizer.rates
-        self.peak = peak_lr(global_batch_size=batch, **optimizer.peak)
+        self.optimizer = optimizer_of(self.model, optimizer)
+        self.rates, self.peak = optimizer, optimizer.peak(batch)
         self.ema = new_average(self.model) if settings.ema_decay > 0 else {}
         self.best, self.window = Best(settings.keep_best), Window(world)
         self.agreement = Agreement(world, self.requests)
@@ -139,7 +137,7 @@ class Trainer:
     def record(self, done: int, figures: dict[str, float], evaluates: bool) -> dict[str, Any]:
         """The record of step number `done`: figures of the steps since the last one, and the evaluation where due."""
         epoch = done * self.settings.global_batch_size / len(self.store)
-        lr = rate_at(epoch, peak=self.peak, epochs=self.settings.epochs, **self.schedule)
+        lr = self.rates.rate(epoch, peak=self.peak, epochs=self.settings.epochs)
         metrics = {"step": done, "epoch": round(epoch, 4), "lr": lr, **figures}
         if evaluates:
             metrics |= self.evaluations(metrics["epoch"])
@@ -191,7 +189,7 @@ class Trainer:
         settings, world = self.settings, self.world
         batch_size = settings.global_batch_size
         epoch = step * batch_size / len(self.store)
-        set_lr(self.optimizer, rate_at(epoch, peak=self.peak, epochs=settings.epochs, **self.schedule))
+        set_lr(self.optimizer, self.rates.rate(epoch, peak=self.peak, epochs=settings.epochs))
         self.seed_dropout(step)
         model.train()
         bad = torch.zeros((), dtype=torch.bool, device=world.device)
@@ -209,7 +207,7 @@ class Trainer:
         self.window.add({"grad_norm": norm}, 1 / world.size)
         skipped = self.agreement.settle(step + 1, bad, norm)
         self.window.end_step(skipped)
-        take_step(self.optimizer, norm, skipped, clip_grad=self.clip_grad)
+        take_step(self.optimizer, norm, skipped, clip_grad=self.rates.clip_grad)
         if self.ema:
             update_average(self.ema, self.model, settings.ema_decay)
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from seit_ray.training.settings import OptimizerSettings
+
 POSITIONS = ("pos_embed", "cls_token")
 
 
@@ -74,6 +76,18 @@ def build_optimizer(
         token_emb_last=token_emb_last,
     )
     return torch.optim.AdamW(groups, lr=0.0, betas=(betas[0], betas[1]), fused=True)
+
+
+def optimizer_of(model: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW:
+    """`build_optimizer` by a run's settings."""
+    return build_optimizer(
+        model,
+        weight_decay=settings.weight_decay,
+        betas=settings.betas,
+        layer_decay=settings.layer_decay,
+        decay_positions=settings.decay_positions,
+        token_emb_last=settings.token_emb_last,
+    )
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from seit_ray.training.schedule import peak_lr, rate_at
 from seit_ray.training.trackers import check_trackers
 
 if TYPE_CHECKING:
@@ -76,18 +77,18 @@ class OptimizerSettings:
     token_emb_last: bool = False
     clip_grad: float | None = None
 
-    @property
-    def groups(self) -> dict[str, Any]:
-        """Keywords of `build_optimizer`."""
-        names = ("weight_decay", "betas", "layer_decay", "decay_positions", "token_emb_last")
-        return {name: getattr(self, name) for name in names}
+    def peak(self, global_batch_size: int) -> float:
+        """The rate after warm-up."""
+        return peak_lr(lr=self.lr, blr=self.blr, lr_rule=self.lr_rule, global_batch_size=global_batch_size)
 
-    @property
-    def peak(self) -> dict[str, Any]:
-        """Keywords of `peak_lr`."""
-        return {name: getattr(self, name) for name in ("lr", "blr", "lr_rule")}
-
-    @property
-    def rates(self) -> dict[str, Any]:
-        """Keywords of `rate_at`."""
-        return {name: getattr(self, name) for name in ("schedule", "min_lr", "warmup_epochs", "warmup_lr")}
+    def rate(self, epoch: float, *, peak: float, epochs: float) -> float:
+        """The rate at a fractional epoch of so many."""
+        return rate_at(
+            epoch,
+            schedule=self.schedule,
+            peak=peak,
+            epochs=epochs,
+            min_lr=self.min_lr,
+            warmup_epochs=self.warmup_epochs,
+            warmup_lr=self.warmup_lr,
+        )

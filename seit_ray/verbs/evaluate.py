@@ -124,7 +124,8 @@ def function_of(config: Evaluate, data: Folder) -> tuple[Run, dict[str, Any]]:
         "tokenizer": tokenizer_folder(config),
         "val_fraction": config.val_fraction,
         "seed": config.seed,
-        "limits": {"max_bytes": config.max_image_mib << 20, "max_pixels": config.max_image_pixels},
+        "max_bytes": config.max_image_mib << 20,
+        "max_pixels": config.max_image_pixels,
         **shared,
     }
 

@@ -12,10 +12,12 @@ def check(config: ExportTokens) -> Rows:
     """What would be read, and where it would go."""
     from seit_ray.shards import TokenDataset
     from seit_ray.shards.published import check_codes
+    from seit_ray.storage.output import refuse_overlap
 
-    dataset = folder_of(config.dataset, config.storage)
+    dataset, output = (folder_of(uri, config.storage) for uri in (config.dataset, config.output))
+    refuse_overlap(output, dataset, "dataset")
     check_codes(TokenDataset(dataset))
-    return [*dataset_rows(dataset), *output_rows(folder_of(config.output, config.storage))]
+    return [*dataset_rows(dataset), *output_rows(output)]
 
 
 def export_tokens(config: ExportTokens, progress: Progress = silent) -> Rows:

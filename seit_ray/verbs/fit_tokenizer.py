@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 def check(config: FitTokenizer) -> Rows:
     """What would be read, fitted and written."""
+    refuse_another(config)
     published = config.vit_vqgan.published
     if config.tokenizer == "vit_vqgan" and published:
         tokenizer = load_weights(config, published)
@@ -54,8 +55,22 @@ def check(config: FitTokenizer) -> Rows:
     return [*rows, *output_rows(folder_of(config.output, config.storage))]
 
 
+def refuse_another(config: FitTokenizer) -> None:
+    """ValueError where the output holds a tokenizer of other settings, or one that was not fitted there."""
+    from seit_ray.verbs.command.record import refuse_other_settings
+
+    output = folder_of(config.output, config.storage)
+    if output.exists("tokenizer.json") and not output.exists("fit_tokenizer.run.json"):
+        raise ValueError(
+            f"{output.uri} holds a tokenizer that was not fitted there, as token datasets do; expected none; choose "
+            "another output"
+        )
+    refuse_other_settings(output, "fit_tokenizer", config)
+
+
 def fit_tokenizer(config: FitTokenizer, progress: Progress = silent) -> Rows:
     """Fit or train, and save; returns the table to print."""
+    refuse_another(config)
     if config.tokenizer == "centroid":
         return fit_centroid(config, progress)
     if config.vit_vqgan.published:
@@ -79,8 +94,8 @@ def import_published(config: FitTokenizer, published: str) -> Rows:
 
     output = folder_of(config.output, config.storage)
     tokenizer = load_weights(config, published)
-    fingerprint = save_tokenizer(tokenizer, output, {"published": published})
     write_record(output, "fit_tokenizer", config)
+    fingerprint = save_tokenizer(tokenizer, output, {"published": published})
     grid = f"{tokenizer.grid[0]}x{tokenizer.grid[1]}"
     return [("tokenizer", f"{output.uri} ({fingerprint})"), ("codes", f"K {len(tokenizer.codebook)}, grid {grid}")]
 
@@ -122,8 +137,8 @@ def fit_centroid(config: FitTokenizer, progress: Progress) -> Rows:
     fit = fit_on_cluster if config.centroid.num_workers else fit_here
     tokenizer, report = fit(config, rows, images, progress)
     progress("k-means", report["iterations"], report["iterations"], "done")
+    write_record(output, "fit_tokenizer", config)  # before the tokenizer: it says that this was fitted here
     fingerprint = save_tokenizer(tokenizer, output, report)
-    write_record(output, "fit_tokenizer", config)
     return [
         ("tokenizer", f"{output.uri} ({fingerprint})"),
         (
@@ -177,8 +192,8 @@ def fit_on_cluster(config: FitTokenizer, rows: pa.Table, images: Folder, progres
             images,
             cluster=cluster,
             num_workers=config.centroid.num_workers,
-            decode=decode,
             on_progress=progress,
+            **decode,
             **settings,
         )
 

@@ -121,5 +121,7 @@ def originals(keys: list[str], tokenizer: Tokenizer, config: InspectTokens, sour
             continue
         if isinstance(data, Exception):
             raise data
-        pixels[keys.index(key)] = decode_image(data, image_size=tokenizer.image_size, resize=tokenizer.resize).pixels
+        size, white_level = tokenizer.image_size, config.source.white_level
+        decoded = decode_image(data, image_size=size, resize=tokenizer.resize, white_level=white_level)
+        pixels[keys.index(key)] = decoded.pixels
     return pixels

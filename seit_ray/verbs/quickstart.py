@@ -14,6 +14,7 @@ from seit_ray import config as configs
 from seit_ray.config import Quickstart
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
+from seit_ray.storage.output import claim, refuse_overlap
 from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, listed, output_rows, source_rows
 
 if TYPE_CHECKING:
@@ -91,12 +92,19 @@ def check(config: Quickstart) -> Rows:
         seed=config.seed,
     )
     output = folder_of(config.output, config.storage)
+    claim_all(config, output)
     return [
         *rows,
         *output_rows(output),
         *cluster_rows(config.cluster, config.workers),
         ("runs", ", ".join(parts(config))),
     ]
+
+
+def claim_all(config: Quickstart, output: Folder) -> None:
+    """ValueError unless the folder is free for all that is made, or holds it, and is none of the images'."""
+    refuse_overlap(output, folder_of(images_of(config), config.storage), "images")
+    claim(output, ("quickstart.run.json", *(f"{folder}/" for folder, _ in MADE.values())))
 
 
 def quickstart(config: Quickstart, progress: Progress = silent) -> Rows:
@@ -111,6 +119,7 @@ def quickstart(config: Quickstart, progress: Progress = silent) -> Rows:
     from seit_ray.verbs.tokenize_images import tokenize_images
 
     output = folder_of(config.output, config.storage)
+    claim_all(config, output)
     output.check_writable()
     each = parts(config)
     for name, part in each.items():

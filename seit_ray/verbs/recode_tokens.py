@@ -11,15 +11,19 @@ from seit_ray.verbs.command.places import Rows, dataset_rows, folder_of, output_
 def check(config: RecodeTokens) -> Rows:
     """What would be read, how written, and where it would go."""
     from seit_ray.shards import TokenDataset
+    from seit_ray.storage.output import OURS, claim, refuse_overlap
 
     dataset = TokenDataset(folder_of(config.dataset, config.storage))
+    output = folder_of(config.output, config.storage)
+    refuse_overlap(output, dataset.folder, "dataset")
+    claim(output, OURS)
     used = int((dataset.histogram() > 0).sum())
     kept = f" -> {used}" if config.drop_unused else ", kept"
     return [
         *dataset_rows(dataset.folder),
         ("encoding", f"{dataset.info.encoding} -> {config.encoding or dataset.info.encoding}"),
         ("codes", f"K {dataset.info.codebook_size}{kept}"),
-        *output_rows(folder_of(config.output, config.storage)),
+        *output_rows(output),
     ]
 
 

@@ -14,7 +14,7 @@ from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, output_rows, source_rows
 from seit_ray.verbs.command.record import refuse_other_settings
-from seit_ray.verbs.quickstart import parts
+from seit_ray.verbs.quickstart import claim_all, parts
 
 # Phase -> what stands below the output when it is done. Each phase's folder holds <verb>.run.json too.
 PHASES = {
@@ -49,6 +49,7 @@ def check(config: RunAll) -> Rows:
 def run_all(config: RunAll, progress: Progress = silent) -> Rows:
     """Do every phase that is not done; returns the table to print."""
     output = folder_of(config.output, config.storage)
+    claim_all(config, output)
     output.check_writable()
     todo = missing(output, phases(config))
     if config.submit:

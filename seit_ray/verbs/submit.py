@@ -158,6 +158,11 @@ def environment_of(file: str | None, *, installed: bool, names: list[str]) -> di
     if not path.is_file():
         raise ValueError(f"runtime environment {path} is no file; expected YAML; name one with --runtime-env")
     environment = read_yaml(str(path))
+    if "working_dir" in environment:
+        raise ValueError(
+            f"runtime environment {path} with working_dir; expected none, since the package and the config files are "
+            "sent; leave it out, or use ray job submit"
+        )
     environment.pop("excludes", None)  # of a checkout, which is not what is sent
     if installed:
         environment = {key: value for key, value in environment.items() if key not in ("pip", "uv", "conda")}

@@ -10,8 +10,8 @@ from seit_ray.config import TokenizeImages
 from seit_ray.progress import Progress, silent
 from seit_ray.shards.dataset import MARKER
 from seit_ray.storage import Folder
-from seit_ray.storage.output import PLAN, WORK, claim, refuse_overlap
-from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, output_rows, source_rows
+from seit_ray.storage.output import OURS, claim, refuse_overlap
+from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, left_out_rows, output_rows, source_rows
 
 
 def check(config: TokenizeImages) -> Rows:
@@ -38,7 +38,7 @@ def check(config: TokenizeImages) -> Rows:
 def claim_output(output: Folder, images: Folder) -> None:
     """ValueError unless a folder is free for a token dataset, or holds one or its beginning."""
     refuse_overlap(output, images, "images")
-    claim(output, (MARKER, f"{WORK}/{PLAN}"))
+    claim(output, OURS)
 
 
 def tokenize_images(config: TokenizeImages, progress: Progress = silent) -> Rows:
@@ -68,7 +68,7 @@ def tokenize_images(config: TokenizeImages, progress: Progress = silent) -> Rows
 
 def rows_of(output: Folder) -> int:
     """Rows of the dataset that is there already."""
-    from seit_ray.shards.dataset import MARKER, TokenDataset
+    from seit_ray.shards.dataset import TokenDataset
 
     if not output.exists(MARKER):
         return 0
@@ -79,12 +79,14 @@ def closing_rows(config: TokenizeImages, output: Folder, before: int, seconds: f
     """Classes, speed, and what to run next."""
     from seit_ray.shards import TokenDataset
 
-    names = TokenDataset(output).info.class_names
+    info = TokenDataset(output).info
+    names = info.class_names
     done = rows_of(output) - before
     looked = config.tokenize.check_source or config.tokenize.mode == "append"
     same = "compared with the source" if looked else "not looked at again; tokenize.check_source=true compares"
     return [
         ("classes", f"{len(names)} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})" if names else "none"),
+        *left_out_rows(info.left_out, info.notes),
         ("speed", f"{done / seconds:,.0f} images/s, start-up included") if done else ("source", same),
         ("next", f"seit-ray inspect_tokens dataset={output.uri} contact_sheet=sheet.png"),
         ("", f"seit-ray pretrain dataset={output.uri} run=NAME"),

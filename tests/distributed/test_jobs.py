@@ -37,6 +37,11 @@ ENVIRONMENT = {"working_dir": "/checkout"}
 DONE, STOPPED = (JobStatus.SUCCEEDED, 0), (JobStatus.STOPPED, None)
 FAILED, MISTAKE, KILLED = (JobStatus.FAILED, 1), (JobStatus.FAILED, 2), (JobStatus.FAILED, -9)
 
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch):
+    """Between attempts."""
+    monkeypatch.setattr(jobs, "RETRY_S", 0.0)
+
 
 @pytest.mark.parametrize(
     ("ends", "retries", "status", "attempts"),

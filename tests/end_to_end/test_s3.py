@@ -1,6 +1,7 @@
 """Every verb with s3:// for everything, against a real S3 server that checks signatures; and what goes wrong there."""
 
 import json
+import os
 
 import pytest
 from pydantic import SecretStr
@@ -14,7 +15,7 @@ from seit_ray.verbs.fit_tokenizer import fit_tokenizer
 from seit_ray.verbs.inspect_tokens import inspect_tokens
 from seit_ray.verbs.pretrain import pretrain
 from seit_ray.verbs.tokenize_images import tokenize_images
-from tests.end_to_end.processes import run_verb, succeed
+from tests.end_to_end.processes import environment, here, succeed
 from tests.tiny_images import image_bytes
 
 NUM_IMAGES = 40
@@ -111,7 +112,8 @@ def test_from_images_to_accuracy_in_a_bucket(ray_cluster, bucket, storage, s3_se
 
 
 @pytest.mark.slow
-def test_credentials_of_the_environment(bucket, s3_server):
+def test_credentials_of_the_environment(bucket, s3_server, monkeypatch):
+    """By a process; once that does, what goes wrong is told by commands in this one."""
     env = {
         "AWS_ENDPOINT_URL": s3_server.endpoint_url,
         "AWS_REGION": s3_server.region,
@@ -123,7 +125,11 @@ def test_credentials_of_the_environment(bucket, s3_server):
     succeed("fit_tokenizer", *place, *keys, **env)
     assert bucket.exists("by-environment/tokenizer.json")
 
-    planned = succeed("fit_tokenizer", *place, *keys, "--dry-run", **env)
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in {**environment(), **env}.items():
+        monkeypatch.setenv(name, value)
+    planned = succeed("fit_tokenizer", *place, *keys, "--dry-run")
     assert f"train {NUM_IMAGES}" in planned.stdout
 
     wrong = {
@@ -134,7 +140,10 @@ def test_credentials_of_the_environment(bucket, s3_server):
     }
     for what, (more, where) in wrong.items():
         for flag in ([], ["--dry-run"]):
-            done = run_verb("fit_tokenizer", *where, *keys, *flag, **{**env, **more})
+            with monkeypatch.context() as patched:
+                for name, value in more.items():
+                    patched.setenv(name, value)
+                done = here("fit_tokenizer", *where, *keys, *flag)
             assert done.returncode == 2, (what, done.stderr)
             lines = done.stderr.strip().splitlines()
             assert len(lines) == 1, (what, done.stderr)

@@ -159,7 +159,7 @@ def write_odd_images(folder: Folder) -> dict[str, Odd]:
     os.symlink(folder.uri_of("plain.jpg"), folder.uri_of("link.jpg"))
     os.symlink(folder.uri_of("nowhere"), folder.uri_of("broken link.jpg"))
     os.mkfifo(folder.uri_of("pipe.jpg"))
-    for name in (".hidden.jpg", "_aside/plain.jpg", "notes.txt", "Thumbs.db"):
+    for name in (".hidden.jpg", "__MACOSX/plain.jpg", "notes.txt", "Thumbs.db"):
         folder.write(name, found["plain.jpg"].data)
     links = {
         "link.jpg": found["plain.jpg"],

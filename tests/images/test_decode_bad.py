@@ -15,7 +15,7 @@ from tests.images.pictures import decode, encoded, photo, png_of, quadrants, swa
 PHOTO = {format: encoded(photo(64, 64), format) for format in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM")}
 BAD = {
     "empty": (b"", "^empty: 0 bytes$"),
-    "html page": (b"<!DOCTYPE html><html>404</html>", "^not an image: starts with bytes 3c21444f43545950"),
+    "html page": (b"<!DOCTYPE html><html>404</html>", "^not an image: a web page, which is not read; expected JPEG"),
     "json": (b'{"error": "expired"}', "^not an image"),
     "zeros": (bytes(1000), "^not an image: starts with bytes 0000000000000000"),
     "one byte": (b"\xff", "^not an image: starts with bytes ff;"),
@@ -88,11 +88,66 @@ def test_pillows_own_limit_does_not_count(monkeypatch):
             assert decode(encoded(quadrants(), format)).width == 16
 
 
-def test_a_bomb_of_text_is_refused():
+@pytest.mark.parametrize("format", ["AVIF", "JPEG2000"])
+def test_formats_of_other_names_are_decoded_or_named(format):
+    data = encoded(quadrants(), format)
+    if format == "AVIF":
+        assert decode(data).width == 16
+        with pytest.raises(ImageError, match=r"^16x16 pixels; expected at most 255"):
+            decode(data, max_pixels=255)
+        data = data.replace(b"avif", b"heic")  # a brand of HEIC, as iPhones write it
+    name = {"AVIF": "HEIC", "JPEG2000": "JPEG 2000"}[format]
+    with pytest.raises(ImageError, match=rf"^{name}, which is not read; expected JPEG, PNG, .*; convert it$"):
+        decode(data)
+
+
+@pytest.mark.parametrize("data", [b"\xff\x0a\x00", b"\0\0\0\x0cJXL \r\n\x87\n\0\0"])
+def test_jpeg_xl_is_named(data):
+    with pytest.raises(ImageError, match=r"^JPEG XL, which is not read"):
+        decode(data)
+
+
+def test_a_large_text_in_a_png_is_passed_over():
     about = PngImagePlugin.PngInfo()
     about.add_text("comment", "x" * (2 << 20), zip=True)
-    with pytest.raises(ImageError, match=r"^damaged: "):
-        decode(encoded(quadrants(), pnginfo=about))
+    assert np.array_equal(decode(encoded(quadrants(), pnginfo=about)).pixels, decode(encoded(quadrants())).pixels)
+
+
+def test_a_damaged_text_in_a_png_is_passed_over_and_damaged_pixels_are_not():
+    about = PngImagePlugin.PngInfo()
+    about.add_text("comment", "some text")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(quadrants(), pnginfo=about, exif=exif)
+    damaged = swapped(data, b"some text", b"same text")
+    assert np.array_equal(decode(damaged).pixels, decode(data).pixels)  # turned as its EXIF says
+    assert not np.array_equal(decode(data).pixels, decode(encoded(quadrants())).pixels)
+    at = data.index(b"IDAT") + 8
+    for bad in (damaged[:at] + bytes([damaged[at] ^ 1]) + damaged[at + 1 :], damaged[:-40]):
+        with pytest.raises(ImageError):
+            decode(bad)
+
+
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_a_jpeg_without_its_end_mark_is_shown_and_without_pixels_is_not(mode):
+    data = encoded(photo(64, 64), "JPEG")
+    whole = decode(data, mode=mode).pixels
+    for missing in (1, 2):
+        assert np.array_equal(decode(data[:-missing], mode=mode).pixels, whole)
+    for missing in (3, 4, 10):
+        with pytest.raises(ImageError, match=r"^truncated"):
+            decode(data[:-missing], mode=mode)
+    with pytest.raises(ImageError, match=r"^truncated"):  # which of its scans are missing cannot be told
+        decode(encoded(photo(64, 64), "JPEG", progressive=True)[:-2], mode=mode)
+
+
+def test_white_of_16_bit_pictures():
+    values = np.array([[0, 4095], [2048, 65535]], np.uint16)
+    data = encoded(Image.fromarray(values))
+    assert decode(data, 2).pixels[0].tolist() == [[0, 16], [8, 255]]
+    assert decode(data, 2, white_level=4095).pixels[0].tolist() == [[0, 255], [128, 255]]
+    colours = encoded(quadrants())
+    assert np.array_equal(decode(colours, white_level=4095).pixels, decode(colours).pixels)
 
 
 def test_truncated_images_are_refused_even_when_another_library_allows_them(monkeypatch):

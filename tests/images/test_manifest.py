@@ -26,18 +26,26 @@ def test_slices(folder):
     assert manifest.splits["train"].num_slices == 8
     assert manifest.splits["train"].size_bytes == 300
     assert [manifest.read_slice("train", i).num_rows for i in range(8)] == [4] * 7 + [2]
-    assert manifest.read_slice("train", 5).schema.names == ["id", "key", "uri", "label", "state"]
+    assert manifest.read_slice("train", 5).schema.names == ["id", "key", "uri", "label", "state", "version"]
     assert [str(field.type) for field in manifest.read_slice("train", 5).schema] == [
         "int64",
         "string",
         "string",
         "int32",
         "int64",
+        "string",
     ]
     rows = rows_of(manifest, "train")
     states = [state_of(record, "train") for record in records(30)]
     assert rows == [
-        {"id": i, "key": f"k{i:04}", "uri": f"/data/k{i:04}", "label": (1, 0, None)[i % 3], "state": states[i]}
+        {
+            "id": i,
+            "key": f"k{i:04}",
+            "uri": f"/data/k{i:04}",
+            "label": (1, 0, None)[i % 3],
+            "state": states[i],
+            "version": None,
+        }
         for i in range(30)
     ]
     assert sorted(files(folder)) == ["manifest.json", *(f"train/part-0000{i}.parquet" for i in range(3))]

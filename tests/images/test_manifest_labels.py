@@ -95,7 +95,7 @@ def test_labels_that_are_no_classes(folder, labels, names, text):
 
 
 def test_too_many_classes(folder, monkeypatch):
-    monkeypatch.setattr("seit_ray.images.manifest.MAX_LABEL", 9)
+    monkeypatch.setattr("seit_ray.images.classes.MAX_LABEL", 9)
     with pytest.raises(ValueError, match=r"more than 9 different values.*set label_column"):
         write(folder, records(20, labels=[f"id{i}" for i in range(20)]))
 

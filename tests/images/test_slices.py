@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from seit_ray.images import decode_image, write_manifest
-from seit_ray.images.slices import ahead, decode_slice
+from seit_ray.images.slices import Decoding, ahead, decode_slice
 from seit_ray.images.sources.find import find_images
 from seit_ray.storage import Folder
 from tests.tiny_images import image_bytes, image_files, write_files
@@ -26,7 +26,7 @@ def manifest(tmp_path, source):
 def test_good_images_and_rejects_are_the_slice(source, manifest):
     rows, rejected = [], []
     for index in range(manifest.splits["train"].num_slices):
-        part = decode_slice(manifest, "train", index, source, image_size=16, resize="squash", max_pixels=16 * 16)
+        part = decode_slice(manifest, "train", index, source, Decoding(16, "squash", max_pixels=16 * 16))
         assert part.pixels.shape == (len(part.rows), 3, 16, 16)
         for pixels, row in zip(part.pixels, part.rows.to_pylist(), strict=True):
             data = source.read(row["key"])
@@ -49,7 +49,7 @@ def test_good_images_and_rejects_are_the_slice(source, manifest):
 def test_a_slice_of_rejects_has_no_pixels(tmp_path):
     source = write_files(tmp_path / "images", {"a.png": b"", "b.png": b"x"})
     manifest = write_manifest(find_images(source), Folder(tmp_path / "list"), val_fraction=0.0, seed=0)
-    part = decode_slice(manifest, "train", 0, source, image_size=8, resize="crop")
+    part = decode_slice(manifest, "train", 0, source, Decoding(8, "crop"))
     assert part.pixels.shape == (0, 3, 8, 8)
     assert (len(part.rows), len(part.rejected)) == (0, 2)
     assert part.rejected["label"].null_count == 2

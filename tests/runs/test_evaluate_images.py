@@ -27,7 +27,7 @@ BAD = {"val/dog/empty.png": b"", "val/cat/text.jpg": b"this is no picture"}
 def evaluated(images, run, world=None, **settings):
     """Figures of the val split."""
     options = {"split": "val", "val_fraction": 0.0, "seed": 0, "tokenizer": None, "weights": "model", "batch_size": 5}
-    options |= {"source": SOURCE, "limits": {}}
+    options["source"] = SOURCE
     world = world or World(device=torch.device("cpu"))
     return evaluate_images(images=images, run=run, world=world, **options | settings)
 
@@ -115,7 +115,7 @@ def wrong_sources():
     yield {"a.png": png}, "1 of 1 images without a label", {}
     yield {"cat/a.png": png}, "split 'val' of .*; expected one of .'train'.; .* val_fraction", {"split": "val"}
     yield {"cat/a.png": b"", "dog/b.png": b""}, "none of 2 images .* can be read", {}
-    yield {"cat/a.png": png}, "64 bytes|size .* bytes|none of 1 images", {"limits": {"max_bytes": 9}}
+    yield {"cat/a.png": png}, "64 bytes|size .* bytes|none of 1 images", {"max_bytes": 9}
     yield {"notes.txt": b"x"}, "expected images", {}
 
 

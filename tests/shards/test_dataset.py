@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from seit_ray.shards import TokenDataset
-from seit_ray.shards.dataset import DatasetInfo
+from seit_ray.shards.dataset import DatasetInfo, content_checksum
 from seit_ray.shards.parquet import concat_rows
 from seit_ray.shards.statistics import entropy_bits
 from seit_ray.storage import Folder
@@ -124,7 +124,25 @@ def test_garbage_in_the_marker(folder, garbage):
 def test_newer_format_says_so_whatever_else_it_holds(folder):
     values = json.loads(folder.read("dataset.json"))
     folder.write("dataset.json", json.dumps({**values, "format_version": 2, "modality": "video"}).encode())
-    assert "format version 2; expected 1; update seit_ray" in refusal(folder)
+    assert "format version 2; expected 1, as it was written by a newer version; update seit_ray" in refusal(folder)
+
+
+def test_fields_that_are_not_known_are_passed_over(folder):
+    info = TokenDataset(folder).info
+    values = json.loads(folder.read("dataset.json"))
+    del values["sha256"]
+    values["modality"] = "video"
+    values["splits"]["train"]["seconds"] = 3
+    values["splits"]["train"]["shards"][0]["frames"] = 7
+    folder.write("dataset.json", json.dumps({**values, "sha256": content_checksum(values)}).encode())
+    assert TokenDataset(folder).info == info
+
+
+def test_what_was_left_out_is_kept(folder):
+    info = TokenDataset(folder).info
+    assert (info.left_out, info.notes) == ({}, [])
+    told = dataclasses.replace(info, left_out={".heic": 2}, notes=["one class in all"])
+    assert DatasetInfo.from_json(told.to_json(), "here") == told
 
 
 def test_altered_marker(folder):

@@ -63,6 +63,8 @@ def test_links_lead_to_the_same_folder(tmp_path):
 def test_a_table_is_not_the_folder_that_it_lies_in(tmp_path):
     (tmp_path / "list.csv").write_text("uri\n")
     refuse_overlap(Folder(tmp_path / "tokens"), Folder(tmp_path / "list.csv"), "images")
+    with pytest.raises(ValueError, match="neither of them in the other"):
+        refuse_overlap(Folder(tmp_path / "tokens"), Folder(tmp_path), "images")
 
 
 @pytest.mark.parametrize(
@@ -82,9 +84,12 @@ def test_an_empty_folder_and_our_own_are_free(tmp_path, name):
     claim(folder, OURS)
     folder.write(name, b"")
     claim(folder, OURS)
+    folder.write("train/shard-00000.parquet", b"")
     if name in OURS:  # what says that it is ours speaks for all
-        folder.write("train/shard-00000.parquet", b"")
         claim(folder, OURS)
+    else:
+        with pytest.raises(ValueError, match=r"holds train/shard-00000\.parquet"):
+            claim(folder, OURS)
 
 
 def test_what_the_journal_names_is_removed_and_nothing_else(tmp_path):

@@ -75,7 +75,7 @@ def test_several_processes_train_as_one(tmp_path, alone, size):
     ]
     train_all(tmp_path / "runs", size, 0)
     for other in others:
-        errors = other.communicate(timeout=60)[1]
+        errors = other.communicate(timeout=240)[1]
         assert other.returncode == 0, errors
     for name in CASES:
         one, several = Folder(alone / name), Folder(tmp_path / "runs" / name)

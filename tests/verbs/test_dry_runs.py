@@ -67,3 +67,14 @@ def test_a_dry_run_imports_neither_torch_nor_ray_and_writes_nothing(place, verb)
     assert "seit_ray" in packages  # so it is seen what is imported
     assert not packages & {"torch", "ray", "timm", "torchvision"}
     assert not Path(place.uri, "new").exists() or not any(p.is_file() for p in Path(place.uri, "new").rglob("*"))
+
+
+def test_a_dry_run_tells_what_is_left_out_and_what_looks_odd(tmp_path):
+    from seit_ray.config import FitTokenizer
+    from seit_ray.verbs.fit_tokenizer import check
+
+    photos = write_files(Folder(tmp_path / "photos"), image_files(4, classes=("cat",)))
+    write_files(photos, {"cat/a.heic": b"", "cat/b.HEIC": b"", "notes.txt": b""})
+    rows = check(FitTokenizer(images=photos.uri, output=str(tmp_path / "out")))
+    assert ("left out", "2 .heic, 1 .txt") in rows
+    assert ("note", "one class in all, 'cat': if it is none, point at the folder of the class folders") in rows

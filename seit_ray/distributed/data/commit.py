@@ -21,12 +21,14 @@ from seit_ray.progress import Progress
 from seit_ray.shards.dataset import MARKER, DatasetInfo, Split, TokenDataset
 from seit_ray.shards.fragments import Fragment
 from seit_ray.shards.joining import WrittenShard, join_rejected, join_shard, plan_shards, shard_name, split_of
+from seit_ray.shards.synonyms import FILE as SYNONYMS
 from seit_ray.shards.synonyms import write_synonyms
 from seit_ray.storage import Folder
 from seit_ray.storage.output import note_names
 from seit_ray.tokenizers.contract import Tokenizer
 from seit_ray.tokenizers.files import save_tokenizer
 
+READY_TOGETHER, LOOK_S = 100, 1.0  # tasks that are taken as done at a time, and how long they are waited for
 NUM_SYNONYMS = 10  # of each code, stored with a dataset: twice as many as SeiT picks from
 
 
@@ -67,28 +69,20 @@ def write_shards(
         if any(f.rejected for f in parts) or retried.get(split)
     }
     names = [f"{split}/{shard_name(index)}" for split, index in shards]
-    note_names(output, "shards", [*names, *(f"{split}/{name}" for split, name in rejects.items())])
-    tasks: dict[Any, tuple[str, int]] = {}
+    names += [f"{split}/{name}" for split, name in rejects.items()]
+    # and what they replace: the marker of a finished append names it no more
+    names += [f"{split}/{before[split].rejected_name}" for split in rejects if split in before]
+    note_names(output, "shards", names)
+    tasks: dict[tuple[str, int], Any] = {}
     rejected_tasks: dict[str, Any] = {}
     for (split, index), pieces in shards.items():
         options = {"index": index, "fragments": fragments, "output": output, "encoding": encoding}
-        reference = remote_join.remote(pieces, num_tokens=num_tokens, **options, **sizes)
-        tasks[reference] = (split, index)
+        tasks[split, index] = remote_join.remote(pieces, num_tokens=num_tokens, **options, **sizes)
     for split, name in rejects.items():
         kept = kept_rejects(output, split, retried[split]) if split in before else None
-        parts = ordered[split]
         options = {"name": name, "before": kept}
-        rejected_tasks[split] = remote_rejected.remote(split, parts, fragments, output, num_tokens, **options)
-    made: dict[tuple[str, int], WrittenShard] = {}
-    waiting = list(tasks)
-    try:
-        while waiting:
-            ready, waiting = ray.wait(waiting, num_returns=1)
-            made[tasks[ready[0]]] = ray.get(ready[0])
-            on_progress("join", len(made), len(tasks), "shards")
-        checksums = {split: ray.get(reference) for split, reference in rejected_tasks.items()}
-    except ray.exceptions.RayError as error:
-        raise user_error(error) or error from error
+        rejected_tasks[split] = remote_rejected.remote(split, ordered[split], fragments, output, num_tokens, **options)
+    made, checksums = results_of(tasks, rejected_tasks, on_progress)
     splits = {}
     for split, parts in ordered.items():
         new = split_of(
@@ -104,6 +98,25 @@ def write_shards(
         if splits[split].listed != listed:
             raise RuntimeError(f"split {split}: {listed} listed but {splits[split].listed} accounted for")
     return splits
+
+
+def results_of(
+    tasks: dict[tuple[str, int], Any], rejected_tasks: dict[str, Any], on_progress: Progress
+) -> tuple[dict[tuple[str, int], WrittenShard], dict[str, str]]:
+    """(what each shard's task gave, the checksum of each split's rejects)."""
+    place_of = {reference: place for place, reference in tasks.items()}
+    made: dict[tuple[str, int], WrittenShard] = {}
+    waiting = list(place_of)
+    try:
+        while waiting:
+            # many at once: a call looks at all that are waited for
+            ready, waiting = ray.wait(waiting, num_returns=min(len(waiting), READY_TOGETHER), timeout=LOOK_S)
+            for reference in ready:
+                made[place_of[reference]] = ray.get(reference)
+            on_progress("join", len(made), len(tasks), "shards")
+        return made, {split: ray.get(reference) for split, reference in rejected_tasks.items()}
+    except ray.exceptions.RayError as error:
+        raise user_error(error) or error from error
 
 
 def class_names_of(manifest: Manifest, base: DatasetInfo | None) -> list[str] | None:
@@ -182,6 +195,8 @@ def commit(
         plan={**plan, "manifest": digest},
         versions={"python": platform.python_version(), "pyarrow": pa.__version__, "torch": torch.__version__},
         source={**source, **write_known(manifest, output, source)},
+        left_out=manifest.left_out,
+        notes=manifest.notes,
     )
     before_marker()
     output.write(MARKER, info.to_json())
@@ -189,8 +204,9 @@ def commit(
 
 
 def names_of(info: DatasetInfo) -> set[str]:
-    """The files of a finished dataset, but for those whose names are always the same."""
-    known = set(info.source)
+    """The files of a finished dataset."""
+    known = {MARKER, SYNONYMS, *(f"tokenizer/{name}" for name in ("tokenizer.json", "tokenizer.safetensors"))}
+    known |= set(info.source)
     for name, split in info.splits.items():
         known |= {f"{name}/{shard.name}" for shard in split.shards}
         known |= {f"{name}/{split.rejected_name}"} if split.rejected else set()

@@ -17,6 +17,7 @@ from seit_ray.progress import Progress
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.centroid import CentroidTokenizer
 from seit_ray.tokenizers.centroid_fit import ImagesPart, fit_centroids_parts
+from seit_ray.tokenizers.kmeans import EachPart
 
 ATTEMPTS = 3  # of the whole fit, which takes seconds to minutes, when an actor or its node is lost
 
@@ -24,13 +25,16 @@ ATTEMPTS = 3  # of the whole fit, which takes seconds to minutes, when an actor 
 class FitWorker:
     """One actor: decodes its rows of the manifest, then answers as an `ImagesPart`."""
 
-    def read(self, rows: pa.Table, source: Folder, patch_size: int, settings: dict[str, Any]) -> int:
+    def read(
+        self, rows: pa.Table, source: Folder, patch_size: int, image_size: int, resize: str, image_column: str
+    ) -> int:
         """Decode; returns how many of the images can be read."""
-        size = settings["image_size"]
         try:
-            pixels, _ = read_pixels(rows, source, **settings)
+            pixels, _ = read_pixels(
+                rows, source, image_size=image_size, resize=resize, image_column=image_column, num_threads=1
+            )
         except NoReadableImageError:  # the other parts may have some
-            pixels = np.empty((0, 3, size, size), np.uint8)
+            pixels = np.empty((0, 3, image_size, image_size), np.uint8)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.part = ImagesPart(torch.from_numpy(pixels), patch_size, device)
         return len(pixels)
@@ -47,15 +51,17 @@ def fit_on_actors(
     cluster: Resources,
     num_workers: int,
     patch_size: int,
-    decode: dict[str, Any],
+    image_size: int,
+    resize: str,
+    image_column: str,
     on_progress: Progress,
-    **settings: Any,
+    **fitting: Any,
 ) -> tuple[CentroidTokenizer, dict[str, Any]]:
     """Fit on the images (key, uri) of `rows`, each of `num_workers` actors with an equal share of them.
 
-    decode: image_size, resize and image_column; settings: of `fit_centroids_parts`, whose result this is, bit for bit
-    the same for any number of actors. Each takes one CPU, or a GPU where the cluster has so many. ValueError for what
-    the user can mend; a lost actor starts the fit over.
+    fitting: the other keywords of `fit_centroids_parts`, whose result this is, bit for bit the same for any number of
+    actors. Each takes one CPU, or a GPU where the cluster has so many. ValueError for what the user can mend; a lost
+    actor starts the fit over.
     """
     if num_workers > max(cluster.num_cpus, 1) and cluster.is_local:
         raise ValueError(
@@ -65,7 +71,16 @@ def fit_on_actors(
     for attempt in range(ATTEMPTS):
         actors: list[Any] = [ray.remote(num_cpus=1, num_gpus=gpus)(FitWorker).remote() for _ in range(num_workers)]
         try:
-            return _fit(actors, rows, source, patch_size, decode, on_progress, settings)
+            each, num_images = _read(actors, rows, source, (patch_size, image_size, resize, image_column), on_progress)
+            return fit_centroids_parts(
+                each,
+                num_images,
+                image_size=image_size,
+                patch_size=patch_size,
+                resize=resize,
+                on_progress=on_progress,
+                **fitting,
+            )
         except ActorDiedError:
             if attempt + 1 == ATTEMPTS:
                 raise
@@ -78,22 +93,17 @@ def fit_on_actors(
     raise AssertionError("each attempt returns or raises")
 
 
-def _fit(
+def _read(
     actors: list[Any],
     rows: pa.Table,
     source: Folder,
-    patch_size: int,
-    decode: dict[str, Any],
+    decoding: tuple[int, int, str, str],
     on_progress: Progress,
-    settings: dict[str, Any],
-) -> tuple[CentroidTokenizer, dict[str, Any]]:
-    """One attempt."""
+) -> tuple[EachPart, list[int]]:
+    """Have each actor decode its part (`FitWorker.read`); what calls all of them, and how many images each has."""
     ends = [len(rows) * (i + 1) // len(actors) for i in range(len(actors))]
     parts = [rows.slice(start, end - start) for start, end in zip([0, *ends], ends, strict=False)]
-    reading = [
-        actor.read.remote(part, source, patch_size, {**decode, "num_threads": 1})
-        for actor, part in zip(actors, parts, strict=True)
-    ]
+    reading = [actor.read.remote(part, source, *decoding) for actor, part in zip(actors, parts, strict=True)]
     waiting, done = list(reading), 0
     while waiting:
         on_progress("decode", done, len(actors), "actors")
@@ -114,12 +124,4 @@ def _fit(
         ]
         return ray.get(calls)
 
-    return fit_centroids_parts(
-        each,
-        num_images,
-        image_size=decode["image_size"],
-        patch_size=patch_size,
-        resize=decode["resize"],
-        on_progress=on_progress,
-        **settings,
-    )
+    return each, num_images

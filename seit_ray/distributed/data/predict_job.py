@@ -27,6 +27,7 @@ from seit_ray.evaluation.predictions import (
 )
 from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import Manifest, chosen_splits, load_manifest
+from seit_ray.images.slices import Decoding
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress, silent
 from seit_ray.shards.fragments import Fragment, list_fragments
@@ -224,22 +225,23 @@ def classify(
         done.setdefault(part.split, {})[part.slice] = part
         on_progress("predict", seen, total, f"{rejected} rejected" if rejected else "")
 
-    size = (classifier.image_size, classifier.resize)
-    decode_options = {
-        "mode": classifier.decode,
-        "max_bytes": plan["max_image_mib"] << 20,
-        "max_pixels": plan["max_image_pixels"],
-    }
-    image_column = job.source_settings.image_column
+    decoding = Decoding(
+        classifier.image_size,
+        classifier.resize,
+        job.source_settings.image_column,
+        classifier.decode,
+        max_bytes=plan["max_image_mib"] << 20,
+        max_pixels=plan["max_image_pixels"],
+    )
     options = {name: plan[name] for name in ("class_names", "probabilities", "top_k")}
     asked = job.settings.num_actors
     here = asked == 0 or (asked is None and total - seen <= FEW_IMAGES)
     with contextlib.nullcontext() if here else connect() as cluster:
         predict_slices(
             todo,
-            DecodeSlices(manifest.folder, job.images, *size, image_column, decode_options),
+            DecodeSlices(manifest.folder, job.images, decoding),
             (job.run, job.tokenizer, job.settings.weights, job.settings.batch_size),
-            WriteParts(job.work.join("parts"), {**options, "source_names": manifest.class_names}),
+            WriteParts(job.work.join("parts"), source_names=manifest.class_names, **options),
             slice_size=plan["slice_size"],
             cluster=cluster,
             num_actors=asked,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -89,15 +89,25 @@ class ClassifySlices(SliceStep):
 class WriteParts(SliceStep):
     """Task, or a plain call: probabilities -> the table of one slice, written atomically."""
 
-    def __init__(self, parts: Folder, options: dict[str, Any]):
-        self.parts, self.options = parts, options
+    def __init__(
+        self,
+        parts: Folder,
+        *,
+        class_names: list[str],
+        source_names: list[str] | None,
+        probabilities: bool,
+        top_k: int,
+    ):
+        self.parts, self.num_classes = parts, len(class_names)
+        self.table = functools.partial(
+            part_table, class_names=class_names, source_names=source_names, probabilities=probabilities, top_k=top_k
+        )
 
     def slice(self, row: pa.Table) -> pa.Table:
         cells = {name: row[name][0] for name in row.column_names}
-        num_classes = len(self.options["class_names"])
-        values = np.frombuffer(cells["values"].as_buffer(), np.float32).reshape(-1, num_classes)
+        values = np.frombuffer(cells["values"].as_buffer(), np.float32).reshape(-1, self.num_classes)
         rejected = bytes_table(cells["rejected"])
-        table = part_table(bytes_table(cells["meta"]), rejected, values, **self.options)
+        table = self.table(bytes_table(cells["meta"]), rejected, values)
         made = Fragment(cells["split"].as_py(), cells["slice"].as_py(), len(values), len(rejected))
         self.parts.write(made.name, encode_parquet(table))
         return pa.table({k: [v] for k, v in made._asdict().items()})

@@ -17,7 +17,7 @@ import torch
 from seit_ray.distributed.cluster import user_error
 from seit_ray.distributed.resources import Resources
 from seit_ray.images.manifest import Manifest, load_manifest
-from seit_ray.images.slices import decode_slice
+from seit_ray.images.slices import Decoding, decode_slice
 from seit_ray.shards.fragments import Fragment, write_fragment
 from seit_ray.shards.parquet import META, REJECTED_SCHEMA, TokenRows
 from seit_ray.storage import Folder
@@ -42,14 +42,17 @@ def run_slices(
     batch_size: int,
     slice_size: int,
     image_column: str,
-    decode_options: dict[str, Any],
+    mode: str,
+    max_bytes: int,
+    max_pixels: int,
     on_fragment: Callable[[Fragment], None],
 ) -> None:
     """Make the fragments of the given (split, slice) pairs; ValueError for what a user can mend."""
     tokenizer, _ = load_tokenizer(tokenizer_folder)
+    decoding = Decoding(tokenizer.image_size, tokenizer.resize, image_column, mode, max_bytes, max_pixels)
     map_slices(
         todo,
-        DecodeSlices(manifest_folder, source, tokenizer.image_size, tokenizer.resize, image_column, decode_options),
+        DecodeSlices(manifest_folder, source, decoding),
         EncodeSlices,
         (tokenizer_folder, batch_size),
         WriteFragments(fragments),
@@ -82,7 +85,7 @@ def map_slices(
     size = max(1, min(num_actors or default_actors(cluster, gpus, len(todo)), len(todo)))
     rows = [{"split": split, "slice": index} for split, index in todo]
     options: dict[str, Any] = {
-        "batch_size": slices_together(len(todo), slice_size * 3 * decode.options["image_size"] ** 2, cluster),
+        "batch_size": slices_together(len(todo), slice_size * 3 * decode.decoding.image_size**2, cluster),
         "batch_format": "pyarrow",
     }
     # A block is what one decode task takes: small enough that all CPUs stay busy to the end, large enough that
@@ -112,7 +115,7 @@ def map_slices(
         mistake = user_error(error)
         if mistake is None:
             raise
-        raise ValueError(str(mistake).partition("\n")[0]) from error  # Ray adds lines on how to repeat tasks
+        raise mistake from error
 
 
 def default_actors(cluster: Resources, gpus_each: float, num_slices: int) -> int:
@@ -164,17 +167,8 @@ def bytes_table(value: Any) -> pa.Table:
 class DecodeSlices(SliceStep):
     """Task: (split, slice) -> uint8 pixels of the slice's good images, their rows of the manifest, and the rejects."""
 
-    def __init__(
-        self,
-        manifest_folder: Folder,
-        source: Folder,
-        image_size: int,
-        resize: str,
-        image_column: str,
-        decode_options: dict[str, Any],
-    ):
-        self.manifest_folder, self.source = manifest_folder, source
-        self.options = {"image_size": image_size, "resize": resize, "image_column": image_column, **decode_options}
+    def __init__(self, manifest_folder: Folder, source: Folder, decoding: Decoding):
+        self.manifest_folder, self.source, self.decoding = manifest_folder, source, decoding
         self.manifest: Manifest | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -184,11 +178,11 @@ class DecodeSlices(SliceStep):
         self.manifest = self.manifest or load_manifest(self.manifest_folder)
         assert self.manifest is not None  # the job has listed
         split, index = row["split"][0].as_py(), row["slice"][0].as_py()
-        decoded = decode_slice(self.manifest, split, index, self.source, **self.options)
+        decoded = decode_slice(self.manifest, split, index, self.source, self.decoding)
         return one_row(
             split=split,
             slice=index,
-            image_size=self.options["image_size"],
+            image_size=self.decoding.image_size,
             pixels=decoded.pixels.tobytes(),
             meta=table_bytes(decoded.rows),
             rejected=table_bytes(decoded.rejected),

@@ -23,21 +23,11 @@ from seit_ray.shards.fragments import Fragment, list_fragments
 from seit_ray.shards.rejects import RejectLimit
 from seit_ray.storage import Folder
 from seit_ray.storage.lock import LOCK, Lock, LockedError, locked
-from seit_ray.storage.output import (
-    PLAN,
-    WORK,
-    claim,
-    end_work,
-    read_plan,
-    refuse_overlap,
-    remove_unknown,
-    write_plan,
-)
+from seit_ray.storage.output import OURS, WORK, claim, end_work, read_plan, refuse_overlap, remove_unknown, write_plan
 from seit_ray.tokenizers.files import load_tokenizer
 
 PARTS = ("manifest", "fragments")  # of the work
 Done = dict[str, dict[int, Fragment]]  # split -> slice -> its fragment
-
 
 
 @dataclass(frozen=True)
@@ -64,12 +54,6 @@ class TokenizeSettings:
     def hold_out(self) -> dict[str, Any]:
         """Which images are held out."""
         return {"val_fraction": self.val_fraction, "seed": self.seed}
-
-    @property
-    def decoding(self) -> dict[str, Any]:
-        """Keywords of `decode_image`, but for the tokenizer's."""
-        limits = {"max_bytes": self.max_image_mib << 20, "max_pixels": self.max_image_pixels}
-        return {"mode": self.decode, **limits}
 
 
 @dataclass(frozen=True)
@@ -118,7 +102,7 @@ def run_tokenize_job(job: TokenizeJob, connect: Connect, on_progress: Progress =
     finished = finished_dataset(job, plan)
     if finished is not None and job.settings.mode == "create":
         return already_complete(job, finished, on_progress)
-    claim(job.output, (MARKER, f"{WORK}/{PLAN}"))
+    claim(job.output, OURS)
     with locked(job.output, LOCK, on_note=lambda note: on_progress("lock", 1, 1, note)) as lock:
         base = finished_dataset(job, plan)  # again: another job may have finished it meanwhile
         if base is not None and job.settings.mode == "create":
@@ -132,16 +116,12 @@ def run_tokenize_job(job: TokenizeJob, connect: Connect, on_progress: Progress =
         retried = retried_rejects(job.output, manifest, base) if base is not None else {}
         done = list_fragments(job.work.join("fragments"))
         rejects = RejectLimit.of(manifest, base, retried, job.settings.max_reject_fraction)
-        try:
-            with connect() as cluster:
-                tokenise(job, manifest, done, rejects, cluster, lock, on_progress)
-                where = (job.output, job.work, job.settings.rows_per_shard, job.settings.encoding)
-                splits = write_shards(*where, manifest, done, tokenizer, base, retried, on_progress)
-            info = commit(job.output, plan, manifest, splits, tokenizer, about, base, before_marker=lock.check)
-        except Exception:
-            if base is not None:
-                remove_unknown(job.output, names_of(base))  # shards that the finished dataset does not know
-            raise
+        with connect() as cluster:
+            tokenise(job, manifest, done, rejects, cluster, lock, on_progress)
+            where = (job.output, job.work, job.settings.rows_per_shard, job.settings.encoding)
+            splits = write_shards(*where, manifest, done, tokenizer, base, retried, on_progress)
+        # what fails from here on leaves plan and journal: another job may have ended this one's work meanwhile
+        info = commit(job.output, plan, manifest, splits, tokenizer, about, base, before_marker=lock.check)
         clean_up(job, info)
     return info
 
@@ -180,7 +160,10 @@ def begin(job: TokenizeJob, plan: dict[str, Any], base: DatasetInfo | None) -> N
         if stored.pop("appends_to", None) == appends_to:
             refuse_other_plan(job, stored, plan)
             return
-        end_work(job.output, PARTS)  # of an append that is finished but for its clean-up
+        if base is not None:
+            clean_up(job, base)  # of an append that is finished but for that
+        else:
+            end_work(job.output, PARTS)
     job.output.check_writable()
     write_plan(job.output, {**plan, "appends_to": appends_to} if base is not None else plan)
 
@@ -274,7 +257,9 @@ def tokenise(
             batch_size=job.settings.batch_size,
             slice_size=job.settings.slice_size,
             image_column=job.source_settings.image_column,
-            decode_options=job.settings.decoding,
+            mode=job.settings.decode,
+            max_bytes=job.settings.max_image_mib << 20,
+            max_pixels=job.settings.max_image_pixels,
             on_fragment=on_fragment,
         )
     rejects.check()

@@ -29,6 +29,7 @@ from seit_ray.distributed.train.board import following, listening, look, new_boa
 from seit_ray.progress import Progress, silent
 from seit_ray.runs.here import run_here
 from seit_ray.runs.settings import WorkerSettings
+from seit_ray.storage.errors import may_pass
 from seit_ray.training.requests import Requests, Stopped
 from seit_ray.training.stopping import sigterm_asks
 from seit_ray.training.world import World
@@ -133,7 +134,8 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     except Stopped as stopped:
         return {"stopped": stopped.step}
     except ValueError as error:
-        ray.get(board.post_mistake.remote(str(error)))
+        if not may_pass(error):  # else the group is started again, as often as `max_failures` says
+            ray.get(board.post_mistake.remote(str(error)))
         raise
     except Exception:
         outlast(notice())

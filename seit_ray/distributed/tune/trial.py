@@ -18,6 +18,7 @@ from ray.exceptions import RayError
 from seit_ray.distributed.resources import Resources
 from seit_ray.distributed.train.train_job import run_training
 from seit_ray.runs.settings import WorkerSettings
+from seit_ray.storage.errors import may_pass
 from seit_ray.studies.trials import Stage, Trial
 from seit_ray.training.metrics import read_metrics
 from seit_ray.training.world import World
@@ -147,7 +148,7 @@ class TrialActor(tune.Trainable):
                 if "ended_early" in content:
                     return
         except ValueError as error:
-            kind, content = "mistake", str(error)
+            kind, content = "error" if may_pass(error) else "mistake", str(error)
         except Exception as error:
             # what a network or a node did may not happen again; a process whose GPU failed is not used again
             again = isinstance(error, OSError | RayError) or torch.cuda.is_initialized()

@@ -1,14 +1,24 @@
-"""Columns and cells that say label and split, whatever the file."""
+"""Columns and cells that say label, split and key, whatever the file."""
 
 from __future__ import annotations
 
+import math
+import re
+
 from seit_ray.images.records import missing_column
+from seit_ray.images.sources.names import one_form
 from seit_ray.images.sources.settings import Columns
+
+_WHOLE = re.compile(r"(-?(?:0|[1-9]\d*))\.0+")
 
 
 def checked_label(label: object, where: str) -> str | int | None:
     """A label that a file of values gives; ValueError for values that cannot be one."""
-    if label is None or isinstance(label, str | int):
+    if isinstance(label, float) and (math.isnan(label) or label.is_integer()):
+        return None if math.isnan(label) else int(label)  # how a column of integers with gaps is often stored
+    if isinstance(label, str):
+        return one_form(label)
+    if label is None or isinstance(label, int):
         return int(label) if isinstance(label, bool) else label
     raise ValueError(
         f"label of type {type(label).__name__} in {where}; expected an integer or a string; convert the column"
@@ -16,19 +26,33 @@ def checked_label(label: object, where: str) -> str | int | None:
 
 
 def text_label(text: str | None) -> str | int | None:
-    """An integer where the text is one in its shortest form ('7', not '07'), so that no classes merge."""
+    """An integer where the text is one in its shortest form ('7' or '7.0', not '07'), so that no classes merge.
+
+    None for an empty text and for 'nan', which is how the absent cells of a column of numbers are often written.
+    """
+    if not text or text.lower() == "nan":
+        return None
+    digits = _WHOLE.sub(r"\1", text)
     try:
-        return int(text) if text and str(int(text)) == text else text or None
+        return int(digits) if str(int(digits)) == digits else one_form(text)
     except ValueError:
-        return text
+        return one_form(text)
+
+
+def cell_key(value: object, where: str) -> str:
+    """The key that a cell gives; ValueError for an empty one."""
+    text = "" if value is None or value != value else str(value).strip()
+    if not text:
+        raise ValueError(f"key {value!r} in {where}; expected one for each image; set source.key_column or mend it")
+    return one_form(text)
 
 
 def present_columns(found: list[str], uri: str, columns: Columns, needed: str) -> dict[str, str]:
-    """Field -> column, for the needed field and for label and split where they are there; else ValueError."""
+    """Field -> column, for the needed field and for label, split and key where they are there; else ValueError."""
     fields = {needed: getattr(columns, needed)}
-    for field in ("label", "split"):
+    for field in ("label", "split", "key"):
         column = getattr(columns, field)
-        if column in found or column != getattr(Columns, field):
+        if column and (column in found or column != getattr(Columns, field)):
             fields[field] = column
     for field, column in fields.items():
         if column not in found:

@@ -1,27 +1,38 @@
-"""Image files in folders: the first folder below the root, or below that of a split, is the class."""
+"""Image files in folders: the first folder below the root, or beside that of a split, is the class."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
-from seit_ray.images.records import ImageRecord, splits_of
-from seit_ray.images.sources.names import IMAGE_SUFFIXES, suffix_of
-from seit_ray.storage import Folder
+from seit_ray.images.records import ImageRecord
+from seit_ray.images.sources.keys import FileKeys
+from seit_ray.images.sources.layout import layout_of_file
+from seit_ray.images.sources.names import is_hidden
+from seit_ray.images.sources.settings import EXCLUDED, SourceSettings
+from seit_ray.images.sources.splits import FolderSplits
+from seit_ray.storage import Entry, Folder
 
 
-def image_files(source: Folder, *, labelled: bool) -> Iterator[ImageRecord]:
-    """Image files in key order; other files are left out."""
-    splits = splits_of(source.list_folders())
-    for entry in source.list():
-        if suffix_of(entry.name) in IMAGE_SUFFIXES:
-            folders = entry.name.split("/")[:-1]
-            split = splits.get(folders[0]) if folders else None
-            classes = folders[1:] if split else folders
-            label = classes[0] if labelled and classes else None
-            yield ImageRecord(entry.name, source.uri_of(entry.name), label, split, entry.size_bytes, entry.version)
+def image_records(
+    source: Folder, entries: Iterator[Entry], settings: SourceSettings, left_out: Counter[str]
+) -> Iterator[ImageRecord]:
+    """A record for each image file, in their order."""
+    suffixes, labelled = settings.image_suffixes, settings.kind != "flat"
 
+    def has_images(prefix: str) -> bool:
+        names = (entry.name for entry in source.list(prefix, include_hidden=True))
+        return any(
+            layout_of_file(name, suffixes) == "folders" and not is_hidden(name) and settings.takes(name)
+            for name in names
+        )
 
-def has_class_folders(source: Folder) -> bool:
-    names = source.list_folders()
-    splits = splits_of(names)
-    return any(source.join(name).list_folders() for name in splits) if splits else bool(names)
+    keys, splits = FileKeys(), FolderSplits(source.uri, has_images, find_splits=settings.find_splits)
+    for entry in entries:
+        key, repeats = keys.of(entry.name)
+        if not settings.takes(repeats or key):
+            left_out[EXCLUDED] += 1
+            continue
+        split, label = splits.split((repeats or key).split("/")[:-1], key)
+        uri = source.uri_of(entry.name)
+        yield ImageRecord(key, uri, label if labelled else None, split, entry.size_bytes, entry.version, repeats)

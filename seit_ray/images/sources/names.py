@@ -1,16 +1,40 @@
-"""What the name of a file says."""
+"""What the name of a file says: its kind, and whether it is hidden; keys in one form of Unicode."""
 
 from __future__ import annotations
 
 import posixpath
+import unicodedata
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"})
+# What `decode_image` reads; avif where Pillow has its decoder, else a reject that says so.
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".gif", ".bmp", ".dib"}
+    | {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm"}
+)
+NO_SUFFIX = "no suffix"
+OURS = frozenset({"_work", "_lock.json"})  # what a job of ours keeps in its output while it runs
 
 
 def suffix_of(name: str) -> str:
     return posixpath.splitext(name)[1].lower()
 
 
-def stem_of(name: str) -> str:
-    """'train' of 'data/train-00000-of-00012.parquet'."""
-    return posixpath.splitext(posixpath.basename(name))[0].partition("-")[0]
+def kind_of(name: str) -> str:
+    """What a file that is left out is counted as: its suffix."""
+    return suffix_of(name) or NO_SUFFIX
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a part of a name begins with a dot, or is what a system or a job of ours leaves beside the images."""
+    return any(part.startswith(".") or part == "__MACOSX" or part in OURS for part in name.split("/"))
+
+
+def one_form(text: str) -> str:
+    """The text in Unicode's composed form: an accented letter may be stored as one character or as two."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def chosen_suffixes(suffixes: tuple[str, ...] | None) -> frozenset[str]:
+    """Suffixes of images, with their dots and in small letters; '' stands for names without one."""
+    if suffixes is None:
+        return IMAGE_SUFFIXES
+    return frozenset(f".{text.lower().lstrip('.')}" if text else "" for text in suffixes)

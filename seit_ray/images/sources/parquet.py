@@ -1,70 +1,197 @@
-"""Images inside Parquet files: bytes in a column, label and split in others (the Hugging Face layout too)."""
+"""Images inside Parquet files: bytes in a column, label and split in others (the Hugging Face layout too).
+
+The key of a row is its cell of source.key_column; else the path that Hugging Face keeps beside the bytes, where the
+first file has one for each row and no two alike; else the name of the file and the row in it. Of files that are
+numbered 'train-00000-of-00012' the number is no part of the name, and the rows count on: written anew into more or
+fewer files, the rows keep their keys. Rows that are put in front of others, or sorted anew, do not: give an id column.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seit_ray.images.records import FoundImages, ImageRecord, split_name, splits_of
-from seit_ray.images.sources.columns import checked_label, present_columns
-from seit_ray.images.sources.names import stem_of, suffix_of
-from seit_ray.images.sources.settings import Columns
-from seit_ray.storage import Folder
+from seit_ray.images.records import FoundImages, ImageRecord
+from seit_ray.images.sources.columns import cell_key, checked_label, present_columns
+from seit_ray.images.sources.keys import Repeats
+from seit_ray.images.sources.names import one_form
+from seit_ray.images.sources.settings import Columns, SourceSettings
+from seit_ray.images.sources.splits import split_name, splits_of_files
+from seit_ray.storage import Entry, Folder
+
+_NUMBER = re.compile(r"[-_.]\d+[-_]of[-_]\d+(?=\.parquet$)", re.IGNORECASE)
+WITHOUT_IMAGES = ".parquet without a column of images"
 
 
 class DamagedParquetError(ValueError):
     """A file that is no Parquet file, or a broken one."""
 
 
-def found_in_folder(source: Folder, columns: Columns) -> FoundImages:
+def found_in_folder(
+    source: Folder, entries: Iterable[Entry], settings: SourceSettings, left_out: Counter[str]
+) -> FoundImages:
     """The images of all Parquet files of a folder, with the split of each file."""
-    names = [entry.name for entry in source.list() if suffix_of(entry.name) == ".parquet"]
-    by_folder = splits_of(source.list_folders())
-    by_name = splits_of({stem_of(name) for name in names})
-    splits = {name: by_folder.get(name.partition("/")[0]) or by_name.get(stem_of(name)) for name in names}
-    return found_in_files(source, splits, columns)
+    versions = {entry.name: entry.version for entry in entries if settings.takes_file(entry.name, left_out)}
+
+    def has_images(name: str) -> bool:
+        return has_image_column(source, name, settings.image_column)
+
+    splits = splits_of_files(versions, source.uri, find_splits=settings.find_splits, has_images=has_images)
+    if len(splits) < len(versions):
+        left_out[WITHOUT_IMAGES] += len(versions) - len(splits)
+    return found_in_files(source, splits, versions, settings, left_out)
 
 
-def found_in_files(folder: Folder, splits: dict[str, str | None], columns: Columns) -> FoundImages:
-    """splits: file name -> split, in the order to read them."""
-    class_names = None
+def found_in_files(
+    folder: Folder,
+    splits: dict[str, str | None],
+    versions: dict[str, str],
+    settings: SourceSettings,
+    left_out: Counter[str],
+) -> FoundImages:
+    """splits, versions: of each file by name, in the order to read them."""
+    rows, class_names = RowKeys(), None
     for name in splits:
-        schema = parquet_schema(folder, name)
+        schema, columns = parquet_schema(folder, name), settings.columns
         present_columns(schema.names, folder.uri_of(name), columns, "image")
+        check_image_column(schema, columns.image, folder.uri_of(name))
         class_names = class_label_names(schema, columns.label)
+        rows.by_path = not columns.key and has_own_paths(folder, name, schema, columns.image)
         break  # one file shows, before the work starts, whether the columns are right
 
     def records() -> Iterator[ImageRecord]:
+        test_serves = "test"
+        if settings.find_splits and not any(splits.values()):
+            test_serves = _test_serves(folder, splits, settings.columns)
         for name, split in splits.items():
-            yield from parquet_records(folder, name, columns, split, class_names)
+            for record in parquet_records(folder, name, versions.get(name), settings, split, class_names, rows):
+                if record.split == "test" and split is None and test_serves == "val":
+                    yield ImageRecord(record.key, record.uri, record.label, "val", None, record.version, record.repeats)
+                else:
+                    yield record
 
-    return FoundImages("parquet", class_names, records())
+    return FoundImages("parquet", class_names, records(), left_out)
+
+
+def _test_serves(folder: Folder, names: Iterable[str], columns: Columns) -> str:
+    """What the cells 'test' of a column of splits serve as: val, where no cell says so."""
+    for name in names:
+        if columns.split not in parquet_schema(folder, name).names:
+            continue
+        for _, rows in row_groups(folder, name, {"split": columns.split}):
+            if any(split_name(row["split"]) == "val" for row in rows):
+                return "test"
+    return "val"
+
+
+@dataclass
+class RowKeys:
+    """The keys of rows: see above. by_path: whether the paths beside the bytes are keys."""
+
+    by_path: bool = False
+    repeats: Repeats = field(default_factory=Repeats)
+    counted: Counter[str] = field(default_factory=Counter)  # rows of the files of one name without their numbers
+
+    def of(self, name: str, row: int, values: dict[str, Any], where: str) -> tuple[str, str | None]:
+        """(key, key that it repeats) of a row."""
+        if "key" in values:
+            return self.repeats.unique(cell_key(values["key"], where))
+        path = values.get("path") if self.by_path else None
+        if path:
+            return self.repeats.unique(one_form(path))
+        plain = _NUMBER.sub("", name)
+        if plain == name:
+            return f"{one_form(name)}#{row}", None
+        self.counted[plain] += 1
+        return f"{one_form(plain)}#{self.counted[plain] - 1}", None
 
 
 def parquet_records(
-    folder: Folder, name: str, columns: Columns, split: str | None, class_names: list[str] | None
+    folder: Folder,
+    name: str,
+    version: str | None,
+    settings: SourceSettings,
+    split: str | None,
+    class_names: list[str] | None,
+    keys: RowKeys,
 ) -> Iterator[ImageRecord]:
-    """The rows of one Parquet file of images; reads label and split, not the images."""
-    uri = folder.uri_of(name)
+    """The rows of one Parquet file of images; reads label, split and key, not the images."""
+    uri, columns = folder.uri_of(name), settings.columns
     schema = parquet_schema(folder, name)
-    fields = present_columns(schema.names, uri, columns, "image")
+    fields = {f: c for f, c in present_columns(schema.names, uri, columns, "image").items() if f != "image"}
+    check_image_column(schema, columns.image, uri)
     if class_label_names(schema, columns.label) != class_names:
         raise ValueError(f"class names in {uri} differ from those before; expected the same; write it with the same")
-    first, version = 0, next((entry.version for entry in folder.list(name) if entry.name == name), None)
-    for num_rows, rows in row_groups(folder, name, {f: c for f, c in fields.items() if f != "image"}):
+    if keys.by_path and _has_paths(schema, columns.image):
+        fields["path"] = f"{columns.image}.path"
+    first = 0
+    for num_rows, rows in row_groups(folder, name, fields):
         for row in range(first, first + num_rows):
             values = rows[row - first] if rows else {}
-            label = checked_label(values.get("label"), f"row {row} of {uri}")
+            where = f"row {row} of {uri}"
+            label = checked_label(values.get("label"), where)
             if class_names is not None and label == -1:  # how Hugging Face writes "not labelled"
                 label = None
             part_of = split or split_name(values.get("split"))
-            yield ImageRecord(f"{name}#{row}", f"{uri}#{row}", label, part_of, None, version)
+            key, repeats = keys.of(name, row, values, where)
+            yield ImageRecord(key, f"{uri}#{row}", label, part_of, None, version, repeats)
         first += num_rows
+
+
+def has_image_column(folder: Folder, name: str, column: str) -> bool:
+    """Whether a Parquet file has a column that may hold the bytes of images."""
+    schema = parquet_schema(folder, name)
+    return column in schema.names and image_type_fault(schema.field(column).type) is None
+
+
+def check_image_column(schema: pa.Schema, column: str, uri: str) -> None:
+    """ValueError unless the column holds bytes, or structs with bytes."""
+    fault = image_type_fault(schema.field(column).type)
+    if fault:
+        raise ValueError(f"column {column!r} in {uri} {fault}")
+
+
+def image_type_fault(kind: pa.DataType) -> str | None:
+    """What is wrong with the type of a column of images, and the mend; None when it is right."""
+    expected = "expected the bytes of encoded images (binary, or a struct with a field 'bytes')"
+    if pa.types.is_struct(kind):
+        names = [kind.field(i).name for i in range(kind.num_fields)]
+        if "bytes" in names and _is_binary(kind.field("bytes").type):
+            return None
+        return f"is a struct of {names}; {expected}; embed the images when you write the file"
+    if _is_binary(kind):
+        return None
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return f"holds text; {expected}; if it holds addresses, set source.kind=table and source.uri_column"
+    return f"is of type {kind}; {expected}; convert the column to binary"
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
+
+
+def _has_paths(schema: pa.Schema, column: str) -> bool:
+    kind = schema.field(column).type
+    names = [kind.field(i).name for i in range(kind.num_fields)] if pa.types.is_struct(kind) else []
+    return "path" in names and pa.types.is_string(kind.field("path").type)
+
+
+def has_own_paths(folder: Folder, name: str, schema: pa.Schema, column: str) -> bool:
+    """Whether every image of the first row group has a path beside its bytes, and no two the same."""
+    if not _has_paths(schema, column):
+        return False
+    for _, rows in row_groups(folder, name, {"path": f"{column}.path"}):
+        paths = [row["path"] for row in rows]
+        return bool(all(paths) and len(set(paths)) == len(paths))
+    return False
 
 
 def class_label_names(schema: pa.Schema, label_column: str) -> list[str] | None:
@@ -105,4 +232,16 @@ def row_groups(folder: Folder, name: str, fields: dict[str, str]) -> Iterator[tu
                 yield num_rows, []
                 continue
             table = file.read_row_group(index, columns=list(fields.values()))
-            yield num_rows, table.select(list(fields.values())).rename_columns(list(fields)).to_pylist()
+            yield num_rows, cells_of(table, fields)
+
+
+def cells_of(table: pa.Table, fields: dict[str, str]) -> list[dict[str, Any]]:
+    """Rows as field -> value; a column 'a.b' is the field b of the structs in a."""
+    columns = []
+    for column in fields.values():
+        if column in table.column_names:
+            columns.append(table[column].to_pylist())
+        else:
+            outer, _, inner = column.rpartition(".")
+            columns.append([value and value.get(inner) for value in table[outer].to_pylist()])
+    return [dict(zip(fields, values, strict=True)) for values in zip(*columns, strict=True)]

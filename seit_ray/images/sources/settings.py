@@ -1,19 +1,26 @@
-"""What is said of a source: its layout, and which column holds what."""
+"""What is said of a source: its layout, which column holds what, and which images of it count."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections import Counter
+from dataclasses import asdict, dataclass, fields
+from fnmatch import fnmatchcase
 from typing import Any
+
+from seit_ray.images.sources.names import chosen_suffixes, one_form
+
+EXCLUDED = "excluded by source.include or source.exclude"
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column holds what; label and split may be absent under these names, not under others."""
+    """Which column holds what; label and split may be absent under these names, not under others; key '' is none."""
 
     label: str = "label"
     uri: str = "uri"
     image: str = "image"
     split: str = "split"
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -25,12 +32,52 @@ class SourceSettings:
     uri_column: str = Columns.uri
     image_column: str = Columns.image
     split_column: str = Columns.split
+    key_column: str = Columns.key
+    suffixes: tuple[str, ...] | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    limit: int | None = None
+    find_splits: bool = True
+    class_names: str | None = None
+    allow_files: bool = False
+    white_level: int | None = None
 
     @property
     def columns(self) -> Columns:
         """The columns by what they hold."""
-        return Columns(self.label_column, self.uri_column, self.image_column, self.split_column)
+        return Columns(self.label_column, self.uri_column, self.image_column, self.split_column, self.key_column)
+
+    @property
+    def image_suffixes(self) -> frozenset[str]:
+        """Suffixes of the files that are images."""
+        return chosen_suffixes(self.suffixes)
+
+    def takes_file(self, name: str, left_out: Counter[str]) -> bool:
+        """Whether the patterns let the images of a Parquet file or tar pass: source.exclude may name it; counts it."""
+        if matches(one_form(name), self.exclude):
+            left_out[EXCLUDED] += 1
+            return False
+        return True
+
+    def takes(self, key: str) -> bool:
+        """Whether the patterns let an image of this key pass."""
+        if self.include and not matches(key, self.include):
+            return False
+        return not matches(key, self.exclude)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, as they are stored."""
-        return asdict(self)
+        """Plain values, as they are stored; what came later than the columns only where it was set."""
+        values = asdict(self)
+        later = [field for field in fields(self) if field.name not in _ALWAYS]
+        for field in later:
+            if values[field.name] == field.default:
+                del values[field.name]
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+_ALWAYS = frozenset({"kind", "label_column", "uri_column", "image_column", "split_column"})
+
+
+def matches(key: str, patterns: tuple[str, ...]) -> bool:
+    """Whether one of the patterns of file names, with *, ? and [], fits the whole key; * passes slashes."""
+    return any(fnmatchcase(key, one_form(pattern)) for pattern in patterns)

@@ -1,44 +1,85 @@
-"""Images named by a table: a row of CSV or Parquet with uri, label, split."""
+"""Images named by a table: a row of CSV or Parquet with uri, label, split, and perhaps a key."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
 import io
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
-from seit_ray.images.records import ImageRecord, split_name
-from seit_ray.images.sources.columns import checked_label, present_columns, text_label
+from seit_ray.images.records import ImageRecord, unusable
+from seit_ray.images.sources.columns import cell_key, checked_label, present_columns, text_label
+from seit_ray.images.sources.keys import Repeats
+from seit_ray.images.sources.names import one_form, suffix_of
 from seit_ray.images.sources.parquet import parquet_schema, row_groups
-from seit_ray.images.sources.settings import Columns
+from seit_ray.images.sources.settings import SourceSettings
+from seit_ray.images.sources.splits import split_name
 from seit_ray.storage import Folder
 
 if TYPE_CHECKING:
     from _csv import Reader as CsvReader
 
-
-def csv_records(folder: Folder, name: str, columns: Columns) -> Iterator[ImageRecord]:
-    """Rows of a CSV file with a header, in order; the header is checked at once."""
-    with _csv_reader(folder, name) as reader:
-        header = [cell.strip() for cell in next(reader, [])]
-    fields = present_columns(header, folder.uri_of(name), columns, "uri")
-    return _csv_rows(folder, name, header, fields)
+Rows = Iterator[tuple[str, dict[str, Any]]]  # (where, for messages; field -> cell)
 
 
-def _csv_rows(folder: Folder, name: str, header: list[str], fields: dict[str, str]) -> Iterator[ImageRecord]:
-    places = {field: header.index(column) for field, column in fields.items()}
+def table_records(folder: Folder, name: str, settings: SourceSettings) -> Iterator[ImageRecord]:
+    """Rows of a CSV or Parquet table, in order; the columns are checked at once."""
+    uri, columns = folder.uri_of(name), settings.columns
+    if suffix_of(name) == ".csv":
+        with _csv_reader(folder, name) as reader:
+            header = [cell.strip() for cell in next(reader, [])]
+        fields = present_columns(header, uri, columns, "uri")
+        places = {field: header.index(column) for field, column in fields.items()}
+        return _records(folder, lambda wanted: _csv_rows(folder, name, len(header), places), fields, settings)
+    fields = present_columns(parquet_schema(folder, name).names, uri, columns, "uri")
+    return _records(folder, lambda wanted: _parquet_rows(folder, name, wanted), fields, settings)
+
+
+def _records(
+    folder: Folder, rows_of: Callable[[dict[str, str]], Rows], fields: dict[str, str], settings: SourceSettings
+) -> Iterator[ImageRecord]:
+    """rows_of: (field -> column) -> Rows, read anew each time."""
+    repeats, test_serves = Repeats(), "test"
+    if "split" in fields and settings.find_splits:  # the cells of a column are few bytes beside the images
+        splits = {split_name(cells["split"]) for _, cells in rows_of({"split": fields["split"]})}
+        test_serves = "test" if "val" in splits else "val"
+    for where, cells in rows_of(fields):
+        written = cells["uri"]
+        if not isinstance(written, str) or not written:
+            raise ValueError(f"uri {written!r} in {where}; expected a uri; remove or mend the row")
+        uri = folder.resolve(written)
+        named = cell_key(cells["key"], where) if "key" in fields else one_form(_relative(uri, folder))
+        key, known = repeats.unique(named)
+        split = split_name(cells.get("split"))
+        split = test_serves if split == "test" else split
+        if folder.is_remote and not uri.startswith("s3://") and not settings.allow_files:
+            uri = unusable(
+                f"{uri} is a file of the machine that reads it; expected an object, as the table lies in a bucket; set "
+                "source.allow_files=true to read files"
+            )
+        yield ImageRecord(key, uri, checked_label(cells.get("label"), where), split, None, None, known)
+
+
+def _relative(uri: str, folder: Folder) -> str:
+    """What a listing of the folder would call the image, for those below it; the whole uri for others."""
+    return uri.removeprefix(folder.uri.rstrip("/") + "/")
+
+
+def _csv_rows(folder: Folder, name: str, width: int, places: Mapping[str, int]) -> Rows:
+    uri = folder.uri_of(name)
     with _csv_reader(folder, name) as reader:
         next(reader, None)
         rows = (cells for cells in reader if cells)
         for row, cells in enumerate(rows):
-            if len(cells) != len(header):
+            if len(cells) != width:
                 raise ValueError(
-                    f"line {reader.line_num} of {folder.uri_of(name)} has {len(cells)} fields; expected "
-                    f"{len(header)} as in the header; quote fields that hold a comma"
+                    f"line {reader.line_num} of {uri} has {len(cells)} fields; expected "
+                    f"{width} as in the header; quote fields that hold a comma"
                 )
-            values = {field: cells[place].strip() for field, place in places.items()}
-            yield _table_record(folder, name, row, values["uri"], text_label(values.get("label")), values.get("split"))
+            values: dict[str, Any] = {field: cells[place].strip() for field, place in places.items()}
+            values["label"] = text_label(values.get("label"))
+            yield f"row {row} of {uri}", values
 
 
 @contextlib.contextmanager
@@ -54,25 +95,9 @@ def _csv_reader(folder: Folder, name: str) -> Iterator[CsvReader]:
             ) from error
 
 
-def parquet_table_records(folder: Folder, name: str, columns: Columns) -> Iterator[ImageRecord]:
-    """Rows of a Parquet table of uris, in order; the schema is checked at once."""
-    fields = present_columns(parquet_schema(folder, name).names, folder.uri_of(name), columns, "uri")
-    return _parquet_table_rows(folder, name, fields)
-
-
-def _parquet_table_rows(folder: Folder, name: str, fields: dict[str, str]) -> Iterator[ImageRecord]:
-    first = 0
+def _parquet_rows(folder: Folder, name: str, fields: dict[str, str]) -> Rows:
+    first, uri = 0, folder.uri_of(name)
     for _, rows in row_groups(folder, name, fields):
         for row, values in enumerate(rows, first):
-            label = checked_label(values.get("label"), f"row {row} of {folder.uri_of(name)}")
-            yield _table_record(folder, name, row, values["uri"], label, values.get("split"))
+            yield f"row {row} of {uri}", values
         first += len(rows)
-
-
-def _table_record(
-    folder: Folder, name: str, row: int, uri: object, label: str | int | None, split: object
-) -> ImageRecord:
-    """The image of one row. Its key ends in the row: unique without remembering the other rows."""
-    if not isinstance(uri, str) or not uri:
-        raise ValueError(f"uri {uri!r} in row {row} of {folder.uri_of(name)}; expected a uri; remove or mend the row")
-    return ImageRecord(f"{uri}#{row}", folder.resolve(uri), label, split_name(split), None)

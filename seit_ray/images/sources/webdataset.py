@@ -1,241 +1,175 @@
-"""Images in WebDataset tars: <key>.jpg beside <key>.cls, <key>.json and more; read where they lie, never unpacked.
+"""Images in WebDataset tars: <key>.jpg beside <key>.cls, <key>.json and more.
 
-Listing reads headers and labels and skips the images; fetching reads stretches of a tar that hold many images.
+Listing reads headers and labels and skips the images; fetching reads stretches of a tar that hold many images. The key
+of an image is the tar and the path in it: tars of one class each often number their images alike.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import posixpath
-import re
-import tarfile
-from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
 
-from seit_ray.images.decode import ImageError
-from seit_ray.images.records import SPLITS, FoundImages, ImageRecord, missing_column, splits_of
-from seit_ray.images.sources.columns import checked_label, text_label
-from seit_ray.images.sources.names import IMAGE_SUFFIXES, suffix_of
-from seit_ray.images.sources.settings import Columns
-from seit_ray.storage import Folder, StorageError, split_uri
+from seit_ray.images.records import FoundImages, ImageRecord, missing_column, unusable
+from seit_ray.images.sources.columns import cell_key, checked_label, text_label
+from seit_ray.images.sources.keys import Repeats
+from seit_ray.images.sources.names import kind_of, one_form, suffix_of
+from seit_ray.images.sources.settings import Columns, SourceSettings
+from seit_ray.images.sources.splits import splits_of_files
+from seit_ray.images.sources.tars import DamagedTarError, Member, check_uncompressed, tar_members
+from seit_ray.storage import Entry, Folder, StorageError
 
-ADDRESS = re.compile(r"(.*\.tar)#(\d+):(\d+)", re.IGNORECASE | re.DOTALL)  # tar, offset and size of an image in it
-COMPRESSED = re.compile(r"\.(tar\.(gz|bz2|xz|zst|lz4|z)|tgz|tbz2?|txz|tzst)$", re.IGNORECASE)
-MAX_LABEL_BYTES = 1 << 20
-MAX_GAP_BYTES = 64 << 10  # headers and labels between two images: cheaper to read than another request is
-MAX_STRETCH_BYTES = 8 << 20
-END_BYTES = 2 * tarfile.RECORDSIZE  # behind the last member: two blocks of zeros, filled up to a record
+LONG_SAMPLE = 256  # members; longer runs are names with dots of their own, and are not held till their end
 
 
-class DamagedTarError(ValueError):
-    """A file that is no tar, or a broken one."""
+def found_in_folder(
+    source: Folder, entries: Iterable[Entry], settings: SourceSettings, left_out: Counter[str]
+) -> FoundImages:
+    """The images of all tars of a folder, with the split of each."""
+    versions = {}
+    for entry in entries:
+        check_uncompressed(source, entry.name)
+        if settings.takes_file(entry.name, left_out):
+            versions[entry.name] = entry.version
+    splits = splits_of_files(versions, source.uri, find_splits=settings.find_splits)
+    return found_in_files(source, splits, versions, settings, left_out)
 
 
-class Member(NamedTuple):
-    """A file in a tar: where its bytes lie, and what they are where they may hold a label."""
+def found_in_files(
+    folder: Folder,
+    splits: dict[str, str | None],
+    versions: dict[str, str],
+    settings: SourceSettings,
+    left_out: Counter[str],
+) -> FoundImages:
+    """splits, versions: of each tar by name, in the order to read them."""
 
-    name: str
-    offset: int
-    size: int
-    content: bytes
+    def records() -> Iterator[ImageRecord]:
+        for name, split in splits.items():
+            yield from tar_records(folder, name, versions.get(name), split, settings, left_out)
 
-    @property
-    def key(self) -> str:
-        """What the members of a sample share: the name up to the first dot of its last part."""
-        folder, base = posixpath.split(self.name)
-        return posixpath.join(folder, base.partition(".")[0])
-
-    @property
-    def extension(self) -> str:
-        """What tells them apart: the rest of the name."""
-        return posixpath.basename(self.name).partition(".")[2].lower()
-
-
-def tar_splits(folders: Collection[str], names: Collection[str]) -> dict[str, str | None]:
-    """Name of each tar -> split: of the folder it is in, or a word of its name where every name has one; or none."""
-    by_folder = splits_of(folders)
-    words = {name: {w for w in re.split(r"[-_.]", posixpath.basename(name)) if w.lower() in SPLITS} for name in names}
-    single = {name: next(iter(found)) for name, found in words.items() if len(found) == 1}
-    by_word = splits_of(set(single.values())) if len(single) == len(words) else {}
-    return {name: by_folder.get(name.partition("/")[0]) or by_word.get(single.get(name, "")) for name in names}
-
-
-def check_uncompressed(folder: Folder, name: str) -> None:
-    """ValueError for the name of a compressed tar."""
-    if COMPRESSED.search(name):
-        raise ValueError(
-            f"{folder.uri_of(name)} is compressed; expected .tar, of which parts can be read; decompress it (pictures "
-            "hardly shrink anyway)"
-        )
+    return FoundImages("webdataset", None, records(), left_out)
 
 
 def tar_records(
-    folder: Folder, name: str, columns: Columns, split: str | None, suffixes: Collection[str]
+    folder: Folder,
+    name: str,
+    version: str | None,
+    split: str | None,
+    settings: SourceSettings,
+    left_out: Counter[str],
 ) -> Iterator[ImageRecord]:
-    """The images of one tar, in its order; samples without an image are left out.
+    """The images of one tar, in its order; counts samples without an image. ValueError for labels that are none.
 
-    A sample's image is the member with the extension `columns.image`, or under the default name the first with an image
-    suffix; its label is the member with the extension `columns.label` or that field of .json, or under the default name
-    .cls, else the field of .json, else none. DamagedTarError, and ValueError for labels that are none.
+    A sample's image is the member with the extension `image_column`, or under the default name the first with an image
+    suffix; its label is the member with the extension `label_column` or that field of .json, or under the default name
+    .cls, else the field of .json, else none. Of a broken tar the whole members are listed, and what else it held is one
+    record that cannot be read, with the reason.
     """
-    uri = folder.uri_of(name)
-    texts = {"json", "cls" if columns.label == Columns.label else columns.label.lower()}
-    version = next((entry.version for entry in folder.list(name) if entry.name == name), None)
-    repeats: dict[str, int] = {}
-    for sample in samples_of(tar_members(folder, name, texts)):
-        image = image_of(sample, columns.image, suffixes)
-        if image is None:
-            continue
-        label = label_of(sample, columns.label, f"{uri}#{image.key}")
-        repeats[image.name] = repeats.get(image.name, 0) + 1
-        number = f"#{repeats[image.name]}" if repeats[image.name] > 1 else ""  # keys are unique, names need not be
-        address = f"{uri}#{image.offset}:{image.size}"
-        yield ImageRecord(f"{name}#{image.name}{number}", address, label, split, image.size, version)
+    uri, columns, suffixes = folder.uri_of(name), settings.columns, settings.image_suffixes
+    extension = "cls" if columns.label == Columns.label else columns.label.lower()
+    repeats, members = Repeats(), tar_members(folder, name, {"json", extension.rpartition(".")[2]}, left_out)
+    fault: list[str] = []
+    for sample in samples_of(_until_damaged(members, fault)):
+        found = images_of(sample, columns.image, suffixes)
+        used = {image.name for image, _ in found}
+        left_out.update(
+            kind_of(m.name) for m in sample if m.name not in used and (not found or suffix_of(m.name) in suffixes)
+        )
+        for image, texts in found:
+            where = f"{uri}#{image.key}"
+            label = label_of(texts, columns.label, where)
+            named = f"{name}#{image.name}"
+            if columns.key:
+                named = cell_key(_json_of(texts, where).get(columns.key), where)
+            key, known = repeats.unique(one_form(named))
+            yield ImageRecord(key, f"{uri}#{image.offset}:{image.size}", label, split, image.size, version, known)
+    for reason in fault:
+        key, known = repeats.unique(f"{one_form(name)}#rest")
+        rest = unusable(f"{reason}; this stands for all that it held beyond")
+        yield ImageRecord(key, rest, None, split, 0, version, known)
 
 
-def tar_members(folder: Folder, name: str, texts: Collection[str]) -> Iterator[Member]:
-    """The files of a tar but hidden ones, in order, with the content of those with the extensions `texts`."""
-    uri, end = folder.uri_of(name), 0
-    with folder.open(name) as file:
-        try:
-            with tarfile.open(fileobj=file, mode="r:") as tar:
-                while (info := tar.next()) is not None:
-                    tar.members.clear()  # type: ignore[attr-defined]  # it would keep them all
-                    if info.size < 0 or info.offset < end or info.issparse():
-                        raise tarfile.ReadError(f"member {info.name!r} of an impossible size or place")
-                    end = info.offset_data
-                    if info.isreg() and not is_hidden(info.name):
-                        yield member_of(file, info, texts)
-                check_end(file, tar.offset)
-        except StorageError:
+def _until_damaged(members: Iterator[Member], fault: list[str]) -> Iterator[Member]:
+    """The members before a tar breaks, or goes away; the reason is added to fault."""
+    try:
+        yield from members
+    except DamagedTarError as error:
+        fault.append(str(error))
+    except StorageError as error:
+        if error.kind != "missing":
             raise
-        except Exception as error:  # tarfile raises whatever a damaged file leads it to
-            raise DamagedTarError(
-                f"{uri} cannot be read ({' '.join(str(error).split()) or type(error).__name__}); expected a whole tar, "
-                "not compressed; write or copy it again"
-            ) from error
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a member is what systems leave in tars beside the files."""
-    return posixpath.basename(name).startswith(".") or "__MACOSX" in name.split("/")
-
-
-def member_of(file: io.BufferedReader, info: tarfile.TarInfo, texts: Collection[str]) -> Member:
-    """A member, read if it may hold a label."""
-    info.name.encode()  # names that are not UTF-8 are an error
-    member = Member(posixpath.normpath(info.name), info.offset_data, info.size, b"")
-    if member.extension not in texts:
-        return member
-    if info.size > MAX_LABEL_BYTES:
-        raise tarfile.ReadError(f"{info.name!r} of {info.size} bytes, more than a label has")
-    file.seek(info.offset_data)
-    return member._replace(content=file.read(info.size))
-
-
-def check_end(file: io.BufferedReader, offset: int) -> None:
-    """ReadError unless a tar ends at this offset: tarfile takes anything that is no header for the end."""
-    file.seek(offset)
-    tail = file.read(END_BYTES)
-    if len(tail) < tarfile.BLOCKSIZE:
-        raise tarfile.ReadError(f"cut off at byte {offset + len(tail)}, or without an end")
-    if tail.strip(b"\0"):
-        raise tarfile.ReadError(f"no header and no end at byte {offset}, or another tar behind this one")
+        fault.append(str(error))
 
 
 def samples_of(members: Iterator[Member]) -> Iterator[list[Member]]:
     """Runs of members of one key; an extension that comes again begins another sample."""
     sample: list[Member] = []
+    extensions: set[str] = set()
     for member in members:
-        if sample and (member.key != sample[0].key or member.extension in {m.extension for m in sample}):
+        ends = sample and (member.key != sample[0].key or member.extension in extensions)
+        if ends or (len(sample) >= LONG_SAMPLE and _stem(member) != _stem(sample[-1])):
             yield sample
-            sample = []
+            sample, extensions = [], set()
         sample.append(member)
+        extensions.add(member.extension)
     if sample:
         yield sample
 
 
-def image_of(sample: Sequence[Member], column: str, suffixes: Collection[str]) -> Member | None:
-    """A sample's image; of several, one of a plain extension (jpg before seg.png), then the first."""
-    if column != Columns.image:
-        return next((m for m in sample if m.extension == column.lower()), None)
-    images = [m for m in sample if posixpath.splitext(m.name)[1].lower() in suffixes]
-    return min(images, key=lambda m: m.extension.count("."), default=None)
+def images_of(
+    sample: Sequence[Member], column: str, suffixes: Collection[str]
+) -> list[tuple[Member, dict[str, bytes]]]:
+    """The images of a sample, each with the texts that are told of it: extension -> content.
 
-
-def label_of(sample: Sequence[Member], column: str, where: str) -> str | int | None:
-    """A sample's label; ValueError when it is of no use, or a column that was asked for is not there."""
+    One, where an extension has no dot of its own (jpg before seg.png). Where none is so, the names have dots: of
+    foo.v1.jpg, foo.v1.cls, foo.v2.jpg, foo.v2.cls each is an image with a label of its own.
+    """
     texts = {m.extension: m.content for m in sample}
-    is_default = column == Columns.label
-    extension = "cls" if is_default else column.lower()
+    wanted = column.lower()
+    is_default = column == Columns.image
+    if is_default:
+        dotted = [m for m in sample if suffix_of(m.name) in suffixes]
+        plain = [m for m in dotted if "." not in m.extension]
+    else:
+        dotted = [m for m in sample if m.extension.endswith(f".{wanted}")]
+        plain = [m for m in sample if m.extension == wanted]
+    if plain:
+        return [(plain[0], texts)]
+    found: dict[str, Member] = {}
+    for member in dotted:  # of one name the first suffix counts
+        found.setdefault(_stem(member), member)
+    own: dict[str, dict[str, bytes]] = {stem: {} for stem in found}
+    for member in sample:
+        own.get(_stem(member), {})[member.suffix] = member.content
+    return [(image, {**texts, **own[stem]}) for stem, image in found.items()]
+
+
+def _stem(member: Member) -> str:
+    return posixpath.splitext(member.name)[0]
+
+
+def _json_of(texts: dict[str, bytes], where: str) -> dict[str, Any]:
+    """The fields of a sample's .json; none where it is absent, or no mapping."""
     try:
-        if extension in texts and extension != "json":
-            return text_label(texts[extension].decode().strip())
         values = json.loads(texts.get("json") or b"{}")
     except (ValueError, RecursionError) as error:
         raise ValueError(f"label of {where} cannot be read ({error}); expected UTF-8, or JSON; mend it") from error
-    values = values if isinstance(values, dict) else {}
+    return values if isinstance(values, dict) else {}
+
+
+def label_of(texts: dict[str, bytes], column: str, where: str) -> str | int | None:
+    """A sample's label; ValueError when it is of no use, or a column that was asked for is not there."""
+    is_default = column == Columns.label
+    extension = "cls" if is_default else column.lower()
+    if extension in texts and extension != "json":
+        try:
+            return text_label(texts[extension].decode().strip())
+        except ValueError as error:
+            raise ValueError(f"label of {where} cannot be read ({error}); expected UTF-8, or JSON; mend it") from error
+    values = _json_of(texts, where)
     if column not in values and not is_default:
         raise missing_column(column, where, [*texts, *values], "label_column")
     return checked_label(values.get(column), where)
-
-
-def fetch_spans(
-    source: Folder, uri: str, spans: Collection[tuple[int, int]], max_bytes: int
-) -> dict[tuple[int, int], bytes | ImageError]:
-    """The bytes of (offset, size) in one tar; neighbours are read together."""
-    found: dict[tuple[int, int], bytes | ImageError] = {}
-    for offset, size in spans:
-        if size > max_bytes:
-            found[offset, size] = ImageError(f"size {size} bytes; expected at most {max_bytes}; raise max_bytes")
-    folder, name = split_uri(uri)
-    with source.at(folder).open(name) as file:
-        for stretch in stretches(sorted(set(spans) - found.keys())):
-            start, stop = stretch[0][0], max(offset + size for offset, size in stretch)
-            file.seek(start)
-            data = file.read(stop - start)
-            for offset, size in stretch:
-                image = data[offset - start : offset - start + size]
-                found[offset, size] = image if len(image) == size else cut_off(uri, offset, size)
-    return found
-
-
-def stretches(spans: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
-    """Ascending (offset, size) in runs that are near each other and not too long together."""
-    run: list[tuple[int, int]] = []
-    stop = 0
-    for offset, size in spans:
-        too_long = run and max(stop, offset + size) - run[0][0] > MAX_STRETCH_BYTES
-        if run and (too_long or offset - stop > MAX_GAP_BYTES):
-            yield run
-            run = []
-        stop = max(stop, offset + size) if run else offset + size
-        run.append((offset, size))
-    if run:
-        yield run
-
-
-def cut_off(uri: str, offset: int, size: int) -> ImageError:
-    """The error for a tar that ends too early."""
-    return ImageError(f"{uri} ends before byte {offset + size}; expected the listed file; list the source again")
-
-
-def found_in_folder(source: Folder, columns: Columns) -> FoundImages:
-    """The images of all tars of a folder, with the split of each."""
-    names = []
-    for entry in source.list():
-        check_uncompressed(source, entry.name)
-        if suffix_of(entry.name) == ".tar":
-            names.append(entry.name)
-    return found_in_files(source, tar_splits(source.list_folders(), names), columns)
-
-
-def found_in_files(folder: Folder, splits: dict[str, str | None], columns: Columns) -> FoundImages:
-    """splits: file name -> split, in the order to read them."""
-
-    def records() -> Iterator[ImageRecord]:
-        for name, split in splits.items():
-            yield from tar_records(folder, name, columns, split, IMAGE_SUFFIXES)
-
-    return FoundImages("webdataset", None, records())

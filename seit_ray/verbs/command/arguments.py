@@ -34,12 +34,13 @@ TOOLS = {
     "schema": "Write the JSON schema of a config",
 }
 DEFAULT_CONFIGS = {"quickstart": "quickstart"}
+USER_MISTAKE = 2  # exit status for what only the user can mend
 
 
-def fail(message: str) -> typing.NoReturn:
-    """End with a user's mistake: one line, exit status 2."""
+def fail(message: str, status: int = USER_MISTAKE) -> typing.NoReturn:
+    """End with an error of one line."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(status)
 
 
 class Parser(argparse.ArgumentParser):

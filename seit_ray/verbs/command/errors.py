@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import tempfile
@@ -10,15 +11,16 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
-from seit_ray.config import Verb
-from seit_ray.verbs.command.arguments import fail
+from seit_ray.config import Predict, Verb
+from seit_ray.verbs.command.arguments import USER_MISTAKE, fail
 
 
 class telling:
     """A block whose errors end the program.
 
-    ValueError is a user's mistake: one line, status 2. Anything else is a fault of the program: its last line and the
-    place of its traceback, which lies beside the run if `config` is known by then, status 1. `debug` shows tracebacks.
+    ValueError is a user's mistake: one line, status 2; 75 where a storage was in trouble that may pass, so that it is
+    worth trying again. Anything else is a fault of the program: its last line and the place of its traceback, which
+    lies beside the run if `config` is known by then, status 1. `debug` shows tracebacks.
     """
 
     def __init__(self, command: str, *, debug: bool, interrupted: str = "the same command continues"):
@@ -31,7 +33,7 @@ class telling:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        if isinstance(error, BrokenPipeError):  # whoever read the output has what they wanted
+        if isinstance(error, BrokenPipeError) and is_broken(1):  # whoever read the output has what they wanted
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             sys.exit(128 + signal.SIGPIPE)
         if isinstance(error, KeyboardInterrupt):
@@ -42,12 +44,26 @@ class telling:
             if self.debug:
                 print(text, file=sys.stderr)
             if isinstance(error, ValueError):
-                fail(str(error))
+                fail(str(error), os.EX_TEMPFAIL if passes(error) else USER_MISTAKE)
             said = " ".join(f"{type(error).__name__}: {error}".split())[:400]
             more = "" if self.debug else "; --debug shows it here"
             place = keep(text, self.command, self.config)
             print(f"error: {said}; this is a fault of the program: {place} has its traceback{more}", file=sys.stderr)
             sys.exit(1)
+
+
+def is_broken(descriptor: int) -> bool:
+    """Whether a pipe that this process writes to has no reader any more."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def passes(error: ValueError) -> bool:
+    """Whether it is worth trying again."""
+    from seit_ray.storage.errors import may_pass
+
+    return may_pass(error) or may_pass(error.__cause__)
 
 
 def keep(text: str, verb: str, config: Verb | None) -> str:
@@ -72,7 +88,7 @@ def place_of(config: Verb) -> str:
     values = dict(config)
     if "output" in values and "run" in values and type(config).model_fields["output"].annotation is str:
         return f"{values['output'].rstrip('/')}/{values['run']}"
-    place = values.get("run") or values["output"]
+    place = values["output"] if isinstance(config, Predict) else values.get("run") or values["output"]
     if place.endswith((".csv", ".parquet", ".json")):
         place = place.rpartition("/")[0] or "."
     return place

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from seit_ray.config import Cluster, Source, Storage, Workers
@@ -91,7 +91,16 @@ def manifest_rows(images: Folder, manifest: Manifest, is_whole: bool) -> Rows:
     first = ", ".join(itertools.islice(names or [], 4))
     classes = f"{len(names)} ({first}{', ...' if len(names) > 4 else ''})" if names else "none"
     more = "" if is_whole else f", and more: only the first {total} were looked at"
-    return [("images", images.uri), ("found", splits + more), ("classes", classes)]
+    rows = [("images", images.uri), ("found", splits + more), ("classes", classes)]
+    return [*rows, *left_out_rows(manifest.left_out, manifest.notes)]
+
+
+def left_out_rows(left_out: Mapping[str, int], notes: Sequence[str]) -> Rows:
+    """What was seen in a source and is not listed, and what a person should look at; none where there is nothing."""
+    from seit_ray.images.listing import left_out_words
+
+    rows = [("left out", left_out_words(left_out))] if left_out else []
+    return [*rows, *(("note", note) for note in notes)]
 
 
 def dataset_rows(dataset: Folder) -> Rows:

@@ -37,7 +37,7 @@ empty one is none). They can also stand in YAML files, and an unknown key is an 
 | `--debug` | show tracebacks and the logs of Ray's workers |
 | `--help` | the verb's keys |
 
-Exit status: 0 done, 1 a fault of the program, 2 a mistake to mend, 130 interrupted.
+Exit status: see [guide.md](guide.md).
 """
 TABLE = ["| key | type | default | meaning |", "|---|---|---|---|"]
 Sections = dict[str, type[Section]]  # by name

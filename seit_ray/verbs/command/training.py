@@ -12,6 +12,17 @@ from seit_ray.storage.lock import LOCK, locked
 from seit_ray.storage.output import claim, refuse_overlap
 from seit_ray.verbs.command.places import Rows, folder_of
 
+# What a run writes first, one or the other; tokenizer.json is that of a tokenizer that is trained.
+OURS = (
+    "model.json",
+    "metrics.jsonl",
+    "first_batch.json",
+    "checkpoints/",
+    "tensorboard/",
+    "mlflow.json",
+    "tokenizer.json",
+    "tokenizer.safetensors",
+)
 Run = Callable[..., dict[str, Any]]  # one of `runs`
 OfTokens = Pretrain | Finetune  # trainings that may have a token dataset
 OnWorkers = Training | TrainTokenAdapt | FitTokenizer | Evaluate  # what `workers` may run
@@ -64,7 +75,7 @@ def claim_run(run: Folder, *sources: Folder) -> None:
     """ValueError unless a folder is free for a run, or holds one, and is none of what the run reads."""
     for source in sources:
         refuse_overlap(run, source, "what it reads,")
-    claim(run, ("model.json", "tokenizer.json", "metrics.jsonl", "first_batch.json", "checkpoints/"))
+    claim(run, OURS)
 
 
 def train(
@@ -83,10 +94,17 @@ def train(
     claim_run(run, *sources)
     run.check_writable()
     name = run.uri.rstrip("/").rpartition("/")[2]
-    with locked(run, LOCK, on_note=lambda note: progress(name, 0, 0, note)):
-        write_record(run, verb, config)
+    with locked(run, LOCK, on_note=lambda note: progress(name, 0, 0, note)) as lock:
+
+        def watched(phase: str, done: int, total: int, note: str = "") -> None:
+            if lock.lost is not None:
+                lock.check()
+            progress(phase, done, total, note)
+
+        if not run.exists(f"{verb}.run.json"):  # what the run was begun with; the run itself refuses other settings
+            write_record(run, verb, config)
         arguments = {"run": run, **shared_arguments(config), **more}
-        return run_on_workers(config, function, arguments, name, progress)
+        return run_on_workers(config, function, arguments, name, watched)
 
 
 def run_on_workers(

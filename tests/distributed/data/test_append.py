@@ -263,7 +263,7 @@ def test_labels_that_come_and_tables_of_numbers(ray_cluster, tokenizer, tmp_path
     assert dataset.read_split("train").meta["label"].to_pylist() == [0, 2, 4, 1]
     assert dataset.info.splits["train"].label_counts == [1, 1, 1, 0, 1]
     table.write("list.csv", b"uri,label\n0.png,0\n1.png,1\n2.png,4\n3.png,1\n")
-    with pytest.raises(ValueError, match=r"1 changed \(1.png#1\)"):  # another label
+    with pytest.raises(ValueError, match=r"1 changed \(1.png\)"):  # another label
         run(ray_cluster, place, tokenizer, numbers, val_fraction=0.0, mode="append")
 
 

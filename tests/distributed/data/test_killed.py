@@ -15,7 +15,7 @@ from tests.distributed.data.jobs import Interruption, interrupt_when, run
 from tests.distributed.data.oracle import check_complete, check_same
 from tests.distributed.killing import NUM_IMAGES, ROOT, SETTINGS, Killer, descendants, end_of_driver
 from tests.end_to_end.processes import LOCAL_RAY, environment, processes_of, wait_for_end_of_session
-from tests.tiny_images import image_bytes, write_files, write_tokenizer
+from tests.tiny_images import contents, image_bytes, image_files, write_files, write_tokenizer
 
 FILES = {f"{('cat', 'dog')[i % 2]}/{i:04}.jpg": i for i in range(NUM_IMAGES)}
 
@@ -121,7 +121,7 @@ def test_sigterm_ends_a_job_cleanly(ray_cluster, images, tokenizer, undisturbed,
 
 
 def test_halves_of_files_do_not_stay(ray_cluster, images, tokenizer, undisturbed, output):
-    """What a writer that is killed half way leaves, and shards of nobody."""
+    """What a writer that is killed half way leaves goes; what others put there, whatever its name, stays."""
     with pytest.raises(Interruption):
         run(
             ray_cluster,
@@ -131,12 +131,48 @@ def test_halves_of_files_do_not_stay(ray_cluster, images, tokenizer, undisturbed
             on_progress=interrupt_when(lambda phase, done, total: phase == "join"),
             **SETTINGS,
         )
-    for name in ("train/.{}.tmp", "source/train/.{}.tmp", "tokenizer/.{}.tmp", ".{}.tmp"):
-        output.write(name.format("0123456789abcdef" * 2), b"half")
-    output.write("train/shard-00099.parquet", b"of an attempt with other images")
-    output.write("source/train/part-00077.parquet", b"the same")
+    mark = "0123456789abcdef" * 2
+    for name in (
+        "train/shard-00000.parquet",
+        "source/train/part-00000.parquet",
+        "tokenizer/tokenizer.json",
+        "dataset.json",
+    ):
+        place, _, base = name.rpartition("/")
+        output.write(f"{place}/.{base}.{mark}.tmp" if place else f".{base}.{mark}.tmp", b"half")
+    others = [
+        "train/shard-00099.parquet",
+        "source/cat.jpg",
+        "laion/shard-00000.tar",
+        "notes/rejected.csv",
+        "train/.x.tmp",
+    ]
+    for name in others:
+        output.write(name, b"mine")
     run(ray_cluster, images, tokenizer, output, **SETTINGS)
+    assert [output.read(name) for name in others] == [b"mine"] * len(others)
+    for name in others:
+        output.delete(name)
     check_same(output, undisturbed, set(FILES))
+
+
+@pytest.mark.parametrize(("source", "target"), [("data/source", "data"), ("data", "data/tokens"), ("data", "data")])
+def test_an_output_that_overlaps_the_images_is_refused_before_anything_is_written(
+    ray_cluster, tokenizer, tmp_path, source, target
+):
+    images = write_files(tmp_path / source, image_files(3))
+    before = contents(images)
+    with pytest.raises(ValueError, match=r"expected two folders, neither of them in the other"):
+        run(ray_cluster, images, tokenizer, Folder(tmp_path / target))
+    assert contents(images) == before
+    assert not list((tmp_path / target).glob("_*"))
+
+
+def test_a_folder_with_files_of_others_is_refused_before_anything_is_written(ray_cluster, images, tokenizer, output):
+    output.write("notes.txt", b"mine")
+    with pytest.raises(ValueError, match=r"holds notes\.txt, which this program did not write there"):
+        run(ray_cluster, images, tokenizer, output, **SETTINGS)
+    assert contents(output) == {"notes.txt": b"mine"}
 
 
 def test_the_helper_sees_the_workers_of_this_process(ray_cluster):

@@ -211,11 +211,11 @@ def test_csv_and_one_split_of_a_table_without_labels(place, tmp_path, output):
     source = write_files(tmp_path / "images", files | {"list.csv": "\n".join(["uri,split", *rows]).encode()})
     table = Folder(source.uri_of("list.csv"))
     _, found, rejected = predict(place, output, "all.csv", images=table, slice_size=2)
-    assert found["key"].to_pylist() == [f"{i}.png#{i}" for i in range(6)]  # the rows' order, not that of splits
+    assert found["key"].to_pylist() == [f"{i}.png" for i in range(6)]  # the rows' order, not that of splits
     assert [name for name in found.column_names if name.startswith("p_")] == ["p_cat", "p_dog", "p_emu"]
     assert len(rejected) == 0
     about, some, _ = predict(place, output, "val.csv", images=table, split="val", probabilities=False)
-    assert some["key"].to_pylist() == [f"{i}.png#{i}" for i in (1, 3, 5)]
+    assert some["key"].to_pylist() == [f"{i}.png" for i in (1, 3, 5)]
     assert "p_cat" not in some.column_names
     assert about["counts"]["labelled"] == 0
     assert output.exists("all.csv")

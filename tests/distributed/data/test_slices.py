@@ -14,6 +14,7 @@ from seit_ray.distributed.data.slices import (
 )
 from seit_ray.distributed.resources import Resources
 from seit_ray.images import decode_image, find_images, write_manifest
+from seit_ray.images.slices import Decoding
 from seit_ray.shards.fragments import Fragment, list_fragments, read_fragment
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.files import load_tokenizer
@@ -33,7 +34,7 @@ def test_a_slice_becomes_a_fragment(tmp_path, mode, batch_size):
     write_manifest(find_images(source), listed, val_fraction=0.0, seed=0)
     tokenizer, _ = load_tokenizer(tokenizer_folder)
     steps = (
-        DecodeSlices(listed, source, tokenizer.image_size, tokenizer.resize, "image", {"mode": mode}),
+        DecodeSlices(listed, source, Decoding(tokenizer.image_size, tokenizer.resize, mode=mode)),
         EncodeSlices(tokenizer_folder, batch_size, on_gpu=False),
         WriteFragments(Folder(tmp_path / "fragments")),
     )
@@ -59,7 +60,7 @@ def test_slices_that_travel_together_become_their_own_fragments(tmp_path):
     for together in (1, 2, 3):
         fragments = Folder(tmp_path / f"fragments{together}")
         steps = (
-            DecodeSlices(listed, source, 32, "squash", "image", {}),
+            DecodeSlices(listed, source, Decoding(32, "squash")),
             EncodeSlices(tokenizer_folder, 4, on_gpu=False),
             WriteFragments(fragments),
         )

@@ -277,7 +277,7 @@ def test_a_table_with_splits_and_large_images(ray_cluster, tokenizer, tmp_path, 
     source = write_files(tmp_path / "images", files)
     source.write(
         "list.csv",
-        b"uri,species,part\ncat.png,feline,train\ndog.png,canine,validation\nemu.png,bird,train\n",
+        b"uri,species,part\ncat.png,feline,train\ndog.png,feline,validation\nemu.png,bird,train\n",
     )
     dataset = run(
         ray_cluster,
@@ -289,16 +289,16 @@ def test_a_table_with_splits_and_large_images(ray_cluster, tokenizer, tmp_path, 
         max_reject_fraction=0.5,
         encoding="plain",
     )
-    assert dataset.info.class_names == ["bird", "canine", "feline"]
+    assert dataset.info.class_names == ["bird", "feline"]
     assert {name: (s.listed, s.rows, s.rejected) for name, s in dataset.info.splits.items()} == {
         "train": (2, 1, 1),
         "val": (1, 1, 0),
     }
     assert dataset.rejected("train").to_pylist() == [
-        {"key": "emu.png#2", "reason": "32x32 pixels; expected at most 576; raise max_pixels"}
+        {"key": "emu.png", "reason": "32x32 pixels; expected at most 576; raise max_pixels"}
     ]
     expected = plain_tokens([files["cat.png"], files["dog.png"]], tokenizer)
-    assert all_rows(dataset) == [("cat.png#0", 2, expected[0]), ("dog.png#1", 1, expected[1])]
+    assert all_rows(dataset) == [("cat.png", 1, expected[0]), ("dog.png", 1, expected[1])]
     assert pq.read_table(output.uri_of("val/shard-00000.parquet"))["tokens"].to_pylist() == [expected[1]]
 
 
@@ -340,3 +340,10 @@ def test_images_without_labels(ray_cluster, tokenizer, tmp_path, output):
         (name, None, tokens) for name, tokens in zip(files, plain_tokens(files.values(), tokenizer), strict=True)
     ]
     assert verify(dataset) == []
+
+
+def test_what_was_left_out_is_kept_with_the_dataset(ray_cluster, tokenizer, tmp_path, output):
+    files = image_files(4, classes=("cat",)) | {"cat/a.heic": b"", "notes.txt": b""}
+    dataset = run(ray_cluster, write_files(tmp_path / "images", files), tokenizer, output)
+    assert dataset.info.left_out == {".heic": 1, ".txt": 1}
+    assert dataset.info.notes == ["one class in all, 'cat': if it is none, point at the folder of the class folders"]

@@ -8,7 +8,7 @@ from seit_ray.storage import Folder
 from seit_ray.storage.lock import LockedError, locked
 from tests.distributed.data.jobs import run
 from tests.distributed.data.oracle import check_complete, check_same
-from tests.end_to_end.processes import run_verb
+from tests.end_to_end.processes import here
 from tests.tiny_images import image_files, write_files, write_tokenizer
 
 FILES = image_files(120)
@@ -90,9 +90,8 @@ def test_a_finished_dataset_needs_no_lock(ray_cluster, given, output):
 
 def test_the_verb_says_so_in_one_line(ray_cluster, given, output):
     keys = [f"images={given[0].uri}", f"tokenizer={given[1].uri}", f"output={output.uri}"]
-    keys.append(f"cluster.address={ray_cluster.address}")
     with locked(output, LOCK) as lock:
-        done = run_verb("tokenize_images", *keys)
+        done = here("tokenize_images", *keys)
         assert done.returncode == 2
         (line,) = done.stderr.strip().splitlines()
         assert line.startswith(

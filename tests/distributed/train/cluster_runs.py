@@ -26,17 +26,15 @@ NUM_SAMPLES = 100
 
 
 def arguments_of(dataset, run, **loop):
-    """Keywords of `training.runs.finetune`."""
+    """Keywords of `runs.finetune.finetune`."""
     model = config.Classifier(size="nano", width=32, depth=2, num_heads=2, inputs="codebook", dropout=0, drop_path=0)
-    augment = config.Augment(random_crop=True, noise_prob=0.3, color_adapt_prob=0.3, cutmix_alpha=1.0).settings()
-    adapt_run = augment.pop("adapt_run")
+    augment = config.Augment(random_crop=True, noise_prob=0.3, color_adapt_prob=0.3, cutmix_alpha=1.0)
     return {
         "dataset": Folder(dataset),
         "run": run,
         "model": model.settings(),
         "label_smoothing": 0.1,
-        "augment": augment,
-        "adapt_run": adapt_run,
+        "augment": augment.settings(),
         "loop": config.FinetuneLoop(**{**LOOP, **loop}).settings(),
         "optimizer": config.FinetuneOptimizer(lr=3e-3, warmup_epochs=2).settings(),
     }

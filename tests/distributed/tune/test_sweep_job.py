@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from seit_ray.config import Finetune, Pretrain, load
 from seit_ray.distributed.resources import num_concurrent, trial_resources
 from seit_ray.distributed.tune.sweep_job import run_sweep
+from seit_ray.runs.settings import WorkerSettings
 from seit_ray.storage import Folder
 from seit_ray.studies.trials import read_outcomes
 from seit_ray.training.metrics import read_metrics
@@ -82,7 +84,7 @@ def test_the_report_shows_every_trial_and_three_pictures(grid):
 def test_the_best_config_trains_the_same_model(grid):
     config, folder, _, _ = grid
     best = table(folder)[0]
-    again = load(Pretrain, folder.uri_of("best.yaml"), [])
+    again = load(Pretrain, [folder.uri_of("best.yaml")], [])
     assert again.optimizer.lr == float(best["optimizer.lr"])
     assert (again.dataset, again.loop.epochs, again.probe.every_epochs) == (config.dataset, 3, 1)
     pretrain(again)
@@ -129,7 +131,7 @@ def test_an_interrupted_sweep_goes_on(ray_cluster, grid, dataset, tmp_path):
     ended = [o for o in read_outcomes(job.folder) if o.status != "running"]
     assert 1 <= len(ended) < 4
     sweep(config)
-    drop = ("seconds",)
+    drop = ("seconds", "command")  # which names the output
     plain = [[{k: v for k, v in line.items() if k not in drop} for line in table(f)] for f in (job.folder, grid[1])]
     assert plain[0] == plain[1]
 
@@ -166,7 +168,7 @@ def test_trials_that_are_behind_are_stopped(ray_cluster, dataset, tmp_path):
     assert float(found["1e-07"]["epoch"]) < 3
     assert not folder.exists(f"trials/{found['1e-07']['trial']}/pretrain/model.json")
     assert table(folder)[0]["optimizer.lr"] == "0.003"
-    assert "optimizer" in load(Pretrain, folder.uri_of("best.yaml"), []).model_dump()
+    assert "optimizer" in load(Pretrain, [folder.uri_of("best.yaml")], []).model_dump()
 
     states = []  # one more trial is compared with those of the first call; these are not run again
     sweep(
@@ -193,9 +195,9 @@ def test_fine_tuning_from_a_pre_training(ray_cluster, dataset, tmp_path):
     assert rows["metric"] == "val_top1, highest is best"
     best = table(folder)[0]
     assert 0.4 < float(best["pretrain.masking.mask_ratio_mu"]) < 0.6
-    again = load(Finetune, rows["best, for finetune"], [])
+    again = load(Finetune, [rows["best, for finetune"]], [])
     assert again.init_from == folder.join("trials", best["trial"], "pretrain").uri
-    assert load(Pretrain, rows["best, for pretrain"], []).masking.mask_ratio_mu == float(
+    assert load(Pretrain, [rows["best, for pretrain"]], []).masking.mask_ratio_mu == float(
         best["pretrain.masking.mask_ratio_mu"]
     )
     finetune(again)
@@ -274,13 +276,13 @@ def test_trials_whose_training_has_workers_share_the_cpus(ray_cluster, dataset, 
 
 
 def test_resources_bound_the_trials_at_a_time(ray_cluster):
-    workers = {"num_workers": 0, "cpus_per_worker": 1, "gpus_per_worker": None, "max_failures": 0}
+    workers = WorkerSettings(num_workers=0, max_failures=0)
     assert num_concurrent(workers, ray_cluster, None) == 2
     assert num_concurrent(workers, ray_cluster, 1) == 1
     assert num_concurrent(workers, ray_cluster, 8) == 2  # a local ray does not grow
-    two = workers | {"num_workers": 2}
+    two = replace(workers, num_workers=2)
     assert trial_resources(two, ray_cluster) == {"CPU": 2}
-    assert trial_resources(two | {"gpus_per_worker": 0.5}, ray_cluster) == {"CPU": 2, "GPU": 1.0}
+    assert trial_resources(replace(two, gpus_per_worker=0.5), ray_cluster) == {"CPU": 2, "GPU": 1.0}
     assert num_concurrent(two, ray_cluster, None) == 1
-    with pytest.raises(ValueError, match="need 3 CPUs; expected at most 2"):
-        num_concurrent(workers | {"num_workers": 3}, ray_cluster, None)
+    with pytest.raises(ValueError, match="need 3 CPUs of 2 that this machine has; expected no more"):
+        num_concurrent(replace(workers, num_workers=3), ray_cluster, None)

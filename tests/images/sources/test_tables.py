@@ -33,16 +33,16 @@ def test_csv(source):
     found = find_images(table)
     assert found.kind == "table"
     assert list(found) == [
-        ImageRecord("images/a, b.jpg#0", f"{source.uri}/images/a, b.jpg", "cat", "train", None),
-        ImageRecord("/abs/c.jpg#1", "/abs/c.jpg", None, "val", None),
-        ImageRecord("s3://bucket/d.jpg#2", "s3://bucket/d.jpg", "dog", None, None),
-        ImageRecord("images/../e.jpg#3", f"{source.uri}/e.jpg", "cat", "extra", None),
+        ImageRecord("images/a, b.jpg", f"{source.uri}/images/a, b.jpg", "cat", "train", None),
+        ImageRecord("/abs/c.jpg", "/abs/c.jpg", None, "val", None),
+        ImageRecord("s3://bucket/d.jpg", "s3://bucket/d.jpg", "dog", None, None),
+        ImageRecord("e.jpg", f"{source.uri}/e.jpg", "cat", "extra", None),
     ]
 
 
 def test_csv_keys_are_unique_when_uris_repeat(source):
     found = find_images(csv_source(source, "uri\na.jpg\na.jpg\n"))
-    assert [record.key for record in found] == ["a.jpg#0", "a.jpg#1"]
+    assert [record.key for record in found] == ["a.jpg", "a.jpg#2"]
 
 
 def test_csv_labels_that_are_integers(source):
@@ -53,7 +53,7 @@ def test_csv_labels_that_are_integers(source):
 def test_columns_by_name(source):
     table = csv_source(source, "path,class,fold\na.jpg,cat,train\n")
     found = find_images(table, SourceSettings(uri_column="path", label_column="class", split_column="fold"))
-    assert listed(found) == [("a.jpg#0", "cat", "train")]
+    assert listed(found) == [("a.jpg", "cat", "train")]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_parquet_table(source):
     write_parquet(source, "t.parquet", {**columns, "split": ["train", "valid", None]})
     found = find_images(source.join("t.parquet"))
     assert found.kind == "table"
-    assert listed(found) == [("a.jpg#0", "x", "train"), ("b.jpg#1", "y", "val"), ("c.jpg#2", None, None)]
+    assert listed(found) == [("a.jpg", "x", "train"), ("b.jpg", "y", "val"), ("c.jpg", None, None)]
 
 
 def test_parquet_table_with_null_uri(source):
@@ -116,7 +116,7 @@ def test_parquet_folder_with_splits_by_name(source):
     found = find_images(source)
     assert found.kind == "parquet"
     assert list(found)[-1] == ImageRecord(
-        "data/train-00001-of-00002.parquet#0",
+        "data/train.parquet#3",
         f"{source.uri}/data/train-00001-of-00002.parquet#0",
         0,
         "train",
@@ -124,11 +124,11 @@ def test_parquet_folder_with_splits_by_name(source):
         {entry.name: entry.modified for entry in source.list()}["data/train-00001-of-00002.parquet"],
     )
     assert listed(find_images(source)) == [
-        ("data/test-00000-of-00001.parquet#0", 0, "val"),
-        ("data/train-00000-of-00002.parquet#0", 0, "train"),
-        ("data/train-00000-of-00002.parquet#1", 1, "train"),
-        ("data/train-00000-of-00002.parquet#2", 2, "train"),
-        ("data/train-00001-of-00002.parquet#0", 0, "train"),
+        ("data/test.parquet#0", 0, "val"),
+        ("data/train.parquet#0", 0, "train"),
+        ("data/train.parquet#1", 1, "train"),
+        ("data/train.parquet#2", 2, "train"),
+        ("data/train.parquet#3", 0, "train"),
     ]
 
 

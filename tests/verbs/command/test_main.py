@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from seit_ray.config import fields
+from seit_ray.storage import StorageError
 from seit_ray.verbs.command.arguments import VERBS, config_files, keys_help, parse
 from seit_ray.verbs.command.main import main
 
@@ -175,6 +176,18 @@ def test_a_fault_ends_with_its_last_line_and_the_place_of_its_traceback(capsys, 
     with pytest.raises(SystemExit):
         main(["pretrain", "dataset=a", f"output={tmp_path}", "run=b", "--debug"])
     assert kept.splitlines()[-1] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("kind", "status"), [("unavailable", 75), ("denied", 2), ("missing", 2)])
+def test_trouble_of_a_storage_that_may_pass_has_a_status_of_its_own(capsys, monkeypatch, kind, status):
+    def fails(verb, config, *, dry_run):
+        raise StorageError("s3://b/a failed", kind)
+
+    monkeypatch.setattr("seit_ray.verbs.command.main.show", fails)
+    with pytest.raises(SystemExit) as caught:
+        main(["inspect_tokens", "dataset=a"])
+    assert caught.value.code == status
+    assert capsys.readouterr().err == "error: s3://b/a failed\n"
 
 
 def test_a_fault_of_a_verb_that_writes_nothing_is_kept_too(capsys, monkeypatch):
