@@ -29,7 +29,7 @@ class PlanCost(Verb):
     )
     key_bytes: NonNegativeFloat = Field(10.0, description="bytes of an image's key, label and sizes, compressed")
     rates: GivenRates = Field(default_factory=GivenRates)
-    prices: str | None = Field(None, description="YAML file of prices; pipelines/configs/prices.yaml when left out")
+    prices: str | None = Field(None, description="YAML file of prices; the prices.yaml of the package when left out")
     instance: str = Field("c7i.8xlarge", description="kind of node, by its name in the prices")
     num_nodes: PositiveInt | None = Field(None, description="nodes; as many as meet `hours` when left out")
     hours: PositiveFloat = Field(24.0, description="time that the job may take, to choose the number of nodes")

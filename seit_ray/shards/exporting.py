@@ -21,9 +21,7 @@ from seit_ray.tokenizers.codebook_only import encode_codebook
 from seit_ray.tokenizers.files import load_tokenizer
 
 
-def run_export(
-    dataset: TokenDataset, output: Folder, on_progress: Progress = silent
-) -> dict[str, int]:
+def run_export(dataset: TokenDataset, output: Folder, on_progress: Progress = silent) -> dict[str, int]:
     """Write the files of every split, the codebook and the synonyms; bytes written, by name.
 
     A split is held in memory, gzipped. ValueError for more codes than escape bytes can hold, for a split of which

@@ -36,6 +36,7 @@ def phases(config: RunAll) -> dict[str, Verb]:
 def check(config: RunAll) -> Rows:
     """What would be run, and what is done."""
     output = folder_of(config.output, config.storage)
+    claim_all(config, output)
     each = phases(config)
     todo = missing(output, each)
     images = folder_of(config.images, config.storage)

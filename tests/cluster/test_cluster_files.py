@@ -155,7 +155,10 @@ def test_the_dockerfile_installs_the_project_under_the_constraints():
     assert len(installs) == 1
     assert re.search(r"pip install .*--constraint cluster/constraints\.txt \.( |$)", installs[0])
     copied = [source for word, rest in steps if word == "COPY" for source in rest.split()[1:-1]]
-    assert {"cluster/constraints.txt", "pyproject.toml", "seit_ray", "pipelines"} <= set(copied)
+    assert {"pyproject.toml", "seit_ray"} <= set(copied)
+    linked = {str(path.resolve().relative_to(ROOT)) for path in (ROOT / "seit_ray").iterdir() if path.is_symlink()}
+    assert linked, "the package has its recipes, its sample and the cluster files through links"
+    assert linked <= {*copied, *_below(copied)}
     metadata = project()
     assert {metadata["readme"], *metadata["license-files"]} <= {*copied, *_below(copied)}
 

@@ -37,6 +37,7 @@ ENVIRONMENT = {"working_dir": "/checkout"}
 DONE, STOPPED = (JobStatus.SUCCEEDED, 0), (JobStatus.STOPPED, None)
 FAILED, MISTAKE, KILLED = (JobStatus.FAILED, 1), (JobStatus.FAILED, 2), (JobStatus.FAILED, -9)
 
+
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch):
     """Between attempts."""

@@ -32,7 +32,8 @@ from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress, silent
 from seit_ray.shards.fragments import Fragment, list_fragments
 from seit_ray.storage import Folder
-from seit_ray.storage.output import refuse_overlap
+from seit_ray.storage.lock import locked
+from seit_ray.storage.output import claim, refuse_overlap
 
 Done = dict[str, dict[int, Fragment]]  # split -> slice -> its part
 FEW_IMAGES = 1000  # up to here, starting Ray would take longer than the work
@@ -87,6 +88,11 @@ class PredictJob:
         return f"{self.name}.json"
 
     @property
+    def lock_name(self) -> str:
+        """Name of the object that keeps two jobs from one table."""
+        return f"_{self.name}.lock"
+
+    @property
     def work(self) -> Folder:
         """What is kept until the table is complete."""
         return self.output.join(f"_{self.name}.work")
@@ -115,16 +121,19 @@ def run_predict_job(job: PredictJob, connect: Connect, on_progress: Progress = s
     refuse_overlap(job.output.join(job.name), job.images, "images")
     classifier = ImageClassifier.load(job.run, tokenizer=job.tokenizer, weights=job.settings.weights)
     plan = job.plan(classifier.class_names, classifier.decode)
-    finished = existing(job, plan)
-    if finished is not None:
-        on_progress("predict", 1, 1, "already complete")
-        return finished
-    classifier.check()
-    manifest, splits = listing(job, plan, on_progress)
-    done = list_fragments(job.work.join("parts"))
-    total = sum(manifest.splits[s].num_images for s in splits)
-    classify(job, plan, classifier, manifest, splits, done, connect, on_progress)
-    return commit(job, plan, [done[s][i] for s in splits for i in sorted(done.get(s, {}))], total)
+    claim(job.work, ("plan.json",))
+    with locked(job.output, job.lock_name, on_note=lambda note: on_progress("predict", 0, 1, note)) as lock:
+        finished = existing(job, plan)
+        if finished is not None:
+            on_progress("predict", 1, 1, "already complete")
+            return finished
+        classifier.check()
+        manifest, splits = listing(job, plan, on_progress)
+        done = list_fragments(job.work.join("parts"))
+        total = sum(manifest.splits[s].num_images for s in splits)
+        classify(job, plan, classifier, manifest, splits, done, connect, on_progress)
+        lock.check()
+        return commit(job, plan, [done[s][i] for s in splits for i in sorted(done.get(s, {}))], total)
 
 
 def existing(job: PredictJob, plan: dict[str, Any]) -> dict[str, Any] | None:

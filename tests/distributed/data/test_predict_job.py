@@ -16,6 +16,7 @@ from seit_ray.distributed.data.predict_job import PredictJob, run_predict_job
 from seit_ray.evaluation.image_classifier import ImageClassifier
 from seit_ray.images import decode_image
 from seit_ray.storage import Folder
+from seit_ray.storage.lock import LockedError, locked
 from tests.distributed.data.jobs import Interruption, interrupt_when
 from tests.tiny_classifiers import write_classifier
 from tests.tiny_images import contents, image_bytes, image_files, write_files, write_tokenizer
@@ -188,6 +189,20 @@ def test_a_file_of_someone_else_is_not_replaced(place, output, overwrite):
     with pytest.raises(ValueError, match=r"exists, and no found\.csv\.json says what it is of"):
         predict(place, output, "found.csv", overwrite=overwrite)
     assert contents(output) == {"found.csv": b"mine"}
+
+
+def test_two_jobs_do_not_write_one_table(place, output):
+    with locked(output, "_found.parquet.lock"), pytest.raises(LockedError, match="is being written to by"):
+        predict(place, output)
+    assert contents(output) == {}
+
+
+def test_a_folder_of_the_same_name_as_its_work_is_not_touched(place, output):
+    work = output.join("_found.parquet.work")
+    work.write("notes.txt", b"mine")
+    with pytest.raises(ValueError, match=r"holds notes\.txt, which this program did not write"):
+        predict(place, output)
+    assert contents(output) == {"_found.parquet.work/notes.txt": b"mine"}
 
 
 def test_a_table_of_other_settings_is_replaced_when_asked(place, undisturbed, output):

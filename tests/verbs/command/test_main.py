@@ -223,9 +223,7 @@ def test_an_interrupt_says_how_to_go_on(capsys, monkeypatch):
 
 def test_arguments_reach_the_verb(monkeypatch, tmp_path):
     seen = []
-    monkeypatch.setattr(
-        "seit_ray.verbs.command.main.show", lambda *a, dry_run: seen.append((*a, dry_run))
-    )
+    monkeypatch.setattr("seit_ray.verbs.command.main.show", lambda *a, dry_run: seen.append((*a, dry_run)))
     file = tmp_path / "finetune.yaml"
     file.write_text("dataset: tokens\nloop: {epochs: 3}\n")
     main(
