@@ -25,6 +25,7 @@ PASSED_BY_HAND = {"transfer-encoding", "connection", "content-length", "keep-ali
 class Fault:
     """What happens to requests of a method whose path holds `key`: to `times` of them (None: all), each `every`th.
 
+    after: so many of them pass before.
     error: code and status; delay: seconds; headers: set in the answer (None removes); the others damage the body,
     or the connection. listings: whether requests that list are meant, or those of objects.
     """
@@ -34,6 +35,7 @@ class Fault:
     key: str = ""
     times: int | None = None
     every: int = 1
+    after: int = 0
     code: str = ""
     status: int = 503
     seconds: float = 0.0
@@ -49,7 +51,7 @@ class Fault:
         if self.listings != ("list-type" in request.query) or self.fired == self.times:
             return False
         self.met += 1
-        hit = self.met % self.every == 0
+        hit = self.met > self.after and self.met % self.every == 0
         self.fired += hit
         return hit
 

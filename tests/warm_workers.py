@@ -32,7 +32,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 WITHOUT_RAY = (
     *("numpy", "pandas", "pyarrow.parquet", "pyarrow.dataset", "pyarrow.fs", "torch", "torchvision", "timm"),
-    *("pydantic", "fsspec", "google.protobuf", "aiohttp", "requests", "rich", "tensorboardX", "optuna", "yaml"),
+    *("pydantic", "seit_ray.storage.s3", "google.protobuf", "aiohttp", "requests", "rich", "tensorboardX", "optuna", "yaml"),
     *("PIL.Image", "simplejpeg", "safetensors.torch", "torch.utils.tensorboard"),
     *("seit_ray.runs.pretrain", "seit_ray.runs.finetune", "seit_ray.evaluation.image_classifier", "seit_ray.config"),
 )

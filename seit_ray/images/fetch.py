@@ -57,8 +57,7 @@ def fetch_images(
             objects.append(place)
     uris = [records[place][1] for place in objects]
     contents = source.read_uris(uris, max_bytes=max_bytes, versions=[version_of.get(place) for place in objects])
-    # Where others can be read, it is not the credentials that are wrong: these objects have rules of their own.
-    some_denied = any(isinstance(content, bytes) for content in contents)
+    some_denied = _some_denied(source, uris, contents, max_bytes)
     found.update((place, _at_fault(data, some_denied)) for place, data in zip(objects, contents, strict=True))
     for uri, by_row in rows.items():
         version = version_of.get(next(iter(by_row.values()))[0])
@@ -69,6 +68,15 @@ def fetch_images(
         for span, image in _fetch_spans(source, uri, version, by_span, max_bytes).items():
             found.update(dict.fromkeys(by_span[span], image))
     return [found[place] for place in range(len(records))]
+
+
+def _some_denied(source: Folder, uris: list[str], contents: Sequence[bytes | Exception], max_bytes: int) -> bool:
+    """Whether the objects that were denied have rules of their own: others can be read, before and after."""
+    read = [uri for uri, content in zip(uris, contents, strict=True) if isinstance(content, bytes)]
+    if not read or not any(isinstance(content, StorageError) and content.kind == "denied" for content in contents):
+        return False
+    (again,) = source.read_uris(read[:1], max_bytes=max_bytes)  # else rights that end meanwhile would cost images
+    return isinstance(again, bytes)
 
 
 def _at_fault(content: bytes | Exception, some_denied: bool = False) -> bytes | Exception:

@@ -37,39 +37,39 @@ _CAUSES = {
     "AccessDenied": ("denied", "is not accessible: access denied", _ACCESS, _POLICY),
     "403": ("denied", "is not accessible: access denied (HTTP 403)", _ACCESS, _POLICY),
     "SignatureDoesNotMatch": (
-        "denied",
+        "credentials",
         "is not accessible: wrong secret access key (SignatureDoesNotMatch)",
         _SECRET,
         _KEYS,
     ),
     "InvalidAccessKeyId": (
-        "denied",
+        "credentials",
         "is not accessible: unknown access key (InvalidAccessKeyId)",
         _ACCESS,
         _KEYS,
     ),
-    "ExpiredToken": ("denied", "is not accessible: the session token has expired", _ACCESS, _KEYS),
-    "InvalidToken": ("denied", "is not accessible: the session token is invalid", _ACCESS, _KEYS),
+    "ExpiredToken": ("credentials", "is not accessible: the session token has expired", _ACCESS, _KEYS),
+    "InvalidToken": ("credentials", "is not accessible: the session token is invalid", _ACCESS, _KEYS),
     "NoCredentialsError": (
-        "denied",
+        "credentials",
         "is not accessible: no credentials found",
         _ACCESS,
         f"{_KEYS}; a public bucket needs anonymous",
     ),
     "PartialCredentialsError": (
-        "denied",
+        "credentials",
         "is not accessible: half of the credentials is missing",
         _ACCESS,
         _KEYS,
     ),
     "ProfileNotFound": (
-        "denied",
+        "credentials",
         "is not accessible: AWS_PROFILE names no profile",
         _ACCESS,
         "unset AWS_PROFILE",
     ),
     "RequestTimeTooSkewed": (
-        "denied",
+        "credentials",
         "is not accessible: the clocks differ",
         "the right time",
         "set the clock",
@@ -148,7 +148,8 @@ class StorageError(ValueError):
     """A failed storage operation, as one line for the user.
 
     kind: 'missing', 'too_large', 'changed' and 'archived' are about the object; 'unavailable' may pass (network,
-    throttling); 'denied', 'full' and 'invalid' are about the set-up. Only the first four may count as a bad image.
+    throttling); 'denied', 'credentials', 'full' and 'invalid' are about the set-up. Only the first four may count as
+    a bad image, and 'denied' where the same rights read other images.
     """
 
     def __init__(self, message: str, kind: str = "invalid"):

@@ -7,7 +7,7 @@ import pytest
 
 from seit_ray.images import ImageError, fetch_images, find_images, write_manifest
 from seit_ray.images.slices import Decoding, decode_slice
-from seit_ray.storage import Folder
+from seit_ray.storage import Folder, StorageError
 from tests.images.made_sources import write_parquet
 from tests.images.made_tars import samples, tar_bytes
 from tests.images.pictures import encoded, quadrants
@@ -104,3 +104,27 @@ def test_an_object_with_rules_of_its_own_is_a_reject_where_others_can_be_read(so
     assert "c.jpg lies in an archive class (Glacier) and is not restored" in str(archived)
     (alone,) = fetch_images([("b.jpg", source.uri_of("b.jpg"))], source)
     assert not isinstance(alone, ImageError)
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "ExpiredToken"])
+def test_rights_that_end_while_images_are_read_cost_none(source, monkeypatch, code):
+    if not source.is_remote:
+        pytest.skip("of buckets")
+    for name in ("a.jpg", "b.jpg"):
+        source.write(name, name.encode())
+    client, asked = source._store().file_system.s3, []
+    get = client.get_object
+
+    async def refused(**request):
+        from botocore.exceptions import ClientError
+
+        if asked or request["Key"].endswith("b.jpg"):
+            raise ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": 403}}, "GetObject")
+        asked.append(request["Key"])
+        return await get(**request)
+
+    records = listed(source)[0]
+    monkeypatch.setattr(client, "get_object", refused)
+    found = fetch_images(records, source)
+    assert not any(isinstance(each, ImageError) for each in found)
+    assert any(isinstance(each, StorageError) for each in found)

@@ -149,7 +149,7 @@ def test_credentials_that_expire(fault_proxy, folder):
             pytest.raises(StorageError, match="the session token has expired") as error,
         ):
             operation()
-        assert error.value.kind == "denied"
+        assert error.value.kind == "credentials"
     assert folder.read("f") == DATA
 
 

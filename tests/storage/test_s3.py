@@ -39,7 +39,7 @@ def test_wrong_secret(s3_server, remote):
     for operation in every_operation(wrong):
         with pytest.raises(StorageError, match="is not accessible") as error:
             operation()
-        assert error.value.kind == "denied"
+        assert error.value.kind in ("denied", "credentials")  # of an answer without a body, nobody can say which
         assert remote.uri in str(error.value)
         assert "wrong-secret" not in str(error.value)
     for operation in (wrong.check_readable, wrong.check_writable):
@@ -74,7 +74,7 @@ def test_unreachable_endpoint(s3_server):
 def test_no_credentials(s3_server, remote):
     with pytest.raises(StorageError, match=r"no credentials found.*anonymous") as error:
         Folder(remote.uri, endpoint_url=s3_server.endpoint_url).check_readable()
-    assert error.value.kind == "denied"
+    assert error.value.kind == "credentials"
 
 
 def test_anonymous_is_not_signed(s3_server, remote):
