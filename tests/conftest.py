@@ -60,13 +60,22 @@ def one_thread():
 
 
 @pytest.fixture(scope="session")
-def ray_cluster():
+def warm():
+    """A Python whose rays fork their workers; for `started_with`, and for what `python_command` starts."""
+    from tests.warm_workers import warm_python
+
+    with warm_python() as python:
+        yield python
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(warm):
     """A local ray with two CPUs, one a session; verbs that are called as functions use it as it stands."""
     from seit_ray.distributed.cluster import connected
-    from tests.warm_workers import started_with, warm_python
+    from tests.warm_workers import started_with
 
-    with warm_python() as python, contextlib.ExitStack() as stack:
-        with started_with(python):
+    with contextlib.ExitStack() as stack:
+        with started_with(warm):
             cluster = stack.enter_context(connected("local", num_cpus=2, object_store_mib=200))
         yield cluster
 

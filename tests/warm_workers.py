@@ -1,13 +1,12 @@
 """Ray's workers, forked from one process that has imported what they need: a tenth of the time of a fresh Python.
 
 Starting Python with torch and ray is most of what a test of a job takes: 4 s of a core for each of its workers.
-That is for the rays of test sessions and for pretended nodes; drivers and heads that tests start as a user does get
-their workers as a user's do.
+Drivers and jobs are started as a user starts them; their workers are forked, whichever ray starts them.
 
 Ray starts a worker by a command whose first word is `sys.executable`. In its place stands CLIENT, a script that hands
 words, variables and files to the process that has imported (`serve`), which forks, and that ends as its worker ends.
-Ray's core reads its variables when it is imported, and they differ by job: so there is a second process for each job,
-forked from the first, that imports ray.
+Ray's core reads its variables when it is imported, and they differ by node and job: so there is a second process for
+each job of a node, forked from the first, that imports ray.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ import json
 import os
 import runpy
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -32,7 +32,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 WITHOUT_RAY = (
     *("numpy", "pandas", "pyarrow.parquet", "pyarrow.dataset", "pyarrow.fs", "torch", "torchvision", "timm"),
-    *("pydantic", "seit_ray.storage.s3", "google.protobuf", "aiohttp", "requests", "rich", "tensorboardX", "optuna", "yaml"),
+    *(
+        "pydantic",
+        "seit_ray.storage.s3",
+        "google.protobuf",
+        "aiohttp",
+        "requests",
+        "rich",
+        "tensorboardX",
+        "optuna",
+        "yaml",
+    ),
     *("PIL.Image", "simplejpeg", "safetensors.torch", "torch.utils.tensorboard"),
     *("seit_ray.runs.pretrain", "seit_ray.runs.finetune", "seit_ray.evaluation.image_classifier", "seit_ray.config"),
 )
@@ -42,19 +52,28 @@ WITH_RAY = (
     "seit_ray.distributed.data.predict_slices",
     "seit_ray.distributed.tune.sweep_job",
 )
+IDS_OF_A_WORKER = 10_000
+WARM = "SEIT_RAY_TESTS_WARM_PYTHON"  # a variable: the Python for rays of processes that tests start
 BY_JOB = ("RAY_JOB_ID", "RAY_RAYLET_PID")
+MONITOR = (  # starts nodes of its own
+    "import runpy, sys; sys.executable = {client!r}; sys.argv = sys.argv[1:]; "
+    "runpy.run_path(sys.argv[0], run_name='__main__')"
+)
 CLIENT = """#!{python} -IS
 import array, json, os, socket, sys
-if not any(word.endswith("default_worker.py") for word in sys.argv[1:3]):
-    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+words = sys.argv[1:]
+if any(word.endswith("/monitor.py") for word in words[:2]):
+    words = ["-u", "-c", {monitor!r}, *words[words[0] == "-u" :]]
+if not any(word.endswith("/default_worker.py") for word in words[:2]):
+    os.execv({python!r}, [{python!r}, *words])
 job = "-".join(os.environ.get(name, "") for name in {by_job!r})
 with socket.socket(socket.AF_UNIX) as first:
     first.connect({place!r} + "/first")
-    first.sendall(job.encode())
+    first.sendall(json.dumps([job, dict((k, v) for k, v in os.environ.items() if k.startswith("RAY_"))]).encode())
     assert first.recv(1), "no process to fork"
 server = socket.socket(socket.AF_UNIX)
 server.connect({place!r} + "/" + job)
-data = json.dumps([sys.argv[1:], dict(os.environ), os.getcwd()]).encode()
+data = json.dumps([words, dict(os.environ), os.getcwd()]).encode()
 files = array.array("i", [0, 1, 2])
 server.sendmsg([len(data).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
 server.sendall(data)
@@ -65,19 +84,23 @@ sys.exit(int.from_bytes(status, "big") if status else 1)
 
 @contextlib.contextmanager
 def warm_python() -> Iterator[str]:
-    """A Python for `started_with`, as long as the block lasts."""
+    """A Python for `started_with`, as long as the block lasts; processes that are started in it know it too."""
     with tempfile.TemporaryDirectory(prefix="warm-", dir="/tmp") as place:
         client, python = Path(place, "python"), sys.executable
-        client.write_text(CLIENT.format(python=python, place=place, by_job=BY_JOB))
+        values = {"python": python, "place": place, "by_job": BY_JOB, "monitor": MONITOR.format(client=str(client))}
+        client.write_text(CLIENT.format(**values))
         client.chmod(0o755)
         command = [python, "-m", __name__, place]
         # its end of the pipe closes however this process ends
-        server = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        server = subprocess.Popen(command, cwd=ROOT, text=True, process_group=0, **pipes)
         try:
             line = server.stdout.readline()
             assert line == "ready\n", line
+            os.environ[WARM] = str(client)
             yield str(client)
         finally:
+            os.environ.pop(WARM, None)
             server.stdin.close()
             server.wait(30)
             server.stdout.close()
@@ -91,6 +114,18 @@ def started_with(python: str) -> Iterator[None]:
         yield
     finally:
         sys.executable = before
+
+
+def python_command(*words: str) -> list[str]:
+    """`python words`, with a script or -m and a module; the ray that it starts forks its workers, where one may."""
+    client = os.environ.get(WARM)
+    if client is None:
+        return [sys.executable, *words]
+    run = "sys.argv.pop(0); runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
+    if words[0] != "-m":
+        run = "sys.path[0] = os.path.dirname(sys.argv[0]); runpy.run_path(sys.argv[0], run_name='__main__')"
+    code = f"import os, runpy, sys; sys.executable = {client!r}; sys.argv = sys.argv[1:]; {run}"
+    return [sys.executable, "-c", code, *words]
 
 
 def listening(path: str) -> socket.socket:
@@ -109,7 +144,7 @@ def serve(place: str) -> None:
     print("ready", flush=True)
     while listener in select.select([listener, sys.stdin], [], [])[0]:
         client, _ = listener.accept()
-        job = client.recv(1024).decode()
+        job, variables = json.loads(client.recv(1 << 20))
         if job not in jobs:
             jobs.add(job)
             told, tell = os.pipe()
@@ -117,7 +152,9 @@ def serve(place: str) -> None:
                 listener.close()
                 client.close()
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                os.environ.update(zip(BY_JOB, job.split("-"), strict=True))
+                for name in [name for name in os.environ if name.startswith("RAY_")]:
+                    del os.environ[name]
+                os.environ.update(variables)
                 forks = Forks(listening(f"{place}/{job}"))
                 os.write(tell, b"+")
                 os.close(tell)
@@ -185,12 +222,14 @@ class Forks:
         files.frombytes(message[2])
         with client.makefile("rb") as stream:
             words, variables, folder = json.loads(stream.read(int.from_bytes(head, "big")))
+        use_up_ids()
         pid = os.fork()
         if pid:
             self.clients[pid] = client
             for file in files:
                 os.close(file)
             return
+        os.setpgrp()  # Ray kills the whole group of a worker that has ended
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for used in (self.listener, self.woken, self.waker, client, *self.clients.values()):
@@ -202,6 +241,17 @@ class Forks:
         os.environ.clear()
         os.environ.update(variables)
         os._exit(run_worker(words))
+
+
+def use_up_ids() -> None:
+    """Draw, in the process that forks, more ids than a worker draws: a fork goes on where Ray's generator stands.
+
+    Else all workers would draw the same ids, and the placement group of one would be the one that another removed.
+    """
+    from ray._raylet import UniqueID
+
+    for _ in range(IDS_OF_A_WORKER):
+        UniqueID.from_random()
 
 
 def kill(pid: int) -> None:
@@ -220,10 +270,13 @@ def run_worker(words: list[str]) -> int:
     np.random.seed()  # Python's own generator is seeded anew by a fork, and torch's begins always the same
     options, arguments = parser.parse_known_args(words[words[0].endswith("setup_worker.py") :])
     context = RuntimeEnvContext.deserialize(options.serialized_runtime_env_context or "{}")
-    if context.command_prefix or context.override_worker_entrypoint:
-        os.execv(sys.executable, [sys.executable, *words])
+    if context.command_prefix:  # of a job
+        change, folder, then = context.command_prefix
+        assert (change, then) == ("cd", "&&"), context.command_prefix
+        os.chdir(shlex.split(folder)[0])
     update_envs(context.env_vars)
-    sys.argv, sys.path[0] = arguments, str(Path(arguments[0]).parent)
+    sys.argv = arguments
+    sys.path[:1] = [str(Path(arguments[0]).parent), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     try:
         runpy.run_path(arguments[0], run_name="__main__")
     except SystemExit as ended:

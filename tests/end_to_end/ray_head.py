@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.processes import ROOT, end, processes_of
+from tests.warm_workers import python_command
 
 BIN = Path(sys.executable).parent
 
@@ -47,7 +48,14 @@ def running_head(home: Path, *options: str, gcs_port: int | None = None, **varia
         "OMP_NUM_THREADS": "1",
         **variables,
     }
-    command = [BIN / "ray", "start", "--head", "--block", f"--port={gcs}", f"--dashboard-port={dashboard}"]
+    command = [
+        *python_command("-m", "ray.scripts.scripts"),
+        "start",
+        "--head",
+        "--block",
+        f"--port={gcs}",
+        f"--dashboard-port={dashboard}",
+    ]
     # two heads on one machine would else share the agent's fixed port
     command += [f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}"]
     command += [f"--temp-dir={temporary}", f"--object-store-memory={200 << 20}", "--disable-usage-stats", *options]

@@ -29,7 +29,7 @@ INSTALLED = Path(yaml.__file__).parents[1]  # where the packages are
 
 
 @pytest.fixture(scope="module")
-def head(tmp_path_factory):
+def head(warm, tmp_path_factory):
     """A shell that knows a fresh head with two CPUs."""
     with running_head(tmp_path_factory.mktemp("home"), "--num-cpus=2") as environment:
         yield environment
