@@ -55,15 +55,9 @@ WITH_RAY = (
 IDS_OF_A_WORKER = 10_000
 WARM = "SEIT_RAY_TESTS_WARM_PYTHON"  # a variable: the Python for rays of processes that tests start
 BY_JOB = ("RAY_JOB_ID", "RAY_RAYLET_PID")
-MONITOR = (  # starts nodes of its own
-    "import runpy, sys; sys.executable = {client!r}; sys.argv = sys.argv[1:]; "
-    "runpy.run_path(sys.argv[0], run_name='__main__')"
-)
 CLIENT = """#!{python} -IS
 import array, json, os, socket, sys
 words = sys.argv[1:]
-if any(word.endswith("/monitor.py") for word in words[:2]):
-    words = ["-u", "-c", {monitor!r}, *words[words[0] == "-u" :]]
 if not any(word.endswith("/default_worker.py") for word in words[:2]):
     os.execv({python!r}, [{python!r}, *words])
 job = "-".join(os.environ.get(name, "") for name in {by_job!r})
@@ -87,7 +81,7 @@ def warm_python() -> Iterator[str]:
     """A Python for `started_with`, as long as the block lasts; processes that are started in it know it too."""
     with tempfile.TemporaryDirectory(prefix="warm-", dir="/tmp") as place:
         client, python = Path(place, "python"), sys.executable
-        values = {"python": python, "place": place, "by_job": BY_JOB, "monitor": MONITOR.format(client=str(client))}
+        values = {"python": python, "place": place, "by_job": BY_JOB}
         client.write_text(CLIENT.format(**values))
         client.chmod(0o755)
         command = [python, "-m", __name__, place]

@@ -69,7 +69,7 @@ def cluster_config(gcs_address):
 
 
 @pytest.fixture(scope="module")
-def head(warm, tmp_path_factory):
+def head(tmp_path_factory):
     """A shell that knows a head which starts and ends pretended nodes."""
     from ray.util import get_node_ip_address
 

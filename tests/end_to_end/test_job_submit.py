@@ -22,6 +22,7 @@ from tests.end_to_end.processes import ROOT, end
 from tests.end_to_end.ray_head import BIN, command, jobs, running_head, submit
 from tests.tiny_dataset import write_dataset
 from tests.tiny_images import image_bytes, image_files, write_files, write_tokenizer
+from tests.warm_workers import python_command
 
 NUM_IMAGES, SLICE = 1000, 4
 SETTINGS = [f"tokenize.slice_size={SLICE}", "tokenize.num_actors=1", "tokenize.val_fraction=0.2"]
@@ -31,7 +32,8 @@ INSTALLED = Path(yaml.__file__).parents[1]  # where the packages are
 @pytest.fixture(scope="module")
 def head(warm, tmp_path_factory):
     """A shell that knows a fresh head with two CPUs."""
-    with running_head(tmp_path_factory.mktemp("home"), "--num-cpus=2") as environment:
+    ray = python_command("-m", "ray.scripts.scripts")  # its workers are forked, those of jobs too
+    with running_head(tmp_path_factory.mktemp("home"), "--num-cpus=2", ray=ray) as environment:
         yield environment
 
 
