@@ -60,22 +60,13 @@ def one_thread():
 
 
 @pytest.fixture(scope="session")
-def warm():
-    """A Python whose rays fork their workers; for `started_with`, and for what `python_command` starts."""
-    from tests.warm_workers import warm_python
-
-    with warm_python() as python:
-        yield python
-
-
-@pytest.fixture(scope="session")
-def ray_cluster(warm):
+def ray_cluster():
     """A local ray with two CPUs, one a session; verbs that are called as functions use it as it stands."""
     from seit_ray.distributed.cluster import connected
-    from tests.warm_workers import started_with
+    from tests.warm_workers import started_with, warm_python
 
-    with contextlib.ExitStack() as stack:
-        with started_with(warm):
+    with warm_python() as python, contextlib.ExitStack() as stack:
+        with started_with(python):
             cluster = stack.enter_context(connected("local", num_cpus=2, object_store_mib=200))
         yield cluster
 

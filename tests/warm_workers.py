@@ -1,7 +1,8 @@
 """Ray's workers, forked from one process that has imported what they need: a tenth of the time of a fresh Python.
 
 Starting Python with torch and ray is most of what a test of a job takes: 4 s of a core for each of its workers.
-Drivers and jobs are started as a user starts them; their workers are forked, whichever ray starts them.
+That is for the rays of test sessions and for pretended nodes; drivers and heads that tests start as a user does get
+their workers as a user's do.
 
 Ray starts a worker by a command whose first word is `sys.executable`. In its place stands CLIENT, a script that hands
 words, variables and files to the process that has imported (`serve`), which forks, and that ends as its worker ends.
@@ -53,7 +54,6 @@ WITH_RAY = (
     "seit_ray.distributed.tune.sweep_job",
 )
 IDS_OF_A_WORKER = 10_000
-WARM = "SEIT_RAY_TESTS_WARM_PYTHON"  # a variable: the Python for rays of processes that tests start
 BY_JOB = ("RAY_JOB_ID", "RAY_RAYLET_PID")
 CLIENT = """#!{python} -IS
 import array, json, os, socket, sys
@@ -78,7 +78,7 @@ sys.exit(int.from_bytes(status, "big") if status else 1)
 
 @contextlib.contextmanager
 def warm_python() -> Iterator[str]:
-    """A Python for `started_with`, as long as the block lasts; processes that are started in it know it too."""
+    """A Python for `started_with`, as long as the block lasts."""
     with tempfile.TemporaryDirectory(prefix="warm-", dir="/tmp") as place:
         client, python = Path(place, "python"), sys.executable
         values = {"python": python, "place": place, "by_job": BY_JOB}
@@ -91,10 +91,8 @@ def warm_python() -> Iterator[str]:
         try:
             line = server.stdout.readline()
             assert line == "ready\n", line
-            os.environ[WARM] = str(client)
             yield str(client)
         finally:
-            os.environ.pop(WARM, None)
             server.stdin.close()
             server.wait(30)
             server.stdout.close()
@@ -108,18 +106,6 @@ def started_with(python: str) -> Iterator[None]:
         yield
     finally:
         sys.executable = before
-
-
-def python_command(*words: str) -> list[str]:
-    """`python words`, with a script or -m and a module; the ray that it starts forks its workers, where one may."""
-    client = os.environ.get(WARM)
-    if client is None:
-        return [sys.executable, *words]
-    run = "sys.argv.pop(0); runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
-    if words[0] != "-m":
-        run = "sys.path[0] = os.path.dirname(sys.argv[0]); runpy.run_path(sys.argv[0], run_name='__main__')"
-    code = f"import os, runpy, sys; sys.executable = {client!r}; sys.argv = sys.argv[1:]; {run}"
-    return [sys.executable, "-c", code, *words]
 
 
 def listening(path: str) -> socket.socket:

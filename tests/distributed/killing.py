@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
-
-from tests.warm_workers import python_command
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_IMAGES, SLICE = 240, 4
@@ -58,7 +57,7 @@ def descendants(root: int) -> dict[int, str]:
 
 def end_of_driver(moment: str, *arguments: str, timeout_s: float = 240) -> int:
     """Run `tests.distributed.data.dying_driver`, which ends itself at a moment; its exit status."""
-    command = python_command("-m", "tests.distributed.data.dying_driver", moment, *arguments)
+    command = [sys.executable, "-m", "tests.distributed.data.dying_driver", moment, *arguments]
     done = subprocess.run(
         command, cwd=ROOT, start_new_session=True, capture_output=True, text=True, timeout=timeout_s, check=False
     )

@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from seit_ray.verbs.command.main import main
-from tests.warm_workers import python_command
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL_RAY = ("cluster.num_cpus=2", "cluster.object_store_mib=200")
@@ -34,7 +34,7 @@ def environment(**more: str) -> dict[str, str]:
 
 def command(verb: str, *arguments: str) -> list[str]:
     """What a user types."""
-    return python_command(str(Path("pipelines", f"{verb}.py")), *arguments)
+    return [sys.executable, str(Path("pipelines", f"{verb}.py")), *arguments]
 
 
 def run_verb(verb: str, *arguments: str, timeout_s: float = 300, **env: str) -> subprocess.CompletedProcess:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,9 +29,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running_head(
-    home: Path, *options: str, ray: Sequence[str] = (str(BIN / "ray"),), gcs_port: int | None = None, **variables: str
-) -> Iterator[dict[str, str]]:
+def running_head(home: Path, *options: str, gcs_port: int | None = None, **variables: str) -> Iterator[dict[str, str]]:
     """The environment of a shell that knows a fresh head: addresses, token, and RAY_LOGS, its folder."""
     (home / "token").write_text("0123456789abcdef" * 4)
     dashboard, gcs = free_port(), gcs_port or 6400 + os.getpid() % 3000
@@ -49,7 +47,7 @@ def running_head(
         "OMP_NUM_THREADS": "1",
         **variables,
     }
-    command = [*ray, "start", "--head", "--block", f"--port={gcs}", f"--dashboard-port={dashboard}"]
+    command = [BIN / "ray", "start", "--head", "--block", f"--port={gcs}", f"--dashboard-port={dashboard}"]
     # two heads on one machine would else share the agent's fixed port
     command += [f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}"]
     command += [f"--temp-dir={temporary}", f"--object-store-memory={200 << 20}", "--disable-usage-stats", *options]

@@ -22,7 +22,6 @@ from tests.end_to_end.processes import ROOT, end
 from tests.end_to_end.ray_head import BIN, command, jobs, running_head, submit
 from tests.tiny_dataset import write_dataset
 from tests.tiny_images import image_bytes, image_files, write_files, write_tokenizer
-from tests.warm_workers import python_command
 
 NUM_IMAGES, SLICE = 1000, 4
 SETTINGS = [f"tokenize.slice_size={SLICE}", "tokenize.num_actors=1", "tokenize.val_fraction=0.2"]
@@ -30,10 +29,9 @@ INSTALLED = Path(yaml.__file__).parents[1]  # where the packages are
 
 
 @pytest.fixture(scope="module")
-def head(warm, tmp_path_factory):
+def head(tmp_path_factory):
     """A shell that knows a fresh head with two CPUs."""
-    ray = python_command("-m", "ray.scripts.scripts")  # its workers are forked, those of jobs too
-    with running_head(tmp_path_factory.mktemp("home"), "--num-cpus=2", ray=ray) as environment:
+    with running_head(tmp_path_factory.mktemp("home"), "--num-cpus=2") as environment:
         yield environment
 
 

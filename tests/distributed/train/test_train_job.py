@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from itertools import groupby, pairwise
 
 import pytest
@@ -14,7 +15,6 @@ from tests.distributed.train.cluster_runs import LOOP, NUM_SAMPLES, arguments_of
 from tests.end_to_end.processes import ROOT, environment
 from tests.tiny_dataset import write_dataset
 from tests.tiny_trainers import CPU, without_speed
-from tests.warm_workers import python_command
 
 STEPS = NUM_SAMPLES * LOOP["epochs"] // LOOP["global_batch_size"]
 
@@ -38,10 +38,10 @@ def numbers(records):
 
 
 @pytest.mark.slow
-def test_nodes_come_and_go_and_the_losses_stay(warm, tmp_path, dataset, undisturbed):
+def test_nodes_come_and_go_and_the_losses_stay(tmp_path, dataset, undisturbed):
     """A lost node, a new one, and a notice that it will be taken back: two workers, one, two, and one."""
     done = subprocess.run(
-        python_command("-m", "tests.distributed.train.cluster_training", str(tmp_path), dataset),
+        [sys.executable, "-m", "tests.distributed.train.cluster_training", str(tmp_path), dataset],
         cwd=ROOT,
         env=environment(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1"),
         capture_output=True,
