@@ -32,7 +32,7 @@ def test_every_step_is_measured_over_the_images_that_can_be_read(tmp_path, token
     rates = found.rates
     assert min(rates.fetch_mb_per_s, rates.decode_per_core, rates.encode_per_core) > 0
     assert (rates.encode_per_gpu, found.device) == (None, "cpu")
-    assert seen == [(CHUNK, CHUNK + 11), (CHUNK + 11, CHUNK + 11)]
+    assert seen == [("measure", CHUNK, CHUNK + 11, "images"), ("measure", CHUNK + 11, CHUNK + 11, "images")]
     assert torch.get_num_threads() == threads
 
 

@@ -101,7 +101,8 @@ def test_fit_stops_when_nothing_moves_and_reports_progress():
     found = fit_kmeans(points, 3, iterations=50, seed=0, on_progress=lambda *state: seen.append(state))
     assert sorted(found.centroids.flatten().tolist()) == pytest.approx([0.05, 1.05, 5.05])
     assert len(found.objectives) - 1 == len(seen) < 50
-    assert seen == [(i + 1, 50) for i in range(len(seen))]
+    assert [state[:3] for state in seen] == [("k-means", i + 1, 50) for i in range(len(seen))]
+    assert seen[-1][3] == f"iterations, mean squared distance {found.objectives[-1]:.5f}"
 
 
 def test_empty_clusters_move_to_the_farthest_points():
