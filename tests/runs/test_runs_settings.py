@@ -178,9 +178,7 @@ def test_pre_training_sees_crops(dataset, tmp_path):
 
 
 def test_pixels_of_another_tokenizer_are_refused(dataset, tmp_path):
-    with pytest.raises(
-        ValueError, match="a run of train_tokenadapt; augment.adapt is tokenadapt: set augment.adapt_run"
-    ):
+    with pytest.raises(ValueError, match=r"augment\.adapt is tokenadapt: set augment\.adapt_run"):
         finetune(Folder(tmp_path / "run"), dataset=dataset, augment=augment_settings(adapt="tokenadapt"))
 
 
