@@ -326,9 +326,7 @@ def test_parquet_with_images(ray_cluster, tokenizer, tmp_path, output, layout):
     assert {name: s.rows for name, s in dataset.info.splits.items()} == {"train": 12, "val": 8}
     expected = plain_tokens(pictures, tokenizer)
     order = [("train", i, i) for i in range(12)] + [("test", i, i + 12) for i in range(8)]
-    assert all_rows(dataset) == [
-        (f"{split}-00000-of-00001.parquet#{row}", i % 2, expected[i]) for split, row, i in order
-    ]
+    assert all_rows(dataset) == [(f"{split}.parquet#{row}", i % 2, expected[i]) for split, row, i in order]
     assert verify(dataset) == []
 
 
