@@ -25,16 +25,17 @@ PASSING = {
         Fault("abort", times=4, every=17),
         Fault("truncate", times=4, every=19),
     ],
-    "reads are damaged": [
-        Fault("corrupt", key="photos", times=8),
-        Fault("corrupt", key="fragments", times=3),
+    "reads are damaged": [Fault("corrupt", key="photos", times=8), Fault("corrupt", key="fragments", times=3)],
+    "manifest and tokenizer are damaged on the way": [
         Fault("corrupt", key="manifest", times=8, every=2),
         Fault("truncate", key="tokenizer", times=4, every=2),
     ],
-    "writes fail, listings break and it is slow": [
+    "writes fail": [
         Fault("error", "PUT", times=4, every=5, **SLOW),
         Fault("error", "PUT", times=4, every=4, **BROKEN),
         *[Fault(kind, "PUT", times=4, every=5) for kind in ("reset", "corrupt upload", "lose answer")],
+    ],
+    "listings break and it is slow": [
         Fault("truncate", listings=True, times=1),
         Fault("abort", listings=True, times=2),
         Fault("error", listings=True, times=2, **SLOW),
@@ -45,10 +46,10 @@ PASSING = {
 # One after the other: each ends the job, which goes on from there.
 STAYING = {
     "credentials end half way": [
-        ([Fault("error", key="photos", after=36, **EXPIRED)], "the session token has expired")
+        ([Fault("error", key="photos", every=40, **EXPIRED)], "the session token has expired")
     ],
-    "an image is damaged for ever, then writing fails, further on each time": [
-        ([Fault("corrupt", key="dog/00011")], "dog/00011.png arrived damaged"),
+    "an image is damaged for ever": [([Fault("corrupt", key="dog/00011")], "dog/00011.png arrived damaged")],
+    "writing fails, further on each time": [
         (
             [Fault("error", "PUT", key="fragments", every=3, code="AccessDenied", status=403)],
             "access denied",
