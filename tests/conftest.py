@@ -1,5 +1,6 @@
 """What tests of several packages share."""
 
+import contextlib
 import os
 from functools import cache
 from pathlib import Path
@@ -62,8 +63,11 @@ def one_thread():
 def ray_cluster():
     """A local ray with two CPUs, one a session; verbs that are called as functions use it as it stands."""
     from seit_ray.distributed.cluster import connected
+    from tests.warm_workers import started_with, warm_python
 
-    with connected("local", num_cpus=2, object_store_mib=200) as cluster:
+    with warm_python() as python, contextlib.ExitStack() as stack:
+        with started_with(python):
+            cluster = stack.enter_context(connected("local", num_cpus=2, object_store_mib=200))
         yield cluster
 
 

@@ -6,22 +6,30 @@ from pathlib import Path
 
 FORKS = """
 import os
+import threading
 from ray._raylet import UniqueID
-from tests.warm_workers import IDS_OF_A_WORKER, use_up_ids
-UniqueID.from_random()
+from tests.warm_workers import use_up_ids
+
+def draw():
+    print(*(UniqueID.from_random().hex() for _ in range(3)), flush=True)
+
 for _ in range(3):
     use_up_ids()
     if os.fork() == 0:
-        print(*(UniqueID.from_random().hex() for _ in range(100)), flush=True)
+        draw()
+        for _ in range(40):
+            thread = threading.Thread(target=draw)
+            thread.start()
+            thread.join()
         os._exit(0)
     os.wait()
 """
 
 
-def test_two_workers_draw_other_ids():
+def test_no_thread_of_a_worker_draws_the_ids_of_another():
     done = subprocess.run(
         [sys.executable, "-c", FORKS], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True
     )
     drawn = done.stdout.split()
-    assert len(drawn) == 300
-    assert len(set(drawn)) == 300
+    assert len(drawn) == 3 * 41 * 3
+    assert len(set(drawn)) == len(drawn)

@@ -7,9 +7,8 @@ import pyarrow as pa
 import torch
 
 from seit_ray.shards.dataset import MARKER, DatasetInfo
-from seit_ray.shards.fragments import list_fragments, write_fragment
-from seit_ray.shards.joining import join_rejected, join_shard, plan_shards, split_of
 from seit_ray.shards.parquet import META, REJECTED_SCHEMA, TokenRows
+from seit_ray.shards.writing import rejected_name, split_of, write_rejects, write_shard
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.centroid import CentroidTokenizer
 from seit_ray.tokenizers.files import save_tokenizer
@@ -47,34 +46,16 @@ def tiny_tokenizer(*, seed=0, side=SIDE, num_codes=NUM_CODES):
     return CentroidTokenizer(codebook, image_size=side, patch_size=1)
 
 
-def write_split(folder, name, rows, *, num_rejected, rows_per_shard, slice_rows, encoding, num_codes, num_classes):
-    """Rows -> fragments -> shards; the split's entry of the marker. The first slices carry the rejects."""
-    work, num_tokens = folder.join("_work", "fragments"), rows.tokens.shape[1]
-    for index, start in enumerate(range(0, max(1, len(rows)), slice_rows)):
-        rejected = reject_table(1, index) if index < num_rejected else reject_table(0)
-        write_fragment(work, name, index, rows.slice(start, min(len(rows), start + slice_rows)), rejected)
-    fragments = list(list_fragments(work)[name].values())
-    made = [
-        join_shard(
-            pieces,
-            index=index,
-            fragments=work,
-            output=folder,
-            encoding=encoding,
-            num_tokens=num_tokens,
-            num_codes=num_codes,
-            num_classes=num_classes,
-        )
-        for index, pieces in enumerate(plan_shards(fragments, rows_per_shard))
-    ]
-    rejected = sum(f.rejected for f in fragments)
-    return split_of(
-        made,
-        rejected=rejected,
-        rejected_sha256=join_rejected(name, fragments, work, folder, num_tokens) if rejected else None,
-        num_codes=num_codes,
-        num_classes=num_classes,
-    )
+def write_split(folder, name, rows, *, num_rejected, rows_per_shard, encoding, num_codes, num_classes):
+    """Rows -> shards; the split's entry of the marker. The first shards have the rejects beside them."""
+    sizes = {"num_codes": num_codes, "num_classes": num_classes}
+    made, rejects = [], []
+    for index, start in enumerate(range(0, len(rows), rows_per_shard)):
+        part = rows.slice(start, min(len(rows), start + rows_per_shard))
+        made.append(write_shard(part, split=name, index=index, output=folder, encoding=encoding, **sizes))
+    for index in range(num_rejected):
+        rejects.append(write_rejects(reject_table(1, index), name, rejected_name(index), folder))
+    return split_of(made, rejects=rejects, **sizes)
 
 
 def write_dataset(
@@ -85,9 +66,8 @@ def write_dataset(
     num_classes=NUM_CLASSES,
     num_codes=NUM_CODES,
     side=SIDE,
-    encoding="planes",
+    encoding="plain",
     rows_per_shard=10,
-    slice_rows=7,
     tokenizer_seed=0,
 ):
     """A complete dataset of learnable rows in a folder; sizes: rows a split, by default 25 train, 8 val."""
@@ -99,14 +79,12 @@ def write_dataset(
             learnable_rows(num, num_classes=num_classes, seed=seed, side=side, num_codes=num_codes),
             num_rejected=num_rejected,
             rows_per_shard=rows_per_shard,
-            slice_rows=slice_rows,
             encoding=encoding,
             num_codes=num_codes,
             num_classes=num_classes,
         )
         for seed, (name, num) in enumerate((sizes or {"train": 25, "val": 8}).items())
     }
-    folder.delete_tree("_work")
     tokenizer = tiny_tokenizer(seed=tokenizer_seed, side=side, num_codes=num_codes)
     info = DatasetInfo(
         tokenizer=save_tokenizer(tokenizer, folder.join("tokenizer")),

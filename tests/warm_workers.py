@@ -26,6 +26,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,10 +51,11 @@ WITHOUT_RAY = (
 WITH_RAY = (
     "ray._private.workers.setup_worker",
     "seit_ray.distributed.data.fit_job",
-    "seit_ray.distributed.data.predict_slices",
+    "seit_ray.distributed.data.predict_parts",
+    "seit_ray.distributed.data.tokenize_parts",
     "seit_ray.distributed.tune.sweep_job",
 )
-IDS_OF_A_WORKER = 10_000
+IDS_OF_A_WORKER, THREADS_OF_A_WORKER = 10_000, 100
 BY_JOB = ("RAY_JOB_ID", "RAY_RAYLET_PID")
 CLIENT = """#!{python} -IS
 import array, json, os, socket, sys
@@ -224,13 +226,21 @@ class Forks:
 
 
 def use_up_ids() -> None:
-    """Draw, in the process that forks, more ids than a worker draws: a fork goes on where Ray's generator stands.
+    """Have Ray's generator of ids stand elsewhere than for the worker before.
 
-    Else all workers would draw the same ids, and the placement group of one would be the one that another removed.
+    Each thread of a process has one, which is seeded, when it first draws, from a pool that a fork would take as it
+    stands: the threads of all workers would draw the same ids, and remove each other's placement groups. Threads that
+    draw here, more than a worker has, move the pool on.
     """
     from ray._raylet import UniqueID
 
-    for _ in range(IDS_OF_A_WORKER):
+    UniqueID.from_random()
+    threads = [threading.Thread(target=UniqueID.from_random) for _ in range(THREADS_OF_A_WORKER)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for _ in range(IDS_OF_A_WORKER):  # of the main thread, whose generator is there
         UniqueID.from_random()
 
 

@@ -106,15 +106,16 @@ class Tokenize(Section):
     keep_changed: bool = Field(False, description="append even if other images were overwritten; their tokens stay old")
     val_fraction: Share = Field(0.0, description="share held out as val where the source names no splits")
     seed: NonNegativeInt = Field(0, description="seed of the hold-out")
-    slice_size: PositiveInt = Field(256, description="images in a unit of work")
-    rows_per_shard: PositiveInt = Field(16384, description="rows of every shard but a split's last")
-    encoding: Literal["planes", "plain", "compact"] = Field(
-        "planes", description="tokens as packed byte planes, as lists of integers, or entropy-coded (smallest)"
+    rows_per_shard: PositiveInt | None = Field(
+        None, le=65536, description="images a shard, the unit of work; default from their number: 256 to 16384"
+    )
+    encoding: Literal["plain", "compact"] = Field(
+        "plain", description="tokens as lists of integers that any Parquet reader shows, or entropy-coded (smallest)"
     )
     decode: Literal["exact", "fast"] = Field(
         "exact", description="pixels as Pillow gives them | scaled in decoding, resized by torch: slightly others"
     )
-    max_reject_fraction: Share = Field(0.1, description="fail when more than this share cannot be read")
+    max_reject_fraction: Share = Field(0.01, description="fail when more than this share cannot be read")
     max_image_pixels: PositiveInt = Field(178_956_970, description="larger images are rejected")
     max_image_mib: PositiveInt = Field(64, description="larger files are rejected, MiB")
     num_actors: PositiveInt | None = Field(
@@ -122,3 +123,4 @@ class Tokenize(Section):
     )
     gpus_per_actor: NonNegativeFloat | None = Field(None, description="default: 1 if the cluster has GPUs")
     batch_size: PositiveInt = Field(256, description="images an encoder call")
+    patience_s: NonNegativeFloat = Field(180.0, description="how long a storage that does not answer is asked again, s")

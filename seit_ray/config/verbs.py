@@ -154,8 +154,11 @@ class Predict(Verb):
     top_k: NonNegativeInt = Field(0, description="also the likeliest k classes with their probabilities")
     probabilities: bool | None = Field(None, description="also of all classes; default where they are 100 at most")
     overwrite: bool = Field(False, description="replace a table of this name that predict made with other settings")
-    slice_size: PositiveInt = Field(256, description="images in a unit of work")
+    rows_per_part: PositiveInt | None = Field(
+        None, le=65536, description="images in a unit of work; default from their number: 256 to 16384"
+    )
     batch_size: PositiveInt = Field(256, description="images a forward pass")
+    patience_s: NonNegativeFloat = Field(180.0, description="how long a storage that does not answer is asked again, s")
     max_image_pixels: PositiveInt = Field(178_956_970, description="larger images are rejected")
     max_image_mib: PositiveInt = Field(64, description="larger files are rejected, MiB")
     num_actors: NonNegativeInt | None = Field(
@@ -189,8 +192,8 @@ class ImportTokens(Verb):
     metric: Literal["cosine", "l2"] = Field("cosine", description="how the encoder chose the nearest code")
     num_classes: PositiveInt | None = Field(None, description="classes; default from the highest label")
     rows_per_shard: PositiveInt = Field(16384, description="rows of every shard but a split's last")
-    encoding: Literal["planes", "plain", "compact"] = Field(
-        "planes", description="tokens as packed byte planes, as lists of integers, or entropy-coded (smallest)"
+    encoding: Literal["plain", "compact"] = Field(
+        "plain", description="tokens as lists of integers that any Parquet reader shows, or entropy-coded (smallest)"
     )
 
 
@@ -206,9 +209,7 @@ class RecodeTokens(Verb):
 
     dataset: str = Field(description="folder of the token dataset")
     output: str = Field(description="folder of the token dataset to write")
-    encoding: Literal["planes", "plain", "compact"] | None = Field(
-        None, description="of the tokens; as it is when left out"
-    )
+    encoding: Literal["plain", "compact"] | None = Field(None, description="of the tokens; as it is when left out")
     drop_unused: bool = Field(False, description="drop the codes that no image uses and renumber the others (SeiT)")
     rows_per_shard: PositiveInt | None = Field(None, description="rows of every shard but a split's last; as they are")
 

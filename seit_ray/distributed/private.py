@@ -5,6 +5,7 @@
 - RunTrainer: on a local ray, which ends with this process and its placement groups with it, it leaves out Ray's guard
   against leaked groups: that asks the dashboard for the state of the run, and where there is none its last question
   delays the end of every run by 12 s.
+- streaming_task: a generator that runs ahead of who takes its values would fill the object store.
 - preemption_of: `ray.train.get_preemption_info()` waits for all workers, too long for every step.
 """
 
@@ -13,14 +14,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import ray
 import ray.train.torch
 from ray.train.v2._internal.execution.callback import ControllerCallback
 from ray.train.v2._internal.execution.context import get_train_context
 from ray.train.v2._internal.execution.controller.state import ResizingState
 
-__all__ = ["BeforeResize", "RunTrainer", "preemption_of"]
+__all__ = ["BeforeResize", "RunTrainer", "preemption_of", "streaming_task"]
 
 LEAK_GUARD = "PlacementGroupCleanerCallback"
+STREAM_AHEAD = 2
 
 
 class BeforeResize(ControllerCallback):
@@ -56,3 +59,9 @@ def preemption_of() -> Callable[[], Any]:
     """In a training worker: a callable for the notice that its node is about to be taken away, None without one."""
     fate = get_train_context().preemption_context
     return lambda: fate.preemption_info
+
+
+def streaming_task(function: Callable[..., Any], *, may_wait: bool, **options: Any) -> Any:
+    """A Ray task of a generator, whose values come as they are made; may_wait: few of them before they are taken."""
+    ahead = {"_generator_backpressure_num_objects": STREAM_AHEAD if may_wait else -1}
+    return ray.remote(function).options(num_returns="streaming", **ahead, **options)

@@ -52,9 +52,9 @@ def part_table(
     probabilities: bool,
     top_k: int,
 ) -> pa.Table:
-    """A slice's rows, with their probabilities float32 [N,C], and its rejects, as one table of `predictions_schema`.
+    """A part's rows, with their probabilities float32 [N,C], and its rejects, as one table of `predictions_schema`.
 
-    `rows` and `rejected` are a `DecodedSlice`'s; `source_names` are the classes that their labels number.
+    `rows` and `rejected` are a `DecodedImages`'; `source_names` are the classes that their labels number.
     """
     names = pa.array(class_names, pa.string())
     # stable, so that of classes that are equally likely the first comes first

@@ -1,6 +1,6 @@
 """Images as they come: `find_images` lists them with labels and splits, whatever the layout of the bucket.
 
-The manifest keeps that list as Parquet files whose row groups are the slices of work; `fetch_images` gets the
+The manifest keeps that list as Parquet files whose rows are read in parts, the units of work; `fetch_images` gets the
 encoded bytes of a slice; `decode_image` makes uint8 RGB of them. An image that cannot be used is an
 `ImageError`, one row with its reason; a storage that cannot be used is a `StorageError`, and stops the work.
 """
@@ -8,7 +8,7 @@ encoded bytes of a slice; `decode_image` makes uint8 RGB of them. An image that 
 from seit_ray.images.decode import DecodedImage, ImageError, decode_image
 from seit_ray.images.fetch import fetch_images
 from seit_ray.images.manifest import Manifest, load_manifest, write_manifest
-from seit_ray.images.parts import SplitListing
+from seit_ray.images.manifest_files import SplitListing
 from seit_ray.images.records import FoundImages, ImageRecord
 from seit_ray.images.sources.find import find_images
 

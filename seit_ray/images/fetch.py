@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from seit_ray.storage import Folder, StorageError, split_uri
 from seit_ray.storage.errors import changed
 
 MAX_BYTES = 64 << 20
-BATCH_ROWS = 64
+BATCH_BYTES, BUFFER_BYTES = 32 << 20, 4 << 20  # of a Parquet file's images at a time; of a read of it
 OF_THE_OBJECT = ("missing", "too_large", "changed", "archived")  # kinds of StorageError
 _ROW = re.compile(r"(.*\.parquet)#(\d+)", re.IGNORECASE | re.DOTALL)
 
@@ -70,6 +71,23 @@ def fetch_images(
     return [found[place] for place in range(len(records))]
 
 
+def address_in_parquet(uri: str) -> tuple[str, int] | None:
+    """(file, row) of an image in a Parquet file; None for other images."""
+    found = _ROW.fullmatch(uri)
+    return None if found is None else (found[1], int(found[2]))
+
+
+def row_group_ends(source: Folder, uri: str) -> list[int]:
+    """Of a Parquet file: the number of the row behind each row group; none of a file that cannot be read."""
+    folder, name = split_uri(uri)
+    try:
+        with open_parquet(source.at(folder), name) as file:
+            groups = [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)]
+    except (StorageError, DamagedParquetError):  # which whoever reads its rows will say
+        return []
+    return list(itertools.accumulate(groups))
+
+
 def _some_denied(source: Folder, uris: list[str], contents: Sequence[bytes | Exception], max_bytes: int) -> bool:
     """Whether the objects that were denied have rules of their own: others can be read, before and after."""
     read = [uri for uri, content in zip(uris, contents, strict=True) if isinstance(content, bytes)]
@@ -108,33 +126,43 @@ def _fetch_spans(
 def _fetch_rows(
     source: Folder, uri: str, version: str | None, rows: list[int], image_column: str, max_bytes: int
 ) -> dict[int, bytes | Exception]:
-    """Row -> bytes or error, for ascending rows of one file; reads the images of each row group once."""
-    found: dict[int, bytes | Exception] = {}
+    """Row -> bytes or error, for ascending rows of one file."""
+    found = rows_of_parquet(source, uri, version, rows, image_column, max_bytes)
+    return dict(zip(rows, found, strict=True))
+
+
+def rows_of_parquet(
+    source: Folder, uri: str, version: str | None, rows: Sequence[int], image_column: str, max_bytes: int
+) -> Iterator[bytes | Exception]:
+    """Bytes or error of ascending rows of one file, as it is read: the images of each row group once."""
     folder, name = split_uri(uri)
+    done = 0
     try:
         _check_version(source, uri, version)
-        with open_parquet(source.at(folder), name) as file:
+        with open_parquet(source.at(folder), name, BUFFER_BYTES) as file:
             if image_column not in file.schema_arrow.names:
                 raise missing_column(image_column, uri, file.schema_arrow.names, "image_column")
-            for row, content in _images_of(file, rows, image_column):
+            for content in _images_of(file, rows, image_column):
+                done += 1
                 if content is None:
-                    found[row] = ImageError("no bytes in the Parquet row; expected an encoded image; embed the images")
+                    yield ImageError("no bytes in the Parquet row; expected an encoded image; embed the images")
                 elif content.as_buffer().size > max_bytes:
                     size_bytes = content.as_buffer().size
-                    found[row] = ImageError(f"size {size_bytes} bytes; expected at most {max_bytes}; raise max_bytes")
+                    yield ImageError(f"size {size_bytes} bytes; expected at most {max_bytes}; raise max_bytes")
                 else:
-                    found[row] = content.as_buffer().to_pybytes()
+                    yield content.as_buffer().to_pybytes()
     except StorageError as error:
         failure = _at_fault(error)
     except DamagedParquetError as error:
         failure = ImageError(str(error))
     else:
         failure = ImageError(f"{uri} has fewer rows than were listed; expected the listed file; list the source again")
-    return {row: found.get(row, failure) for row in rows}
+    for _ in range(done, len(rows)):
+        yield failure
 
 
-def _images_of(file: pq.ParquetFile, rows: list[int], image_column: str) -> Iterator[tuple[int, Any]]:
-    """(row, binary scalar or None) for ascending rows; batches, since an Arrow array ends at 2 GiB."""
+def _images_of(file: pq.ParquetFile, rows: Sequence[int], image_column: str) -> Iterator[Any]:
+    """Binary scalar, or None, of each of ascending rows; in batches, for memory's sake."""
     is_struct = pa.types.is_struct(file.schema_arrow.field(image_column).type)
     column = f"{image_column}.bytes" if is_struct else image_column
     wanted = iter(rows)
@@ -145,14 +173,22 @@ def _images_of(file: pq.ParquetFile, rows: list[int], image_column: str) -> Iter
         if row is None or row >= end:
             first = end
             continue
-        for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=[column]):
+        batch_rows = _batch_rows(file.metadata.row_group(group), column)
+        for batch in file.iter_batches(batch_rows, row_groups=[group], columns=[column], use_threads=False):
             images = batch.column(0)
             images = images.field("bytes") if is_struct else images
             while row is not None and row < first + len(batch):
                 image = images[row - first]
-                yield row, image if image.is_valid else None
+                yield image if image.is_valid else None
                 row = next(wanted, None)
             first += len(batch)
             if row is None or row >= end:
                 break
         first = end
+
+
+def _batch_rows(group: pq.RowGroupMetaData, column: str) -> int:
+    """Rows of a group that are read at a time."""
+    chunks = (group.column(index) for index in range(group.num_columns))
+    num_bytes = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema == column)
+    return int(max(1, min(group.num_rows, BATCH_BYTES * group.num_rows // max(1, num_bytes))))

@@ -1,23 +1,23 @@
 """What a dataset was made of, kept beside it: key and state of each image, to tell what has changed in the source.
 
-source/<split>/part-00000.parquet   key string, state int64: about ten bytes an image
+_source/<split>/part-00000.parquet   key string, state int64: about ten bytes an image
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seit_ray.images.manifest import Manifest, split_of_record
+from seit_ray.images.manifest import split_of_record
 from seit_ray.images.records import ImageRecord, state_of
 from seit_ray.storage import Folder
 
-FOLDER = "source"
+FOLDER = "_source"  # no split is called so
 NAMED = 3  # images that a message names
 
 
@@ -91,38 +91,20 @@ def hashes_of(keys: list[str]) -> np.ndarray:
     return np.frombuffer(b"".join(hashlib.blake2b(key.encode(), digest_size=8).digest() for key in keys), "<u8")
 
 
-def names_to_write(manifest: Manifest, present: Collection[str]) -> list[str]:
-    """Names of what `write_known` writes."""
-    names = []
-    for split, listing in manifest.splits.items():
-        first = sum(name.startswith(f"{FOLDER}/{split}/") for name in present)
-        number = -(-listing.num_slices // manifest.part_slices)
-        names += [part_name(split, index) for index in range(first, first + number)]
-    return names
-
-
-def part_name(split: str, number: int) -> str:
-    """Name of a part of a split, relative to the dataset."""
+def known_name(split: str, number: int) -> str:
+    """The file that tells of a part of a split, relative to the dataset."""
     return f"{FOLDER}/{split}/part-{number:05}.parquet"
 
 
-def write_known(manifest: Manifest, dataset: Folder, present: Collection[str]) -> dict[str, str]:
-    """Write what a manifest lists behind the `present` parts of a dataset; name -> SHA-256 of the new ones."""
-    checksums = {}
-    for split in manifest.splits:
-        first = sum(name.startswith(f"{FOLDER}/{split}/") for name in present)
-        for number, table in enumerate(manifest.part_states(split), first):
-            sink = pa.BufferOutputStream()
-            pq.write_table(
-                table,
-                sink,
-                compression="zstd",
-                use_dictionary=False,
-                column_encoding={"key": "DELTA_BYTE_ARRAY"},
-                write_statistics=False,
-            )
-            data = sink.getvalue().to_pybytes()
-            name = part_name(split, number)
-            dataset.write(name, data)
-            checksums[name] = hashlib.sha256(data).hexdigest()
-    return checksums
+def known_file(rows: pa.Table) -> bytes:
+    """Its bytes, for the rows of a part of a manifest."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        rows.select(["key", "state"]).replace_schema_metadata(None),
+        sink,
+        compression="zstd",
+        use_dictionary=False,
+        column_encoding={"key": "DELTA_BYTE_ARRAY"},
+        write_statistics=False,
+    )
+    return sink.getvalue().to_pybytes()

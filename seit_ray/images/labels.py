@@ -19,8 +19,8 @@ def label_table(manifest: Manifest, split: str, class_names: list[str], source_u
             "val_fraction"
         )
     seen, unlabelled = set(), 0
-    for index in range(manifest.splits[split].num_slices):
-        labels = manifest.read_slice(split, index)["label"]
+    for index in range(manifest.splits[split].num_parts):
+        labels = manifest.read_part(split, index)["label"]
         unlabelled += labels.null_count
         seen.update(labels.drop_null().to_pylist())
     if unlabelled:

@@ -1,11 +1,13 @@
-"""The listing of a source as files: Parquet parts whose row groups are the slices of work, and a marker.
+"""The listing of a source as files, read in parts: the units of work, of as many images as a shard will have rows.
 
     manifest.json               written last: counts, class names, digest
-    <split>/part-00000.parquet  id, key, uri, label, state, version; part_slices row groups of slice_size rows
+    <split>/rows-00000.parquet  id, key, uri, label, state, version, size_bytes; row groups of GROUP_ROWS, parts one
+                                after the other
 
-The final label of a class is known only when all records were seen (names are numbered in sorted order), but
-the parts are written as they fill, so that memory stays bounded. So they hold a provisional code, numbered
-as labels first come, and the marker holds the table from code to label that every read applies.
+Rows a part are a function of the number of images alone, so that any cluster makes the same shards. The final label of
+a class is known only when all records were seen (names are numbered in sorted order), but the files are written as they
+fill, so that memory stays bounded. So they hold a provisional code, numbered as labels first come, and the marker holds
+the table from code to label that every read applies.
 """
 
 from __future__ import annotations
@@ -21,19 +23,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seit_ray.images.classes import class_notes, code_of, extended_classes, final_labels
-from seit_ray.images.parts import SCHEMA, SplitListing, SplitWriter, delete_leftovers, part_name
+from seit_ray.images.manifest_files import (
+    FILE_ROWS,
+    GROUP_ROWS,
+    SCHEMA,
+    SplitListing,
+    SplitWriter,
+    delete_leftovers,
+    file_name,
+)
 from seit_ray.images.records import ImageRecord, unusable_reason
 from seit_ray.storage import Folder
 
 MARKER = "manifest.json"
-FORMAT = 3
+FORMAT = 4
+LEAST_ROWS, USUAL_PARTS = GROUP_ROWS, 64  # of a part; of all images, where that gives parts of a size between
 NAMED = 3  # reasons that a note names
 WHITE = "white_level"
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A complete listing; slice i of a split holds its images i * slice_size and on. Cheap to pickle.
+    """A complete listing; part i of a split holds its images i * rows_per_part and on. Cheap to pickle.
 
     left_out: files that were seen and not listed, by kind; notes: what a person should look at before any work.
     """
@@ -43,50 +54,54 @@ class Manifest:
     class_names: list[str] | None
     label_of_code: list[int]
     digest: str
-    slice_size: int
-    part_slices: int
+    rows_per_part: int
+    rows_per_file: int  # a multiple of it
     left_out: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     white_level: int | None = None  # of grey images with 16 bits: how they are to be decoded
 
-    def read_slice(self, split: str, index: int) -> pa.Table:
-        """id and state int64, key, uri, version string, label int32 (null: none), [up to slice_size] rows.
+    def read_part(self, split: str, index: int) -> pa.Table:
+        """id, state and size_bytes int64, key, uri, version string, label int32 (null: none), [up to rows_per_part].
 
-        ids are unique; the version is that of the file the image is in, null where the source does not tell.
+        ids are unique; the version is that of the file the image is in; version, size: null where nothing tells.
         """
-        if not 0 <= index < self._listing(split).num_slices:
+        if not 0 <= index < self._listing(split).num_parts:
             raise ValueError(
-                f"slice {index} of split {split!r}; expected 0 to {self._listing(split).num_slices - 1}; "
-                "use the manifest that the slices were counted from"
+                f"part {index} of split {split!r}; expected 0 to {self._listing(split).num_parts - 1}; "
+                "use the manifest that the parts were counted from"
             )
-        part, group = divmod(index, self.part_slices)
-        return self._read(split, part, [group])
+        number, place = divmod(index, self.rows_per_file // self.rows_per_part)
+        file = self._open(split, number)
+        first = place * self.rows_per_part
+        last = min(first + self.rows_per_part, file.metadata.num_rows) - 1
+        groups = list(range(first // GROUP_ROWS, last // GROUP_ROWS + 1))
+        rows = self._labelled(file.read_row_groups(groups, use_threads=False))
+        return self._marked(rows.slice(first - groups[0] * GROUP_ROWS, last + 1 - first).combine_chunks())
 
     def sample(self, split: str, num_images: int, seed: int) -> pa.Table:
-        """As read_slice: num_images at random, without repeats, in order of id; all when there are fewer."""
+        """As read_part: num_images at random, without repeats, in order of id; all when there are fewer."""
         listed = self._listing(split).num_images
         chosen = np.random.default_rng(seed).choice(listed, min(num_images, listed), replace=False)
-        parts, rows = np.divmod(np.sort(chosen), self.slice_size * self.part_slices)
+        files, rows = np.divmod(np.sort(chosen), self.rows_per_file)
         tables = [SCHEMA.empty_table()]
-        for part in np.unique(parts).tolist():
-            groups, offsets = np.divmod(rows[parts == part], self.slice_size)
+        for number in np.unique(files).tolist():
+            groups, offsets = np.divmod(rows[files == number], GROUP_ROWS)
             needed, places = np.unique(groups, return_inverse=True)
-            table = self._read(split, part, needed.tolist())
-            tables.append(table.take(pa.array(places * self.slice_size + offsets)))
+            table = self._labelled(self._open(split, number).read_row_groups(needed.tolist(), use_threads=False))
+            tables.append(table.take(pa.array(places * GROUP_ROWS + offsets)))
         return self._marked(pa.concat_tables(tables).combine_chunks())
 
-    def part_states(self, split: str) -> Iterator[pa.Table]:
-        """key and state of each part of a split, in order."""
-        for part in range(-(-self._listing(split).num_slices // self.part_slices)):
-            yield self._open(split, part).read(["key", "state"], use_threads=False)
+    def key_states(self, split: str) -> Iterator[pa.Table]:
+        """key and state of all images of a split, some thousand at a time, in order."""
+        for number in range(-(-self._listing(split).num_images // self.rows_per_file)):
+            yield self._open(split, number).read(["key", "state"], use_threads=False)
 
     def _listing(self, split: str) -> SplitListing:
         if split not in self.splits:
             raise ValueError(f"split {split!r} of {self.folder.uri}; expected one of {sorted(self.splits)}; correct it")
         return self.splits[split]
 
-    def _read(self, split: str, part: int, groups: list[int]) -> pa.Table:
-        table = self._open(split, part).read_row_groups(groups)
+    def _labelled(self, table: pa.Table) -> pa.Table:
         labels = pa.array(self.label_of_code, pa.int32()).take(table["label"].combine_chunks())
         return self._marked(table.set_column(SCHEMA.get_field_index("label"), "label", labels))
 
@@ -94,9 +109,14 @@ class Manifest:
         """The rows, which say themselves how they are to be decoded, wherever they travel."""
         return table if self.white_level is None else table.replace_schema_metadata({WHITE: str(self.white_level)})
 
-    def _open(self, split: str, part: int) -> pq.ParquetFile:
-        # The whole part, some hundred kB: unlike the bytes of a range, they are compared with their checksum.
-        return pq.ParquetFile(io.BytesIO(self.folder.read(part_name(split, part))))
+    def _open(self, split: str, number: int) -> pq.ParquetFile:
+        # The whole file, some hundred kB: unlike the bytes of a range, they are compared with their checksum.
+        return pq.ParquetFile(io.BytesIO(self.folder.read(file_name(split, number))))
+
+
+def default_part_rows(num_images: int) -> int:
+    """Images a part: a power of two that makes some 64 parts, 256 at least and 16,384 at most."""
+    return min(FILE_ROWS, max(LEAST_ROWS, 1 << (-(-num_images // USUAL_PARTS) - 1).bit_length()))
 
 
 def write_manifest(
@@ -107,25 +127,26 @@ def write_manifest(
     seed: int,
     class_names: Sequence[str] | None = None,
     known_classes: Sequence[str] | None = None,
-    slice_size: int = 256,
-    part_slices: int = 64,
+    rows_per_part: int | None = None,
     left_out: Mapping[str, int] | None = None,
     notes: Sequence[str] = (),
     white_level: int | None = None,
     is_whole: Callable[[], bool] = lambda: True,
 ) -> Manifest:
-    """Writes the listing, replacing one that is there; holds one part a split in memory.
+    """Writes the listing, replacing one that is there; holds one file a split in memory.
 
     Records without a split go to val when a hash of seed and key, as a fraction, is below val_fraction, else
     to train, whatever their order. class_names, where the source has them, number the labels; else strings
     are numbered in sorted order and integers keep their value. known_classes keep their numbers, and new ones
-    follow. ValueError for labels that are no classes, and for a listing of nothing but what cannot be read.
+    follow. rows_per_part: `default_part_rows` when left out. ValueError for labels that are no classes, and for a
+    listing of nothing but what cannot be read.
     left_out and notes are read when all records were seen; of a listing that is not whole nothing is said of classes.
     """
     if not 0 <= val_fraction < 1:
         raise ValueError(f"val_fraction {val_fraction}; expected 0 or more and less than 1; correct it")
-    if slice_size < 1 or part_slices < 1:
-        raise ValueError(f"slice_size {slice_size}, part_slices {part_slices}; expected at least 1; correct them")
+    if rows_per_part is not None and rows_per_part < 1:
+        raise ValueError(f"rows_per_part {rows_per_part}; expected at least 1; correct it")
+    rows_per_file = rows_per_part * max(1, FILE_ROWS // rows_per_part) if rows_per_part else FILE_ROWS
     folder.delete(MARKER)  # from here to the end, what is there is not complete
     splits: dict[str, SplitWriter] = {}
     codes: dict[str | int, int] = {}
@@ -136,7 +157,7 @@ def write_manifest(
     for number, record in enumerate(records):
         split = split_of_record(record, val_fraction=val_fraction, seed=seed)
         if split not in splits:
-            splits[split] = SplitWriter(folder, split, slice_size, part_slices)
+            splits[split] = SplitWriter(folder, split, rows_per_file)
         code = code_of(record.label, codes)
         splits[split].add(number, record, code)
         if code is not None:
@@ -154,7 +175,8 @@ def write_manifest(
     names, label_of_code = final_labels(labels, given)
     if class_names is not None:
         digest.update(json.dumps(names).encode())
-    listings = {name: splits[name].listing() for name in sorted(splits)}
+    part_rows = rows_per_part or default_part_rows(sum(writer.num_images for writer in splits.values()))
+    listings = {name: splits[name].listing(part_rows) for name in sorted(splits)}
     delete_leftovers(folder, splits.values())
     told = list(notes)
     if num_unusable:
@@ -170,8 +192,8 @@ def write_manifest(
         class_names=names,
         label_of_code=label_of_code,
         digest=digest.hexdigest(),
-        slice_size=slice_size,
-        part_slices=part_slices,
+        rows_per_part=part_rows,
+        rows_per_file=rows_per_file,
         left_out=dict(sorted((left_out or {}).items())),
         notes=told,
         white_level=white_level,

@@ -15,6 +15,7 @@ from seit_ray.images.sources.settings import Columns
 from seit_ray.progress import Progress, silent
 from seit_ray.report.costs import BYTES_OF_MB, Rates
 from seit_ray.shards.encoding import encoding_named
+from seit_ray.shards.parquet import parquet_bytes, token_column_bytes
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.contract import Tokenizer
 
@@ -23,7 +24,7 @@ CHUNK = 64  # images fetched, decoded and encoded together
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found on a sample; packed_bytes: of an image's tokens, before Parquet compresses them further."""
+    """What was found on a sample; packed_bytes: of an image's tokens in a shard."""
 
     rates: Rates
     images: int
@@ -38,7 +39,7 @@ def measure_rates(
     tokenizer: Tokenizer,
     *,
     image_column: str = Columns.image,
-    encoding: str = "planes",
+    encoding: str = "plain",
     device: str = "cpu",
     on_progress: Progress = silent,
 ) -> Measured:
@@ -57,7 +58,9 @@ def measure_rates(
     if not tokens:
         raise ValueError(f"none of {len(listed)} images in {source.uri} can be read; expected images; check the source")
     rows, number = np.concatenate(tokens).astype(np.uint16), len(sizes)
-    packed = encoding_named(encoding).pack(rows, len(tokenizer.codebook)).nbytes
+    codec = encoding_named(encoding)
+    column = pa.table({"tokens": codec.pack(rows, len(tokenizer.codebook))})
+    data = parquet_bytes(column, ["tokens.list.element"] * codec.dictionary, codec.group_rows(rows.shape[1]))
     encode_rate = number / seconds["encode"]
     rates = Rates(
         fetch_mb_per_s=sum(sizes) / BYTES_OF_MB / seconds["fetch"],
@@ -65,7 +68,7 @@ def measure_rates(
         encode_per_core=encode_rate if device == "cpu" else None,
         encode_per_gpu=encode_rate if device != "cpu" else None,
     )
-    return Measured(rates, number, sum(sizes) / number, packed / number, device)
+    return Measured(rates, number, sum(sizes) / number, token_column_bytes(data) / number, device)
 
 
 def measured_steps(

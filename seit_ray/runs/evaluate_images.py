@@ -11,17 +11,17 @@ import torch
 from seit_ray.evaluation.classification import add_counts, figures_of_counts
 from seit_ray.evaluation.image_classifier import ImageClassifier
 from seit_ray.images.decode import MAX_PIXELS
+from seit_ray.images.decoded import DecodedImages, Decoding, ahead, decoded_chunks
 from seit_ray.images.fetch import MAX_BYTES
 from seit_ray.images.labels import label_table
 from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import Manifest
-from seit_ray.images.slices import DecodedSlice, Decoding, ahead, decode_slice
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 from seit_ray.training.world import World
 
-MAX_THREADS = 8  # that decode: each holds a slice of pixels
+MAX_THREADS, ROWS_PER_PART = 8, 256  # that decode, and what each of them holds
 
 
 def evaluate_images(
@@ -51,7 +51,9 @@ def evaluate_images(
     names = classifier.class_names
     counts = torch.zeros(len(names), 4, dtype=torch.float64, device=world.device)
     with tempfile.TemporaryDirectory(prefix="seit_ray-") as name:
-        manifest = list_images(images, source, Folder(name), val_fraction=val_fraction, seed=seed)
+        manifest = list_images(
+            images, source, Folder(name), val_fraction=val_fraction, seed=seed, rows_per_part=ROWS_PER_PART
+        )
         check_alike(manifest, world, images.uri)
         numbers = label_table(manifest, split, names, images.uri, run.uri)
         total = manifest.splits[split].num_images
@@ -59,15 +61,16 @@ def evaluate_images(
             classifier.image_size, classifier.resize, source.image_column, classifier.decode, max_bytes, max_pixels
         )
 
-        def decode(index: int) -> DecodedSlice:
-            return decode_slice(manifest, split, index, images, decoding)
+        def decode(index: int) -> list[DecodedImages]:
+            return list(decoded_chunks(manifest.read_part(split, index), images, decoding))
 
         done, rejected = 0, []
-        mine = range(world.rank, manifest.splits[split].num_slices, world.size)
+        mine = range(world.rank, manifest.splits[split].num_parts, world.size)
         for part in ahead(decode, mine, min(MAX_THREADS, torch.get_num_threads())):
-            count_slice(counts, classifier, part, numbers, batch_size)
-            rejected += part.rejected.select(["id", "key", "reason"]).to_pylist()
-            done = min(total, done + world.size * manifest.slice_size)
+            for chunk in part:
+                count_images(counts, classifier, chunk, numbers, batch_size)
+                rejected += chunk.rejected.select(["id", "key", "reason"]).to_pylist()
+            done = min(total, done + world.size * ROWS_PER_PART)
             on_progress("evaluate", done, total, "images")
     counts = world.sum(counts)
     rejected = sorted((row for rows in world.gather(rejected) for row in rows), key=lambda row: row["id"])
@@ -80,10 +83,10 @@ def evaluate_images(
     return {"split": split, **figures_of_counts(counts, names), "listed": total, "rejected": rejected}
 
 
-def count_slice(
-    counts: torch.Tensor, classifier: ImageClassifier, part: DecodedSlice, numbers: np.ndarray, batch_size: int
+def count_images(
+    counts: torch.Tensor, classifier: ImageClassifier, part: DecodedImages, numbers: np.ndarray, batch_size: int
 ) -> None:
-    """Classify the images of a slice and add to the counts [C,4], in place; `numbers` [S] are the run's of a label."""
+    """Classify some images and add to the counts [C,4], in place; `numbers` [S] are the run's of a label."""
     labels = torch.from_numpy(numbers[part.rows["label"].to_numpy()]).to(counts.device)
     for start in range(0, len(labels), batch_size):
         images = torch.from_numpy(part.pixels[start : start + batch_size])

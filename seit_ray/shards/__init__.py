@@ -1,4 +1,4 @@
-"""Tokens -> Parquet and back: encodings, shards, fragments, the dataset and its marker, statistics, verification."""
+"""Tokens -> Parquet and back: encodings, shards, parts of a job, the dataset and its marker, statistics, checks."""
 
 from seit_ray.shards.dataset import TokenDataset
 

@@ -6,6 +6,11 @@ settings. Images that were rejected and have been overwritten since are tried ag
 
 from __future__ import annotations
 
+import re
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from seit_ray.images.known import Changes, KnownImages
 from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import Manifest
@@ -61,7 +66,7 @@ def new_images(
     *,
     val_fraction: float,
     seed: int,
-    slice_size: int,
+    rows_per_part: int | None,
     keep_changed: bool,
     on_progress: Progress,
 ) -> Manifest:
@@ -83,7 +88,7 @@ def new_images(
         folder,
         val_fraction=val_fraction,
         seed=seed,
-        slice_size=slice_size,
+        rows_per_part=rows_per_part,
         select=is_new,
         known_classes=base.class_names,
         on_progress=on_progress,
@@ -104,13 +109,28 @@ def new_images(
     return manifest
 
 
+def first_shards(base: DatasetInfo | None) -> dict[str, int]:
+    """Split -> number of the first shard behind those of a dataset; none of its files has that number or a higher."""
+    first = {}
+    for name, split in base.splits.items() if base is not None else ():
+        numbers = [int(number) for file in split.file_names for number in re.findall(r"-(\d+)\.parquet$", file)]
+        first[name] = max(numbers, default=-1) + 1
+    return first
+
+
+def kept_rejects(output: Folder, split: str, retried: set[str]) -> pa.Table:
+    """The rejects of a finished dataset that stay: those that are not tried again."""
+    table = TokenDataset(output).rejected(split)
+    return table.filter(pc.invert(pc.is_in(table["key"], pa.array(sorted(retried), pa.string()))))
+
+
 def retried_rejects(output: Folder, manifest: Manifest, base: DatasetInfo) -> dict[str, set[str]]:
     """Split -> keys of the dataset's rejects that a manifest of new images lists again."""
     rejected = {split: set(TokenDataset(output).rejected(split)["key"].to_pylist()) for split in base.splits}
     again: dict[str, set[str]] = {split: set() for split in base.splits}
     if any(rejected.values()):
         for name in manifest.splits:
-            for table in manifest.part_states(name):
+            for table in manifest.key_states(name):
                 keys = set(table["key"].to_pylist())
                 for split, known in rejected.items():
                     again[split] |= known & keys

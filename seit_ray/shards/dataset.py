@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from seit_ray.shards.parquet import TokenRows, checksum, concat_rows, decode_shard, parquet_table
+from seit_ray.shards.parquet import REJECTED_SCHEMA, TokenRows, checksum, concat_rows, decode_shard, parquet_table
 from seit_ray.shards.statistics import entropy_bits
 from seit_ray.storage import Folder
 
 MARKER = "dataset.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass
@@ -30,6 +30,15 @@ class Shard:
 
 
 @dataclass
+class RejectFile:
+    """A table of images of a split that could not be read."""
+
+    name: str
+    rows: int
+    sha256: str
+
+
+@dataclass
 class Split:
     """A split's files and counts: listed = rows + rejected."""
 
@@ -38,10 +47,14 @@ class Split:
     rejected: int
     source_bytes: int
     shards: list[Shard]
-    rejected_sha256: str | None
+    rejects: list[RejectFile]
     code_histogram: list[int]
     label_counts: list[int]
-    rejected_name: str = "rejected.parquet"
+
+    @property
+    def file_names(self) -> list[str]:
+        """Of all shards and tables of rejects, in the folder of the split."""
+        return [shard.name for shard in self.shards] + [file.name for file in self.rejects]
 
     @property
     def file_bytes(self) -> int:
@@ -98,24 +111,27 @@ class DatasetInfo:
         if content_checksum(values) != known:
             raise ValueError(f"{uri}/{MARKER} has a wrong checksum; it was altered: restore it or tokenise again")
         try:
-            splits = {
-                name: Split(
-                    **known_fields(Split, {**s, "shards": [Shard(**known_fields(Shard, x)) for x in s["shards"]]})
-                )
-                for name, s in values.pop("splits").items()
-            }
+            splits = {name: split_from(content) for name, content in values.pop("splits").items()}
             rows, columns = values.pop("grid")
             info = cls(splits=splits, grid=(rows, columns), **known_fields(cls, values))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{uri}/{MARKER} cannot be read ({error!r}); tokenise again") from error
         for name, split in splits.items():
-            written = sum(s.rows for s in split.shards)
-            if split.listed != split.rows + split.rejected or written != split.rows:
+            written, rejected = sum(s.rows for s in split.shards), sum(r.rows for r in split.rejects)
+            if (split.listed, written, rejected) != (split.rows + split.rejected, split.rows, split.rejected):
                 raise ValueError(
                     f"{uri} split {name}: {split.listed} listed, {split.rows} rows, {split.rejected} rejected, "
-                    f"{written} in shards; expected counts that add up; tokenise again"
+                    f"{written} in shards and {rejected} in tables of rejects; expected counts that add up; tokenise "
+                    "again"
                 )
         return info
+
+
+def split_from(content: dict[str, Any]) -> Split:
+    """A split's entry of the marker."""
+    shards = [Shard(**known_fields(Shard, shard)) for shard in content["shards"]]
+    rejects = [RejectFile(**known_fields(RejectFile, file)) for file in content["rejects"]]
+    return Split(**known_fields(Split, {**content, "shards": shards, "rejects": rejects}))
 
 
 def known_fields(of: type, values: dict[str, Any]) -> dict[str, Any]:
@@ -177,15 +193,15 @@ class TokenDataset:
         return concat_rows(parts)
 
     def rejected(self, split: str) -> pa.Table:
-        """key and reason of images that could not be read; ValueError when the list is not the one that was written."""
-        info = self.split(split)
-        if not info.rejected:
-            return pa.table({"key": pa.array([], pa.string()), "reason": pa.array([], pa.string())})
-        name = f"{split}/{info.rejected_name}"
-        data = self.folder.read(name)
-        if checksum(data) != info.rejected_sha256:
-            raise ValueError(f"{self.folder.uri_of(name)} has a wrong checksum; it was altered: restore it")
-        return parquet_table(data)
+        """key and reason of images that could not be read; ValueError when a table is not the one that was written."""
+        tables = [REJECTED_SCHEMA.empty_table()]
+        for file in self.split(split).rejects:
+            name = f"{split}/{file.name}"
+            data = self.folder.read(name)
+            if checksum(data) != file.sha256:
+                raise ValueError(f"{self.folder.uri_of(name)} has a wrong checksum; it was altered: restore it")
+            tables.append(parquet_table(data))
+        return pa.concat_tables(tables)
 
     def histogram(self) -> np.ndarray:
         """Counts int64 [K] of the codes over all splits."""

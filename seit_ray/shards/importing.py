@@ -19,10 +19,10 @@ from torch import Tensor
 
 from seit_ray.progress import Progress, silent
 from seit_ray.shards.dataset import MARKER, DatasetInfo, Split, TokenDataset
-from seit_ray.shards.joining import WrittenShard, split_of, write_shard
 from seit_ray.shards.parquet import META, TokenRows, checksum
 from seit_ray.shards.published import iter_tokens, read_labels, read_offsets
 from seit_ray.shards.synonyms import write_synonyms
+from seit_ray.shards.writing import WrittenShard, split_of, write_shard
 from seit_ray.storage import Folder, StorageError, normalise_uri, split_uri
 from seit_ray.storage.lock import LOCK, Lock, locked
 from seit_ray.storage.output import OURS, claim, end_work, read_plan, write_plan
@@ -188,7 +188,7 @@ def import_split(job: ImportJob, name: str, listed: Listed, num_classes: int, on
         )
         done += len(tokens)
         on_progress(f"import {name}", done, num_images, "images")
-    return split_of(made, rejected=0, rejected_sha256=None, num_codes=num_codes, num_classes=num_classes)
+    return split_of(made, num_codes=num_codes, num_classes=num_classes)
 
 
 def read_tokens(job: ImportJob, name: str, offsets: np.ndarray) -> Iterator[np.ndarray]:

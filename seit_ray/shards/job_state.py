@@ -1,63 +1,54 @@
 """What the output of a tokenising job tells of it, while it runs, after a kill and when it has finished.
 
-`read_state` alone knows how a job keeps its work: parts, counts and times are in the listing of the fragments, and
-only some of the rejects' reasons are looked up.
+`read_state` alone knows how a job keeps its work: parts, counts and times are in the listing of the records, and only
+some of the rejects' reasons are looked up.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from seit_ray.images.manifest import load_manifest
+from seit_ray.shards.appending import first_shards
 from seit_ray.shards.dataset import MARKER, DatasetInfo, TokenDataset
-from seit_ray.storage import Entry, Folder, StorageError
+from seit_ray.shards.parquet import parquet_table
+from seit_ray.shards.parts import Part
+from seit_ray.shards.writing import rejected_name
+from seit_ray.storage import Folder, StorageError
 from seit_ray.storage.lock import LOCK, Holder
 
 PLAN = "plan.json"
-FRAGMENT = re.compile(r"([^/]+)/\d+\.(\d+)\.(\d+)\.parquet")  # split, rows, rejected
-CHECKSUM_BYTES = 32  # behind a fragment's Parquet
 LOOK_BYTES = 16 << 20  # of files that are opened for the reasons of rejects
 
 
-@dataclass(frozen=True)
-class Part:
-    """A finished part of the work: its counts, and when it was written, in seconds UTC."""
+class Written(NamedTuple):
+    """A finished part of the work, and when it was written, in seconds UTC."""
 
-    split: str
-    rows: int
-    rejected: int
-    written: float
-
-    @property
-    def images(self) -> int:
-        """All of them."""
-        return self.rows + self.rejected
+    part: Part
+    time: float
 
 
 @dataclass(frozen=True)
 class JobState:
     """A tokenising job. dataset: the finished one, if there is; is_begun: work is there, of an append if there is both.
 
-    listed: split -> (images, parts), None until all are listed; parts, shards: those that stand; reasons: of as many
-    rejects as were looked up; holder: of the lock.
+    listed: split -> (images, parts), None until all are listed; parts: those that stand, each a shard; reasons: of as
+    many rejects as were looked up; holder: of the lock.
     """
 
     uri: str
     dataset: DatasetInfo | None = None
     is_begun: bool = False
     listed: dict[str, tuple[int, int]] | None = None
-    parts: tuple[Part, ...] = ()
-    shards: int = 0
-    rows_per_shard: int = 1
+    parts: tuple[Written, ...] = ()
     reasons: Counter[str] = field(default_factory=Counter)
     holder: Holder | None = None
 
@@ -76,21 +67,18 @@ def read_state(output: Folder) -> JobState:
     if plan is None or (info is not None and plan.get("appends_to", "") != info.plan.get("manifest")):
         reasons = reasons_of_dataset(output, info) if info is not None else Counter()
         return JobState(output.uri, info, reasons=reasons, holder=holder)
-    manifest, fragments = load_manifest(work.join("manifest")), work.join("fragments")
-    found = [(entry, FRAGMENT.fullmatch(entry.name)) for entry in fragments.list()]
-    whole = [(entry, match) for entry, match in found if match and entry.size_bytes]
+    manifest = load_manifest(work.join("manifest"))
+    found = [(Part.named(entry.name), entry) for entry in work.join("records").list() if entry.size_bytes]
+    parts = [
+        Written(part, datetime.fromisoformat(entry.modified).timestamp()) for part, entry in found if part is not None
+    ]
     state = JobState(
         output.uri,
         info,
         is_begun=True,
-        listed={name: (s.num_images, s.num_slices) for name, s in manifest.splits.items()} if manifest else None,
-        parts=tuple(
-            Part(match[1], int(match[2]), int(match[3]), datetime.fromisoformat(entry.modified).timestamp())
-            for entry, match in whole
-        ),
-        shards=num_new_shards(output, list(manifest.splits) if manifest else [], info),
-        rows_per_shard=plan["rows_per_shard"] if isinstance(plan.get("rows_per_shard"), int) else 1,
-        reasons=reasons_of_fragments(fragments, [(int(match[3]), entry) for entry, match in whole]),
+        listed={name: (s.num_images, s.num_parts) for name, s in manifest.splits.items()} if manifest else None,
+        parts=tuple(parts),
+        reasons=reasons_of_parts(output, [part for part, _ in parts], info),
         holder=holder,
     )
     return state if work.exists(PLAN) else read_state(output)  # it has ended meanwhile
@@ -120,39 +108,30 @@ def read_holder(output: Folder) -> Holder | None:
         raise ValueError(f"{output.uri_of(LOCK)} cannot be read ({error}); expected the lock of a job") from error
 
 
-def num_new_shards(output: Folder, splits: Sequence[str], info: DatasetInfo | None) -> int:
-    """Shards that are no part of the finished dataset yet."""
-    known = {f"{name}/{shard.name}" for name, s in info.splits.items() for shard in s.shards} if info else set()
-    return sum(entry.name not in known for split in splits for entry in output.list(f"{split}/shard-"))
-
-
-def reasons_of_fragments(folder: Folder, found: Sequence[tuple[int, Entry]]) -> Counter[str]:
-    """Reasons in the fragments (rejects, entry) that have most of them, as far as LOOK_BYTES go."""
-    names, room = [], LOOK_BYTES
-    for rejected, entry in sorted(found, key=lambda pair: -pair[0]):
-        room -= entry.size_bytes
-        if not rejected or room < 0:
-            break
-        names.append(entry.name)
-    contents = folder.read_many(names)
-    return Counter(reason for data in contents if isinstance(data, bytes) for reason in reasons_in(data))
-
-
-def reasons_in(fragment: bytes) -> list[str]:
-    """The reasons of a fragment's rejects; none where it is damaged, which the job itself will say."""
-    try:
-        table = pq.ParquetFile(pa.BufferReader(fragment[:-CHECKSUM_BYTES])).read(["reason"], use_threads=False)
-    except (pa.ArrowException, OSError):
-        return []
-    return [reason for reason in table["reason"].to_pylist() if reason is not None]
+def reasons_of_parts(output: Folder, parts: Sequence[Part], base: DatasetInfo | None) -> Counter[str]:
+    """Reasons in the tables of the parts that have most rejects, as far as LOOK_BYTES go."""
+    first = first_shards(base)
+    names = [
+        f"{part.split}/{rejected_name(first.get(part.split, 0) + part.index)}"
+        for part in sorted(parts, key=lambda part: -part.rejected)
+        if part.rejected
+    ]
+    return reasons_in(output, names)
 
 
 def reasons_of_dataset(output: Folder, info: DatasetInfo) -> Counter[str]:
     """Reasons of a finished dataset's rejects, as far as LOOK_BYTES go."""
-    dataset, room = TokenDataset(output), LOOK_BYTES
+    return reasons_in(output, [f"{name}/{file.name}" for name, split in info.splits.items() for file in split.rejects])
+
+
+def reasons_in(output: Folder, names: Sequence[str]) -> Counter[str]:
+    """Reasons in tables of rejects; none in one that is damaged, which the job itself will say."""
     reasons: Counter[str] = Counter()
-    for name, split in info.splits.items():
-        room -= (output.size(f"{name}/{split.rejected_name}") or 0) if split.rejected else 0
-        if room >= 0:
-            reasons.update(dataset.rejected(name)["reason"].to_pylist())
+    room = LOOK_BYTES
+    for name in names:
+        room -= output.size(name) or 0
+        if room < 0:
+            break
+        with contextlib.suppress(pa.ArrowException, OSError, ValueError):
+            reasons.update(parquet_table(output.read(name))["reason"].to_pylist())
     return reasons

@@ -1,4 +1,4 @@
-"""Rows of tokens as Parquet bytes: fragments (one slice of the manifest) and shards (rows of exact number).
+"""Rows of tokens as Parquet bytes: shards, and the tables of what was rejected beside them.
 
 `TokenRows` is the one in-memory form of rows. Shapes: N rows, L tokens.
 """
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from seit_ray.shards.encoding import encoding_named
@@ -96,45 +95,13 @@ def token_column_bytes(data: bytes) -> int:
     return sum(c.total_compressed_size for c in columns if c.path_in_schema.startswith("tokens"))
 
 
-def encode_fragment(rows: TokenRows, rejected: pa.Table) -> bytes:
-    """One slice's rows and rejects in one file, so that both appear in one atomic write; Parquet and its SHA-256."""
-    tokens = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(2 * rows.tokens.shape[1]),
-        len(rows),
-        [None, pa.py_buffer(np.ascontiguousarray(rows.tokens, "<u2"))],
-    )
-    table = rows.meta.combine_chunks().append_column("tokens", tokens)
-    table = table.append_column("reason", pa.nulls(len(rows), pa.string()))
-    table = pa.concat_tables([table, rejected], promote_options="default")
-    data = parquet_bytes(table, [], max(1, len(table)))
-    return data + hashlib.sha256(data).digest()
-
-
-def decode_fragment(data: bytes, num_tokens: int) -> tuple[TokenRows, pa.Table]:
-    """The inverse of `encode_fragment`: (rows, rejected); ValueError for altered bytes."""
-    data, known = data[:-32], data[-32:]
-    if hashlib.sha256(data).digest() != known:
-        raise ValueError("not a fragment (wrong checksum: it was altered or is cut off); delete it and run again")
-    try:
-        table = parquet_table(data)
-        ok = table.filter(pc.is_null(table["reason"]))
-        rejected = table.filter(pc.is_valid(table["reason"])).select(REJECTED_SCHEMA.names)
-        values = one_chunk(ok["tokens"])
-    except (pa.ArrowException, KeyError, OSError) as error:
-        raise ValueError(f"not a fragment ({' '.join(str(error).split())}); delete it and run again") from error
-    if values.type != pa.binary(2 * num_tokens):
-        raise ValueError(f"fragment of {values.type}; expected {pa.binary(2 * num_tokens)}; delete it and run again")
-    tokens = np.frombuffer(values.buffers()[1] or b"", "<u2")[values.offset * num_tokens :][: len(ok) * num_tokens]
-    return TokenRows(tokens.reshape(-1, num_tokens).astype(np.uint16), ok.select(list(META))), rejected
-
-
 def one_chunk(column: pa.ChunkedArray) -> pa.Array:
     """A column as one array, whatever the number of its chunks (none included)."""
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
 def encode_rejected(rejected: pa.Table) -> bytes:
-    """A split's rejected.parquet."""
+    """A table of rejects (key, reason)."""
     return parquet_bytes(rejected.cast(REJECTED_SCHEMA).combine_chunks(), [], 1 << 16)
 
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 from seit_ray.images.manifest import Manifest
 from seit_ray.shards.dataset import DatasetInfo
 
+EARLY_IMAGES, EARLY_SHARE = (
+    1000,
+    0.5,
+)  # after how many the limit is looked at, and what share is too many whatever comes
+
 
 class RejectLimit:
     """Counts rejects; more than the allowed share of all listed images ends the job."""
@@ -34,6 +39,15 @@ class RejectLimit:
                 f"{self.rejected} of {self.total} images could not be read; expected at most "
                 f"{self.max_fraction:.1%} (tokenize.max_reject_fraction); mend the images or raise the share and "
                 "run again: finished work is kept"
+            )
+
+    def check_early(self, seen: int, rejected: int) -> None:
+        """ValueError when nearly all of the first images of a job cannot be read, before all others are tried."""
+        if seen >= EARLY_IMAGES and rejected > max(EARLY_SHARE, self.max_fraction) * seen:
+            raise ValueError(
+                f"{rejected} of the first {seen} images could not be read; expected at most {self.max_fraction:.1%} of "
+                "all (tokenize.max_reject_fraction); see their reasons with seit-ray status, and mend the images or "
+                "the settings of the source"
             )
 
     def words(self) -> str:

@@ -11,9 +11,9 @@ import torch
 
 from seit_ray.progress import Progress, silent
 from seit_ray.shards.dataset import MARKER, DatasetInfo, Split, TokenDataset
-from seit_ray.shards.joining import WrittenShard, shard_name, split_of, write_shard
 from seit_ray.shards.parquet import TokenRows, concat_rows, decode_shard
 from seit_ray.shards.synonyms import read_synonyms, write_synonyms
+from seit_ray.shards.writing import WrittenShard, shard_name, split_of, write_shard
 from seit_ray.storage import Folder
 from seit_ray.storage.lock import LOCK, Lock, locked
 from seit_ray.storage.output import (
@@ -174,14 +174,8 @@ def renumbered(tokens: np.ndarray, renumber: torch.Tensor) -> np.ndarray:
 def rewritten_split(
     dataset: TokenDataset, output: Folder, name: str, made: list[WrittenShard], num_codes: int, num_classes: int
 ) -> Split:
-    """A split's entry of the marker; the table of rejected images comes along as it is."""
+    """A split's entry of the marker; the tables of rejected images come along as they are."""
     split = dataset.split(name)
-    if split.rejected:
-        output.write(f"{name}/rejected.parquet", dataset.folder.read(f"{name}/{split.rejected_name}"))
-    return split_of(
-        made,
-        rejected=split.rejected,
-        rejected_sha256=split.rejected_sha256,
-        num_codes=num_codes,
-        num_classes=num_classes,
-    )
+    for file in split.rejects:
+        output.write(f"{name}/{file.name}", dataset.folder.read(f"{name}/{file.name}"))
+    return split_of(made, rejects=split.rejects, num_codes=num_codes, num_classes=num_classes)

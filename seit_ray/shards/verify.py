@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from seit_ray.images.known import FOLDER
 from seit_ray.progress import Progress, silent
 from seit_ray.shards.dataset import TokenDataset
-from seit_ray.shards.parquet import checksum
+from seit_ray.shards.parquet import checksum, parquet_table
 from seit_ray.shards.statistics import code_histogram
 from seit_ray.shards.synonyms import read_synonyms
 from seit_ray.tokenizers.files import load_tokenizer
@@ -19,7 +20,7 @@ def verify(dataset: TokenDataset, on_progress: Progress = silent) -> list[str]:
     total = sum(len(s.shards) for s in dataset.info.splits.values())
     done = 0
     for name, split in dataset.info.splits.items():
-        known = {s.name for s in split.shards} | ({split.rejected_name} if split.rejected else set())
+        known = set(split.file_names)
         present = {e.name for e in dataset.folder.join(name).list()}
         faults += [f"{name}/{extra}: not in dataset.json" for extra in sorted(present - known)]
         faults += rejected_faults(dataset, name)
@@ -77,21 +78,21 @@ def source_faults(dataset: TokenDataset) -> list[str]:
                 faults.append(f"{name}: wrong checksum")
         except ValueError as error:
             faults.append(f"{name}: {error}")
-    present = {f"source/{entry.name}" for entry in dataset.folder.join("source").list()}
+    present = {f"{FOLDER}/{entry.name}" for entry in dataset.folder.join(FOLDER).list()}
     return faults + [f"{name}: not in dataset.json" for name in sorted(present - set(dataset.info.source))]
 
 
 def rejected_faults(dataset: TokenDataset, split: str) -> list[str]:
-    """Whether the list of rejects is there, unaltered and of the right length."""
-    info = dataset.split(split)
-    name = f"{split}/{info.rejected_name}"
-    if not info.rejected:
-        return []
-    try:
-        data = dataset.folder.read(name)
-        if checksum(data) != info.rejected_sha256:
-            return [f"{name}: wrong checksum"]
-        rows = len(dataset.rejected(split))
-    except (ValueError, OSError) as error:
-        return [f"{name}: {error}"]
-    return [] if rows == info.rejected else [f"{name}: {rows} rows; expected {info.rejected}"]
+    """Whether the tables of rejects are there, unaltered and of the right length."""
+    faults = []
+    for file in dataset.split(split).rejects:
+        name = f"{split}/{file.name}"
+        try:
+            data = dataset.folder.read(name)
+            if checksum(data) != file.sha256:
+                faults.append(f"{name}: wrong checksum")
+            elif (rows := len(parquet_table(data))) != file.rows:
+                faults.append(f"{name}: {rows} rows; expected {file.rows}")
+        except (ValueError, OSError) as error:
+            faults.append(f"{name}: {error}")
+    return faults

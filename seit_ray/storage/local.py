@@ -53,7 +53,7 @@ class LocalStore:
     @contextlib.contextmanager
     def _temporary(self, path: str, data: bytes) -> Iterator[str]:
         """A file of these bytes beside path, gone at the end."""
-        # No fsync: a job writes thousands of small fragments, and syncing each would cost more than the work.
+        # No fsync: a job writes thousands of small files, and syncing each would cost more than the work.
         # A killed process leaves the old file or the new one; only a power cut can lose a fresh one.
         folder = os.path.dirname(path)
         os.makedirs(folder, exist_ok=True)

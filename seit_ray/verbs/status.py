@@ -20,7 +20,7 @@ from seit_ray.verbs.command.places import Rows, folder_of
 
 if TYPE_CHECKING:
     from seit_ray.shards.dataset import DatasetInfo
-    from seit_ray.shards.job_state import JobState, Part
+    from seit_ray.shards.job_state import JobState, Written
 
 NEWEST_S = 300.0  # the newest rate is that of the parts of so long
 PAUSE_S = 600.0  # between parts that lie further apart, no job ran
@@ -60,7 +60,7 @@ def rows_of(state: JobState, now: float) -> Rows:
     if state.listed is not None:
         rows += part_rows(state)
     rows += speed_rows(state, runs, now)
-    return [*rows, *reject_rows(state, sum(part.rejected for part in state.parts))]
+    return [*rows, *reject_rows(state, sum(w.part.rejected for w in state.parts))]
 
 
 def is_alive(holder: Holder, now: float) -> bool:
@@ -80,7 +80,7 @@ def state_words(state: JobState, runs: bool) -> str:
     elif len(state.parts) < sum(parts for _, parts in state.listed.values()):
         phase = "tokenising"
     else:
-        phase = "joining fragments"
+        phase = "writing the marker"
     more = " to append to the finished dataset" if state.dataset is not None else ""
     return f"{phase}{more}, {'running' if runs else 'not running: the same command continues'}"
 
@@ -101,47 +101,38 @@ def dataset_rows(info: DatasetInfo) -> Rows:
 
 
 def part_rows(state: JobState) -> Rows:
-    """Parts, images and shards that are done, of how many."""
+    """Images and parts that are done, of how many; each part is a shard."""
     rows: Rows = []
     for split, (images, parts) in (state.listed or {}).items():
-        done = [part for part in state.parts if part.split == split]
+        done = [w.part for w in state.parts if w.part.split == split]
         seen = sum(part.images for part in done)
         share = f" ({seen / images:.1%})" if images else ""
         rows.append((f"{split} to do" if state.dataset else split, f"{seen} of {images} images{share}"))
         rows.append((f"{split} parts", f"{len(done)} of {parts}"))
-    if state.shards:
-        rows.append(("shards", f"{state.shards} of {num_shards(state)} written"))
     return rows
-
-
-def num_shards(state: JobState) -> int:
-    """How many shards the rows of the finished parts fill."""
-    splits = {part.split for part in state.parts}
-    rows = [sum(part.rows for part in state.parts if part.split == split) for split in splits]
-    return sum(-(-number // state.rows_per_shard) for number in rows)
 
 
 def speed_rows(state: JobState, runs: bool, now: float) -> Rows:
     """Rates, the last sign of work, and the time that is left."""
     if not state.parts:
         return []
-    rows = [("last part", f"{duration(max(0.0, now - max(part.written for part in state.parts)))} ago")]
+    rows = [("last part", f"{duration(max(0.0, now - max(w.time for w in state.parts)))} ago")]
     newest, mean = rates(state.parts)
     if newest is None or mean is None:
         return rows
     rows.append(("speed", f"{newest:,.1f} images/s of late, {mean:,.1f} on average"))
-    left = sum(images for images, _ in (state.listed or {}).values()) - sum(part.images for part in state.parts)
+    left = sum(images for images, _ in (state.listed or {}).values()) - sum(w.part.images for w in state.parts)
     if left > 0:
         rows.append(("left", f"{duration(left / (newest if runs else mean))}{'' if runs else ' once it is continued'}"))
     return rows
 
 
-def rates(parts: Sequence[Part]) -> tuple[float | None, float | None]:
+def rates(parts: Sequence[Written]) -> tuple[float | None, float | None]:
     """Images/s (over the last NEWEST_S with parts, over all the time that a job ran); None where nothing tells."""
-    ordered = sorted(parts, key=lambda part: part.written)
-    steps = [(b.written, b.written - a.written, b.images) for a, b in pairwise(ordered)]
+    ordered = sorted(parts, key=lambda written: written.time)
+    steps = [(b.time, b.time - a.time, b.part.images) for a, b in pairwise(ordered)]
     steps = [step for step in steps if step[1] <= PAUSE_S]
-    newest = [step for step in steps if step[0] > ordered[-1].written - NEWEST_S]
+    newest = [step for step in steps if step[0] > ordered[-1].time - NEWEST_S]
     found = [(sum(images for *_, images in chosen), sum(s for _, s, _ in chosen)) for chosen in (newest, steps)]
     newest_rate, mean_rate = (images / seconds if seconds > 0 else None for images, seconds in found)
     return newest_rate, mean_rate
@@ -151,7 +142,7 @@ def reject_rows(state: JobState, rejected: int) -> Rows:
     """How many images were rejected, and the commonest reasons."""
     if not rejected:
         return [("rejected", "none")] if state.parts or state.dataset else []
-    looked, images = state.reasons.total(), sum(part.images for part in state.parts)
+    looked, images = state.reasons.total(), sum(w.part.images for w in state.parts)
     share = f", {rejected / images:.2%} of those done" if images else ""
     some = f"; reasons of {looked} of them" if looked < rejected else ""
     reasons = state.reasons.most_common(NUM_REASONS)

@@ -8,7 +8,7 @@ from seit_ray.shards import TokenDataset
 from tests.tiny_dataset import learnable_rows, write_dataset
 
 
-@pytest.mark.parametrize("encoding", ["planes", "plain", "compact"])
+@pytest.mark.parametrize("encoding", ["plain", "compact"])
 def test_holds_the_rows_of_all_shards_in_order(tmp_path, encoding):
     dataset = TokenDataset(write_dataset(tmp_path, encoding=encoding))
     store = TokenStore.read(dataset, "train", need_labels=True)

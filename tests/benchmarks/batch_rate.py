@@ -20,8 +20,8 @@ from seit_ray.batches.store import TokenStore
 from seit_ray.batches.stream import TokenStream, row_bytes
 from seit_ray.shards import TokenDataset
 from seit_ray.shards.dataset import MARKER, DatasetInfo
-from seit_ray.shards.joining import split_of, write_shard
 from seit_ray.shards.parquet import META, TokenRows
+from seit_ray.shards.writing import split_of, write_shard
 from seit_ray.storage import Folder
 
 NUM_CODES, NUM_CLASSES = 391, 1000
@@ -42,13 +42,11 @@ def write_rows(folder: Folder, num: int, side: int, rows_per_shard: int) -> Toke
         }
         tokens = generator.integers(NUM_CODES, size=(count, side * side)).astype(np.uint16)
         rows = TokenRows(tokens, pa.table(meta, pa.schema(META)))
-        options = {"encoding": "planes", "num_codes": NUM_CODES, "num_classes": NUM_CLASSES}
+        options = {"encoding": "plain", "num_codes": NUM_CODES, "num_classes": NUM_CLASSES}
         made.append(write_shard(rows, split="train", index=index, output=folder, **options))
-    split = split_of(made, rejected=0, rejected_sha256=None, num_codes=NUM_CODES, num_classes=NUM_CLASSES)
+    split = split_of(made, num_codes=NUM_CODES, num_classes=NUM_CLASSES)
     names = [str(i) for i in range(NUM_CLASSES)]
-    info = DatasetInfo(
-        "benchmark", "codebook", side * 8, [side, side], NUM_CODES, "planes", names, {"train": split}, {}
-    )
+    info = DatasetInfo("benchmark", "codebook", side * 8, [side, side], NUM_CODES, "plain", names, {"train": split}, {})
     folder.write(MARKER, info.to_json())
     return TokenDataset(folder)
 

@@ -1,23 +1,51 @@
-"""Images/s of an encoder actor of the tokenising job against those of its tokenizer alone, on the device at hand.
+"""Images/s of an actor of the tokenising job against those of its tokenizer alone, on the device at hand.
 
 python tests/benchmarks/encode_rate.py [--tokenizer FOLDER] [--image-size S] [--patch-size P] [--codes K] ...
 
-The tokenizer alone encodes a batch that lies on the device already; the actor gets slices as decode tasks hand them on:
-it uploads their pixels, encodes, fetches the tokens and packs a row. Without a folder: centroids of random pixels.
+The tokenizer alone encodes a batch that lies on the device already; the actor gets a part in chunks, as they come from
+decoding: it uploads their pixels, encodes, fetches the tokens and writes a shard. Without a folder: centroids of random
+pixels.
 """
 
 import argparse
 import tempfile
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from seit_ray.distributed.data.slices import EncodeSlices, one_row, table_bytes
+from seit_ray.distributed.data.parts import PartSource
+from seit_ray.distributed.data.tokenize_parts import TokenizeParts
+from seit_ray.images import ImageRecord, write_manifest
+from seit_ray.images.decoded import FOUND, DecodedImages, Decoding
+from seit_ray.shards.parts import PartFiles
+from seit_ray.shards.rejects import RejectLimit
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.centroid_fit import fit_centroids
-from seit_ray.tokenizers.files import save_tokenizer
+from seit_ray.tokenizers.files import load_tokenizer, save_tokenizer
+
+
+def make_actor(work: Folder, tokenizer: Folder, rows: int, batch_size: int) -> TokenizeParts:
+    """A plain object of the actor's class, and a manifest of one part for it."""
+    loaded, _ = load_tokenizer(tokenizer)
+    records = (ImageRecord(f"{i:06}.jpg", f"/images/{i:06}.jpg", None, None, 1000) for i in range(rows))
+    write_manifest(records, work.join("manifest"), val_fraction=0.0, seed=0, rows_per_part=rows)
+    source = PartSource(work.join("manifest"), work, Decoding(loaded.image_size, loaded.resize), work)
+    files = PartFiles(work.join("tokens"), work.join("records"), "plain", len(loaded.codebook), 0, {})
+    limit = RejectLimit(rows, 0, 0.0)
+    return TokenizeParts(source, files, limit, tokenizer, batch_size, on_gpu=torch.cuda.is_available())
+
+
+def in_chunks(rows: pa.Table, pixels: np.ndarray) -> Iterator[DecodedImages]:
+    """Rows of a manifest with the same pixels [N,3,H,W] for each N of them."""
+    for name, kind in FOUND.items():
+        rows = rows.append_column(name, pa.array([1000] * len(rows), kind))
+    rejected = rows.slice(0, 0).append_column("reason", pa.array([], pa.string()))
+    for start in range(0, len(rows), len(pixels)):
+        chunk = rows.slice(start, len(pixels))
+        yield DecodedImages(pixels[: len(chunk)], chunk, rejected)
 
 
 def settle(device: torch.device) -> None:
@@ -41,32 +69,39 @@ def main() -> None:
     """Print both rates and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokenizer")
-    numbers = {"image-size": 64, "patch-size": 8, "codes": 256, "slice": 256, "batch": 64, "calls": 4, "rounds": 3}
-    for name, default in numbers.items():
+    numbers = {"image-size": 64, "patch-size": 8, "codes": 256, "part": 1024, "chunk": 256, "batch": 64}
+    for name, default in {**numbers, "calls": 1, "rounds": 3}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
     generator = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as name:
-        folder = Folder(options.tokenizer or name)
+        work = Folder(name)
+        folder = Folder(options.tokenizer) if options.tokenizer else work.join("tokenizer")
         if not options.tokenizer:
             shape = (64, 3, options.image_size, options.image_size)
             pixels = torch.from_numpy(generator.integers(256, size=shape, dtype=np.uint8))
             fitted, _ = fit_centroids(pixels, patch_size=options.patch_size, codebook_size=options.codes, iterations=2)
             save_tokenizer(fitted, folder)
-        actor = EncodeSlices(folder, options.batch, torch.cuda.is_available())
-    tokenizer, device = actor.tokenizer, actor.device
-    pixels = generator.integers(
-        256, size=(options.slice, 3, tokenizer.image_size, tokenizer.image_size), dtype=np.uint8
-    )
-    empty = table_bytes(pa.table({"key": pa.array([], pa.string())}))
-    size = tokenizer.image_size
-    row = one_row(split="train", slice=0, image_size=size, pixels=pixels.tobytes(), meta=empty, rejected=empty)
-    batch = torch.from_numpy(pixels[: options.batch]).to(device)
-    alone = through = 0.0
-    for _ in range(options.rounds):
-        calls = max(1, options.calls * options.slice // len(batch))
-        alone = max(alone, rate(tokenizer.encode, batch, len(batch), calls, device))
-        through = max(through, rate(actor, row, options.slice, options.calls, device))
+        actor = make_actor(work, folder, options.part, options.batch)
+        tokenizer, device = actor.tokenizer, actor.device
+        size = tokenizer.image_size
+        pixels = generator.integers(256, size=(options.chunk, 3, size, size), dtype=np.uint8)
+        listed = actor.manifest.read_part("train", 0)
+        batch = torch.from_numpy(pixels[: options.batch]).to(device)
+        alone = through = 0.0
+        for _ in range(options.rounds):
+            calls = max(1, options.calls * options.part // len(batch))
+            alone = max(alone, rate(tokenizer.encode, batch, len(batch), calls, device))
+            through = max(
+                through,
+                rate(
+                    lambda rows: actor.part("train", 0, in_chunks(rows, pixels)),
+                    listed,
+                    options.part,
+                    options.calls,
+                    device,
+                ),
+            )
     print(
         f"{tokenizer.family} {size}x{size}, K {len(tokenizer.codebook)}, {device}, batches of {len(batch)}: tokenizer "
         f"{alone:.0f} images/s, actor {through:.0f} images/s, ratio {through / alone:.2f}"

@@ -63,7 +63,7 @@ def import_all(zipped: bytes, offsets: np.ndarray, grid: tuple[int, int], num_co
             output=work.join("tokens"),
             num_classes=None,
             rows_per_shard=16384,
-            encoding="planes",
+            encoding="plain",
         )
         run_import(job)
 

@@ -21,7 +21,7 @@ from seit_ray.storage import Folder, s3
 SAMPLE = Path(__file__).parents[2] / "pipelines" / "sample" / "fashion_mnist_test.parquet"
 SOURCE = SourceSettings()
 PER_FOLDER = 1000
-STAGES = {"EncodeSlices": "encoder actor", "DecodeSlices": "decode worker"}
+STAGES = {"TokenizeParts": "tokenising actor", "decode_span": "decode worker"}
 
 
 class MadeUpKeys:

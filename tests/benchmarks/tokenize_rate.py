@@ -27,23 +27,24 @@ from seit_ray.tokenizers.files import load_tokenizer, save_tokenizer
 
 SAMPLE = Path(__file__).parents[2] / "pipelines" / "sample" / "fashion_mnist_test.parquet"
 SOURCE = SourceSettings()
+BARE_ROWS = 256  # that the bare loop has in memory at a time
 SETTLED = 0.25  # share of the images after which the job is in steady state
 
 
 def bare_worker(
     index: int, workers: int, manifest, source: Folder, tokenizer_folder: Folder, decode: str, barrier, rates
 ) -> None:
-    """Every `workers`-th slice: fetch, decode, encode; the seconds it took."""
+    """Every `workers`-th part: fetch, decode, encode; the seconds it took."""
     import numpy as np
     import torch
 
     torch.set_num_threads(1)
     tokenizer, _ = load_tokenizer(tokenizer_folder)
-    slices = [(name, i) for name, s in manifest.splits.items() for i in range(s.num_slices)][index::workers]
+    parts = [(name, i) for name, s in manifest.splits.items() for i in range(s.num_parts)][index::workers]
     barrier.wait()
     start, cpu_start = time.perf_counter(), time.process_time()
-    for split, i in slices:
-        rows = manifest.read_slice(split, i)
+    for split, i in parts:
+        rows = manifest.read_part(split, i)
         pairs = list(zip(rows["key"].to_pylist(), rows["uri"].to_pylist(), strict=True))
         images = [
             decode_image(d, image_size=tokenizer.image_size, resize=tokenizer.resize, mode=decode).pixels
@@ -99,14 +100,20 @@ def per_image(seconds: Counter, num: int) -> str:
 def kind_of(command: str) -> str:
     """What a process below this one does."""
     if command.startswith("ray::"):
-        return "encoder actors" if "MapWorker" in command else "tasks"
+        return "actors" if "MapWorker" in command else "tasks"
     return "ray"
 
 
 def ray_rate(
-    source: Folder, total: int, tokenizer_folder: Folder, output: Folder, cluster, decode: str, slice_size: int
+    source: Folder,
+    total: int,
+    tokenizer_folder: Folder,
+    output: Folder,
+    cluster,
+    decode: str,
+    rows_per_shard: int | None,
 ) -> tuple[float, float, float, str]:
-    """(steady images/s, seconds to the first finished slice, seconds in all, processor time in words)."""
+    """(steady images/s, seconds to the first finished part, seconds in all, processor time in words)."""
     from seit_ray.distributed.data.tokenize_job import TokenizeJob, run_tokenize_job
 
     moments: list[tuple[float, int]] = []
@@ -119,11 +126,11 @@ def ray_rate(
             if (done >= total * SETTLED and not times) or done == total:
                 times.append(processor_times())
 
-    settings = Tokenize(decode=decode, slice_size=slice_size).settings()
+    settings = Tokenize(decode=decode, rows_per_shard=rows_per_shard).settings()
     job = TokenizeJob(source, SOURCE, tokenizer_folder, output, settings)
     run_tokenize_job(job, lambda: contextlib.nullcontext(cluster), on_progress)
     whole = time.perf_counter() - start
-    # The pipeline is full when its first slice is done: what was under way then would count as done in no time.
+    # The pipeline is full when its first part is done: what was under way then would count as done in no time.
     (since, done), (last, _) = next(m for m in moments if m[1] >= total * SETTLED), moments[-1]
     return (total - done) / (last - since), moments[0][0], whole, per_image(times[-1] - times[0], total - done)
 
@@ -137,7 +144,7 @@ def main() -> None:
     parser.add_argument("--patch-size", type=int, default=4)
     parser.add_argument("--codes", type=int, default=256)
     parser.add_argument("--decode", choices=MODES, default="exact")
-    parser.add_argument("--slice-size", type=int, default=256)
+    parser.add_argument("--rows-per-shard", type=int)
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
 
@@ -157,7 +164,7 @@ def main() -> None:
                         Path(source.uri, entry.name)
                     )
             source = work.join("images")
-        manifest = list_images(source, SOURCE, work.join("manifest"), val_fraction=0.0, seed=0)
+        manifest = list_images(source, SOURCE, work.join("manifest"), val_fraction=0.0, seed=0, rows_per_part=BARE_ROWS)
         total = sum(s.num_images for s in manifest.splits.values())
         rows = manifest.sample(next(iter(manifest.splits)), 500, 0)
         pixels, _ = read_pixels(rows, source, image_size=options.image_size, resize="squash")
@@ -176,12 +183,12 @@ def main() -> None:
                     work.join(f"out{round_number}"),
                     cluster,
                     options.decode,
-                    options.slice_size,
+                    options.rows_per_shard,
                 )
                 best_bare, best_ray = max(bare, best_bare), max(rate, best_ray)
                 print(
                     f"round {round_number}: {total} images; bare loop {bare:.0f}/s; ray job {rate:.0f}/s steady, first "
-                    f"slice after {first:.1f} s, {whole:.1f} s in all",
+                    f"part after {first:.1f} s, {whole:.1f} s in all",
                     flush=True,
                 )
                 bare_us = bare_cpu_s / total * 1e6

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-NUM_IMAGES, SLICE = 240, 4
-SETTINGS = {"slice_size": SLICE, "rows_per_shard": 70, "val_fraction": 0.1, "num_actors": 1}
+NUM_IMAGES, ROWS = 240, 4
+SETTINGS = {"rows_per_shard": ROWS, "val_fraction": 0.1, "num_actors": 1, "max_reject_fraction": 0.1}
 
 
 class Killer:

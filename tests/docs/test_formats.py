@@ -28,7 +28,7 @@ from tests.tiny_dataset import write_dataset
 from tests.tiny_images import image_files, write_files, write_tokenizer
 
 PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
-NUM_CODES = 700  # two bit planes above the low byte
+NUM_CODES = 700  # more than a byte holds
 OUTCOMES = [
     Outcome("0123456789", {"optimizer.lr": 1e-3, "augment.crop_area": [0.2, 1.0]}, "finished", 0.5, 4.0, 3.21),
     Outcome("9876543210", {"optimizer.lr": 5.0, "augment.crop_area": [1.0, 1.0]}, "failed", error="not finite, at all"),
@@ -104,7 +104,7 @@ def test_dataset(page):
     assert {name: split["rows"] for name, split in names["info"]["splits"].items()} == {"train": 45, "val": 12}
     assert names["info"]["class_names"] == dataset.info.class_names
     expected = dataset.read_split("train")
-    assert expected.tokens.max() > 511  # both planes count
+    assert expected.tokens.max() > 511
     same_rows((names["table"], names["tokens"]), expected)
     same_rows(names["read_split"](dataset.folder.uri, "val"), dataset.read_split("val"))
     assert names["labels"] == [dataset.info.class_names[n] for n in expected.meta["label"].to_pylist()]
@@ -113,7 +113,7 @@ def test_dataset(page):
     assert len(names["rejected"]) == dataset.info.splits["train"].rejected > 0
 
 
-@pytest.mark.parametrize("encoding", ["plain", "planes", "compact"])
+@pytest.mark.parametrize("encoding", ["plain", "compact"])
 @pytest.mark.parametrize("num_codes", [16, 700])
 def test_every_encoding(page, tmp_path, encoding, num_codes):
     _, names = page

@@ -22,7 +22,7 @@ from tests.end_to_end.ray_head import command, free_port, running_head
 from tests.tiny_images import image_bytes, write_files, write_tokenizer
 
 HEAD_ID = "f" * 51 + "00000"  # of the head, for the provider
-NUM_IMAGES, SLICE = 480, 4
+NUM_IMAGES, ROWS = 480, 4
 
 
 def worker(resources, max_workers):
@@ -106,7 +106,7 @@ def test_gpu_nodes_come_for_a_tokenising_job_and_go_after_it(head, tmp_path):
     # so little to decode and so much to encode that one GPU node is too few
     tokenizer = write_tokenizer(tmp_path / "tokenizer", image_size=128, num_codes=16384)
     keys = [f"images={tmp_path}/images", f"tokenizer={tokenizer.uri}", f"output={tmp_path}/tokens"]
-    keys += [f"tokenize.slice_size={SLICE}", "tokenize.gpus_per_actor=1", "tokenize.num_actors=2"]
+    keys += [f"tokenize.rows_per_shard={ROWS}", "tokenize.gpus_per_actor=1", "tokenize.num_actors=2"]
     assert gpu_nodes(head) == 0
     job = subprocess.Popen(
         command("tokenize_images", *keys, "--wait"),
@@ -133,7 +133,7 @@ def test_gpu_nodes_come_for_a_tokenising_job_and_go_after_it(head, tmp_path):
     assert rows.meta["key"].to_pylist() == sorted(names)
     encoder, _ = load_tokenizer(tokenizer)
     size = {"image_size": encoder.image_size, "resize": encoder.resize}
-    for start in range(0, NUM_IMAGES, 12 * SLICE):
-        files = [(tmp_path / "images" / name).read_bytes() for name in sorted(names)[start : start + SLICE]]
+    for start in range(0, NUM_IMAGES, 12 * ROWS):
+        files = [(tmp_path / "images" / name).read_bytes() for name in sorted(names)[start : start + ROWS]]
         pixels = torch.from_numpy(np.stack([decode_image(data, **size).pixels for data in files]))
-        assert np.array_equal(rows.tokens[start : start + SLICE], encoder.encode(pixels).numpy())
+        assert np.array_equal(rows.tokens[start : start + ROWS], encoder.encode(pixels).numpy())

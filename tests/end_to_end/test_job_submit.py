@@ -23,8 +23,8 @@ from tests.end_to_end.ray_head import BIN, command, jobs, running_head, submit
 from tests.tiny_dataset import write_dataset
 from tests.tiny_images import image_bytes, image_files, write_files, write_tokenizer
 
-NUM_IMAGES, SLICE = 1000, 4
-SETTINGS = [f"tokenize.slice_size={SLICE}", "tokenize.num_actors=1", "tokenize.val_fraction=0.2"]
+NUM_IMAGES, ROWS = 1000, 4
+SETTINGS = [f"tokenize.rows_per_shard={ROWS}", "tokenize.num_actors=1", "tokenize.val_fraction=0.2"]
 INSTALLED = Path(yaml.__file__).parents[1]  # where the packages are
 
 
@@ -182,12 +182,12 @@ def test_waiting_ends_with_the_status_of_the_job_and_a_mistake_is_not_tried_agai
 @pytest.mark.slow
 def test_a_killed_job_is_submitted_again_and_continues(head, given, tmp_path):
     output = f"output={tmp_path}/tokens"
-    fragments = tmp_path / "tokens" / "_work" / "fragments"
+    records = tmp_path / "tokens" / "_work" / "records"
     process = waiting(head, "tokenize_images", *given, output, "--retries", "1")
     driver = wait_for(lambda: driver_of("tokenize_images", output), process)
-    wait_for(lambda: len([*fragments.rglob("*.parquet")]) >= 20, process)
+    wait_for(lambda: len([*records.rglob("*.json")]) >= 20, process)
     end(driver)
-    made = len([*fragments.rglob("*.parquet")])
+    made = len([*records.rglob("*.json")])
     out, error = process.communicate(timeout=300)
     assert process.returncode == 0, out + error
     ids = [line.removesuffix(" submitted") for line in error.splitlines()]
@@ -197,8 +197,8 @@ def test_a_killed_job_is_submitted_again_and_continues(head, given, tmp_path):
         "tokenize_images-tokens-2": "SUCCEEDED",
     }
     info = TokenDataset(Folder(tmp_path / "tokens")).info
-    total = sum(-(-split.listed // SLICE) for split in info.splits.values())
-    first, todo = (int(number) for number in re.findall(rf"(\d+) of {total} slices to do", out))
+    total = sum(-(-split.listed // ROWS) for split in info.splits.values())
+    first, todo = (int(number) for number in re.findall(rf"(\d+) of {total} parts to do", out))
     assert first == total
     assert 0 < todo <= total - made
     assert sum(split.rows for split in info.splits.values()) == NUM_IMAGES

@@ -12,13 +12,13 @@ from seit_ray.verbs.tokenize_images import tokenize_images
 from tests.end_to_end.processes import LOCAL_RAY, kill_when, succeed
 from tests.tiny_images import contents, image_bytes, write_files, write_tokenizer
 
-NUM_IMAGES, SLICE = 800, 4
+NUM_IMAGES, ROWS = 800, 4
 SETTINGS = (
     *LOCAL_RAY,
-    f"tokenize.slice_size={SLICE}",
-    "tokenize.rows_per_shard=500",
+    f"tokenize.rows_per_shard={ROWS}",
     "tokenize.val_fraction=0.1",
     "tokenize.num_actors=1",
+    "tokenize.max_reject_fraction=0.1",
 )
 
 
@@ -34,25 +34,25 @@ def given(tmp_path_factory):
     return [f"images={place / 'images'}", f"tokenizer={place / 'tokenizer'}", *SETTINGS]
 
 
-def fragment_names(output):
-    """Those that stand in an unfinished dataset's folder."""
-    return {entry.name for entry in output.join("_work", "fragments").list()}
+def finished_parts(output):
+    """Names of those that stand in an unfinished dataset's folder."""
+    return {entry.name for entry in output.join("_work", "records").list()}
 
 
 @pytest.mark.slow
 def test_killed_at_half(ray_cluster, given, tmp_path):
     undisturbed, output = Folder(tmp_path / "undisturbed"), Folder(tmp_path / "killed")
     tokenize_images(load(TokenizeImages, [], [*given, f"output={undisturbed.uri}"]))
-    total = sum(-(-split.listed // SLICE) for split in TokenDataset(undisturbed).info.splits.values())
+    total = sum(-(-split.listed // ROWS) for split in TokenDataset(undisturbed).info.splits.values())
     assert total > 190
 
-    kill_when(lambda: len(fragment_names(output)) >= total / 2, "tokenize_images", *given, f"output={output.uri}")
-    made = fragment_names(output)
+    kill_when(lambda: len(finished_parts(output)) >= total / 2, "tokenize_images", *given, f"output={output.uri}")
+    made = finished_parts(output)
     assert total / 2 <= len(made) < total
     assert not output.exists("dataset.json")
 
     rerun = succeed("tokenize_images", *given, f"output={output.uri}")
-    assert f" {total - len(made)} of {total} slices to do" in rerun.stderr  # nothing is made twice
+    assert f" {total - len(made)} of {total} parts to do" in rerun.stderr  # nothing is made twice
     assert re.search(r"train +\d+ listed = \d+ written \+ \d+ rejected", rerun.stdout)
     kept, expected = contents(output), contents(undisturbed)
     assert {name for name in kept if "_work" in name} == set()

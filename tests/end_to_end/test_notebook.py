@@ -42,7 +42,7 @@ def notebook(ray_cluster, tmp_path_factory):
         ),
         "tokenize": tokenize_images(
             TokenizeImages(
-                images=images, tokenizer=tokenizer, output=tokens, tokenize={"val_fraction": 0.2, "slice_size": 50}
+                images=images, tokenizer=tokenizer, output=tokens, tokenize={"val_fraction": 0.2, "rows_per_shard": 50}
             )
         ),
         "inspect": inspect_tokens(

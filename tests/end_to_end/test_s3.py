@@ -56,7 +56,7 @@ def test_from_images_to_accuracy_in_a_bucket(ray_cluster, bucket, storage, s3_se
     fit_tokenizer(
         configs.FitTokenizer(images=f"{root}/photos", output=f"{root}/tokenizer", centroid=centroid, **shared)
     )
-    settings = configs.Tokenize(val_fraction=0.3, slice_size=16, num_actors=1)
+    settings = configs.Tokenize(val_fraction=0.3, rows_per_shard=16, num_actors=1, max_reject_fraction=0.1)
     job = configs.TokenizeImages(
         images=f"{root}/photos",
         tokenizer=f"{root}/tokenizer",

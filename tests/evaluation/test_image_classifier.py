@@ -56,7 +56,7 @@ def test_it_classifies_the_tokens_of_its_tokenizer(run, tokens):
 )
 def test_images_are_decoded_as_those_of_the_dataset(run, tokens, plan, expected):
     assert ImageClassifier.load(run).decode == "exact"  # a dataset that has gone but for its tokenizer
-    about = DatasetInfo("0" * 16, "centroid", SIDE, (4, 4), 8, "planes", None, {}, plan)
+    about = DatasetInfo("0" * 16, "centroid", SIDE, (4, 4), 8, "plain", None, {}, plan)
     tokens.write(MARKER, about.to_json())
     assert ImageClassifier.load(run).decode == expected
     assert ImageClassifier.load(run, tokenizer=tokens.join("tokenizer")).decode == expected

@@ -1,29 +1,29 @@
-"""Manifests for tests, with small slices and parts."""
+"""Manifests for tests, of small parts."""
+
+import hashlib
 
 from seit_ray.images import ImageRecord, write_manifest
+from seit_ray.images.known import known_file, known_name
 
 
 def records(count, *, labels=("dog", "cat", None), split=None, size_bytes=10):
     return [ImageRecord(f"k{i:04}", f"/data/k{i:04}", labels[i % len(labels)], split, size_bytes) for i in range(count)]
 
 
-def write(folder, rows, *, val_fraction=0.0, seed=0, slice_size=4, part_slices=3, **options):
+def write(folder, rows, *, val_fraction=0.0, seed=0, rows_per_part=4, **options):
     return write_manifest(
         rows,
         folder,
         val_fraction=val_fraction,
         seed=seed,
-        slice_size=slice_size,
-        part_slices=part_slices,
+        rows_per_part=rows_per_part,
         **options,
     )
 
 
 def rows_of(manifest, split):
     return [
-        row
-        for index in range(manifest.splits[split].num_slices)
-        for row in manifest.read_slice(split, index).to_pylist()
+        row for index in range(manifest.splits[split].num_parts) for row in manifest.read_part(split, index).to_pylist()
     ]
 
 
@@ -33,3 +33,14 @@ def labels_of(manifest, split="train"):
 
 def files(folder):
     return {entry.name: folder.read(entry.name) for entry in folder.list(include_hidden=True)}
+
+
+def keep_known(manifest, folder, first=0):
+    """Writes what a job keeps of its images, from file number `first` on; name -> SHA-256."""
+    checksums = {}
+    for split, listing in manifest.splits.items():
+        for index in range(listing.num_parts):
+            name, data = known_name(split, first + index), known_file(manifest.read_part(split, index))
+            folder.write(name, data)
+            checksums[name] = hashlib.sha256(data).hexdigest()
+    return checksums

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from seit_ray.images.decoded import Decoding, decoded_chunks
 from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import white_level_of
 from seit_ray.images.sample import NoReadableImageError, read_pixels
-from seit_ray.images.slices import Decoding, decode_slice
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder
 from tests.images.pictures import encoded, quadrants
@@ -39,7 +39,7 @@ def test_dark_images_of_16_bits_are_told_and_made_bright(tmp_path, source):
     manifest = listing(tmp_path, source, white_level=4000)
     assert manifest.notes == []
     assert white_level_of(manifest.sample("train", 2, 0)) == 4000
-    part = decode_slice(manifest, "train", 0, source, Decoding(image_size=2, resize="squash"))
+    (part,) = decoded_chunks(manifest.read_part("train", 0), source, Decoding(image_size=2, resize="squash"))
     assert part.pixels[0, 0].tolist() == [[0, 255], [128, 0]]
     pixels, _ = read_pixels(manifest.sample("train", 3, 0), source, image_size=2, resize="squash")
     assert pixels[0, 0].tolist() == [[0, 255], [128, 0]]

@@ -2,12 +2,15 @@
 
 import dataclasses
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from seit_ray.images.known import Changes, KnownImages, write_known
+from seit_ray.images.known import Changes, KnownImages, known_file, known_name
 from seit_ray.images.manifest import write_manifest
 from seit_ray.images.records import ImageRecord
 from seit_ray.storage import Folder
+from tests.images.made_manifests import keep_known
 
 HOLD_OUT = {"val_fraction": 0.2, "seed": 0}
 
@@ -18,8 +21,8 @@ def records(num, first=0):
 
 def known_of(folder, found, checksums=()):
     """(files, what is known) after a manifest of these records is kept beside those that are there."""
-    manifest = write_manifest(found, folder.join("manifest"), slice_size=3, part_slices=2, **HOLD_OUT)
-    files = {**dict(checksums), **write_known(manifest, folder, checksums)}
+    manifest = write_manifest(found, folder.join("manifest"), rows_per_part=3, **HOLD_OUT)
+    files = {**dict(checksums), **keep_known(manifest, folder, first=len(checksums))}
     return files, KnownImages(folder, files)
 
 
@@ -30,6 +33,16 @@ def folder(tmp_path):
 
 def kinds(known, found):
     return [known.kind_of(record, **HOLD_OUT) for record in found]
+
+
+def test_a_file_holds_key_and_state_alone(folder):
+    manifest = write_manifest(records(5), folder.join("manifest"), white_level=4095, **HOLD_OUT)
+    rows = manifest.read_part("train", 0)
+    table = pq.ParquetFile(pa.BufferReader(known_file(rows))).read()
+    assert table.equals(rows.select(["key", "state"]).replace_schema_metadata(None))
+    assert not table.schema.metadata
+    assert known_file(rows.slice(0)) == known_file(rows)
+    assert known_name("train", 7) == "_source/train/part-00007.parquet"
 
 
 def test_the_same_images_are_the_same_in_any_order(folder):

@@ -9,6 +9,8 @@ from tests.benchmarks.memory_use import MadeUpKeys
 
 
 def test_a_bucket_is_listed_page_by_page(tmp_path, monkeypatch):
+    monkeypatch.setattr("seit_ray.images.manifest.FILE_ROWS", 1024)  # of which one is in memory
+
     def peak(num):
         keys = MadeUpKeys(num)
         store = s3.S3Store(keys)
@@ -17,7 +19,7 @@ def test_a_bucket_is_listed_page_by_page(tmp_path, monkeypatch):
         tracemalloc.start()
         folder = Folder(tmp_path / str(num))
         manifest = list_images(
-            Folder("s3://bucket/images"), SourceSettings(), folder, val_fraction=0.0, seed=0, slice_size=16
+            Folder("s3://bucket/images"), SourceSettings(), folder, val_fraction=0.0, seed=0, rows_per_part=16
         )
         peak_bytes = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()

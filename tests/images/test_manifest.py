@@ -1,4 +1,4 @@
-"""The manifest as files: slices, the marker, digest, samples, memory; once on S3."""
+"""The manifest as files: parts, the marker, digest, samples, memory; once on S3."""
 
 import itertools
 import json
@@ -10,9 +10,27 @@ import pyarrow.parquet as pq
 import pytest
 
 from seit_ray.images import ImageRecord, find_images, load_manifest
+from seit_ray.images.manifest import default_part_rows, write_manifest
 from seit_ray.images.records import state_of
 from seit_ray.storage import Folder, StorageError
 from tests.images.made_manifests import files, labels_of, records, rows_of, write
+
+
+@pytest.fixture(autouse=True)
+def small_files(set_rows):
+    set_rows(file_rows=12, group_rows=4)
+
+
+@pytest.fixture
+def set_rows(monkeypatch):
+    """Sets the rows of a file, for listings that are written from then on, and of a row group."""
+
+    def rows(file_rows, group_rows):
+        monkeypatch.setattr("seit_ray.images.manifest.FILE_ROWS", file_rows)
+        for module in ("manifest", "manifest_files"):
+            monkeypatch.setattr(f"seit_ray.images.{module}.GROUP_ROWS", group_rows)
+
+    return rows
 
 
 @pytest.fixture
@@ -20,20 +38,29 @@ def folder(tmp_path):
     return Folder(tmp_path / "manifest")
 
 
-def test_slices(folder):
+def test_parts(folder):
     manifest = write(folder, records(30))
     assert manifest.splits["train"].num_images == 30
-    assert manifest.splits["train"].num_slices == 8
+    assert manifest.splits["train"].num_parts == 8
     assert manifest.splits["train"].size_bytes == 300
-    assert [manifest.read_slice("train", i).num_rows for i in range(8)] == [4] * 7 + [2]
-    assert manifest.read_slice("train", 5).schema.names == ["id", "key", "uri", "label", "state", "version"]
-    assert [str(field.type) for field in manifest.read_slice("train", 5).schema] == [
+    assert [manifest.read_part("train", i).num_rows for i in range(8)] == [4] * 7 + [2]
+    assert manifest.read_part("train", 5).schema.names == [
+        "id",
+        "key",
+        "uri",
+        "label",
+        "state",
+        "version",
+        "size_bytes",
+    ]
+    assert [str(field.type) for field in manifest.read_part("train", 5).schema] == [
         "int64",
         "string",
         "string",
         "int32",
         "int64",
         "string",
+        "int64",
     ]
     rows = rows_of(manifest, "train")
     states = [state_of(record, "train") for record in records(30)]
@@ -45,31 +72,88 @@ def test_slices(folder):
             "label": (1, 0, None)[i % 3],
             "state": states[i],
             "version": None,
+            "size_bytes": 10,
         }
         for i in range(30)
     ]
-    assert sorted(files(folder)) == ["manifest.json", *(f"train/part-0000{i}.parquet" for i in range(3))]
+    assert sorted(files(folder)) == ["manifest.json", *(f"train/rows-0000{i}.parquet" for i in range(3))]
 
 
-def test_slice_is_row_group(folder):
-    write(folder, records(30))
-    with folder.open("train/part-00001.parquet") as file:
-        metadata = pq.ParquetFile(file).metadata
-        assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [4, 4, 4]
+def test_row_groups_are_as_large_whatever_the_parts(folder):
+    for rows_per_part in (2, 4, 12):
+        write(folder, records(30), rows_per_part=rows_per_part)
+        with folder.open("train/rows-00001.parquet") as file:
+            metadata = pq.ParquetFile(file).metadata
+            assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [4, 4, 4]
 
 
 @pytest.mark.parametrize("count", [1, 4, 11, 12, 13, 24])
-def test_edges_of_slices_and_parts(folder, count):
+@pytest.mark.parametrize("group_rows", [3, 4, 8, 50])  # parts that end within row groups, and at their ends
+def test_edges_of_parts_and_files(folder, set_rows, count, group_rows):
+    set_rows(file_rows=12, group_rows=group_rows)
     manifest = write(folder, records(count))
     assert [row["id"] for row in rows_of(manifest, "train")] == list(range(count))
-    assert manifest.splits["train"].num_slices == -(-count // 4)
+    assert manifest.splits["train"].num_parts == -(-count // 4)
+
+
+@pytest.mark.parametrize("rows_per_part", [1, 5, 7, 12, 13, 40])
+def test_a_file_holds_whole_parts(folder, rows_per_part):
+    manifest = write(folder, records(100), rows_per_part=rows_per_part)
+    assert manifest.rows_per_part == rows_per_part
+    assert manifest.rows_per_file == rows_per_part * max(1, 12 // rows_per_part)
+    sizes = [manifest.read_part("train", i).num_rows for i in range(manifest.splits["train"].num_parts)]
+    assert sizes == [rows_per_part] * (100 // rows_per_part) + [100 % rows_per_part] * (100 % rows_per_part > 0)
+    assert [row["id"] for row in rows_of(manifest, "train")] == list(range(100))
+    assert [key for table in manifest.key_states("train") for key in table["key"].to_pylist()] == [
+        f"k{i:04}" for i in range(100)
+    ]
+    assert len(files(folder)) == 1 + -(-100 // manifest.rows_per_file)
+
+
+def test_rows_a_part_are_checked(folder):
+    with pytest.raises(ValueError, match=r"rows_per_part 0; expected at least 1; correct it"):
+        write(folder, records(3), rows_per_part=0)
+
+
+@pytest.mark.parametrize(
+    ("images", "rows"),
+    [
+        (0, 256),
+        (1, 256),
+        (64 * 256, 256),
+        (64 * 256 + 1, 512),
+        (50_000, 1024),
+        (1_281_167, 16_384),
+        (64 * 8192, 8192),
+        (64 * 8192 + 1, 16_384),
+        (10**9, 16_384),
+    ],
+)
+def test_rows_a_part_follow_from_the_number_of_images(monkeypatch, images, rows):
+    monkeypatch.undo()  # the sizes of the library
+    assert default_part_rows(images) == rows
+
+
+def test_the_default_counts_all_splits(folder, monkeypatch):
+    monkeypatch.undo()
+    rows = records(10_000, split="train") + records(10_000, split="val")
+    manifest = write_manifest(rows, folder, val_fraction=0.0, seed=0)
+    assert manifest.rows_per_part == 512
+    assert {name: split.num_parts for name, split in manifest.splits.items()} == {"train": 20, "val": 20}
+    assert manifest.read_part("val", 19)["id"].to_pylist() == list(range(19_728, 20_000))
+
+
+def test_sizes_are_kept_as_far_as_they_are_known(folder):
+    rows = [ImageRecord(str(i), str(i), None, None, (None, 0, 7)[i % 3]) for i in range(6)]
+    manifest = write(folder, rows)
+    assert [row["size_bytes"] for row in rows_of(manifest, "train")] == [None, 0, 7] * 2
 
 
 @pytest.mark.parametrize(("split", "index"), [("train", -1), ("train", 8), ("test", 0)])
-def test_slices_that_are_not_there(folder, split, index):
+def test_parts_that_are_not_there(folder, split, index):
     manifest = write(folder, records(30))
-    with pytest.raises(ValueError, match=r"slice .*expected 0 to 7|split 'test' of .*expected one of"):
-        manifest.read_slice(split, index)
+    with pytest.raises(ValueError, match=r"part .*expected 0 to 7|split 'test' of .*expected one of"):
+        manifest.read_part(split, index)
 
 
 def test_load_gives_the_same(folder):
@@ -78,7 +162,7 @@ def test_load_gives_the_same(folder):
     assert loaded == manifest
     assert list(loaded.splits) == ["train", "val"]
     copy = pickle.loads(pickle.dumps(loaded))
-    assert copy.read_slice("val", 7).equals(manifest.read_slice("val", 7))
+    assert copy.read_part("val", 7).equals(manifest.read_part("val", 7))
 
 
 def test_ids_are_unique_over_the_splits(folder):
@@ -111,15 +195,15 @@ def test_nothing_listed_is_complete(folder):
     assert load_manifest(folder.join("elsewhere")) is None
 
 
-def test_a_shorter_listing_removes_the_parts_of_a_longer_one(folder):
+def test_a_shorter_listing_removes_the_files_of_a_longer_one(folder):
     folder.write("notes.txt", b"mine")
     write(folder, records(100) + records(20, split="val"))
     write(folder, records(13))
     assert sorted(files(folder)) == [
         "manifest.json",
         "notes.txt",
-        "train/part-00000.parquet",
-        "train/part-00001.parquet",
+        "train/rows-00000.parquet",
+        "train/rows-00001.parquet",
     ]
 
 
@@ -136,7 +220,7 @@ def test_digest(folder):
     assert len(digest) == 64
     moved = [ImageRecord(r.key, "s3://elsewhere/" + r.key, r.label, r.split, r.size_bytes) for r in base]
     assert write(folder, moved).digest == digest  # the data may move
-    assert write(folder, base, slice_size=7).digest == digest
+    assert write(folder, base, rows_per_part=7).digest == digest
 
     def changed(**change):
         last = {name: getattr(base[-1], name) for name in ("key", "uri", "label", "split", "size_bytes")}
@@ -156,7 +240,7 @@ def test_digest(folder):
     assert len({*others}) == len(others)
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"format": 99}', b'{"format": 1, "splits": {}}', b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"format": 99}', b'{"format": 3, "splits": {}}', b"\xff"])
 def test_damaged_markers(folder, content):
     folder.write("manifest.json", content)
     with pytest.raises(ValueError, match=r"manifest .*manifest.json cannot be read \(.*delete it"):
@@ -167,7 +251,7 @@ def test_the_marker_can_be_read_by_people(folder):
     write(folder, records(5))
     about = json.loads(folder.read("manifest.json"))
     assert about["class_names"] == ["cat", "dog"]
-    assert about["splits"]["train"] == {"num_images": 5, "num_slices": 2, "size_bytes": 50}
+    assert about["splits"]["train"] == {"num_images": 5, "num_parts": 2, "size_bytes": 50}
 
 
 def test_sample(folder):
@@ -195,19 +279,21 @@ def test_sample_is_even(folder):
 
 def test_sample_reads_only_what_it_needs(folder, monkeypatch):
     manifest = write(folder, records(120))
-    parts, read_file = [], Folder.read
-    monkeypatch.setattr(Folder, "read", lambda self, name: parts.append(name) or read_file(self, name))
+    names, read_file = [], Folder.read
+    monkeypatch.setattr(Folder, "read", lambda self, name: names.append(name) or read_file(self, name))
     manifest.sample("train", 2, seed=0)
-    assert 1 <= len(parts) <= 2
+    assert 1 <= len(names) <= 2
 
 
-def test_memory_is_that_of_one_part(folder):
+def test_memory_is_that_of_one_file(folder, set_rows):
+    set_rows(file_rows=200, group_rows=100)
+
     def many(count):
         return (ImageRecord(f"{i:0200}", f"{i:0200}", "x", None, 1) for i in range(count))
 
     def peak(count):
         tracemalloc.start()
-        write(folder, many(count), slice_size=100, part_slices=2)
+        write(folder, many(count), rows_per_part=100)
         peak_bytes = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return peak_bytes

@@ -16,15 +16,15 @@ def folder(tmp_path):
 
 def test_val_fraction(folder):
     rows = records(2000)
-    manifest = write(folder, rows, val_fraction=0.2, seed=1, slice_size=256)
+    manifest = write(folder, rows, val_fraction=0.2, seed=1, rows_per_part=256)
     val = {row["key"] for row in rows_of(manifest, "val")}
     assert 320 < len(val) < 480  # 400 +- 4 standard deviations
     assert manifest.splits["train"].num_images + len(val) == 2000
-    again = write(folder, rows[::-1], val_fraction=0.2, seed=1, slice_size=256)
+    again = write(folder, rows[::-1], val_fraction=0.2, seed=1, rows_per_part=256)
     assert {row["key"] for row in rows_of(again, "val")} == val  # whatever the order
-    more = write(folder, rows, val_fraction=0.3, seed=1, slice_size=256)
+    more = write(folder, rows, val_fraction=0.3, seed=1, rows_per_part=256)
     assert val < {row["key"] for row in rows_of(more, "val")}
-    other = write(folder, rows, val_fraction=0.2, seed=2, slice_size=256)
+    other = write(folder, rows, val_fraction=0.2, seed=2, rows_per_part=256)
     assert {row["key"] for row in rows_of(other, "val")} != val
 
 
@@ -113,7 +113,7 @@ def test_known_classes_keep_their_numbers(tmp_path, known, labels, names, number
     found = [ImageRecord(f"{i}", f"{i}", label, None, 1) for i, label in enumerate(labels)]
     manifest = write_manifest(found, Folder(tmp_path), val_fraction=0.0, seed=0, known_classes=known)
     assert manifest.class_names == names
-    assert manifest.read_slice("train", 0)["label"].to_pylist() == numbers
+    assert manifest.read_part("train", 0)["label"].to_pylist() == numbers
 
 
 def test_class_names_of_the_source_must_begin_with_the_known_ones(tmp_path):

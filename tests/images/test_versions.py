@@ -6,7 +6,7 @@ import uuid
 import pytest
 
 from seit_ray.images import ImageError, fetch_images, find_images, write_manifest
-from seit_ray.images.slices import Decoding, decode_slice
+from seit_ray.images.decoded import Decoding, decoded_chunks
 from seit_ray.storage import Folder, StorageError
 from tests.images.made_sources import write_parquet
 from tests.images.made_tars import samples, tar_bytes
@@ -68,12 +68,12 @@ def test_a_tar_of_equal_layout(source):
         assert "a.tar changed since it was listed" in str(error)
 
 
-def test_a_slice_compares_with_the_manifest(source, tmp_path):
+def test_a_part_compares_with_the_manifest(source, tmp_path):
     source.write("a.png", encoded(quadrants()))
     source.write("b.png", encoded(quadrants()))
     manifest = write_manifest(find_images(source), Folder(tmp_path / "list"), val_fraction=0.0, seed=0)
     overwrite(source, "a.png", encoded(quadrants(8, 8)))
-    part = decode_slice(manifest, "train", 0, source, Decoding(image_size=8, resize="squash"))
+    (part,) = decoded_chunks(manifest.read_part("train", 0), source, Decoding(image_size=8, resize="squash"))
     assert part.rows["key"].to_pylist() == ["b.png"]
     assert "a.png changed since it was listed" in part.rejected["reason"][0].as_py()
     assert source.version("nowhere") is None

@@ -1,13 +1,16 @@
 """Rates measured on a sample."""
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 
+from seit_ray.images import decode_image
 from seit_ray.report.rates import CHUNK, measure_rates
-from seit_ray.shards.encoding import row_bytes
+from seit_ray.shards.parquet import TokenRows, encode_shard, token_column_bytes
 from seit_ray.storage import Folder, StorageError
 from seit_ray.tokenizers.files import load_tokenizer
+from tests.tiny_dataset import learnable_rows
 from tests.tiny_images import image_files, write_files, write_tokenizer
 
 
@@ -20,6 +23,15 @@ def listed(source, names):
     return pa.table({"key": names, "uri": [source.uri_of(name) for name in names]})
 
 
+def shard_bytes(tokenizer, images):
+    """Bytes an image that a shard of these images takes for tokens."""
+    settings = {"image_size": tokenizer.image_size, "resize": tokenizer.resize}
+    pixels = torch.from_numpy(np.stack([decode_image(data, **settings).pixels for data in images]))
+    tokens = tokenizer.encode(pixels).numpy().astype(np.uint16)
+    rows = TokenRows(tokens, learnable_rows(len(tokens)).meta)
+    return token_column_bytes(encode_shard(rows, encoding="plain", num_codes=300)) / len(tokens)
+
+
 def test_every_step_is_measured_over_the_images_that_can_be_read(tmp_path, tokenizer):
     files = image_files(CHUNK + 10)
     source = write_files(tmp_path / "images", files | {"cat/bad.png": b"bad"})
@@ -28,7 +40,7 @@ def test_every_step_is_measured_over_the_images_that_can_be_read(tmp_path, token
     found = measure_rates(listed(source, names), source, tokenizer, on_progress=lambda *state: seen.append(state))
     assert found.images == len(files)
     assert found.image_bytes == pytest.approx(sum(map(len, files.values())) / len(files))
-    assert found.packed_bytes == row_bytes(tokenizer.grid[0] * tokenizer.grid[1], 300)
+    assert found.packed_bytes == pytest.approx(shard_bytes(tokenizer, files.values()), rel=0.05)
     rates = found.rates
     assert min(rates.fetch_mb_per_s, rates.decode_per_core, rates.encode_per_core) > 0
     assert (rates.encode_per_gpu, found.device) == (None, "cpu")

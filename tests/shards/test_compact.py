@@ -73,7 +73,7 @@ def test_near_the_entropy_without_structure_and_below_it_with():
         rows = TokenRows(tokens, learnable_rows(len(tokens)).meta)
         size = {e: token_column_bytes(encode_shard(rows, encoding=e, num_codes=391)) for e in ENCODINGS}
         assert size["compact"] <= ratio * entropy_bits(code_histogram(tokens, 391)) * tokens.size / 8
-        assert size["compact"] < size["planes"]
+        assert size["compact"] < size["plain"]
 
 
 def test_a_row_group_is_a_block():

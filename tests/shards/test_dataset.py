@@ -35,7 +35,7 @@ def refusal(folder):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("encoding", ["planes", "plain", "compact"])
+@pytest.mark.parametrize("encoding", ["plain", "compact"])
 def test_reads_what_was_written(tmp_path, encoding):
     dataset = TokenDataset(write_dataset(tmp_path, encoding=encoding))
     rows = learnable_rows(25)
@@ -63,10 +63,21 @@ def test_counts_and_figures(folder):
 
 def test_without_rejects_there_is_no_file_of_them(tmp_path):
     dataset = TokenDataset(write_dataset(tmp_path, num_rejected=0))
-    assert not dataset.folder.exists("train/rejected.parquet")
-    assert dataset.split("train").rejected_sha256 is None
+    assert [e.name for e in dataset.folder.list() if "rejected" in e.name] == []
+    assert dataset.split("train").rejects == []
     assert len(dataset.rejected("train")) == 0
     assert dataset.rejected("train").column_names == ["key", "reason"]
+
+
+def test_an_altered_table_of_rejects_is_refused(folder):
+    dataset = TokenDataset(folder)
+    path = "train/rejected-00001.parquet"
+    folder.write(path, folder.read("train/rejected-00000.parquet"))
+    with pytest.raises(ValueError, match=r"train/rejected-00001.parquet has a wrong checksum; .*restore it"):
+        dataset.rejected("train")
+    folder.delete(path)
+    with pytest.raises(ValueError, match=r"train/rejected-00001.parquet does not exist"):
+        dataset.rejected("train")
 
 
 def test_marker_round_trip(folder):
@@ -79,7 +90,7 @@ def test_marker_round_trip(folder):
 def test_the_same_dataset_gives_the_same_bytes(folder, tmp_path):
     other = write_dataset(tmp_path / "again")
     names = [entry.name for entry in folder.list()]
-    assert len(names) == 9
+    assert len(names) == 11
     assert [entry.name for entry in other.list()] == names
     for name in names:
         assert folder.read(name) == other.read(name)
@@ -95,7 +106,7 @@ def test_unknown_split_names_the_known_ones(folder):
 def test_empty_split(tmp_path):
     dataset = TokenDataset(write_dataset(tmp_path, sizes={"train": 3, "val": 0}))
     assert list(dataset.iter_shards("val")) == []
-    assert dataset.rejected("val").num_rows == dataset.split("val").listed == 1
+    assert dataset.rejected("val").num_rows == dataset.split("val").listed == 2
     with pytest.raises(ValueError, match=r"split 'val' of .* is empty; expected at least one image"):
         dataset.read_split("val")
 
@@ -123,8 +134,14 @@ def test_garbage_in_the_marker(folder, garbage):
 
 def test_newer_format_says_so_whatever_else_it_holds(folder):
     values = json.loads(folder.read("dataset.json"))
-    folder.write("dataset.json", json.dumps({**values, "format_version": 2, "modality": "video"}).encode())
-    assert "format version 2; expected 1, as it was written by a newer version; update seit_ray" in refusal(folder)
+    folder.write("dataset.json", json.dumps({**values, "format_version": 3, "modality": "video"}).encode())
+    assert "format version 3; expected 2, as it was written by a newer version; update seit_ray" in refusal(folder)
+
+
+def test_older_format_asks_to_tokenise_again(folder):
+    values = json.loads(folder.read("dataset.json"))
+    folder.write("dataset.json", json.dumps({**values, "format_version": 1}).encode())
+    assert refusal(folder).endswith("has format version 1; expected 2; tokenise again")
 
 
 def test_fields_that_are_not_known_are_passed_over(folder):
@@ -162,6 +179,8 @@ def test_altered_marker(folder):
         lambda split: (setattr(split, "rows", 26), setattr(split, "rejected", 1)),
         lambda split: setattr(split.shards[0], "rows", 9),
         lambda split: split.shards.pop(),
+        lambda split: setattr(split.rejects[0], "rows", 2),
+        lambda split: split.rejects.pop(),
     ],
 )
 def test_counts_must_add_up(folder, change):

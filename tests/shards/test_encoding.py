@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seit_ray.shards.encoding import ENCODINGS, MAX_CODES, encoding_named, high_bits, row_bytes
+from seit_ray.shards.encoding import ENCODINGS, MAX_CODES, encoding_named
 
 EACH = pytest.mark.parametrize("name", sorted(ENCODINGS))
 
@@ -38,11 +38,10 @@ def test_round_trip(name, case):
     assert found.shape == tokens.shape
 
 
-@pytest.mark.parametrize("name", ["plain", "planes"])
 @given(case=token_arrays(), data=st.data())
-def test_slices_of_columns_and_of_arrays(name, case, data):
+def test_slices_of_columns_and_of_arrays(case, data):
     tokens, codes = case
-    codec = ENCODINGS[name]
+    codec = ENCODINGS["plain"]
     start = data.draw(st.integers(0, len(tokens)))
     stop = data.draw(st.integers(start, len(tokens)))
     column = codec.pack(tokens, codes).slice(start, stop - start)
@@ -64,31 +63,9 @@ def test_round_trip_through_a_file(name):
     np.testing.assert_array_equal(codec.unpack(column, 1024, 391), tokens)
 
 
-@pytest.mark.parametrize(
-    ("codes", "bits"), [(1, 0), (2, 0), (256, 0), (257, 1), (391, 1), (512, 1), (513, 2), (65536, 8)]
-)
-def test_planes_take_no_more_bits_than_needed(codes, bits):
-    assert high_bits(codes) == bits
-    assert row_bytes(1024, codes) == 1024 + 128 * bits
-    assert row_bytes(9, codes) == 9 + 2 * bits
-
-
-def test_planes_are_laid_out_as_described():
-    tokens = np.array([[1, 256 + 2, 512 + 3, 4, 5, 6, 7, 8, 256 + 9]], np.uint16)
-    (row,) = ENCODINGS["planes"].pack(tokens, 1024).to_pylist()
-    assert list(row) == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0b01000000, 0b10000000, 0b00100000, 0]
-
-
 def test_plain_is_a_list_of_integers():
     tokens = np.array([[1, 2], [65535, 0]], np.uint16)
     assert ENCODINGS["plain"].pack(tokens, 65536).to_pylist() == [[1, 2], [65535, 0]]
-
-
-@pytest.mark.parametrize(("num_tokens", "codes"), [(8, 300), (10, 300), (9, 256), (9, 513)])
-def test_planes_of_another_width_are_an_error(num_tokens, codes):
-    column = ENCODINGS["planes"].pack(np.zeros((3, 9), np.uint16), 300)
-    with pytest.raises(ValueError, match=f"expected fixed_size_binary.* for {num_tokens} tokens"):
-        ENCODINGS["planes"].unpack(column, num_tokens, codes)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +87,7 @@ def test_columns_of_another_type_are_an_error(name, column):
         ENCODINGS[name].unpack(column, 4, 16)
 
 
-@pytest.mark.parametrize("name", ["zip", None])
+@pytest.mark.parametrize("name", ["zip", "planes", None])
 def test_unknown_encoding_names_the_known_ones(name):
-    with pytest.raises(ValueError, match=r"expected one of \['compact', 'plain', 'planes'\]"):
+    with pytest.raises(ValueError, match=r"expected one of \['compact', 'plain'\]"):
         encoding_named(name)

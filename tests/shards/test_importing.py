@@ -39,12 +39,12 @@ def job_of(release, output, *, grid=(4, 4), **changes):
         "output": Folder(output),
         "num_classes": None,
         "rows_per_shard": 10,
-        "encoding": "planes",
+        "encoding": "plain",
     }
     return ImportJob(**settings | changes)
 
 
-@pytest.mark.parametrize("encoding", ["planes", "plain", "compact"])
+@pytest.mark.parametrize("encoding", ["plain", "compact"])
 @pytest.mark.parametrize("rows_per_shard", [1, 10, 23, 1000])
 def test_a_release_becomes_a_dataset(tmp_path, encoding, rows_per_shard):
     release = tmp_path / "release"
@@ -132,7 +132,7 @@ def job_of_uris(release, output):
     ("changes", "text"),
     [
         ({"rows_per_shard": 9}, "rows_per_shard 10 (now 9)"),
-        ({"encoding": "plain"}, "encoding 'planes' (now 'plain')"),
+        ({"encoding": "compact"}, "encoding 'plain' (now 'compact')"),
         ({"num_classes": 7}, "num_classes None (now 7)"),
         ({"synonyms": ring_synonyms(400)}, "synonyms None (now "),
     ],

@@ -1,4 +1,4 @@
-"""Shards and fragments as bytes."""
+"""Shards and tables of rejects as bytes."""
 
 import itertools
 
@@ -10,20 +10,17 @@ import pytest
 from seit_ray.shards.encoding import ROWS_PER_GROUP, encoding_named
 from seit_ray.shards.parquet import (
     META,
-    REJECTED_SCHEMA,
     TokenRows,
     checksum,
     concat_rows,
-    decode_fragment,
     decode_shard,
-    encode_fragment,
     encode_rejected,
     encode_shard,
     token_column_bytes,
 )
 from tests.tiny_dataset import learnable_rows, reject_table
 
-EACH = pytest.mark.parametrize("encoding", ["planes", "plain", "compact"])
+EACH = pytest.mark.parametrize("encoding", ["plain", "compact"])
 SETTINGS = {"num_tokens": 16, "num_codes": 16}
 
 
@@ -76,10 +73,10 @@ def test_any_parquet_reader_sees_plain_tokens():
     assert table["key"].to_pylist() == rows.meta["key"].to_pylist()
 
 
-def test_planes_take_little_more_than_the_entropy():
+def test_plain_tokens_take_little_more_than_the_entropy():
     tokens = np.random.default_rng(0).integers(391, size=(200, 1024)).astype(np.uint16)
     rows = TokenRows(tokens, learnable_rows(200).meta)
-    data = encode_shard(rows, encoding="planes", num_codes=391)
+    data = encode_shard(rows, encoding="plain", num_codes=391)
     assert token_column_bytes(data) < 1.06 * tokens.size * np.log2(391) / 8
     assert 0 < token_column_bytes(data) < len(data)
 
@@ -105,7 +102,7 @@ def test_other_parquet_is_no_shard(encoding):
 
 
 def test_shard_of_another_encoding_or_grid_is_an_error():
-    data = {e: encode_shard(learnable_rows(3), encoding=e, num_codes=16) for e in ("planes", "plain", "compact")}
+    data = {e: encode_shard(learnable_rows(3), encoding=e, num_codes=16) for e in ("plain", "compact")}
     for written, read in itertools.permutations(data, 2):
         with pytest.raises(ValueError, match="token column"):
             decode_shard(data[written], encoding=read, **SETTINGS)
@@ -114,33 +111,14 @@ def test_shard_of_another_encoding_or_grid_is_an_error():
             decode_shard(data[written], encoding=written, num_tokens=17, num_codes=16)
 
 
-@pytest.mark.parametrize(("good", "bad"), [(5, 0), (5, 3), (0, 3), (0, 0)])
-def test_fragment_round_trip(good, bad):
-    rows, rejected = learnable_rows(good), reject_table(bad)
-    found, found_rejected = decode_fragment(encode_fragment(rows, rejected), 16)
-    assert_same_rows(found, rows)
-    assert found_rejected.schema.names == REJECTED_SCHEMA.names
-    assert found_rejected.to_pylist() == rejected.to_pylist()
-
-
-def test_fragment_keeps_large_tokens_and_takes_any_layout():
-    rows = learnable_rows(4)
+@EACH
+def test_shard_keeps_large_tokens_and_takes_any_layout(encoding):
+    rows, settings = learnable_rows(4), {"num_tokens": 16, "num_codes": 65536}
     rows.tokens[:] = [[65535], [32768], [0], [32767]]
-    big_endian = TokenRows(rows.tokens.astype(">u2")[:, ::-1], rows.meta)
-    assert_same_rows(decode_fragment(encode_fragment(rows, reject_table(1)), 16)[0], rows)
-    assert_same_rows(decode_fragment(encode_fragment(big_endian, reject_table(1)), 16)[0], rows)
-
-
-@pytest.mark.parametrize("data", [b"", b"PAR1", b"\x00" * 500])
-def test_garbage_is_no_fragment(data):
-    with pytest.raises(ValueError, match=r"^not a fragment \([^\n]*\); delete it and run again$"):
-        decode_fragment(data, 16)
-
-
-def test_fragment_of_another_grid_is_an_error():
-    data = encode_fragment(learnable_rows(3), reject_table(1))
-    with pytest.raises(ValueError, match=r"expected fixed_size_binary\[34\]; delete it"):
-        decode_fragment(data, 17)
+    backwards = TokenRows(rows.tokens[:, ::-1], rows.meta)  # each row is of one token
+    for same in (rows, backwards):
+        data = encode_shard(same, encoding=encoding, num_codes=65536)
+        assert_same_rows(decode_shard(data, encoding=encoding, **settings), rows)
 
 
 def test_rejected_keep_their_order():

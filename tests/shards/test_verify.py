@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from seit_ray.shards import TokenDataset
+from seit_ray.shards.parquet import checksum
 from seit_ray.shards.synonyms import write_synonyms
 from seit_ray.shards.verify import verify
 from seit_ray.storage import Folder
@@ -18,11 +19,13 @@ FILES = [
     "tokenizer/synonyms.json",
     "tokenizer/tokenizer.json",
     "tokenizer/tokenizer.safetensors",
-    "train/rejected.parquet",
+    "train/rejected-00000.parquet",
+    "train/rejected-00001.parquet",
     "train/shard-00000.parquet",
     "train/shard-00001.parquet",
     "train/shard-00002.parquet",
-    "val/rejected.parquet",
+    "val/rejected-00000.parquet",
+    "val/rejected-00001.parquet",
     "val/shard-00000.parquet",
 ]
 SHARDS = [name for name in FILES if "shard-" in name]
@@ -72,7 +75,7 @@ def test_a_sound_dataset_has_no_faults(sound):
     [
         {"num_rejected": 0},
         {"num_classes": 0},
-        {"encoding": "plain"},
+        {"encoding": "compact"},
         {"sizes": {"train": 3, "val": 0}},
         {"num_codes": 300, "side": 2},
     ],
@@ -113,8 +116,20 @@ def test_extra_files_are_found(folder, name):
 
 def test_rejects_that_nobody_counts_are_found(tmp_path):
     folder = write_dataset(tmp_path, num_rejected=0)
-    folder.write("val/rejected.parquet", b"")
-    assert faults_of(folder) == ["val/rejected.parquet: not in dataset.json"]
+    folder.write("val/rejected-00000.parquet", b"")
+    assert faults_of(folder) == ["val/rejected-00000.parquet: not in dataset.json"]
+
+
+def test_what_it_was_made_of_is_verified(folder):
+    folder.write("_source/train/part-00000.parquet", b"keys")
+    assert faults_of(folder) == ["_source/train/part-00000.parquet: not in dataset.json"]
+    remark(folder, lambda info: info.source.update({"_source/train/part-00000.parquet": checksum(b"keys")}))
+    assert faults_of(folder) == []
+    folder.write("_source/train/part-00000.parquet", b"others")
+    assert faults_of(folder) == ["_source/train/part-00000.parquet: wrong checksum"]
+    folder.delete("_source/train/part-00000.parquet")
+    (fault,) = faults_of(folder)
+    assert fault.startswith("_source/train/part-00000.parquet: ")
 
 
 def test_all_faults_are_listed(folder):
@@ -150,6 +165,12 @@ def move_row(split):
     split.shards[1].rows -= 1
 
 
+def more_rejects(split):
+    """One row more in a table of rejects, and in the counts."""
+    split.rejects[1].rows += 1
+    split.rejected, split.listed = 3, 28
+
+
 def move_count(counts):
     """One more of one, one less of the next."""
     counts[0] += 1
@@ -163,8 +184,8 @@ def move_count(counts):
         (lambda s: move_count(s.code_histogram), "train: the code histogram differs"),
         (lambda s: move_count(s.label_counts), "train: the label counts differ"),
         (lambda s: s.label_counts.pop(), "train/shard-00000.parquet: label 3; expected below 3"),
-        (lambda s: (setattr(s, "rejected", 3), setattr(s, "listed", 28)), "train/rejected.parquet: 2 rows"),
-        (lambda s: setattr(s, "rejected_sha256", "0" * 64), "train/rejected.parquet: wrong checksum"),
+        (more_rejects, "train/rejected-00001.parquet: 1 rows; expected 2"),
+        (lambda s: setattr(s.rejects[0], "sha256", "0" * 64), "train/rejected-00000.parquet: wrong checksum"),
     ],
 )
 def test_wrong_counts_are_found(folder, change, fault):

@@ -78,7 +78,7 @@ def test_measured_here_and_given_rates_win(tmp_path, prices):
     assert ("measure", 10, 10, "images") in seen
     rows = dict(plan(PlanCost(**asked, image_bytes=5e4, rates={"decode_per_core": 7})))
     assert rows["decode"] == "7 images/s a core"
-    assert rows["bytes an image"] == "50,000 -> 26 (keys and labels included)"  # 16 tokens of 1 byte, and 10
+    assert rows["bytes an image"] == "50,000 -> 18 (keys and labels included)"  # 16 tokens in Parquet, and 10
     assert contents(images) == before
 
 

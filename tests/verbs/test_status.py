@@ -10,20 +10,21 @@ import pytest
 
 from seit_ray.images.manifest import load_manifest
 from seit_ray.shards import job_state
-from seit_ray.shards.fragments import list_fragments, write_fragment
-from seit_ray.shards.job_state import Part, read_state
+from seit_ray.shards.appending import first_shards
+from seit_ray.shards.job_state import Written, read_state
 from seit_ray.shards.parquet import REJECTED_SCHEMA
+from seit_ray.shards.parts import Part, PartFiles, list_parts
 from seit_ray.storage import Folder
 from seit_ray.storage.lock import Lock, locked
 from seit_ray.verbs.command.main import main
-from seit_ray.verbs.status import is_alive, num_shards, rates, rows_of
+from seit_ray.verbs.status import is_alive, rates, rows_of
 from tests.images.made_manifests import records, write
 from tests.tiny_dataset import learnable_rows, reject_table, write_dataset
 from tests.verbs.command.test_main import mistake
 
 NOW = 1_700_000_000.0
-SLICE, REJECTS = 10, 2  # images a part; of each part's images
-PLAN = {"images": "/data", "slice_size": SLICE, "rows_per_shard": 20}
+IMAGES, REJECTS = 10, 2  # images a part; of each part's images
+PLAN = {"images": "/data", "rows_per_shard": IMAGES}
 
 
 def begin(output, *, train=40, val=15, **plan):
@@ -31,15 +32,27 @@ def begin(output, *, train=40, val=15, **plan):
     work = output.join("_work")
     work.write("plan.json", json.dumps({**PLAN, **plan}).encode())
     rows = [*records(train, split="train"), *(replace(r, key=f"v{r.key}") for r in records(val, split="val"))]
-    write(work.join("manifest"), rows, slice_size=SLICE)
+    write(work.join("manifest"), rows, rows_per_part=IMAGES)
     return output
 
 
-def tokenise(output, split, index, *, written, rejected=REJECTS, images=SLICE):
+def write_part(output, split, index, num_rows, rejected, base=None):
+    """A part of that many rows and these rejects; behind those of `base`."""
+    files = PartFiles(output, records_of(output), "plain", num_codes=16, num_classes=4, first=first_shards(base))
+    rows = learnable_rows(num_rows)
+    listed = pa.table({"key": pa.array([], pa.string()), "state": pa.array([], pa.int64())})
+    return files.write(split, index, rows, rejected, listed, seconds={}, peak_bytes=0)
+
+
+def records_of(output):
+    """Where the records of a job lie."""
+    return output.join("_work", "records")
+
+
+def tokenise(output, split, index, *, written, rejected=REJECTS, images=IMAGES):
     """A finished part."""
-    rows = learnable_rows(images - rejected)
-    made = write_fragment(output.join("_work", "fragments"), split, index, rows, reject_table(rejected))
-    os.utime(f"{output.uri}/_work/fragments/{made.name}", (written, written))
+    made = write_part(output, split, index, images - rejected, reject_table(rejected))
+    os.utime(f"{output.uri}/_work/records/{made.name}", (written, written))
 
 
 @pytest.fixture
@@ -97,15 +110,14 @@ def test_a_job_that_has_listed_nothing_yet(tmp_path):
     assert told(output) == {"state": "listing images, not running: the same command continues", "lock": "free"}
 
 
-def test_all_parts_done_and_shards_being_packed(output):
+def test_all_parts_done_and_the_marker_being_written(output):
     for split, index, images in [("train", 1, 10), ("train", 3, 10), ("val", 1, 5)]:
         tokenise(output, split, index, written=NOW, images=images)
-    output.write("train/shard-00000.parquet", b"x")
     rows = told(output)
-    assert rows["state"] == "joining fragments, not running: the same command continues"
-    assert rows["shards"] == "1 of 3 written"  # 32 and 11 rows in shards of 20
+    assert rows["state"] == "writing the marker, not running: the same command continues"
+    assert (rows["train"], rows["train parts"]) == ("40 of 40 images (100.0%)", "4 of 4")
+    assert (rows["val"], rows["val parts"]) == ("15 of 15 images (100.0%)", "2 of 2")
     assert "left" not in rows
-    assert num_shards(read_state(output)) == 3
 
 
 def test_the_commonest_reasons_come_first(output, monkeypatch):
@@ -113,14 +125,12 @@ def test_the_commonest_reasons_come_first(output, monkeypatch):
     table = pa.table(
         {"key": [f"k{i}" for i in range(8)], "reason": [r for r, n in reasons for _ in range(n)]}, REJECTED_SCHEMA
     )
-    fragments = output.join("_work", "fragments")
-    write_fragment(fragments, "train", 1, learnable_rows(2), table)
+    write_part(output, "train", 1, 2, table)
     rows = rows_of(read_state(output), NOW)
     begin = [name for name, _ in rows].index("rejected")
     assert rows[begin][1].startswith("14 images, ")
     assert rows[begin + 1 : begin + 3] == [("rejected 5", "not an image"), ("rejected 3", "no image: bad-0.jpg")]
-    sizes = {entry.name: entry.size_bytes for entry in fragments.list()}
-    largest = next(size for name, size in sizes.items() if name.startswith("train/000000001."))
+    largest = output.size("train/rejected-00001.parquet")
     monkeypatch.setattr(job_state, "LOOK_BYTES", largest)  # that with most rejects is looked at, and no other
     assert read_state(output).reasons == dict(reasons)
     assert told(output)["rejected"].endswith("; reasons of 8 of them")
@@ -130,29 +140,29 @@ def test_many_reasons_are_cut_short(output):
     for index in (1, 3):
         tokenise(output, "train", index, written=NOW, rejected=0)
     table = pa.table({"key": [f"k{i}" for i in range(30)], "reason": [f"reason {i}" for i in range(30)]})
-    write_fragment(output.join("_work", "fragments"), "val", 1, learnable_rows(1), table.cast(REJECTED_SCHEMA))
+    write_part(output, "val", 1, 1, table.cast(REJECTED_SCHEMA))
     assert rows_of(read_state(output), NOW)[-1] == ("", "and 24 more reasons")
 
 
 def test_parts_that_are_damaged_or_empty(output):
-    folder = output.join("_work", "fragments")
-    folder.write("train/000000001.8.2.parquet", b"")  # as a power cut leaves it: not done
-    folder.write("train/000000003.8.2.parquet", b"cut off")
-    folder.write("train/notes.txt", b"x")
+    records_of(output).write("train/000001.8.2.json", b"")  # as a power cut leaves it: not done
+    records_of(output).write("train/000003.8.2.json", b"a record")
+    output.write("train/rejected-00003.parquet", b"cut off")
+    records_of(output).write("train/notes.txt", b"x")
     state = read_state(output)
-    assert sorted(len([p for p in state.parts if p.split == split]) for split in ("train", "val")) == [1, 3]
+    assert sorted(len([w for w in state.parts if w.part.split == split]) for split in ("train", "val")) == [1, 3]
     assert state.reasons.total() == 6
     assert told(output)["rejected"].endswith("; reasons of 6 of them")
 
 
-def test_names_of_fragments_are_those_of_the_library(output):
-    found = [f for parts in list_fragments(output.join("_work", "fragments")).values() for f in parts.values()]
+def test_parts_are_those_that_a_job_would_find(output):
+    found = [part for parts in list_parts(records_of(output)).values() for part in parts.values()]
     state = read_state(output)
-    assert sorted((f.split, f.rows, f.rejected) for f in found) == sorted(
-        (p.split, p.rows, p.rejected) for p in state.parts
+    assert sorted((p.split, p.index, p.rows, p.rejected) for p in found) == sorted(
+        (w.part.split, w.part.index, w.part.rows, w.part.rejected) for w in state.parts
     )
     assert state.listed == {
-        name: (s.num_images, s.num_slices) for name, s in load_manifest(output.join("_work/manifest")).splits.items()
+        name: (s.num_images, s.num_parts) for name, s in load_manifest(output.join("_work/manifest")).splits.items()
     }
 
 
@@ -183,13 +193,14 @@ def test_images_that_are_appended(tmp_path):
     plan = {**marker["plan"], "manifest": "0123"}
     info = replace(read_state(output).dataset, plan=plan)
     output.write("dataset.json", info.to_json())
-    begin(output, train=10, val=0, appends_to="0123")
-    output.write("train/shard-00003.parquet", b"x")  # behind the three that are part of the dataset
+    begin(output, train=20, val=0, appends_to="0123")
+    write_part(output, "train", 0, 9, reject_table(1, 5), base=info)
+    assert output.exists("train/shard-00003.parquet")  # behind the three that are part of the dataset
     rows = told(output)
     assert rows["state"].startswith("tokenising to append to the finished dataset, not running")
     assert rows["train"] == "27 listed = 25 written + 2 rejected, 3 shards"
-    assert rows["train to do"] == "0 of 10 images (0.0%)"
-    assert read_state(output).shards == 1
+    assert (rows["train to do"], rows["train parts"]) == ("10 of 20 images (50.0%)", "1 of 2")
+    assert read_state(output).reasons == {"no image: bad-5.jpg": 1}  # of what is added, not of the dataset
 
 
 def test_a_job_that_ends_while_it_is_looked_at(tmp_path, monkeypatch):
@@ -207,8 +218,8 @@ def test_a_job_that_ends_while_it_is_looked_at(tmp_path, monkeypatch):
     assert told(output)["state"] == "finished"
 
 
-def part(written, images=10):
-    return Part("train", images, 0, NOW + written)
+def part(time, images=10):
+    return Written(Part("train", 0, images, 0), NOW + time)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Images in, a table of predictions out: list, classify slices, join the parts. Each step survives a kill.
+"""Images in, a table of predictions out: list, classify parts, join their tables. Each step survives a kill.
 
 Beside the table lie `<table>.json` (what it is of, and counts) and the table of rejected images; it is written last.
 Until then `_<table>.work/` holds plan.json, the manifest and the parts: one that stands is never made again.
@@ -6,16 +6,18 @@ Until then `_<table>.work/` holds plan.json, the manifest and the parts: one tha
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
+import os
 import posixpath
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from seit_ray.distributed.cluster import Connect
-from seit_ray.distributed.data.predict_slices import WriteParts, predict_slices, read_parts
-from seit_ray.distributed.data.slices import DecodeSlices
+from seit_ray.distributed.data.parts import PartSource, map_parts
+from seit_ray.distributed.data.predict_parts import Classifying, ClassifyParts, read_tables
 from seit_ray.evaluation.image_classifier import ImageClassifier
 from seit_ray.evaluation.predictions import (
     MAX_DEFAULT_CLASSES,
@@ -25,18 +27,20 @@ from seit_ray.evaluation.predictions import (
     encode_table,
     join_parts,
 )
+from seit_ray.images.decoded import Decoding
 from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import Manifest, chosen_splits, load_manifest
-from seit_ray.images.slices import Decoding
+from seit_ray.images.reading import PATIENCE_S
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress, silent
-from seit_ray.shards.fragments import Fragment, list_fragments
+from seit_ray.shards.parts import Part, list_parts
 from seit_ray.storage import Folder
 from seit_ray.storage.lock import locked
 from seit_ray.storage.output import claim, refuse_overlap
 
-Done = dict[str, dict[int, Fragment]]  # split -> slice -> its part
+Done = dict[str, dict[int, Part]]  # split -> number -> part
 FEW_IMAGES = 1000  # up to here, starting Ray would take longer than the work
+MAX_THREADS = 8  # that decode in this process
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,8 @@ class PredictSettings:
     top_k: int = 0
     probabilities: bool | None = None
     overwrite: bool = False
-    slice_size: int = 256
+    rows_per_part: int | None = None
+    patience_s: float = PATIENCE_S
     batch_size: int = 256
     max_image_pixels: int = 178_956_970
     max_image_mib: int = 64
@@ -109,7 +114,7 @@ class PredictJob:
             "decode": decode,
             "probabilities": len(class_names) <= MAX_DEFAULT_CLASSES if given is None else given,
             "top_k": min(self.settings.top_k, len(class_names)),
-            **{n: getattr(self.settings, n) for n in ("split", "slice_size", "max_image_pixels", "max_image_mib")},
+            **{n: getattr(self.settings, n) for n in ("split", "rows_per_part", "max_image_pixels", "max_image_mib")},
         }
 
 
@@ -129,7 +134,8 @@ def run_predict_job(job: PredictJob, connect: Connect, on_progress: Progress = s
             return finished
         classifier.check()
         manifest, splits = listing(job, plan, on_progress)
-        done = list_fragments(job.work.join("parts"))
+        job.work.delete_tree("attempts")
+        done = list_parts(job.work.join("parts"))
         total = sum(manifest.splits[s].num_images for s in splits)
         classify(job, plan, classifier, manifest, splits, done, connect, on_progress)
         lock.check()
@@ -193,7 +199,7 @@ def listing(job: PredictJob, plan: dict[str, Any], on_progress: Progress) -> tup
             folder,
             val_fraction=0.0,
             seed=0,
-            slice_size=plan["slice_size"],
+            rows_per_part=plan["rows_per_part"],
             on_progress=on_progress,
         )
         splits = chosen_splits(manifest, plan["split"], job.images.uri)
@@ -220,18 +226,18 @@ def classify(
     on_progress: Progress,
 ) -> None:
     """Make the parts that `done` has not, and enter them there."""
-    todo = [(s, i) for s in splits for i in range(manifest.splits[s].num_slices) if i not in done.get(s, {})]
+    todo = [(s, i) for s in splits for i in range(manifest.splits[s].num_parts) if i not in done.get(s, {})]
     total = sum(manifest.splits[s].num_images for s in splits)
-    made = [f for s in splits for f in done.get(s, {}).values()]
-    seen, rejected = sum(f.rows + f.rejected for f in made), sum(f.rejected for f in made)
-    on_progress("predict", seen, total, f"{len(todo)} of {len(todo) + len(made)} slices to do")
+    made = [part for s in splits for part in done.get(s, {}).values()]
+    seen, rejected = sum(part.images for part in made), sum(part.rejected for part in made)
+    on_progress("predict", seen, total, f"{len(todo)} of {len(todo) + len(made)} parts to do")
     if not todo:
         return
 
-    def on_fragment(part: Fragment) -> None:
+    def on_part(part: Part) -> None:
         nonlocal seen, rejected
-        seen, rejected = seen + part.rows + part.rejected, rejected + part.rejected
-        done.setdefault(part.split, {})[part.slice] = part
+        seen, rejected = seen + part.images, rejected + part.rejected
+        done.setdefault(part.split, {})[part.index] = part
         on_progress("predict", seen, total, f"{rejected} rejected" if rejected else "")
 
     decoding = Decoding(
@@ -241,27 +247,39 @@ def classify(
         classifier.decode,
         max_bytes=plan["max_image_mib"] << 20,
         max_pixels=plan["max_image_pixels"],
+        patience_s=job.settings.patience_s,
     )
-    options = {name: plan[name] for name in ("class_names", "probabilities", "top_k")}
-    asked = job.settings.num_actors
-    here = asked == 0 or (asked is None and total - seen <= FEW_IMAGES)
-    with contextlib.nullcontext() if here else connect() as cluster:
-        predict_slices(
+    how = Classifying(
+        job.run,
+        job.tokenizer,
+        job.settings.weights,
+        job.settings.batch_size,
+        job.work.join("parts"),
+        source_names=manifest.class_names,
+        **{name: plan[name] for name in ("class_names", "probabilities", "top_k")},
+    )
+    source, asked = PartSource(manifest.folder, job.images, decoding, job.work), job.settings.num_actors
+    if asked == 0 or (asked is None and total - seen <= FEW_IMAGES):
+        threads = min(MAX_THREADS, os.cpu_count() or 1)
+        worker = ClassifyParts(source, how, on_gpu=torch.cuda.is_available(), num_threads=threads)
+        for split, index in todo:
+            on_part(worker.finish(split, index))
+        return
+    with connect() as cluster:
+        map_parts(
             todo,
-            DecodeSlices(manifest.folder, job.images, decoding),
-            (job.run, job.tokenizer, job.settings.weights, job.settings.batch_size),
-            WriteParts(job.work.join("parts"), source_names=manifest.class_names, **options),
-            slice_size=plan["slice_size"],
+            ClassifyParts,
+            (source, how),
             cluster=cluster,
             num_actors=asked,
             gpus_per_actor=job.settings.gpus_per_actor,
-            on_fragment=on_fragment,
+            on_part=on_part,
         )
 
 
-def commit(job: PredictJob, plan: dict[str, Any], parts: list[Fragment], total: int) -> dict[str, Any]:
+def commit(job: PredictJob, plan: dict[str, Any], parts: list[Part], total: int) -> dict[str, Any]:
     """Check that counts add up, write the rejects, the JSON and, last, the table, and clean up."""
-    table, rejected = join_parts(read_parts(job.work.join("parts"), parts))
+    table, rejected = join_parts(read_tables(job.work.join("parts"), parts))
     if len(table) + len(rejected) != total:
         raise RuntimeError(f"{total} images listed but {len(table)} predicted and {len(rejected)} rejected")
     form = {"class_names": plan["class_names"], "top_k": plan["top_k"]}

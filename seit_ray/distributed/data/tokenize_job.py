@@ -1,7 +1,8 @@
-"""Images in, token dataset out: list, tokenise slices, pack shards, write the marker. Each step survives a kill.
+"""Images in, token dataset out: list, tokenise the parts, each of which is a shard, write the marker.
 
-In the output's folder `_work/` holds plan.json, the manifest and the fragments until the marker stands; `_lock.json`
-keeps a second job away meanwhile. A finished dataset can be appended to: see `appending`.
+Each step survives a kill: in the output's folder `_work/` holds plan.json, the manifest and a record of each finished
+part until the marker stands; `_lock.json` keeps a second job away meanwhile. A finished dataset can be appended to: see
+`appending`.
 """
 
 from __future__ import annotations
@@ -10,24 +11,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from seit_ray.distributed.cluster import Connect
-from seit_ray.distributed.data.commit import commit, names_of, write_shards
-from seit_ray.distributed.data.slices import run_slices
-from seit_ray.distributed.resources import Resources
+from seit_ray.distributed.data.commit import Adding, commit, names_of, splits_of
+from seit_ray.distributed.data.parts import PartSource, map_parts
+from seit_ray.distributed.data.tokenize_parts import TokenizeParts
+from seit_ray.images.decoded import Decoding
 from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import Manifest, load_manifest
+from seit_ray.images.reading import PATIENCE_S
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress, silent
 from seit_ray.shards.appending import compare_source, new_images, retried_rejects
 from seit_ray.shards.dataset import MARKER, DatasetInfo, TokenDataset
-from seit_ray.shards.fragments import Fragment, list_fragments
+from seit_ray.shards.parts import Part, list_parts
 from seit_ray.shards.rejects import RejectLimit
 from seit_ray.storage import Folder
 from seit_ray.storage.lock import LOCK, Lock, LockedError, locked
 from seit_ray.storage.output import OURS, WORK, claim, end_work, read_plan, refuse_overlap, remove_unknown, write_plan
 from seit_ray.tokenizers.files import load_tokenizer
 
-PARTS = ("manifest", "fragments")  # of the work
-Done = dict[str, dict[int, Fragment]]  # split -> slice -> its fragment
+FOLDERS = ("manifest", "records", "attempts")  # of the work
+Done = dict[str, dict[int, Part]]  # split -> number -> part
 
 
 @dataclass(frozen=True)
@@ -39,16 +42,16 @@ class TokenizeSettings:
     keep_changed: bool = False
     val_fraction: float = 0.0
     seed: int = 0
-    slice_size: int = 256
-    rows_per_shard: int = 16384
-    encoding: str = "planes"
+    rows_per_shard: int | None = None
+    encoding: str = "plain"
     decode: str = "exact"
-    max_reject_fraction: float = 0.1
+    max_reject_fraction: float = 0.01
     max_image_pixels: int = 178_956_970
     max_image_mib: int = 64
     num_actors: int | None = None
     gpus_per_actor: float | None = None
     batch_size: int = 256
+    patience_s: float = PATIENCE_S
 
     @property
     def hold_out(self) -> dict[str, Any]:
@@ -76,7 +79,6 @@ class TokenizeJob:
         names = (
             "val_fraction",
             "seed",
-            "slice_size",
             "rows_per_shard",
             "encoding",
             "decode",
@@ -114,14 +116,13 @@ def run_tokenize_job(job: TokenizeJob, connect: Connect, on_progress: Progress =
             on_progress("tokenise", 1, 1, "already complete: no images were added")
             return base
         retried = retried_rejects(job.output, manifest, base) if base is not None else {}
-        done = list_fragments(job.work.join("fragments"))
         rejects = RejectLimit.of(manifest, base, retried, job.settings.max_reject_fraction)
-        with connect() as cluster:
-            tokenise(job, manifest, done, rejects, cluster, lock, on_progress)
-            where = (job.output, job.work, job.settings.rows_per_shard, job.settings.encoding)
-            splits = write_shards(*where, manifest, done, tokenizer, base, retried, on_progress)
+        adding = Adding.of(job.output, job.settings.encoding, tokenizer, manifest, base, retried)
+        done = list_parts(adding.files.records)
+        tokenise(job, manifest, adding, done, rejects, connect, lock, on_progress)
+        splits, source = splits_of(adding, done)
         # what fails from here on leaves plan and journal: another job may have ended this one's work meanwhile
-        info = commit(job.output, plan, manifest, splits, tokenizer, about, base, before_marker=lock.check)
+        info = commit(adding, plan, splits, source, tokenizer, about, before_marker=lock.check)
         clean_up(job, info)
     return info
 
@@ -163,7 +164,7 @@ def begin(job: TokenizeJob, plan: dict[str, Any], base: DatasetInfo | None) -> N
         if base is not None:
             clean_up(job, base)  # of an append that is finished but for that
         else:
-            end_work(job.output, PARTS)
+            end_work(job.output, FOLDERS)
     job.output.check_writable()
     write_plan(job.output, {**plan, "appends_to": appends_to} if base is not None else plan)
 
@@ -193,7 +194,7 @@ def listing(job: TokenizeJob, base: DatasetInfo | None, on_progress: Progress) -
                 job.source_settings,
                 base,
                 folder,
-                slice_size=job.settings.slice_size,
+                rows_per_part=job.settings.rows_per_shard,
                 keep_changed=job.settings.keep_changed,
                 on_progress=on_progress,
                 **job.settings.hold_out,
@@ -203,69 +204,79 @@ def listing(job: TokenizeJob, base: DatasetInfo | None, on_progress: Progress) -
             job.source_settings,
             folder,
             on_progress=on_progress,
-            slice_size=job.settings.slice_size,
+            rows_per_part=job.settings.rows_per_shard,
             **job.settings.hold_out,
         )
     except ValueError:
-        end_work(job.output, PARTS)  # nothing is done yet: the output stays free for the mended command
+        end_work(job.output, FOLDERS)  # nothing is done yet: the output stays free for the mended command
         raise
 
 
 def tokenise(
     job: TokenizeJob,
     manifest: Manifest,
+    adding: Adding,
     done: Done,
     rejects: RejectLimit,
-    cluster: Resources,
+    connect: Connect,
     lock: Lock,
     on_progress: Progress,
 ) -> None:
-    """Make the fragments that `done` has not, and enter them there; ValueError for too many rejects."""
-    counts = [f for by_slice in done.values() for f in by_slice.values()]
+    """Make the parts that `done` has not, and enter them there; ValueError for too many rejects."""
+    made = [part for by_index in done.values() for part in by_index.values()]
     total = sum(s.num_images for s in manifest.splits.values())
-    rejects.rejected += sum(f.rejected for f in counts)
-    seen = sum(f.rows + f.rejected for f in counts)
+    rejects.rejected += sum(part.rejected for part in made)
+    seen = sum(part.images for part in made)
     todo = [
         (split, index)
         for split, listed in manifest.splits.items()
-        for index in range(listed.num_slices)
+        for index in range(listed.num_parts)
         if index not in done.get(split, {})
     ]
-    on_progress("tokenise", seen, total, f"{len(todo)} of {len(todo) + len(counts)} slices to do")
+    on_progress("tokenise", seen, total, f"{len(todo)} of {len(todo) + len(made)} parts to do")
+    rejects.check()
+    if not todo:
+        return
 
-    def on_fragment(fragment: Fragment) -> None:
+    def on_part(part: Part) -> None:
         nonlocal seen
-        if fragment.slice in done.get(fragment.split, {}):  # told twice, after a node was lost
+        if part.index in done.get(part.split, {}):  # told twice, after a node was lost
             return
-        seen += fragment.rows + fragment.rejected
-        done.setdefault(fragment.split, {})[fragment.slice] = fragment
-        rejects.add(fragment.rejected)
+        seen += part.images
+        done.setdefault(part.split, {})[part.index] = part
+        rejects.add(part.rejected)
         if lock.lost:
             lock.check()
         on_progress("tokenise", seen, total, rejects.words())
 
-    if todo:
-        run_slices(
+    adding.note_names()
+    job.work.delete_tree("attempts")  # of earlier calls
+    tokenizer, _ = load_tokenizer(job.tokenizer_folder)
+    decoding = Decoding(
+        tokenizer.image_size,
+        tokenizer.resize,
+        job.source_settings.image_column,
+        job.settings.decode,
+        job.settings.max_image_mib << 20,
+        job.settings.max_image_pixels,
+        job.settings.patience_s,
+    )
+    source = PartSource(job.work.join("manifest"), job.source, decoding, job.work)
+    with connect() as cluster:
+        if not (cluster.is_local or cluster.num_gpus or job.settings.gpus_per_actor):
+            on_progress("actors", 1, 1, f"{cluster.words()}: CPUs encode; tokenize.gpus_per_actor=1 waits for GPUs")
+        map_parts(
             todo,
-            manifest_folder=job.work.join("manifest"),
-            source=job.source,
-            tokenizer_folder=job.tokenizer_folder,
-            fragments=job.work.join("fragments"),
+            TokenizeParts,
+            (source, adding.files, rejects, job.tokenizer_folder, job.settings.batch_size),
             cluster=cluster,
             num_actors=job.settings.num_actors,
             gpus_per_actor=job.settings.gpus_per_actor,
-            batch_size=job.settings.batch_size,
-            slice_size=job.settings.slice_size,
-            image_column=job.source_settings.image_column,
-            mode=job.settings.decode,
-            max_bytes=job.settings.max_image_mib << 20,
-            max_pixels=job.settings.max_image_pixels,
-            on_fragment=on_fragment,
+            on_part=on_part,
         )
-    rejects.check()
 
 
 def clean_up(job: TokenizeJob, info: DatasetInfo) -> None:
     """Remove what is no part of the dataset: unfinished work, and what killed writers left."""
     remove_unknown(job.output, names_of(info))
-    end_work(job.output, PARTS)
+    end_work(job.output, FOLDERS)

@@ -6,11 +6,11 @@ from seit_ray.config import Source, Tokenize
 from seit_ray.distributed.data.tokenize_job import TokenizeJob, run_tokenize_job
 from seit_ray.shards import TokenDataset
 
-SETTINGS = {"val_fraction": 0.2, "slice_size": 16, "rows_per_shard": 100, "num_actors": 1}
+SETTINGS = {"val_fraction": 0.2, "rows_per_shard": 16, "num_actors": 1, "max_reject_fraction": 0.1}
 
 
 def job_of(source, tokenizer, output, source_settings=None, **settings):
-    """A job with small slices and shards."""
+    """A job with small parts."""
     return TokenizeJob(
         source=source,
         source_settings=Source(**source_settings or {}).settings(),

@@ -27,7 +27,7 @@ def check_complete(output: Folder, listed: set[str]) -> TokenDataset:
     assert verify(dataset) == []
     splits = dataset.info.splits.items()
     expected = {f"{name}/{shard.name}" for name, split in splits for shard in split.shards}
-    expected |= {f"{name}/{split.rejected_name}" for name, split in splits if split.rejected}
+    expected |= {f"{name}/{file.name}" for name, split in splits for file in split.rejects}
     expected |= {"dataset.json", RECORD, *dataset.info.source}
     found = {entry.name for entry in output.list(include_hidden=True) if not entry.name.startswith("tokenizer/")}
     assert found | {RECORD} == expected

@@ -172,15 +172,15 @@ def test_a_rejected_image_that_was_mended_is_tried_again(ray_cluster, images, to
 def test_other_settings_and_tokenizers_are_refused(ray_cluster, images, tokenizer, output, tmp_path):
     before = contents(output)
     write_files(images, ADDED)
-    with pytest.raises(ValueError, match="encoding 'planes'"):
-        run(ray_cluster, images, tokenizer, output, mode="append", encoding="plain")
+    with pytest.raises(ValueError, match="encoding 'plain'"):
+        run(ray_cluster, images, tokenizer, output, mode="append", encoding="compact")
     other = write_tokenizer(tmp_path / "other", seed=1)
     with pytest.raises(ValueError, match=r"expected the same .* tokenizer"):
         run(ray_cluster, images, other, output, mode="append")
     assert contents(output) == before
 
 
-@pytest.mark.parametrize("moment", ["tokenise", "join", "marker", "clean up"])
+@pytest.mark.parametrize("moment", ["tokenise", "last part", "marker", "clean up"])
 def test_a_killed_append_leaves_the_dataset_and_a_rerun_ends_it(
     ray_cluster, images, tokenizer, output, tmp_path, monkeypatch, moment
 ):
@@ -198,7 +198,8 @@ def test_a_killed_append_leaves_the_dataset_and_a_rerun_ends_it(
             )
         if moment == "clean up":
             patched.setattr("seit_ray.distributed.data.tokenize_job.clean_up", stop)
-        condition = interrupt_when(lambda phase, done, total: phase == moment and 2 * done > total)
+        share = {"tokenise": 0.5, "last part": 0.999}.get(moment, 2)
+        condition = interrupt_when(lambda phase, done, total: phase == "tokenise" and done > share * total)
         with pytest.raises(Interruption):
             run(ray_cluster, images, tokenizer, output, mode="append", on_progress=condition)
     if moment != "clean up":
@@ -208,7 +209,7 @@ def test_a_killed_append_leaves_the_dataset_and_a_rerun_ends_it(
         assert output.exists("_work/plan.json")
     notes = []
     run(ray_cluster, images, tokenizer, output, mode="append", on_progress=lambda *state: notes.append(state[3]))
-    if moment in ("join", "marker"):
+    if moment in ("last part", "marker"):
         assert any(note.startswith("0 of") for note in notes)
     check_complete(output, set(FIRST) | set(ADDED))
     assert contents(output) == contents(undisturbed)
@@ -226,7 +227,7 @@ def test_an_append_that_fails_leaves_the_dataset_as_it_was(ray_cluster, images, 
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("seit_ray.distributed.data.commit.write_known", full)
+        patched.setattr("seit_ray.distributed.data.commit.read_records", full)
         with pytest.raises(OSError, match="No space"):
             run(ray_cluster, images, tokenizer, output, mode="append")
     found = contents(output)

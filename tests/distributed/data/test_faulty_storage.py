@@ -11,7 +11,7 @@ from tests.fault_proxy import Fault
 from tests.tiny_images import image_files, write_files, write_tokenizer
 
 FILES = image_files(80) | {"cat/broken.png": b"no picture"}
-SETTINGS = {"slice_size": 8, "rows_per_shard": 30}
+SETTINGS = {"rows_per_shard": 8, "patience_s": 3.0}
 SLOW = {"code": "SlowDown", "status": 503}
 BROKEN = {"code": "InternalError", "status": 500}
 EXPIRED = {"code": "ExpiredToken", "status": 400}
@@ -25,7 +25,7 @@ PASSING = {
         Fault("abort", times=4, every=17),
         Fault("truncate", times=4, every=19),
     ],
-    "reads are damaged": [Fault("corrupt", key="photos", times=8), Fault("corrupt", key="fragments", times=3)],
+    "reads are damaged": [Fault("corrupt", key="photos", times=8), Fault("corrupt", key="records", times=3)],
     "manifest and tokenizer are damaged on the way": [
         Fault("corrupt", key="manifest", times=8, every=2),
         Fault("truncate", key="tokenizer", times=4, every=2),
@@ -48,10 +48,9 @@ STAYING = {
     "credentials end half way": [
         ([Fault("error", key="photos", every=40, **EXPIRED)], "the session token has expired")
     ],
-    "an image is damaged for ever": [([Fault("corrupt", key="dog/00011")], "dog/00011.png arrived damaged")],
     "writing fails, further on each time": [
         (
-            [Fault("error", "PUT", key="fragments", every=3, code="AccessDenied", status=403)],
+            [Fault("error", "PUT", key="records", every=3, code="AccessDenied", status=403)],
             "access denied",
         ),
         ([Fault("corrupt upload", "PUT", key="shard-00001")], "arrived damaged"),
@@ -119,3 +118,16 @@ def test_what_stays_is_one_line_and_a_rerun_finishes(fault_proxy, undisturbed, j
         assert not output.exists("_lock.json")
     start()
     check_same(output, undisturbed, set(FILES))
+
+
+@pytest.mark.slow
+def test_an_image_that_stays_damaged_or_denied_is_a_reject(fault_proxy, job):
+    start, output = job
+    denied = Fault("error", key="cat/00004", code="AccessDenied", status=403)
+    with fault_proxy.failing(Fault("corrupt", key="dog/00011"), denied):
+        start()
+    dataset = check_complete(output, set(FILES))
+    reasons = {row["key"]: row["reason"] for name in dataset.info.splits for row in dataset.rejected(name).to_pylist()}
+    assert set(reasons) == {"cat/broken.png", "dog/00011.png", "cat/00004.png"}
+    assert "arrived damaged" in reasons["dog/00011.png"]
+    assert "access denied" in reasons["cat/00004.png"]

@@ -80,7 +80,7 @@ def test_missing_and_shortened_files_are_found(folder, damage):
 
 
 @pytest.mark.parametrize(
-    "extra", ["train/shard-00099.parquet", "val/rejected-00009.parquet", "source/train/part-00009.parquet"]
+    "extra", ["train/shard-00099.parquet", "val/rejected-00009.parquet", "_source/train/part-00099.parquet"]
 )
 def test_extra_files_are_found(folder, extra):
     folder.write(extra, folder.read("train/shard-00000.parquet"))

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from seit_ray.shards.fragments import list_fragments
+from seit_ray.shards.parts import list_parts
 from seit_ray.storage import Folder
 from tests.distributed.data.jobs import Interruption, interrupt_when, run
 from tests.distributed.data.oracle import check_complete, check_same
@@ -56,16 +56,10 @@ def keys(images, tokenizer, output):
 
 @pytest.mark.slow
 def test_killed_workers(ray_cluster, images, tokenizer, undisturbed, output):
-    """Actors and tasks of each kind, in one job."""
-    killers = [Killer("DecodeSlices", 2, 0.0), Killer("EncodeSlices", 1, 0.1), Killer("WriteFragments", 2, 0.1)]
-
-    def on_progress(*state):
-        for killer in killers:
-            killer(*state)
-
-    run(ray_cluster, images, tokenizer, output, on_progress=on_progress, **SETTINGS)
-    for killer in killers:
-        assert killer.killed, f"no {killer.title} was met"
+    """An actor, and the one that comes in its place."""
+    killer = Killer("TokenizeParts", 2, 0.1)
+    run(ray_cluster, images, tokenizer, output, on_progress=killer, **SETTINGS)
+    assert len(killer.killed) == 2
     check_same(output, undisturbed, set(FILES))
 
 
@@ -82,7 +76,7 @@ def test_killed_drivers(ray_cluster, images, tokenizer, undisturbed, output, key
     assert end_of_driver(moment, *keys, f"cluster.address={ray_cluster.address}") == -signal.SIGKILL
     assert output.exists("_lock.json")
     assert output.exists("dataset.json") == (moment == "clean up")
-    made = sum(map(len, list_fragments(output.join("_work", "fragments")).values()))
+    made = sum(map(len, list_parts(output.join("_work", "records")).values()))
     assert (made > 0) == (moment != "list")
     notes = []
     run(ray_cluster, images, tokenizer, output, on_progress=lambda *state: notes.append(state[3]), **SETTINGS)
@@ -103,7 +97,7 @@ def test_sigterm_ends_a_job_cleanly(ray_cluster, images, tokenizer, undisturbed,
         text=True,
     )
     deadline = time.monotonic() + 120
-    while len(list_fragments(output.join("_work", "fragments")).get("train", {})) < 5:
+    while len(list_parts(output.join("_work", "records")).get("train", {})) < 5:
         assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -128,13 +122,13 @@ def test_halves_of_files_do_not_stay(ray_cluster, images, tokenizer, undisturbed
             images,
             tokenizer,
             output,
-            on_progress=interrupt_when(lambda phase, done, total: phase == "join"),
+            on_progress=interrupt_when(lambda phase, done, total: phase == "tokenise" and done == total),
             **SETTINGS,
         )
     mark = "0123456789abcdef" * 2
     for name in (
         "train/shard-00000.parquet",
-        "source/train/part-00000.parquet",
+        "_source/train/part-00000.parquet",
         "tokenizer/tokenizer.json",
         "dataset.json",
     ):
@@ -142,7 +136,7 @@ def test_halves_of_files_do_not_stay(ray_cluster, images, tokenizer, undisturbed
         output.write(f"{place}/.{base}.{mark}.tmp" if place else f".{base}.{mark}.tmp", b"half")
     others = [
         "train/shard-00099.parquet",
-        "source/cat.jpg",
+        "_source/cat.jpg",
         "laion/shard-00000.tar",
         "notes/rejected.csv",
         "train/.x.tmp",

@@ -23,7 +23,7 @@ def test_a_folder_of_odd_images(ray_cluster, tmp_path):
         output,
         {"kind": "flat"},
         val_fraction=0.0,
-        slice_size=7,
+        rows_per_shard=7,
         max_reject_fraction=0.9,
         max_image_mib=1,
     )

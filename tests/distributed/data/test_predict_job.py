@@ -41,8 +41,8 @@ def output(tmp_path):
 
 
 def job_of(place, output, name="found.parquet", images=None, **settings):
-    """A job with small slices, in this process."""
-    settings = {"slice_size": 16, "num_actors": 0, **settings}
+    """A job with small parts, in this process."""
+    settings = {"rows_per_part": 16, "num_actors": 0, **settings}
     config = Predict(images="images", run="run", output=name, **settings)
     return PredictJob(
         images=images or place.join("images"),
@@ -152,7 +152,7 @@ def test_interrupted_at_half_it_does_what_is_missing(place, undisturbed, output)
     assert not output.exists("found.parquet")
     seen = []
     predict(place, output, top_k=2, on_progress=lambda *state: seen.append(state))
-    assert seen[0][3] == f"{5 - len(made)} of 5 slices to do"
+    assert seen[0][3] == f"{5 - len(made)} of 5 parts to do"
     assert contents(output) == contents(undisturbed[3])
 
 
@@ -225,7 +225,7 @@ def test_csv_and_one_split_of_a_table_without_labels(place, tmp_path, output):
     rows = [f"{i}.png,{'val' if i % 2 else 'train'}" for i in range(6)]
     source = write_files(tmp_path / "images", files | {"list.csv": "\n".join(["uri,split", *rows]).encode()})
     table = Folder(source.uri_of("list.csv"))
-    _, found, rejected = predict(place, output, "all.csv", images=table, slice_size=2)
+    _, found, rejected = predict(place, output, "all.csv", images=table, rows_per_part=2)
     assert found["key"].to_pylist() == [f"{i}.png" for i in range(6)]  # the rows' order, not that of splits
     assert [name for name in found.column_names if name.startswith("p_")] == ["p_cat", "p_dog", "p_emu"]
     assert len(rejected) == 0
@@ -241,7 +241,7 @@ def test_csv_and_one_split_of_a_table_without_labels(place, tmp_path, output):
 
 def test_nothing_readable_is_a_table_without_rows(place, tmp_path, output):
     source = write_files(tmp_path / "images", {"a.png": b"", "b.jpg": b"x"})
-    about, table, rejected = predict(place, output, images=source, slice_size=1)
+    about, table, rejected = predict(place, output, images=source, rows_per_part=1)
     assert (len(table), len(rejected)) == (0, 2)
     assert about["counts"]["listed"] == about["counts"]["rejected"] == 2
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from seit_ray.images import decode_image
+from seit_ray.shards.parts import list_parts
 from seit_ray.shards.verify import verify
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.files import load_tokenizer
@@ -110,12 +111,13 @@ def test_tokens_and_labels_are_those_of_a_plain_loop(undisturbed, tokenizer):
     assert max(max(tokens) for _, _, tokens in rows) > 255
 
 
-def test_rows_are_in_the_order_of_keys_and_shards_have_exact_sizes(undisturbed):
+def test_rows_are_in_the_order_of_keys_and_each_part_is_a_shard(undisturbed):
     for name, split in undisturbed.info.splits.items():
         keys = undisturbed.read_split(name).meta["key"].to_pylist()
         assert keys == sorted(keys, key=str.encode)
-        *full, last = [shard.rows for shard in split.shards]
-        assert set(full) <= {SETTINGS["rows_per_shard"]}
+        rejected = {file.name.removeprefix("rejected-"): file.rows for file in split.rejects}
+        *full, last = [shard.rows + rejected.get(shard.name.removeprefix("shard-"), 0) for shard in split.shards]
+        assert set(full) == {SETTINGS["rows_per_shard"]}
         assert 0 < last <= SETTINGS["rows_per_shard"]
         for shard in split.shards:  # as any Parquet reader sees it
             assert pq.read_metadata(undisturbed.folder.uri_of(f"{name}/{shard.name}")).num_rows == shard.rows
@@ -125,9 +127,10 @@ def test_rows_are_in_the_order_of_keys_and_shards_have_exact_sizes(undisturbed):
 def test_nothing_but_the_dataset_is_left(undisturbed):
     splits = undisturbed.info.splits.items()
     shards = {f"{name}/{shard.name}" for name, split in splits for shard in split.shards}
-    rejected = {f"{name}/rejected.parquet" for name, split in splits if split.rejected}
+    rejected = {f"{name}/{file.name}" for name, split in splits for file in split.rejects}
+    assert 0 < len(rejected) <= len(BAD)
     found = set(contents(undisturbed.folder))
-    sources = {f"source/{name}/part-00000.parquet" for name, _ in splits}
+    sources = {f"_source/{shard.replace('shard', 'part')}" for shard in shards}
     kept = {name for name in found if not name.startswith("tokenizer/")}
     assert shards | rejected | sources | {"dataset.json"} == kept
 
@@ -155,10 +158,10 @@ def test_another_tokenizer_is_refused(ray_cluster, undisturbed, images, tmp_path
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"rows_per_shard": 50}, "rows_per_shard 100 (now 50)"),
+        ({"rows_per_shard": 50}, "rows_per_shard 16 (now 50)"),
         ({"val_fraction": 0.5}, "val_fraction 0.2 (now 0.5)"),
         ({"decode": "fast"}, "decode 'exact' (now 'fast')"),
-        ({"encoding": "plain", "seed": 3}, "seed 0 (now 3), encoding 'planes' (now 'plain')"),
+        ({"encoding": "compact", "seed": 3}, "seed 0 (now 3), encoding 'plain' (now 'compact')"),
     ],
 )
 def test_other_settings_are_refused(ray_cluster, undisturbed, images, tokenizer, settings, words):
@@ -203,22 +206,17 @@ def test_interrupted_at_half(ray_cluster, undisturbed, images, tokenizer, output
             output,
             on_progress=interrupt_when(lambda phase, done, total: phase == "tokenise" and done > total / 2),
         )
-    fragments = output.join("_work", "fragments")
-    made = snapshot(fragments, include_hidden=False)  # but for what interrupted writers leave
-    assert len(made) > 5
-    at_joining, first_notes = {}, []
-
-    def watch(phase, done, total, note):
-        first_notes.append(note)
-        if phase == "join" and not at_joining:
-            at_joining.update(snapshot(fragments, include_hidden=False))
-
-    run(ray_cluster, images, tokenizer, output, on_progress=watch)
-    assert {name: at_joining[name] for name in made} == made  # what was there was not made again
-    slices = len(at_joining)
+    made = list_parts(output.join("_work", "records"))
+    shards = {f"{part.split}/shard-{part.index:05}.parquet" for some in made.values() for part in some.values()}
+    assert len(shards) > 5
+    before, first_notes = snapshot(output), []
+    run(ray_cluster, images, tokenizer, output, on_progress=lambda *state: first_notes.append(state[3]))
+    after = snapshot(output)
+    assert {name: after[name] for name in shards} == {name: before[name] for name in shards}  # not made again
+    parts = sum(len(split.shards) for split in undisturbed.info.splits.values())
     todo = int(first_notes[0].partition(" of ")[0])
-    assert first_notes[0] == f"{todo} of {slices} slices to do"
-    assert todo <= slices - len(made)
+    assert first_notes[0] == f"{todo} of {parts} parts to do"
+    assert todo <= parts - len(shards)
     assert contents(output) == contents(undisturbed.folder)
 
 
@@ -229,7 +227,7 @@ def test_interrupted_between_shards_and_marker(ray_cluster, undisturbed, images,
             images,
             tokenizer,
             output,
-            on_progress=interrupt_when(lambda phase, done, total: phase == "join" and done == total),
+            on_progress=interrupt_when(lambda phase, done, total: phase == "tokenise" and done == total),
         )
     assert output.exists("train/shard-00000.parquet")
     assert not output.exists("dataset.json")
@@ -321,7 +319,7 @@ def test_parquet_with_images(ray_cluster, tokenizer, tmp_path, output, layout):
         sink = pa.BufferOutputStream()
         pq.write_table(pa.table(columns).slice(part * 12, 12), sink, row_group_size=5)
         source.write(f"{split}-00000-of-00001.parquet", sink.getvalue().to_pybytes())
-    dataset = run(ray_cluster, source, tokenizer, output, slice_size=4)
+    dataset = run(ray_cluster, source, tokenizer, output, rows_per_shard=4)
     assert dataset.info.class_names == names
     assert {name: s.rows for name, s in dataset.info.splits.items()} == {"train": 12, "val": 8}
     expected = plain_tokens(pictures, tokenizer)

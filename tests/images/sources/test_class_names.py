@@ -23,7 +23,7 @@ def classes_of(tmp_path, source, text):
     names.write_text(text if isinstance(text, str) else json.dumps(text))
     settings = SourceSettings(class_names=str(names))
     manifest = list_images(source, settings, Folder(tmp_path / "list"), val_fraction=0.0, seed=0)
-    return manifest.class_names, manifest.read_slice("train", 0)["label"].to_pylist()
+    return manifest.class_names, manifest.read_part("train", 0)["label"].to_pylist()
 
 
 @pytest.mark.parametrize(

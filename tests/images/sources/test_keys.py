@@ -4,11 +4,12 @@ import pyarrow as pa
 import pytest
 
 from seit_ray.images import find_images, write_manifest
-from seit_ray.images.known import KnownImages, write_known
+from seit_ray.images.known import KnownImages
 from seit_ray.images.sources import keys
 from seit_ray.images.sources.keys import Repeats
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder
+from tests.images.made_manifests import keep_known
 from tests.images.made_sources import fill, listed, write_parquet
 from tests.images.made_tars import tar_bytes
 
@@ -29,7 +30,7 @@ def changes(tmp_path, source, change, **settings):
     settings = SourceSettings(**settings)
     dataset = Folder(tmp_path / "dataset")
     manifest = write_manifest(find_images(source, settings), dataset.join("manifest"), **HOLD_OUT)
-    known = KnownImages(dataset, write_known(manifest, dataset, ()))
+    known = KnownImages(dataset, keep_known(manifest, dataset))
     change()
     kinds = [known.kind_of(record, **HOLD_OUT) for record in find_images(source, settings)]
     return kinds.count("added"), len(list(known.removed()))
@@ -88,7 +89,7 @@ def test_repeats_are_numbered_and_share_a_split(tmp_path, source):
     assert [record.key for record in found[:5]] == ["0.jpg", "0.jpg#2", "0.jpg#3", "0.jpg#4", "1.jpg"]
     manifest = write_manifest(found, Folder(tmp_path / "list"), **HOLD_OUT)
     splits = {
-        s: {key.partition("#")[0] for t in manifest.part_states(s) for key in t["key"].to_pylist()}
+        s: {key.partition("#")[0] for t in manifest.key_states(s) for key in t["key"].to_pylist()}
         for s in ("train", "val")
     }
     assert splits["train"] & splits["val"] == set()

@@ -1,4 +1,4 @@
-"""The Parquet parts of a manifest: one split's rows, written a part at a time."""
+"""The Parquet files of a manifest: one split's rows, written a file at a time."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ SCHEMA = pa.schema(
         "label": pa.int32(),
         "state": pa.int64(),
         "version": pa.string(),
+        "size_bytes": pa.int64(),
     }
 )
+GROUP_ROWS, FILE_ROWS = 256, 16_384  # rows that are read together; rows a file where nobody says how many
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_PART_NAME = re.compile(r"[^/]+/part-\d{5,}\.parquet")
+_FILE_NAME = re.compile(r"[^/]+/rows-\d{5,}\.parquet")
 
 
 @dataclass(frozen=True)
@@ -32,27 +34,26 @@ class SplitListing:
     """Counts of one split; size_bytes of all its images, None when the source does not tell."""
 
     num_images: int
-    num_slices: int
+    num_parts: int
     size_bytes: int | None
 
 
-def part_name(split: str, part: int) -> str:
-    """The file of one part, in the folder of the manifest."""
-    return f"{split}/part-{part:05}.parquet"
+def file_name(split: str, number: int) -> str:
+    """One of the files, in the folder of the manifest."""
+    return f"{split}/rows-{number:05}.parquet"
 
 
 @dataclass
 class SplitWriter:
-    """Collects the records of a split and writes each full part."""
+    """Collects the records of a split and writes each full file."""
 
     folder: Folder
     name: str
-    slice_size: int
-    part_slices: int
+    rows_per_file: int
     num_images: int = 0
-    num_parts: int = 0
+    num_files: int = 0
     size_bytes: int | None = 0
-    rows: list[tuple[int, str, str, int | None, int, str | None]] = field(default_factory=list)
+    rows: list[tuple[int, str, str, int | None, int, str | None, int | None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not _SPLIT_NAME.fullmatch(self.name):
@@ -64,14 +65,14 @@ class SplitWriter:
     def add(self, number: int, record: ImageRecord, code: int | None) -> None:
         """Takes one record; number is its place in the whole listing."""
         state = state_of(record, self.name)
-        self.rows.append((number, record.key, record.uri, code, state, record.version))
+        self.rows.append((number, record.key, record.uri, code, state, record.version, record.size_bytes))
         if self.size_bytes is not None:
             self.size_bytes = None if record.size_bytes is None else self.size_bytes + record.size_bytes
-        if len(self.rows) == self.slice_size * self.part_slices:
+        if len(self.rows) == self.rows_per_file:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what is held as the next part."""
+        """Writes what is held as the next file."""
         if not self.rows:
             return
         table = pa.table(
@@ -79,20 +80,20 @@ class SplitWriter:
             schema=SCHEMA,
         )
         sink = io.BytesIO()
-        pq.write_table(table, sink, row_group_size=self.slice_size, compression="zstd")
-        self.folder.write(part_name(self.name, self.num_parts), sink.getvalue())
+        pq.write_table(table, sink, row_group_size=GROUP_ROWS, compression="zstd")
+        self.folder.write(file_name(self.name, self.num_files), sink.getvalue())
         self.num_images += len(self.rows)
-        self.num_parts += 1
+        self.num_files += 1
         self.rows.clear()
 
-    def listing(self) -> SplitListing:
+    def listing(self, rows_per_part: int) -> SplitListing:
         """The counts, after the last flush."""
-        return SplitListing(self.num_images, -(-self.num_images // self.slice_size), self.size_bytes)
+        return SplitListing(self.num_images, -(-self.num_images // rows_per_part), self.size_bytes)
 
 
 def delete_leftovers(folder: Folder, writers: Collection[SplitWriter]) -> None:
-    """Removes parts of an earlier, longer listing."""
-    written = {part_name(writer.name, part) for writer in writers for part in range(writer.num_parts)}
+    """Removes files of an earlier, longer listing."""
+    written = {file_name(writer.name, number) for writer in writers for number in range(writer.num_files)}
     for entry in folder.list():
-        if _PART_NAME.fullmatch(entry.name) and entry.name not in written:
+        if _FILE_NAME.fullmatch(entry.name) and entry.name not in written:
             folder.delete(entry.name)

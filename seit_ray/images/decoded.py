@@ -1,9 +1,9 @@
-"""A slice of the manifest as pixels: fetch and decode, with what cannot be read beside it. N images."""
+"""Rows of the manifest as pixels, with what cannot be read beside them. N images."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from seit_ray.images.decode import MAX_PIXELS, DecodedImage, ImageError, decode_image
-from seit_ray.images.fetch import MAX_BYTES, fetch_images
-from seit_ray.images.manifest import Manifest, white_level_of
+from seit_ray.images.fetch import MAX_BYTES
+from seit_ray.images.manifest import white_level_of
+from seit_ray.images.reading import PATIENCE_S, read_chunks
 from seit_ray.images.sources.settings import Columns
 from seit_ray.storage import Folder
 
@@ -32,6 +33,12 @@ class Decoding:
     mode: str = "exact"
     max_bytes: int = MAX_BYTES
     max_pixels: int = MAX_PIXELS
+    patience_s: float = PATIENCE_S  # with a storage that does not answer
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Of one image."""
+        return 3 * self.image_size**2
 
     def decode(self, data: bytes, white_level: int | None = None) -> DecodedImage:
         """One image (`decode_image`)."""
@@ -45,7 +52,7 @@ class Decoding:
         )
 
 
-class DecodedSlice(NamedTuple):
+class DecodedImages(NamedTuple):
     """pixels uint8 [N,3,H,W]; rows: manifest columns and FOUND of the N; rejected: manifest columns and reason."""
 
     pixels: np.ndarray
@@ -53,28 +60,13 @@ class DecodedSlice(NamedTuple):
     rejected: pa.Table
 
 
-def decode_slice(
-    manifest: Manifest,
-    split: str,
-    index: int,
-    source: Folder,
-    decoding: Decoding,
-) -> DecodedSlice:
-    """The images of one slice, in manifest order; a StorageError where the storage itself is at fault."""
-    listed = manifest.read_slice(split, index)
-    pairs = list(zip(listed["key"].to_pylist(), listed["uri"].to_pylist(), strict=True))
+def decode_rows(listed: pa.Table, contents: Sequence[bytes | Exception], decoding: Decoding) -> DecodedImages:
+    """The images of rows of the manifest and their bytes, in order; a StorageError where the storage is at fault."""
     size, white_level = decoding.image_size, white_level_of(listed)
-    pixels = np.empty((len(pairs), 3, size, size), np.uint8)
+    pixels = np.empty((len(listed), 3, size, size), np.uint8)
     found: dict[str, list[int]] = {name: [] for name in FOUND}
     good: list[int] = []
     reasons: dict[int, str] = {}
-    contents = fetch_images(
-        pairs,
-        source,
-        versions=listed["version"].to_pylist(),
-        image_column=decoding.image_column,
-        max_bytes=decoding.max_bytes,
-    )
     for place, data in enumerate(contents):
         try:
             if isinstance(data, Exception):
@@ -90,9 +82,31 @@ def decode_slice(
     rows, rejected = (listed.take(pa.array(places, pa.int64())) for places in (good, list(reasons)))
     for name, kind in FOUND.items():
         rows = rows.append_column(name, pa.array(found[name], kind))
-    return DecodedSlice(
+    return DecodedImages(
         pixels[: len(good)], rows, rejected.append_column("reason", pa.array(list(reasons.values()), pa.string()))
     )
+
+
+def decoded_chunks(
+    listed: pa.Table, source: Folder, decoding: Decoding, *, num_threads: int = 0
+) -> Iterator[DecodedImages]:
+    """Rows of the manifest, some at a time, in order; the next are read meanwhile, and decoded in threads if any."""
+    chunks = one_ahead(read_chunks(listed, source, decoding))
+    if num_threads:
+        yield from ahead(lambda chunk: decode_rows(*chunk, decoding), chunks, num_threads)
+        return
+    for rows, contents in chunks:
+        yield decode_rows(rows, contents, decoding)
+
+
+def one_ahead(items: Iterator[T]) -> Iterator[T]:
+    """The items, the next of which is made in a thread while the caller is busy with one."""
+    end = object()
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, items, end)
+            yield item  # type: ignore[misc]  # not the end
 
 
 def ahead(function: Callable[[T], R], items: Iterable[T], num_threads: int) -> Iterator[R]:

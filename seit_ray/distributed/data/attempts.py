@@ -1,0 +1,30 @@
+"""Notes on parts that were begun: what was begun before and is begun again has ended a process, or lost its node."""
+
+from __future__ import annotations
+
+from seit_ray.storage import Folder
+
+MAX_ATTEMPTS = 5
+
+
+class Attempts:
+    """The notes in a folder: `<split>/<part>.<attempt>`, written before an attempt and removed behind it."""
+
+    def __init__(self, folder: Folder):
+        self.folder = folder
+
+    def begin(self, split: str, index: int) -> int:
+        """Note that a part is begun; how often it was before. RuntimeError when that is too often."""
+        earlier = sum(1 for _ in self.folder.list(f"{split}/{index:06d}."))
+        if earlier >= MAX_ATTEMPTS:
+            raise RuntimeError(
+                f"part {index} of split {split!r} has ended its process, or lost its node, {earlier} times; the part "
+                "before which that happens stands in the logs of the workers"
+            )
+        self.folder.write(f"{split}/{index:06d}.{earlier}", b"begun")
+        return earlier
+
+    def end(self, split: str, index: int, earlier: int) -> None:
+        """Remove the notes of a part that is finished."""
+        for attempt in range(earlier + 1):
+            self.folder.delete(f"{split}/{index:06d}.{attempt}")

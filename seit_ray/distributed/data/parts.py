@@ -1,0 +1,168 @@
+"""Parts of a manifest, handed out by Ray Data to a pool of actors, each of which owns the part that it works on.
+
+A row of the Ray dataset is one part, and the only operator is the pool: whatever the number of nodes, the driver does
+as much as there are parts. With a GPU an actor has its images decoded by tasks on any node's CPUs, which it starts
+itself; without one it decodes where it encodes.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import torch
+
+from seit_ray.distributed.cluster import user_error
+from seit_ray.distributed.data.attempts import Attempts
+from seit_ray.distributed.data.decoding import decoded_by_tasks
+from seit_ray.distributed.resources import Resources
+from seit_ray.images.careful import decoded_carefully
+from seit_ray.images.decoded import DecodedImages, Decoding, decoded_chunks
+from seit_ray.images.manifest import load_manifest
+from seit_ray.shards.parts import Part
+from seit_ray.storage import Folder
+
+PART_FIELDS = [field.name for field in fields(Part)]
+MEMORY_BYTES = 1 << 30  # of an actor or a decoding task, beside its libraries
+MAX_ACTORS = 32_768
+PARTS_AN_ACTOR = 2  # of one with a GPU at a time: what comes next is decoded while one is written
+LEAST_TASKS, MOST_TASKS = 4, 64  # decoding tasks that an actor with a GPU has started
+
+
+@dataclass(frozen=True)
+class PartSource:
+    """What the actors of a job read: the parts of a manifest, whose images are in a source."""
+
+    manifest: Folder
+    images: Folder
+    decoding: Decoding
+    work: Folder  # for notes on attempts
+
+
+class PartWorker(ABC):
+    """An actor, or a plain object: parts of a manifest -> what is stored of them."""
+
+    def __init__(self, source: PartSource, *, on_gpu: bool = False, num_tasks: int = 0, num_threads: int = 0):
+        self.source, self.num_tasks, self.num_threads = source, num_tasks, num_threads
+        self.attempts = Attempts(source.work.join("attempts"))
+        # Ray may count a GPU that this torch cannot use: a build for CPUs, a test's node
+        self.device = torch.device("cuda" if on_gpu and torch.cuda.is_available() else "cpu")
+        manifest = load_manifest(source.manifest)
+        assert manifest is not None  # the job has listed
+        self.manifest = manifest
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """One row each of the parts (split, index) -> their counts."""
+        pairs = zip(batch["split"], batch["index"], strict=True)
+        made = [self.finish(str(split), int(index)) for split, index in pairs]
+        return {name: np.array([getattr(part, name) for part in made]) for name in PART_FIELDS}
+
+    def finish(self, split: str, index: int) -> Part:
+        """A part, from its rows in the manifest to what is stored."""
+        earlier = self.attempts.begin(split, index)
+        try:
+            part = self.part(split, index, self.decoded(self.manifest.read_part(split, index), is_careful=earlier > 0))
+        except RuntimeError as error:
+            if is_broken_device(error):  # whatever this process asks of it fails from here on: Ray starts another
+                print(f"part {index} of {split}: {error}", file=sys.stderr, flush=True)
+                os._exit(1)
+            raise
+        self.attempts.end(split, index, earlier)
+        return part
+
+    def decoded(self, listed: pa.Table, *, is_careful: bool) -> Iterator[DecodedImages]:
+        """The images of a part, some at a time."""
+        images, decoding = self.source.images, self.source.decoding
+        if is_careful:  # something has ended this process: perhaps an image
+            return decoded_carefully(listed, images, decoding)
+        if self.num_tasks:
+            return decoded_by_tasks(listed, images, decoding, self.num_tasks)
+        return decoded_chunks(listed, images, decoding, num_threads=self.num_threads)
+
+    @abstractmethod
+    def part(self, split: str, index: int, decoded: Iterator[DecodedImages]) -> Part:
+        """What becomes of a part's images; stored when this returns."""
+
+
+def is_broken_device(error: RuntimeError) -> bool:
+    """Whether an error of CUDA leaves its context unusable; a lack of memory does not."""
+    return "CUDA error" in str(error) and not isinstance(error, torch.OutOfMemoryError)
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
+def map_parts(
+    todo: list[tuple[str, int]],
+    worker: type[PartWorker],
+    arguments: tuple[Any, ...],
+    *,
+    cluster: Resources,
+    num_actors: int | None,
+    gpus_per_actor: float | None,
+    on_part: Callable[[Part], None],
+) -> None:
+    """Have actors of `worker` finish the given (split, part) pairs; ValueError for what a user can mend.
+
+    They are made of `arguments`, on_gpu and num_tasks.
+    """
+    gpus = cluster.gpus_each(gpus_per_actor)
+    least, most = pool_sizes(cluster, gpus, num_actors, len(todo))
+    rows = [{"split": split, "index": index} for split, index in todo]
+    ray.data.DataContext.get_current().raise_original_map_exception = True  # else the user's mistake is lost in Ray's
+    data: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
+    data = data.map_batches(
+        worker,
+        batch_size=1,
+        batch_format="numpy",
+        fn_constructor_args=arguments,
+        fn_constructor_kwargs={"on_gpu": gpus > 0, "num_tasks": tasks_each(cluster, most) if gpus else 0},
+        compute=ray.data.ActorPoolStrategy(
+            min_size=least,
+            max_size=most,
+            max_concurrent_calls_per_actor=PARTS_AN_ACTOR if gpus else 1,
+            enable_true_multi_threading=gpus > 0,
+        ),
+        num_gpus=gpus or None,
+        num_cpus=0 if gpus else 1,  # the decoding tasks own the CPUs; without a GPU, the actor decodes
+        memory=MEMORY_BYTES,
+    )
+    try:
+        for row in data.iter_rows():
+            on_part(Part(row["split"], int(row["index"]), int(row["rows"]), int(row["rejected"]), row["suffix"]))
+    except Exception as error:
+        mistake = user_error(error)
+        if mistake is None:
+            raise
+        raise mistake from error
+
+
+def pool_sizes(cluster: Resources, gpus_each: float, wanted: int | None, num_parts: int) -> tuple[int, int]:
+    """(least, most) actors: what the GPUs hold, else one a core; where a cluster may grow, up to one a part.
+
+    One with a GPU is enough to begin: an autoscaling cluster may have none yet.
+    """
+    holds = int(cluster.num_gpus / gpus_each + 1e-9) if gpus_each else int(cluster.num_cpus)
+    room = min(num_parts, MAX_ACTORS)
+    if wanted is not None:
+        most = min(wanted, room)
+    else:
+        most = max(1, min(holds, room)) if cluster.is_local else room
+    return (1 if gpus_each else max(1, min(most, holds))), max(1, most)
+
+
+def tasks_each(cluster: Resources, num_actors: int) -> int:
+    """Decoding tasks that each actor has started: all CPUs are busy, and some tasks wait."""
+    actors = max(1.0, min(num_actors, cluster.num_gpus))
+    return min(MOST_TASKS, max(LEAST_TASKS, math.ceil(1.5 * cluster.num_cpus / actors)))

@@ -1,0 +1,97 @@
+"""The actors of a tokenising job: a part of the manifest -> a shard, its rejects and its record."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from seit_ray.distributed.data.parts import PartSource, PartWorker, peak_bytes
+from seit_ray.images.decoded import DecodedImages
+from seit_ray.images.manifest_files import SCHEMA
+from seit_ray.shards.parquet import META, REJECTED_SCHEMA, TokenRows
+from seit_ray.shards.parts import Part, PartFiles
+from seit_ray.shards.rejects import RejectLimit
+from seit_ray.storage import Folder
+from seit_ray.tokenizers.files import load_tokenizer
+from seit_ray.tokenizers.uploads import parts_on
+
+
+class TokenizeParts(PartWorker):
+    """Images -> tokens, with the tokenizer on the actor's device."""
+
+    def __init__(
+        self,
+        source: PartSource,
+        files: PartFiles,
+        limit: RejectLimit,
+        tokenizer: Folder,
+        batch_size: int,
+        **options: Any,
+    ):
+        super().__init__(source, **options)
+        self.files, self.limit, self.batch_size = files, limit, batch_size
+        self.tokenizer, _ = load_tokenizer(tokenizer)
+        self.tokenizer.to(self.device)
+        self.device_lock = threading.Lock()  # the parts of an actor take turns: two would need twice the memory
+
+    def part(self, split: str, index: int, decoded: Iterator[DecodedImages]) -> Part:
+        """Encode the images as they come, and write what they have become."""
+        tokens, rows, rejected = [], [], []
+        times = Times()
+        seen = bad = 0
+        for images in decoded:
+            times.add("decode")
+            rows.append(images.rows)
+            rejected.append(images.rejected)
+            seen, bad = seen + len(images.rows) + len(images.rejected), bad + len(images.rejected)
+            self.limit.check_early(seen, bad)
+            if len(images.rows):
+                with self.device_lock:
+                    tokens.append(self.encode(images.pixels))
+            times.add("encode")
+        # one wait for the device
+        codes = torch.cat(tokens).cpu().numpy().astype(np.uint16) if tokens else self.no_tokens()
+        times.add("encode")
+        good, refused = pa.concat_tables(rows), pa.concat_tables(rejected)
+        listed = pa.concat_tables([good.select(SCHEMA.names), refused.select(SCHEMA.names)]).sort_by("id")
+        return self.files.write(
+            split,
+            index,
+            TokenRows(codes, good.select(list(META))),
+            refused.select(REJECTED_SCHEMA.names),
+            listed,
+            seconds=times.seconds,
+            peak_bytes=peak_bytes(),
+        )
+
+    def encode(self, images: np.ndarray) -> torch.Tensor:
+        """Tokens int32 [N,L] on the device, of uint8 images [N,3,H,W], N at least 1."""
+        # a copy: torch warns of memory that may only be read, as that of Ray's objects
+        pixels = torch.from_numpy(images if images.flags.writeable else images.copy())
+        parts = parts_on(self.device, pixels, self.batch_size)
+        return torch.cat([self.tokenizer.encode(part).to(torch.int32) for part in parts])
+
+    def no_tokens(self) -> np.ndarray:
+        """Tokens [0,L]."""
+        rows, columns = self.tokenizer.grid
+        return np.empty((0, rows * columns), np.uint16)
+
+
+class Times:
+    """Seconds by what took them."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.last = time.perf_counter()
+
+    def add(self, name: str) -> None:
+        """The time since the last call goes to `name`."""
+        now = time.perf_counter()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self.last
+        self.last = now

@@ -1,0 +1,54 @@
+"""Decoding in a process that may end: an image whose decoding ends it becomes a reject.
+
+For what is done again after its process has ended: some at a time, and where that ends the process, image by image.
+Imports no torch, which each of the processes would have to load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from seit_ray.images.decode import ImageError
+from seit_ray.images.decoded import DecodedImages, Decoding, decode_rows
+from seit_ray.images.reading import read_chunks
+from seit_ray.storage import Folder
+
+Arrays = tuple[np.ndarray, pa.Table, pa.Table]  # of `DecodedImages`
+ENDED = "its decoding ends the process that decodes; expected an image that the libraries can read; leave it out"
+
+
+def decoded_carefully(listed: pa.Table, source: Folder, decoding: Decoding) -> Iterator[DecodedImages]:
+    """The images of rows in order, decoded in another process; those that end it are rejects."""
+    pool = new_process()
+    try:
+        for rows, contents in read_chunks(listed, source, decoding):
+            try:
+                yield DecodedImages(*pool.submit(decode_there, rows, contents, decoding).result())
+            except BrokenProcessPool:
+                pool = new_process()
+                for place, content in enumerate(contents):
+                    row = rows.slice(place, 1)
+                    try:
+                        yield DecodedImages(*pool.submit(decode_there, row, [content], decoding).result())
+                    except BrokenProcessPool:
+                        pool = new_process()
+                        yield decode_rows(row, [ImageError(ENDED)], decoding)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def new_process() -> ProcessPoolExecutor:
+    """One process that decodes."""
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+
+
+def decode_there(rows: pa.Table, contents: list[Any], decoding: Decoding) -> Arrays:
+    """`decode_rows` for another process."""
+    return tuple(decode_rows(rows, contents, decoding))

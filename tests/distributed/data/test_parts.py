@@ -1,0 +1,255 @@
+"""The parts of a job: as plain calls, without Ray; sizes of pools; and, on a ray with a pretended GPU, its tasks."""
+
+import os
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+import torch
+
+from seit_ray.distributed.cluster import connected
+from seit_ray.distributed.data.attempts import MAX_ATTEMPTS, Attempts
+from seit_ray.distributed.data.commit import Adding, splits_of
+from seit_ray.distributed.data.decoding import decoded_by_tasks, spans_of
+from seit_ray.distributed.data.parts import MOST_TASKS, PartSource, is_broken_device, pool_sizes, tasks_each
+from seit_ray.distributed.data.tokenize_parts import TokenizeParts
+from seit_ray.distributed.resources import Resources
+from seit_ray.images import decode_image, find_images, write_manifest
+from seit_ray.images.careful import ENDED
+from seit_ray.images.decoded import Decoding
+from seit_ray.shards.dataset import DatasetInfo, TokenDataset
+from seit_ray.shards.parts import Part, list_parts
+from seit_ray.shards.rejects import RejectLimit
+from seit_ray.storage import Folder
+from seit_ray.tokenizers.files import load_tokenizer
+from seit_ray.tokenizers.uploads import parts_on
+from tests.distributed.data.jobs import run
+from tests.distributed.data.oracle import check_same
+from tests.distributed.killing import Killer
+from tests.images.deadly import DEADLY, Deadly
+from tests.tiny_images import contents, image_bytes, write_files, write_tokenizer
+
+FILES = {f"{name}/{i}.jpg": image_bytes(name, i, side=90, format="JPEG") for name in ("cat", "dog") for i in range(6)}
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
+
+
+def worker_of(place, files, *, rows_per_part=None, mode="exact", batch_size=256, max_fraction=1.0, **options):
+    """(an actor as a plain object, its manifest) of a job on files."""
+    source = write_files(place / "images", files)
+    tokenizer_folder = write_tokenizer(place / "tokenizer", image_size=32)
+    tokenizer, _ = load_tokenizer(tokenizer_folder)
+    output = Folder(place / "tokens")
+    work = output.join("_work")
+    manifest = write_manifest(
+        find_images(source), work.join("manifest"), val_fraction=0.0, seed=0, rows_per_part=rows_per_part
+    )
+    adding = Adding.of(output, "plain", tokenizer, manifest, None, {})
+    decoding = Decoding(tokenizer.image_size, tokenizer.resize, mode=mode)
+    limit = RejectLimit(len(files), 0, max_fraction)
+    arguments = (PartSource(manifest.folder, source, decoding, work), adding.files, limit, tokenizer_folder, batch_size)
+    return TokenizeParts(*arguments, **options), adding
+
+
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+@pytest.mark.parametrize("batch_size", [1, 5, 100])
+def test_a_part_becomes_a_shard(tmp_path, mode, batch_size):
+    worker, adding = worker_of(tmp_path, FILES | {"dog/9.jpg": b"no picture"}, mode=mode, batch_size=batch_size)
+    batch = {"split": np.array(["train"]), "index": np.array([0])}
+    made = worker(batch)
+    part = Part(**{name: values[0] for name, values in made.items()})
+    assert part == Part("train", 0, 12, 1) == list_parts(adding.files.records)["train"][0]
+    splits, source = splits_of(adding, {"train": {0: part}})
+    info = DatasetInfo("0" * 16, "centroid", 32, worker.tokenizer.grid, 16, "plain", None, splits, {}, source=source)
+    adding.files.output.write("dataset.json", info.to_json())
+    dataset = TokenDataset(adding.files.output)
+    rows = dataset.read_split("train")
+    options = {"image_size": worker.tokenizer.image_size, "resize": worker.tokenizer.resize, "mode": mode}
+    pixels = np.stack([decode_image(FILES[key], **options).pixels for key in sorted(FILES)])
+    assert rows.tokens.tolist() == worker.tokenizer.encode(torch.from_numpy(pixels)).tolist()
+    assert rows.meta["key"].to_pylist() == sorted(FILES)
+    assert dataset.rejected("train")["key"].to_pylist() == ["dog/9.jpg"]
+    (known,) = source
+    listed = pq.read_table(adding.files.output.uri_of(known))["key"].to_pylist()
+    assert listed == sorted([*FILES, "dog/9.jpg"])
+    assert not list((tmp_path / "tokens" / "_work" / "attempts").rglob("*.0"))
+
+
+def test_chunks_threads_and_parts_do_not_show_in_tokens(tmp_path):
+    found = {}
+    for rows, threads in ((None, 0), (5, 0), (5, 3), (1, 0)):
+        worker, adding = worker_of(tmp_path / f"{rows}-{threads}", FILES, rows_per_part=rows, num_threads=threads)
+        numbers = range(adding.manifest.splits["train"].num_parts)
+        done = {"train": {index: worker.finish("train", index) for index in numbers}}
+        assert sum(part.rows for part in done["train"].values()) == len(FILES)
+        splits, _ = splits_of(adding, done)
+        names = [f"train/{shard.name}" for shard in splits["train"].shards]
+        tables = [pq.read_table(adding.files.output.uri_of(name)) for name in names]
+        found[rows, threads] = pa.concat_tables(tables).to_pylist()
+        assert (
+            splits["train"].code_histogram
+            == np.bincount([token for row in found[rows, threads] for token in row["tokens"]], minlength=16).tolist()
+        )
+    first, *others = found.values()
+    assert all(other == first for other in others)
+
+
+def test_a_part_of_rejects_has_no_shard(tmp_path):
+    worker, adding = worker_of(tmp_path, {f"cat/{i}.jpg": b"no" for i in range(3)})
+    part = worker.finish("train", 0)
+    assert part == Part("train", 0, 0, 3)
+    splits, _ = splits_of(adding, {"train": {0: part}})
+    assert (splits["train"].shards, splits["train"].rows, splits["train"].rejected) == ([], 0, 3)
+    assert sorted(name for name in contents(adding.files.output) if name.startswith("train/")) == [
+        "train/rejected-00000.parquet"
+    ]
+
+
+def test_when_nearly_all_of_the_first_thousand_cannot_be_read_the_job_ends(tmp_path):
+    files = {f"cat/{i:05}.jpg": b"no" for i in range(1500)}
+    worker, _ = worker_of(tmp_path, files, rows_per_part=1500, max_fraction=0.01)
+    with pytest.raises(ValueError, match=r"of the first 10\d\d images could not be read; expected at most 1.0%"):
+        worker.finish("train", 0)
+    worker, _ = worker_of(tmp_path / "allowed", files, rows_per_part=1500, max_fraction=1.0)
+    assert worker.finish("train", 0).rejected == 1500
+
+
+def test_a_broken_gpu_ends_the_process_and_a_lack_of_memory_does_not(tmp_path, monkeypatch):
+    assert is_broken_device(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    assert not is_broken_device(torch.OutOfMemoryError("CUDA error: out of memory"))
+    assert not is_broken_device(RuntimeError("shape mismatch"))
+    worker, _ = worker_of(tmp_path, FILES)
+    ended = []
+
+    def fail(images):
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    worker.encode = fail
+    monkeypatch.setattr(os, "_exit", ended.append)
+    with pytest.raises(RuntimeError, match="device-side"):
+        worker.finish("train", 0)
+    assert ended == [1]
+
+
+def test_a_part_that_ends_its_process_time_and_again_is_named(tmp_path):
+    attempts = Attempts(Folder(tmp_path))
+    for earlier in range(MAX_ATTEMPTS):
+        assert attempts.begin("train", 7) == earlier
+    assert attempts.begin("train", 8) == 0
+    with pytest.raises(RuntimeError, match=rf"part 7 of split 'train' .* {MAX_ATTEMPTS} times"):
+        attempts.begin("train", 7)
+    attempts.end("train", 7, MAX_ATTEMPTS - 1)
+    assert attempts.begin("train", 7) == 0
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "gpus_each", "is_local", "wanted", "parts", "expected"),
+    [
+        (2, 0, 0, True, None, 3, (2, 2)),
+        (64, 0, 0, True, None, 10, (10, 10)),
+        (64, 0, 0, True, 4, 10, (4, 4)),
+        (8, 4, 1, True, None, 100, (1, 4)),
+        (8, 1, 0.5, True, None, 9, (1, 2)),
+        (64, 0, 0, False, None, 1000, (64, 1000)),  # a cluster may grow
+        (0, 0, 0, False, None, 1000, (1, 1000)),
+        (8, 0, 1, False, None, 1000, (1, 1000)),  # of which no GPU is there yet
+        (8, 0, 1, False, 6, 1000, (1, 6)),
+        (100_000, 0, 0, False, None, 10**6, (32_768, 32_768)),
+    ],
+)
+def test_pools_are_as_large_as_the_cluster_and_the_work(cpus, gpus, gpus_each, is_local, wanted, parts, expected):
+    cluster = Resources("local" if is_local else "auto", is_local, cpus, gpus)
+    assert pool_sizes(cluster, gpus_each, wanted, parts) == expected
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "actors", "expected"), [(2, 1, 1, 4), (32, 4, 4, 12), (1000, 1, 1, MOST_TASKS), (8, 0, 5, 12)]
+)
+def test_decoding_tasks_are_as_many_as_keep_the_cpus_busy(cpus, gpus, actors, expected):
+    assert tasks_each(Resources("auto", False, cpus, gpus), actors) == expected
+
+
+def parquet_source(folder, num, row_group_size):
+    """Images in a Parquet file; their source."""
+    pictures = [image_bytes("cat", i, side=24) for i in range(num)]
+    table = pa.table({"image": pictures, "label": [i % 2 for i in range(num)]})
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, row_group_size=row_group_size)
+    folder.write("train.parquet", sink.getvalue().to_pybytes())
+    return folder
+
+
+def test_a_row_group_is_the_work_of_one_task(tmp_path):
+    source = parquet_source(Folder(tmp_path / "images"), 70, 30)
+    manifest = write_manifest(
+        find_images(source), Folder(tmp_path / "list"), val_fraction=0.0, seed=0, rows_per_part=40
+    )
+    sizes = [[len(s) for s in spans_of(manifest.read_part("train", i), source, 8)] for i in range(2)]
+    assert sizes == [[30, 10], [20, 10]]
+    (tmp_path / "images" / "train.parquet").write_bytes(b"damaged")
+    assert [len(s) for s in spans_of(manifest.read_part("train", 0), source, 8)] == [40]
+
+
+def test_files_are_the_work_of_tasks_of_some_hundred(tmp_path):
+    source = write_files(tmp_path / "images", FILES)
+    manifest = write_manifest(find_images(source), Folder(tmp_path / "list"), val_fraction=0.0, seed=0)
+    assert [len(s) for s in spans_of(manifest.read_part("train", 0), source, 5)] == [5, 5, 2]
+
+
+@pytest.fixture(scope="module")
+def with_a_gpu():
+    """A ray of its own, which is told of a GPU that is not there."""
+    ray.init(
+        "local", num_cpus=2, num_gpus=1, object_store_memory=200 << 20, include_dashboard=False, log_to_driver=False
+    )
+    with connected() as cluster:
+        yield replace(cluster, is_local=True)
+    ray.shutdown()
+
+
+@pytest.mark.slow
+def test_tasks_decode_for_an_actor_with_a_gpu(with_a_gpu, tmp_path):
+    """The same dataset as without; a task and the actor are killed on the way; Parquet and files."""
+    assert with_a_gpu.num_gpus == 1
+    files = {f"cat/{i:04}.jpg": image_bytes("cat", i % 40, side=300, format="JPEG") for i in range(240)}
+    sources = {
+        "files": write_files(tmp_path / "images", files | {"cat/bad.jpg": b"no"}),
+        "parquet": parquet_source(Folder(tmp_path / "parquet"), 100, 30),
+    }
+    tokenizer = write_tokenizer(tmp_path / "tokenizer", image_size=32)
+    for name, source in sources.items():
+        outputs = {kind: Folder(tmp_path / f"{name} {kind}") for kind in ("cpu", "gpu")}
+        killers = [Killer("decode_span", 1, 0.0), Killer("TokenizeParts", 1, 0.3)] if name == "files" else []
+
+        def watch(*state, killers=killers):
+            for killer in killers:
+                killer(*state)
+
+        run(replace(with_a_gpu, num_gpus=0), source, tokenizer, outputs["cpu"], rows_per_shard=30)
+        run(with_a_gpu, source, tokenizer, outputs["gpu"], rows_per_shard=30, on_progress=watch)
+        for killer in killers:
+            assert killer.killed, f"no {killer.title} was met"
+        listed = set(files) | {"cat/bad.jpg"} if name == "files" else {f"train.parquet#{i}" for i in range(100)}
+        check_same(outputs["gpu"], outputs["cpu"], listed)
+
+
+@pytest.mark.slow
+def test_an_image_that_ends_the_decoding_tasks_is_a_reject(with_a_gpu, tmp_path):
+    source = write_files(tmp_path / "images", FILES | {"cat/3.jpg": DEADLY})
+    manifest = write_manifest(find_images(source), Folder(tmp_path / "list"), val_fraction=0.0, seed=0)
+    found = list(decoded_by_tasks(manifest.read_part("train", 0), source, Deadly(32, "squash"), 2))
+    rejected = [row for images in found for row in images.rejected.to_pylist()]
+    assert [(row["key"], row["reason"]) for row in rejected] == [("cat/3.jpg", ENDED)]
+    assert sum(len(images.rows) for images in found) == len(FILES) - 1
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("num", "sizes"), [(0, []), (3, [3]), (4, [4]), (10, [4, 4, 2])])
+def test_parts_on_a_device_are_the_images_in_order(device, num, sizes):
+    images = torch.randint(256, (num, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    parts = [part + 0 for part in parts_on(torch.device(device), images, 4)]
+    assert [len(part) for part in parts] == sizes
+    assert all(part.device.type == device for part in parts)
+    assert torch.equal(torch.cat([images[:0], *[part.cpu() for part in parts]]), images)
