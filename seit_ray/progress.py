@@ -1,7 +1,8 @@
-"""How far a piece of work is: the one callable that everything reports to, and time in words."""
+"""How far a piece of work is: the one callable that everything reports to; where its time goes, and time in words."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 Progress = Callable[[str, int, int, str], None]  # (phase, done, total, a few words); total 0 = not known
@@ -21,3 +22,17 @@ def duration(seconds: float) -> str:
     if hours < 48:
         return f"{minutes // 60} h {minutes % 60:02d} min"
     return f"{hours // 24} d {hours % 24:02d} h"
+
+
+class Times:
+    """Seconds of a piece of work by what took them."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.last = time.perf_counter()
+
+    def add(self, name: str) -> None:
+        """The time since the last call goes to `name`."""
+        now = time.perf_counter()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self.last
+        self.last = now

@@ -144,7 +144,7 @@ class Predict(Verb):
 
     images: str = Field(description="folder, table or Parquet of images: a path or s3://")
     run: str = Field(description="folder of the fine-tuned run")
-    output: str = Field(description="table to write, .parquet or .csv: a path or s3://")
+    output: str = Field(description="folder of Parquet parts, or one table, NAME.parquet or NAME.csv: a path or s3://")
     source: Source = Field(default_factory=Source)
     split: str | None = Field(None, description="only images of this split, where the source names splits")
     tokenizer: str | None = Field(None, description="folder of the run's tokenizer; default in its dataset")

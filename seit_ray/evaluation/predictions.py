@@ -10,8 +10,7 @@ top_labels, top_probabilities   the likeliest k, best first; in CSV `label_<i>`,
 from __future__ import annotations
 
 import io
-import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,24 +24,21 @@ MAX_DEFAULT_CLASSES = 100  # up to here, the probabilities of all classes are gi
 MAX_VALUES = 1 << 29  # of all probabilities in one table: 2 GiB
 
 
-def check_name(uri: str) -> None:
-    """ValueError unless a table's name says its format."""
-    if posixpath.splitext(uri)[1].lower() not in SUFFIXES:
-        raise ValueError(f"output {uri}; expected a name that ends in {' or '.join(SUFFIXES)}; add one")
+IMAGE = {"id": pa.int64(), "key": pa.string(), "uri": pa.string(), "source_label": pa.string()}
+REJECTED = pa.schema({**IMAGE, "reason": pa.string()})
 
 
 def predictions_schema(*, probabilities: bool, top_k: int) -> pa.Schema:
-    """Columns of a part: those of the module's docstring, between the image's place and the reason of a reject."""
-    fields = {"id": pa.int64(), "key": pa.string(), "uri": pa.string(), "source_label": pa.string()}
-    fields |= {"label": pa.string(), "probability": pa.float32()}
+    """Columns of a part: those of the module's docstring, behind the image's place in the source."""
+    fields = {**IMAGE, "label": pa.string(), "probability": pa.float32()}
     if probabilities:
         fields["probabilities"] = pa.list_(pa.float32())
     if top_k:
         fields |= {"top_labels": pa.list_(pa.string()), "top_probabilities": pa.list_(pa.float32())}
-    return pa.schema({**fields, "reason": pa.string()})
+    return pa.schema(fields)
 
 
-def part_table(
+def part_tables(
     rows: pa.Table,
     rejected: pa.Table,
     values: np.ndarray,
@@ -51,8 +47,8 @@ def part_table(
     source_names: Sequence[str] | None,
     probabilities: bool,
     top_k: int,
-) -> pa.Table:
-    """A part's rows, with their probabilities float32 [N,C], and its rejects, as one table of `predictions_schema`.
+) -> tuple[pa.Table, pa.Table]:
+    """(a part's rows, with their probabilities float32 [N,C], in `predictions_schema`; its rejects, in REJECTED).
 
     `rows` and `rejected` are a `DecodedImages`'; `source_names` are the classes that their labels number.
     """
@@ -65,7 +61,6 @@ def part_table(
         "source_label": source_labels(rows, source_names),
         "label": names.take(pa.array(best[:, 0])),
         "probability": pa.array(chosen[:, 0], pa.float32()),
-        "reason": pa.nulls(len(rows), pa.string()),
     }
     if probabilities:
         columns["probabilities"] = lists_of(pa.array(values.ravel(), pa.float32()), values.shape)
@@ -73,11 +68,12 @@ def part_table(
         columns["top_labels"] = lists_of(names.take(pa.array(best.ravel())), best.shape)
         columns["top_probabilities"] = lists_of(pa.array(chosen.ravel(), pa.float32()), best.shape)
     schema = predictions_schema(probabilities=probabilities, top_k=top_k)
-    good = pa.table({name: columns[name] for name in schema.names}, schema)
     bad = {name: rejected[name] for name in ("id", "key", "uri", "reason")}
     bad["source_label"] = source_labels(rejected, source_names)
-    empty = {f.name: pa.nulls(len(rejected), f.type) for f in schema if f.name not in bad}
-    return pa.concat_tables([good, pa.table({n: (bad | empty)[n] for n in schema.names}, schema)])
+    return (
+        pa.table({name: columns[name] for name in schema.names}, schema),
+        pa.table({name: bad[name] for name in REJECTED.names}, REJECTED),
+    )
 
 
 def source_labels(rows: pa.Table, source_names: Sequence[str] | None) -> pa.Array:
@@ -91,12 +87,17 @@ def lists_of(values: pa.Array, shape: tuple[int, int]) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets), values)
 
 
-def join_parts(parts: Sequence[pa.Table]) -> tuple[pa.Table, pa.Table]:
-    """(predictions, rejected: key, uri, source_label and reason), both in the order of the source."""
-    table = pa.concat_tables(parts).sort_by("id").drop_columns(["id"])
-    is_good = pc.is_null(table["reason"])
-    good = table.filter(is_good).drop_columns(["reason"])
-    return good, table.filter(pc.invert(is_good)).select(["key", "uri", "source_label", "reason"])
+def join_parts(
+    parts: Iterable[tuple[pa.Table | None, pa.Table | None]], schema: pa.Schema
+) -> tuple[pa.Table, pa.Table]:
+    """(predictions, rejected) of parts, both in the order of the source."""
+    good, bad = [schema.empty_table()], [REJECTED.empty_table()]
+    for table, rejected in parts:
+        good += [table] if table is not None else []
+        bad += [rejected] if rejected is not None else []
+    joined = (pa.concat_tables(tables).sort_by("id").drop_columns(["id"]) for tables in (good, bad))
+    table, rejected = joined
+    return table, rejected
 
 
 def counts_of(table: pa.Table) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def counts_of(table: pa.Table) -> dict[str, Any]:
     agree = pc.sum(pc.equal(table["label"], table["source_label"])).as_py()
     return {
         "predicted": len(table),
-        "labels": {item["values"].as_py(): item["counts"].as_py() for item in found},
+        "labels": dict(sorted((item["values"].as_py(), item["counts"].as_py()) for item in found)),
         "labelled": len(table) - table["source_label"].null_count,
         "agreeing": agree or 0,
     }

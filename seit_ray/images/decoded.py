@@ -16,6 +16,7 @@ from seit_ray.images.fetch import MAX_BYTES
 from seit_ray.images.manifest import white_level_of
 from seit_ray.images.reading import PATIENCE_S, read_chunks
 from seit_ray.images.sources.settings import Columns
+from seit_ray.progress import Times
 from seit_ray.storage import Folder
 
 T = TypeVar("T")
@@ -88,14 +89,19 @@ def decode_rows(listed: pa.Table, contents: Sequence[bytes | Exception], decodin
 
 
 def decoded_chunks(
-    listed: pa.Table, source: Folder, decoding: Decoding, *, num_threads: int = 0
+    listed: pa.Table, source: Folder, decoding: Decoding, *, num_threads: int = 0, times: Times | None = None
 ) -> Iterator[DecodedImages]:
-    """Rows of the manifest, some at a time, in order; the next are read meanwhile, and decoded in threads if any."""
+    """Rows of the manifest, some at a time, in order; the next are read meanwhile, and decoded in threads if any.
+
+    times: how long this thread waited for the bytes ("fetch").
+    """
     chunks = one_ahead(read_chunks(listed, source, decoding))
     if num_threads:
         yield from ahead(lambda chunk: decode_rows(*chunk, decoding), chunks, num_threads)
         return
     for rows, contents in chunks:
+        if times is not None:
+            times.add("fetch")
         yield decode_rows(rows, contents, decoding)
 
 

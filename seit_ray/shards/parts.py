@@ -7,6 +7,7 @@ job is a shard: its files lie in the dataset, and its record (.json) is written 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from seit_ray.images.known import known_file, known_name
+from seit_ray.progress import Times
 from seit_ray.shards.dataset import RejectFile, Shard
 from seit_ray.shards.parquet import TokenRows, checksum
 from seit_ray.shards.writing import WrittenShard, rejected_name, shard_name, write_rejects, write_shard
@@ -90,6 +92,32 @@ class PartRecord:
 
 
 @dataclass(frozen=True)
+class Spent:
+    """What the parts of a job have taken: seconds of their actors by what took them; the most memory of one."""
+
+    parts: int
+    images: int
+    seconds: dict[str, float]
+    peak_bytes: int
+
+    @classmethod
+    def of(cls, records: Sequence[PartRecord]) -> Spent:
+        """All of them together."""
+        seconds: Counter[str] = Counter()
+        images = 0
+        for record in records:
+            seconds.update(record.seconds)
+            images += (record.shard.rows if record.shard else 0) + (record.rejects.rows if record.rejects else 0)
+        return cls(len(records), images, dict(seconds), max((record.peak_bytes for record in records), default=0))
+
+    def words(self) -> str:
+        """'decode 71 %, encode 22 %, ...', the most first."""
+        total = max(sum(self.seconds.values()), 1e-9)
+        ordered = sorted(self.seconds.items(), key=lambda item: -item[1])
+        return ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in ordered)
+
+
+@dataclass(frozen=True)
 class PartFiles:
     """Where the files of a job's parts go, and how they are written."""
 
@@ -113,14 +141,14 @@ class PartFiles:
         rejected: pa.Table,
         listed: pa.Table,
         *,
-        seconds: dict[str, float],
+        times: Times,
         peak_bytes: int,
     ) -> Part:
         """Write a part: rows and rejects (key, reason) of the images `listed` (key, state); the record last."""
         number = self.first.get(split, 0) + index
         known = known_file(listed)
         self.output.write(known_name(split, number), known)
-        record = PartRecord((known_name(split, number), checksum(known)), seconds=seconds, peak_bytes=peak_bytes)
+        record = PartRecord((known_name(split, number), checksum(known)), peak_bytes=peak_bytes)
         if len(rejected):
             record.rejects = write_rejects(rejected, split, rejected_name(number), self.output)
         if len(rows):
@@ -137,6 +165,8 @@ class PartFiles:
             record.shard, record.source_bytes = made.shard, made.source_bytes
             record.histogram = list(zip(codes.tolist(), made.histogram[codes].tolist(), strict=True))
             record.label_counts = made.label_counts.tolist()
+        times.add("write")
+        record.seconds = times.seconds
         part = Part(split, index, len(rows), len(rejected))
         self.records.write(part.name, encode_record(record))
         return part

@@ -22,34 +22,40 @@ from seit_ray.verbs.command.places import (
 
 if TYPE_CHECKING:
     from seit_ray.distributed.data.predict_job import PredictJob
+    from seit_ray.evaluation.prediction_output import PredictOutput
 
 
 def job_of(config: Predict) -> PredictJob:
     """The job that a config describes."""
     from seit_ray.distributed.data.predict_job import PredictJob
-    from seit_ray.storage import split_uri
 
-    folder, name = split_uri(config.output)
     return PredictJob(
         images=folder_of(config.images, config.storage),
         source_settings=config.source.settings(),
         run=folder_of(config.run, config.storage),
         tokenizer=tokenizer_folder(config),
-        output=folder_of(folder, config.storage),
-        name=name,
+        output=output_of(config),
         settings=config.settings(),
     )
+
+
+def output_of(config: Predict) -> PredictOutput:
+    """Where the predictions go; ValueError for a name that is neither of a folder nor of a table."""
+    from seit_ray.evaluation.prediction_output import output_at
+    from seit_ray.storage import split_uri
+
+    parent, name = split_uri(config.output)
+    return output_at(folder_of(config.output, config.storage), folder_of(parent, config.storage), name)
 
 
 def check(config: Predict) -> Rows:
     """What would be classified, by what, and where it would go."""
     from seit_ray.evaluation.image_run import read_image_run
-    from seit_ray.evaluation.predictions import check_name
     from seit_ray.images.manifest import chosen_splits
-    from seit_ray.storage import split_uri
     from seit_ray.storage.output import refuse_overlap
 
-    check_name(config.output)
+    output = output_of(config)
+    output.claim()
     images, run = folder_of(config.images, config.storage), folder_of(config.run, config.storage)
     refuse_overlap(folder_of(config.output, config.storage), images, "images")
     found = read_image_run(run, tokenizer=tokenizer_folder(config), weights=config.weights)
@@ -57,12 +63,11 @@ def check(config: Predict) -> Rows:
         if is_whole:
             chosen_splits(manifest, config.split, images.uri)
         rows = manifest_rows(images, manifest, is_whole)
-    folder, _ = split_uri(config.output)
     return [
         *rows,
         ("seen as", found.words()),
         ("run", f"{run.uri}, weights {config.weights}, {len(found.class_names)} classes"),
-        *output_rows(folder_of(folder, config.storage)),
+        *output_rows(output.folder),
         *([("ray", "not used: one process")] if config.num_actors == 0 else cluster_rows(config.cluster)),
     ]
 
@@ -75,14 +80,14 @@ def predict(config: Predict, progress: Progress = silent) -> Rows:
 
     job = job_of(config)
     about = run_predict_job(job, partial(connected, **config.cluster.model_dump()), progress)
-    write_record(job.output, "predict", config)
+    write_record(job.output.folder, "predict", config)
     counts = about["counts"]
     rows: Rows = [
-        ("predictions", job.output.uri_of(job.name)),
+        ("predictions", job.output.uri),
         ("images", f"{counts['listed']} listed = {counts['predicted']} predicted + {counts['rejected']} rejected"),
     ]
     if counts["rejected"]:
-        rows.append(("rejected", job.output.uri_of(job.rejected_name)))
+        rows.append(("rejected", job.output.rejected_uri))
     likeliest = sorted(counts["labels"].items(), key=lambda item: -item[1])[:4]
     rows.append(("most frequent", ", ".join(f"{name} {number}" for name, number in likeliest)))
     if counts["labelled"]:

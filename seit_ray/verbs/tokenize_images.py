@@ -3,15 +3,21 @@
 seit-ray tokenize_images images=photos/ tokenizer=runs/tokenizer output=runs/tokens
 """
 
+from __future__ import annotations
+
 import time
 from functools import partial
+from typing import TYPE_CHECKING
 
 from seit_ray.config import TokenizeImages
-from seit_ray.progress import Progress, silent
+from seit_ray.progress import Progress, duration, silent
 from seit_ray.shards.dataset import MARKER
 from seit_ray.storage import Folder
 from seit_ray.storage.output import OURS, claim, refuse_overlap
 from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, left_out_rows, output_rows, source_rows
+
+if TYPE_CHECKING:
+    from seit_ray.shards.parts import Spent
 
 
 def check(config: TokenizeImages) -> Rows:
@@ -61,9 +67,11 @@ def tokenize_images(config: TokenizeImages, progress: Progress = silent) -> Rows
         settings=config.tokenize.settings(),
     )
     began, before = time.perf_counter(), rows_of(job.output)
-    run_tokenize_job(job, partial(connected, **config.cluster.model_dump()), progress)
-    write_record(job.output, "tokenize_images", config)
-    return [*summary(job.output), *closing_rows(config, job.output, before, time.perf_counter() - began)]
+    spent = run_tokenize_job(job, partial(connected, **config.cluster.model_dump()), progress).spent
+    figures = {} if spent is None else {"seconds_of_actors": spent.seconds, "peak_bytes_of_an_actor": spent.peak_bytes}
+    write_record(job.output, "tokenize_images", config, **figures)
+    closing = closing_rows(config, job.output, before, time.perf_counter() - began)
+    return [*summary(job.output), *spent_rows(spent), *closing]
 
 
 def rows_of(output: Folder) -> int:
@@ -73,6 +81,16 @@ def rows_of(output: Folder) -> int:
     if not output.exists(MARKER):
         return 0
     return sum(split.listed for split in TokenDataset(output).info.splits.values())
+
+
+def spent_rows(spent: Spent | None) -> Rows:
+    """Where the time of the actors went; none where all was there."""
+    if spent is None:
+        return []
+    return [
+        ("time of actors", f"{duration(sum(spent.seconds.values()))} for {spent.images} images: {spent.words()}"),
+        ("memory of an actor", f"{spent.peak_bytes / (1 << 20):.0f} MiB at most"),
+    ]
 
 
 def closing_rows(config: TokenizeImages, output: Folder, before: int, seconds: float) -> Rows:

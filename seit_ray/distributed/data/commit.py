@@ -79,22 +79,24 @@ def class_names_of(manifest: Manifest, base: DatasetInfo | None) -> list[str] | 
     return manifest.class_names if base is None or manifest.class_names is not None else base.class_names
 
 
-def splits_of(adding: Adding, done: dict[str, dict[int, Part]]) -> tuple[dict[str, Split], dict[str, str]]:
-    """(the splits' files and counts, the new files that say what the dataset was made of, with their SHA-256)."""
+def records_of(adding: Adding, done: dict[str, dict[int, Part]]) -> dict[str, list[PartRecord]]:
+    """Split -> the records of its parts, in order."""
+    ordered = {name: [by_index[index] for index in sorted(by_index)] for name, by_index in sorted(done.items())}
+    return {name: read_records(adding.files.records, parts) for name, parts in ordered.items()}
+
+
+def splits_of(adding: Adding, records: dict[str, list[PartRecord]]) -> dict[str, Split]:
+    """The splits' files and counts."""
     before = dict(adding.base.splits) if adding.base is not None else {}
     splits: dict[str, Split] = {}
-    source: dict[str, str] = {}
     for name in sorted({*adding.manifest.splits, *before}):
-        by_index = done.get(name, {})
-        records = read_records(adding.files.records, [by_index[index] for index in sorted(by_index)])
-        source.update(record.source for record in records)
-        splits[name] = with_more(adding, name, before.get(name), records)
+        splits[name] = with_more(adding, name, before.get(name), records.get(name, []))
         listed = adding.manifest.splits[name].num_images if name in adding.manifest.splits else 0
         if name in before:
             listed += before[name].listed - len(adding.retried[name])
         if splits[name].listed != listed:
             raise RuntimeError(f"split {name}: {listed} listed but {splits[name].listed} accounted for")
-    return splits, source
+    return splits
 
 
 def with_more(adding: Adding, name: str, before: Split | None, records: list[PartRecord]) -> Split:
@@ -131,8 +133,7 @@ def stay_rejected(adding: Adding, name: str, before: Split) -> list[RejectFile]:
 def commit(
     adding: Adding,
     plan: dict[str, Any],
-    splits: dict[str, Split],
-    source: dict[str, str],
+    records: dict[str, list[PartRecord]],
     tokenizer: Tokenizer,
     about: dict[str, Any],
     *,
@@ -155,10 +156,13 @@ def commit(
         codebook_size=len(tokenizer.codebook),
         encoding=plan["encoding"],
         class_names=class_names_of(manifest, base),
-        splits=splits,
+        splits=splits_of(adding, records),
         plan={**plan, "manifest": digest},
         versions={"python": platform.python_version(), "pyarrow": pa.__version__, "torch": torch.__version__},
-        source={**(base.source if base is not None else {}), **source},
+        source={
+            **(base.source if base is not None else {}),
+            **dict(r.source for some in records.values() for r in some),
+        },
         left_out=manifest.left_out,
         notes=manifest.notes,
     )

@@ -28,6 +28,7 @@ from seit_ray.distributed.resources import Resources
 from seit_ray.images.careful import decoded_carefully
 from seit_ray.images.decoded import DecodedImages, Decoding, decoded_chunks
 from seit_ray.images.manifest import load_manifest
+from seit_ray.progress import Times
 from seit_ray.shards.parts import Part
 from seit_ray.storage import Folder
 
@@ -70,7 +71,9 @@ class PartWorker(ABC):
         """A part, from its rows in the manifest to what is stored."""
         earlier = self.attempts.begin(split, index)
         try:
-            part = self.part(split, index, self.decoded(self.manifest.read_part(split, index), is_careful=earlier > 0))
+            times = Times()
+            listed = self.manifest.read_part(split, index)
+            part = self.part(split, index, self.decoded(listed, times, is_careful=earlier > 0), times)
         except RuntimeError as error:
             if is_broken_device(error):  # whatever this process asks of it fails from here on: Ray starts another
                 print(f"part {index} of {split}: {error}", file=sys.stderr, flush=True)
@@ -79,18 +82,18 @@ class PartWorker(ABC):
         self.attempts.end(split, index, earlier)
         return part
 
-    def decoded(self, listed: pa.Table, *, is_careful: bool) -> Iterator[DecodedImages]:
+    def decoded(self, listed: pa.Table, times: Times, *, is_careful: bool) -> Iterator[DecodedImages]:
         """The images of a part, some at a time."""
         images, decoding = self.source.images, self.source.decoding
         if is_careful:  # something has ended this process: perhaps an image
             return decoded_carefully(listed, images, decoding)
         if self.num_tasks:
             return decoded_by_tasks(listed, images, decoding, self.num_tasks)
-        return decoded_chunks(listed, images, decoding, num_threads=self.num_threads)
+        return decoded_chunks(listed, images, decoding, num_threads=self.num_threads, times=times)
 
     @abstractmethod
-    def part(self, split: str, index: int, decoded: Iterator[DecodedImages]) -> Part:
-        """What becomes of a part's images; stored when this returns."""
+    def part(self, split: str, index: int, decoded: Iterator[DecodedImages], times: Times) -> Part:
+        """What becomes of a part's images; stored when this returns. times: where the time goes."""
 
 
 def is_broken_device(error: RuntimeError) -> bool:

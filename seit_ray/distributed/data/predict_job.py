@@ -1,7 +1,7 @@
-"""Images in, a table of predictions out: list, classify parts, join their tables. Each step survives a kill.
+"""Images in, predictions out: list, classify parts, commit (`prediction_output`). Each step survives a kill.
 
-Beside the table lie `<table>.json` (what it is of, and counts) and the table of rejected images; it is written last.
-Until then `_<table>.work/` holds plan.json, the manifest and the parts: one that stands is never made again.
+Until the output is complete its work holds plan.json, the manifest and a record of each part: one that stands is never
+made again.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import posixpath
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,16 +16,10 @@ import torch
 
 from seit_ray.distributed.cluster import Connect
 from seit_ray.distributed.data.parts import PartSource, map_parts
-from seit_ray.distributed.data.predict_parts import Classifying, ClassifyParts, read_tables
+from seit_ray.distributed.data.predict_parts import Classifying, ClassifyParts
 from seit_ray.evaluation.image_classifier import ImageClassifier
-from seit_ray.evaluation.predictions import (
-    MAX_DEFAULT_CLASSES,
-    MAX_VALUES,
-    check_name,
-    counts_of,
-    encode_table,
-    join_parts,
-)
+from seit_ray.evaluation.prediction_output import PredictOutput
+from seit_ray.evaluation.predictions import MAX_DEFAULT_CLASSES
 from seit_ray.images.decoded import Decoding
 from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import Manifest, chosen_splits, load_manifest
@@ -36,7 +29,7 @@ from seit_ray.progress import Progress, silent
 from seit_ray.shards.parts import Part, list_parts
 from seit_ray.storage import Folder
 from seit_ray.storage.lock import locked
-from seit_ray.storage.output import claim, refuse_overlap
+from seit_ray.storage.output import refuse_overlap
 
 Done = dict[str, dict[int, Part]]  # split -> number -> part
 FEW_IMAGES = 1000  # up to here, starting Ray would take longer than the work
@@ -63,44 +56,14 @@ class PredictSettings:
 
 @dataclass(frozen=True)
 class PredictJob:
-    """One job: which images, by which run, into which table of a folder."""
+    """One job: which images, by which run, to where."""
 
     images: Folder
     source_settings: SourceSettings
     run: Folder
     tokenizer: Folder | None
-    output: Folder
-    name: str
+    output: PredictOutput
     settings: PredictSettings
-
-    def __post_init__(self) -> None:
-        check_name(self.output.uri_of(self.name))
-
-    @property
-    def suffix(self) -> str:
-        """Ending of the table's name, which decides its format."""
-        return posixpath.splitext(self.name)[1].lower()
-
-    @property
-    def rejected_name(self) -> str:
-        """Name of the table of rejected images."""
-        stem, suffix = posixpath.splitext(self.name)
-        return f"{stem}-rejected{suffix}"
-
-    @property
-    def about_name(self) -> str:
-        """Name of the JSON with plan and counts."""
-        return f"{self.name}.json"
-
-    @property
-    def lock_name(self) -> str:
-        """Name of the object that keeps two jobs from one table."""
-        return f"_{self.name}.lock"
-
-    @property
-    def work(self) -> Folder:
-        """What is kept until the table is complete."""
-        return self.output.join(f"_{self.name}.work")
 
     def plan(self, class_names: list[str], decode: str) -> dict[str, Any]:
         """Whatever decides the table's content."""
@@ -123,51 +86,44 @@ def run_predict_job(job: PredictJob, connect: Connect, on_progress: Progress = s
 
     `connect` gives the cluster, if it takes one. ValueError for what the user can mend.
     """
-    refuse_overlap(job.output.join(job.name), job.images, "images")
+    output = job.output
+    refuse_overlap(output.folder.at(output.uri), job.images, "images")
     classifier = ImageClassifier.load(job.run, tokenizer=job.tokenizer, weights=job.settings.weights)
     plan = job.plan(classifier.class_names, classifier.decode)
-    claim(job.work, ("plan.json",))
-    with locked(job.output, job.lock_name, on_note=lambda note: on_progress("predict", 0, 1, note)) as lock:
+    output.claim()
+    with locked(output.folder, output.lock_name, on_note=lambda note: on_progress("predict", 0, 1, note)) as lock:
         finished = existing(job, plan)
         if finished is not None:
             on_progress("predict", 1, 1, "already complete")
             return finished
         classifier.check()
         manifest, splits = listing(job, plan, on_progress)
-        job.work.delete_tree("attempts")
-        done = list_parts(job.work.join("parts"))
+        output.work.delete_tree("attempts")
+        output.note(manifest, splits)
+        done = list_parts(output.files.records)
         total = sum(manifest.splits[s].num_images for s in splits)
         classify(job, plan, classifier, manifest, splits, done, connect, on_progress)
         lock.check()
-        return commit(job, plan, [done[s][i] for s in splits for i in sorted(done.get(s, {}))], total)
+        return output.commit(plan, [done[s][i] for s in splits for i in sorted(done.get(s, {}))], total)
 
 
 def existing(job: PredictJob, plan: dict[str, Any]) -> dict[str, Any] | None:
     """What a finished job of the same plan left; None when there is work to do; ValueError for another plan."""
-    uri = job.output.uri_of(job.name)
-    if job.output.exists(job.name):
-        try:
-            about = json.loads(job.output.read(job.about_name))
-            stored = about["plan"]
-        except (ValueError, KeyError, TypeError) as error:  # of storage too: a missing file
-            raise ValueError(
-                f"{uri} exists, and no {job.about_name} says what it is of; expected a free name; choose another output"
-            ) from error
-        if not (job.settings.overwrite and differences(stored, plan)):
-            refuse_other_plan(uri, stored, plan)
-            job.work.delete_tree()  # a kill between table and clean-up leaves it
-            return about
-        for name in (job.name, job.rejected_name, job.about_name):  # the table first: without it, none is finished
-            job.output.delete(name)
-    if job.work.exists("plan.json"):
-        begun = json.loads(job.work.read("plan.json"))
-        if job.settings.overwrite and differences(begun, plan):
-            job.work.delete_tree()
-        else:
-            refuse_other_plan(uri, begun, plan)
-    if not job.work.exists("plan.json"):
-        job.output.check_writable()
-        job.work.write("plan.json", json.dumps(plan, indent=1).encode())
+    output = job.output
+    finished = output.finished()
+    if finished is not None:
+        if not (job.settings.overwrite and differences(finished["plan"], plan)):
+            refuse_other_plan(output.uri, finished["plan"], plan)
+            output.end_work()  # a kill between marker and clean-up leaves it
+            return finished
+        output.remove()
+    if output.work.exists("plan.json"):
+        begun = json.loads(output.work.read("plan.json"))
+        if not (job.settings.overwrite and differences(begun, plan)):
+            refuse_other_plan(output.uri, begun, plan)
+            return None
+        output.end_work()
+    output.begin(plan)
     return None
 
 
@@ -190,7 +146,7 @@ def refuse_other_plan(uri: str, stored: dict[str, Any], plan: dict[str, Any]) ->
 
 def listing(job: PredictJob, plan: dict[str, Any], on_progress: Progress) -> tuple[Manifest, list[str]]:
     """The manifest and the splits to classify; listed once: a continued job classifies what its first attempt found."""
-    folder = job.work.join("manifest")
+    folder = job.output.work.join("manifest")
     found = load_manifest(folder)
     try:
         manifest = found or list_images(
@@ -203,14 +159,9 @@ def listing(job: PredictJob, plan: dict[str, Any], on_progress: Progress) -> tup
             on_progress=on_progress,
         )
         splits = chosen_splits(manifest, plan["split"], job.images.uri)
-        num = sum(manifest.splits[s].num_images for s in splits)
-        if plan["probabilities"] and num * len(plan["class_names"]) > MAX_VALUES:
-            raise ValueError(
-                f"{num} images x {len(plan['class_names'])} probabilities; expected at most {MAX_VALUES} numbers in a "
-                "table; set probabilities=false and top_k, or predict split by split"
-            )
+        job.output.check_size(sum(manifest.splits[s].num_images for s in splits), plan)
     except ValueError:
-        job.work.delete_tree()  # nothing is done yet: the output stays free for the mended command
+        job.output.end_work()  # nothing is done yet: the output stays free for the mended command
         raise
     return manifest, splits
 
@@ -254,11 +205,11 @@ def classify(
         job.tokenizer,
         job.settings.weights,
         job.settings.batch_size,
-        job.work.join("parts"),
+        job.output.files,
         source_names=manifest.class_names,
         **{name: plan[name] for name in ("class_names", "probabilities", "top_k")},
     )
-    source, asked = PartSource(manifest.folder, job.images, decoding, job.work), job.settings.num_actors
+    source, asked = PartSource(manifest.folder, job.images, decoding, job.output.work), job.settings.num_actors
     if asked == 0 or (asked is None and total - seen <= FEW_IMAGES):
         threads = min(MAX_THREADS, os.cpu_count() or 1)
         worker = ClassifyParts(source, how, on_gpu=torch.cuda.is_available(), num_threads=threads)
@@ -275,17 +226,3 @@ def classify(
             gpus_per_actor=job.settings.gpus_per_actor,
             on_part=on_part,
         )
-
-
-def commit(job: PredictJob, plan: dict[str, Any], parts: list[Part], total: int) -> dict[str, Any]:
-    """Check that counts add up, write the rejects, the JSON and, last, the table, and clean up."""
-    table, rejected = join_parts(read_tables(job.work.join("parts"), parts))
-    if len(table) + len(rejected) != total:
-        raise RuntimeError(f"{total} images listed but {len(table)} predicted and {len(rejected)} rejected")
-    form = {"class_names": plan["class_names"], "top_k": plan["top_k"]}
-    about = {"plan": plan, "counts": {"listed": total, "rejected": len(rejected), **counts_of(table)}}
-    job.output.write(job.rejected_name, encode_table(rejected, job.suffix, **form))
-    job.output.write(job.about_name, json.dumps(about, indent=1).encode())
-    job.output.write(job.name, encode_table(table, job.suffix, **form))
-    job.work.delete_tree()
-    return about

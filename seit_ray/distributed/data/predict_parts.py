@@ -14,14 +14,13 @@ import torch
 
 from seit_ray.distributed.data.parts import PartSource, PartWorker
 from seit_ray.evaluation.image_classifier import ImageClassifier
-from seit_ray.evaluation.predictions import encode_parquet, part_table
+from seit_ray.evaluation.prediction_parts import PredictFiles
+from seit_ray.evaluation.predictions import part_tables
 from seit_ray.images.decoded import DecodedImages
-from seit_ray.shards.parquet import parquet_table
+from seit_ray.progress import Times
 from seit_ray.shards.parts import Part
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.uploads import parts_on
-
-READ_TOGETHER = 64  # parts
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Classifying:
     tokenizer: Folder | None
     weights: str
     batch_size: int
-    parts: Folder
+    files: PredictFiles
     class_names: list[str]
     source_names: list[str] | None
     probabilities: bool
@@ -49,14 +48,14 @@ class ClassifyParts(PartWorker):
         self.classifier.to(self.device)
         self.device_lock = threading.Lock()
         self.table = functools.partial(
-            part_table,
+            part_tables,
             class_names=how.class_names,
             source_names=how.source_names,
             probabilities=how.probabilities,
             top_k=how.top_k,
         )
 
-    def part(self, split: str, index: int, decoded: Iterator[DecodedImages]) -> Part:
+    def part(self, split: str, index: int, decoded: Iterator[DecodedImages], times: Times) -> Part:
         """Classify the images as they come, and write their table."""
         rows, rejected, found = [], [], [torch.empty((0, len(self.how.class_names)), device=self.device)]
         for images in decoded:
@@ -66,9 +65,7 @@ class ClassifyParts(PartWorker):
                 found += self.probabilities(images.pixels)
         values = torch.cat(found).cpu().numpy()
         good, refused = (pa.concat_tables(tables).combine_chunks() for tables in (rows, rejected))
-        part = Part(split, index, len(good), len(refused), "parquet")
-        self.how.parts.write(part.name, encode_parquet(self.table(good, refused, values)))
-        return part
+        return self.how.files.write(split, index, *self.table(good, refused, values))
 
     def probabilities(self, images: np.ndarray) -> list[torch.Tensor]:
         """float32 [N,C] on the device, in batches, of uint8 images [N,3,H,W]."""
@@ -76,21 +73,3 @@ class ClassifyParts(PartWorker):
         pixels = torch.from_numpy(images if images.flags.writeable else images.copy())
         parts = parts_on(self.device, pixels, self.how.batch_size)
         return [self.classifier.logits(part).softmax(dim=1) for part in parts]
-
-
-def read_tables(folder: Folder, parts: list[Part]) -> list[pa.Table]:
-    """The tables of finished parts, in order; ValueError when one is damaged."""
-    tables = []
-    for start in range(0, len(parts), READ_TOGETHER):
-        batch = parts[start : start + READ_TOGETHER]
-        for part, data in zip(batch, folder.read_many([p.name for p in batch]), strict=True):
-            if isinstance(data, Exception):
-                raise data
-            try:
-                tables.append(parquet_table(data))
-            except (pa.ArrowException, OSError) as error:
-                raise ValueError(
-                    f"{folder.uri_of(part.name)} cannot be read ({' '.join(str(error).split())}); expected a finished "
-                    "part; delete it and run again"
-                ) from error
-    return tables

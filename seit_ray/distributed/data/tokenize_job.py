@@ -8,10 +8,10 @@ part until the marker stands; `_lock.json` keeps a second job away meanwhile. A 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from seit_ray.distributed.cluster import Connect
-from seit_ray.distributed.data.commit import Adding, commit, names_of, splits_of
+from seit_ray.distributed.data.commit import Adding, commit, names_of, records_of
 from seit_ray.distributed.data.parts import PartSource, map_parts
 from seit_ray.distributed.data.tokenize_parts import TokenizeParts
 from seit_ray.images.decoded import Decoding
@@ -22,7 +22,7 @@ from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress, silent
 from seit_ray.shards.appending import compare_source, new_images, retried_rejects
 from seit_ray.shards.dataset import MARKER, DatasetInfo, TokenDataset
-from seit_ray.shards.parts import Part, list_parts
+from seit_ray.shards.parts import Part, Spent, list_parts
 from seit_ray.shards.rejects import RejectLimit
 from seit_ray.storage import Folder
 from seit_ray.storage.lock import LOCK, Lock, LockedError, locked
@@ -93,8 +93,15 @@ class TokenizeJob:
         }
 
 
-def run_tokenize_job(job: TokenizeJob, connect: Connect, on_progress: Progress = silent) -> DatasetInfo:
-    """Do what is missing of a job and return the dataset's info; ValueError for what the user can mend.
+class Finished(NamedTuple):
+    """The dataset of a job, and what its parts have taken; None where all was there."""
+
+    info: DatasetInfo
+    spent: Spent | None = None
+
+
+def run_tokenize_job(job: TokenizeJob, connect: Connect, on_progress: Progress = silent) -> Finished:
+    """Do what is missing of a job; ValueError for what the user can mend.
 
     `connect` gives the cluster: after the listing, so that a mistake in a place is told at once.
     """
@@ -103,28 +110,28 @@ def run_tokenize_job(job: TokenizeJob, connect: Connect, on_progress: Progress =
     plan = job.plan(about["fingerprint"])
     finished = finished_dataset(job, plan)
     if finished is not None and job.settings.mode == "create":
-        return already_complete(job, finished, on_progress)
+        return Finished(already_complete(job, finished, on_progress))
     claim(job.output, OURS)
     with locked(job.output, LOCK, on_note=lambda note: on_progress("lock", 1, 1, note)) as lock:
         base = finished_dataset(job, plan)  # again: another job may have finished it meanwhile
         if base is not None and job.settings.mode == "create":
-            return already_complete(job, base, on_progress)
+            return Finished(already_complete(job, base, on_progress))
         begin(job, plan, base)
         manifest = listing(job, base, on_progress)
         if base is not None and not any(split.num_images for split in manifest.splits.values()):
             clean_up(job, base)
             on_progress("tokenise", 1, 1, "already complete: no images were added")
-            return base
+            return Finished(base)
         retried = retried_rejects(job.output, manifest, base) if base is not None else {}
         rejects = RejectLimit.of(manifest, base, retried, job.settings.max_reject_fraction)
         adding = Adding.of(job.output, job.settings.encoding, tokenizer, manifest, base, retried)
         done = list_parts(adding.files.records)
         tokenise(job, manifest, adding, done, rejects, connect, lock, on_progress)
-        splits, source = splits_of(adding, done)
+        records = records_of(adding, done)
         # what fails from here on leaves plan and journal: another job may have ended this one's work meanwhile
-        info = commit(adding, plan, splits, source, tokenizer, about, before_marker=lock.check)
+        info = commit(adding, plan, records, tokenizer, about, before_marker=lock.check)
         clean_up(job, info)
-    return info
+    return Finished(info, Spent.of([record for some in records.values() for record in some]))
 
 
 def finished_dataset(job: TokenizeJob, plan: dict[str, Any]) -> DatasetInfo | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from seit_ray.distributed.data.parts import PartSource, PartWorker, peak_bytes
 from seit_ray.images.decoded import DecodedImages
 from seit_ray.images.manifest_files import SCHEMA
+from seit_ray.progress import Times
 from seit_ray.shards.parquet import META, REJECTED_SCHEMA, TokenRows
 from seit_ray.shards.parts import Part, PartFiles
 from seit_ray.shards.rejects import RejectLimit
@@ -40,13 +40,12 @@ class TokenizeParts(PartWorker):
         self.tokenizer.to(self.device)
         self.device_lock = threading.Lock()  # the parts of an actor take turns: two would need twice the memory
 
-    def part(self, split: str, index: int, decoded: Iterator[DecodedImages]) -> Part:
+    def part(self, split: str, index: int, decoded: Iterator[DecodedImages], times: Times) -> Part:
         """Encode the images as they come, and write what they have become."""
         tokens, rows, rejected = [], [], []
-        times = Times()
         seen = bad = 0
         for images in decoded:
-            times.add("decode")
+            times.add("wait" if self.num_tasks else "decode")
             rows.append(images.rows)
             rejected.append(images.rejected)
             seen, bad = seen + len(images.rows) + len(images.rejected), bad + len(images.rejected)
@@ -66,7 +65,7 @@ class TokenizeParts(PartWorker):
             TokenRows(codes, good.select(list(META))),
             refused.select(REJECTED_SCHEMA.names),
             listed,
-            seconds=times.seconds,
+            times=times,
             peak_bytes=peak_bytes(),
         )
 
@@ -81,17 +80,3 @@ class TokenizeParts(PartWorker):
         """Tokens [0,L]."""
         rows, columns = self.tokenizer.grid
         return np.empty((0, rows * columns), np.uint16)
-
-
-class Times:
-    """Seconds by what took them."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self.last = time.perf_counter()
-
-    def add(self, name: str) -> None:
-        """The time since the last call goes to `name`."""
-        now = time.perf_counter()
-        self.seconds[name] = self.seconds.get(name, 0.0) + now - self.last
-        self.last = now

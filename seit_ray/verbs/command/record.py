@@ -47,9 +47,9 @@ def without_secret(argument: str, config: Verb) -> str:
     return f"{key}=**********" if sep and holds_secret(type(config), key) else argument
 
 
-def write_record(folder: Folder, verb: str, config: Verb) -> None:
-    """Write <verb>.run.json into a folder."""
-    folder.write(f"{verb}.run.json", json.dumps(record_of(verb, config), indent=1).encode())
+def write_record(folder: Folder, verb: str, config: Verb, **figures: Any) -> None:
+    """Write <verb>.run.json into a folder, with figures of the run, if any."""
+    folder.write(f"{verb}.run.json", json.dumps(record_of(verb, config) | figures, indent=1).encode())
 
 
 def version(package: str) -> str | None:

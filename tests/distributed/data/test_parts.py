@@ -12,7 +12,7 @@ import torch
 
 from seit_ray.distributed.cluster import connected
 from seit_ray.distributed.data.attempts import MAX_ATTEMPTS, Attempts
-from seit_ray.distributed.data.commit import Adding, splits_of
+from seit_ray.distributed.data.commit import Adding, records_of, splits_of
 from seit_ray.distributed.data.decoding import decoded_by_tasks, spans_of
 from seit_ray.distributed.data.parts import MOST_TASKS, PartSource, is_broken_device, pool_sizes, tasks_each
 from seit_ray.distributed.data.tokenize_parts import TokenizeParts
@@ -61,7 +61,8 @@ def test_a_part_becomes_a_shard(tmp_path, mode, batch_size):
     made = worker(batch)
     part = Part(**{name: values[0] for name, values in made.items()})
     assert part == Part("train", 0, 12, 1) == list_parts(adding.files.records)["train"][0]
-    splits, source = splits_of(adding, {"train": {0: part}})
+    records = records_of(adding, {"train": {0: part}})
+    splits, source = splits_of(adding, records), dict(record.source for record in records["train"])
     info = DatasetInfo("0" * 16, "centroid", 32, worker.tokenizer.grid, 16, "plain", None, splits, {}, source=source)
     adding.files.output.write("dataset.json", info.to_json())
     dataset = TokenDataset(adding.files.output)
@@ -84,7 +85,7 @@ def test_chunks_threads_and_parts_do_not_show_in_tokens(tmp_path):
         numbers = range(adding.manifest.splits["train"].num_parts)
         done = {"train": {index: worker.finish("train", index) for index in numbers}}
         assert sum(part.rows for part in done["train"].values()) == len(FILES)
-        splits, _ = splits_of(adding, done)
+        splits = splits_of(adding, records_of(adding, done))
         names = [f"train/{shard.name}" for shard in splits["train"].shards]
         tables = [pq.read_table(adding.files.output.uri_of(name)) for name in names]
         found[rows, threads] = pa.concat_tables(tables).to_pylist()
@@ -100,7 +101,7 @@ def test_a_part_of_rejects_has_no_shard(tmp_path):
     worker, adding = worker_of(tmp_path, {f"cat/{i}.jpg": b"no" for i in range(3)})
     part = worker.finish("train", 0)
     assert part == Part("train", 0, 0, 3)
-    splits, _ = splits_of(adding, {"train": {0: part}})
+    splits = splits_of(adding, records_of(adding, {"train": {0: part}}))
     assert (splits["train"].shards, splits["train"].rows, splits["train"].rejected) == ([], 0, 3)
     assert sorted(name for name in contents(adding.files.output) if name.startswith("train/")) == [
         "train/rejected-00000.parquet"

@@ -1,10 +1,12 @@
 """The prediction job, in this process and on a local ray: every image once, in order, whatever happens on the way."""
 
 import contextlib
+import hashlib
 import io
 import json
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
@@ -13,7 +15,9 @@ import torch
 from seit_ray.config import Predict
 from seit_ray.distributed.data import predict_job
 from seit_ray.distributed.data.predict_job import PredictJob, run_predict_job
+from seit_ray.evaluation import prediction_output
 from seit_ray.evaluation.image_classifier import ImageClassifier
+from seit_ray.evaluation.prediction_output import MARKER, output_at
 from seit_ray.images import decode_image
 from seit_ray.storage import Folder
 from seit_ray.storage.lock import LockedError, locked
@@ -49,8 +53,7 @@ def job_of(place, output, name="found.parquet", images=None, **settings):
         source_settings=config.source.settings(),
         run=place.join("run"),
         tokenizer=None,
-        output=output,
-        name=name,
+        output=output_at(output.join(name), output, name),
         settings=config.settings(),
     )
 
@@ -63,8 +66,9 @@ def predict(*arguments, connect=refuse_cluster, on_progress=lambda *state: None,
     """(about, predictions, rejected) of such a job."""
     job = job_of(*arguments, **settings)
     about = run_predict_job(job, connect, on_progress)
-    read = pa_csv.read_csv if job.suffix == ".csv" else pq.read_table
-    return about, *(read(io.BytesIO(job.output.read(name))) for name in (job.name, job.rejected_name))
+    table = job.output
+    read = pa_csv.read_csv if table.suffix == ".csv" else pq.read_table
+    return about, *(read(io.BytesIO(table.folder.read(name))) for name in (table.name, table.rejected_name))
 
 
 def plain_probabilities(place, keys, weights="model"):
@@ -146,7 +150,7 @@ def test_interrupted_at_half_it_does_what_is_missing(place, undisturbed, output)
     half = interrupt_when(lambda phase, done, total: phase == "predict" and done > total / 2)
     with pytest.raises(Interruption):
         predict(place, output, top_k=2, on_progress=half)
-    parts = output.join("_found.parquet.work", "parts")
+    parts = output.join("_found.parquet.work", "records")
     made = [entry.name for entry in parts.list()]
     assert 2 <= len(made) < 5
     assert not output.exists("found.parquet")
@@ -254,8 +258,7 @@ def test_few_images_need_no_ray_and_many_ask_for_it(place, output, monkeypatch):
 
 
 def wrong_jobs():
-    yield {"name": "found.txt"}, r"expected a name that ends in .parquet or .csv"
-    yield {"name": "found"}, r"expected a name that ends in .parquet or .csv"
+    yield {"name": "found.txt"}, r"expected a name that ends in .parquet or .csv, or a folder"
     yield {"images": Folder("/no/such/folder")}, "does not exist"
 
 
@@ -268,8 +271,83 @@ def test_wrong_jobs_are_named_and_leave_nothing(place, output, settings, words):
 
 
 def test_too_many_probabilities_for_one_table(place, output, monkeypatch):
-    monkeypatch.setattr(predict_job, "MAX_VALUES", 3 * len(GOOD))
+    monkeypatch.setattr(prediction_output, "MAX_VALUES", 3 * len(GOOD))
     with pytest.raises(ValueError, match="set probabilities=false and top_k"):
         predict(place, output)
     assert contents(output) == {}
     predict(place, output, probabilities=False)
+
+
+def in_a_folder(place, output, name="found", connect=refuse_cluster, on_progress=lambda *state: None, **settings):
+    """(about, predictions, rejected) of a job that writes parts to a folder."""
+    job = job_of(place, output, name, **settings)
+    about = run_predict_job(job, connect, on_progress)
+    tables = [
+        [pq.read_table(output.join(name).uri_of(f["name"])) for f in about["parts"] if f"/{kind}-" in f["name"]]
+        for kind in ("part", "rejected")
+    ]
+    return about, *(pa.concat_tables(some) for some in tables)
+
+
+def test_a_folder_holds_the_rows_of_the_table_in_parts(place, undisturbed, output):
+    about, table, rejected = in_a_folder(place, output, top_k=2)
+    expected_about, expected, expected_rejected, _ = undisturbed
+    assert table.drop_columns(["id"]).to_pylist() == expected.to_pylist()
+    assert rejected.drop_columns(["id"]).to_pylist() == expected_rejected.to_pylist()
+    assert about["counts"] == expected_about["counts"]
+    names = {file["name"] for file in about["parts"]}
+    assert set(contents(output.join("found"))) == names | {MARKER}
+    assert len([name for name in names if "/part-" in name]) == 5
+    for file in about["parts"]:
+        data = output.join("found").read(file["name"])
+        assert hashlib.sha256(data).hexdigest() == file["sha256"]
+    before = contents(output)
+    assert in_a_folder(place, output, top_k=2)[0] == about
+    assert contents(output) == before
+
+
+def test_a_folder_that_was_begun_goes_on(place, output, tmp_path):
+    undisturbed = Folder(tmp_path / "undisturbed")
+    in_a_folder(place, undisturbed)
+    half = interrupt_when(lambda phase, done, total: phase == "predict" and done > total / 2)
+    with pytest.raises(Interruption):
+        in_a_folder(place, output, on_progress=half)
+    assert not output.join("found").exists(MARKER)
+    seen = []
+    in_a_folder(place, output, on_progress=lambda *state: seen.append(state[3]))
+    assert 0 < int(seen[0].partition(" of 5 parts")[0]) < 5
+    found, expected = contents(output), contents(undisturbed)
+    assert found == expected
+
+
+def test_a_folder_of_other_settings_is_refused_or_replaced(place, output):
+    in_a_folder(place, output, top_k=1)
+    with pytest.raises(ValueError, match=r"was made with other top_k .* set overwrite=true"):
+        in_a_folder(place, output, top_k=2)
+    output.write("found/notes.txt", b"mine")
+    about, table, _ = in_a_folder(place, output, top_k=2, rows_per_part=50, overwrite=True)
+    assert len(table["top_labels"][0]) == 2
+    names = {f"found/{file['name']}" for file in about["parts"]} | {f"found/{MARKER}", "found/notes.txt"}
+    assert set(contents(output)) == names
+
+
+def test_a_folder_with_files_of_others_is_refused(place, output):
+    output.write("found/notes.txt", b"mine")
+    with pytest.raises(ValueError, match=r"holds notes\.txt, which this program did not write"):
+        in_a_folder(place, output)
+    assert contents(output) == {"found/notes.txt": b"mine"}
+
+
+def test_any_number_of_probabilities_fits_a_folder(place, output, monkeypatch):
+    monkeypatch.setattr(prediction_output, "MAX_VALUES", 3 * len(GOOD))
+    assert len(in_a_folder(place, output)[1]) == len(GOOD)
+
+
+def test_ray_fills_the_same_folder(place, output, tmp_path, ray_cluster):
+    here, there = (Folder(tmp_path / name) for name in ("here", "there"))
+    cluster = {"connect": lambda: contextlib.nullcontext(ray_cluster), "num_actors": 2}
+    about, table, _ = in_a_folder(place, there, probabilities=False, **cluster)
+    assert table["key"].to_pylist() == [
+        row["key"] for row in in_a_folder(place, here, probabilities=False)[1].to_pylist()
+    ]
+    assert about["counts"]["listed"] == len(GOOD) + len(BAD)

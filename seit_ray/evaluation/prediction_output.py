@@ -1,0 +1,290 @@
+"""Where predictions go: a folder of Parquet parts with a marker, or one table that is joined from them.
+
+    FOLDER/<split>/part-00000.parquet, rejected-00000.parquet   of each part of the images; a marker, predictions.json
+    NAME.parquet or NAME.csv, NAME-rejected..., NAME....json    of all of them, which have to fit into memory
+
+What is kept until then: `_work` in the folder, `_NAME.work` beside the table.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from seit_ray.evaluation.prediction_parts import PredictFiles, read_tables
+from seit_ray.evaluation.predictions import (
+    MAX_VALUES,
+    SUFFIXES,
+    counts_of,
+    encode_table,
+    join_parts,
+    predictions_schema,
+)
+from seit_ray.images.manifest import Manifest
+from seit_ray.shards.parts import Part
+from seit_ray.storage import Folder
+from seit_ray.storage.lock import LOCK
+from seit_ray.storage.output import WORK, claim, end_work, note_names, remove_unknown, write_plan
+
+MARKER = "predictions.json"
+FOLDERS = ("manifest", "records", "attempts")  # of the work
+
+
+class PredictOutput(Protocol):
+    """What a job writes to."""
+
+    @property
+    def folder(self) -> Folder:
+        """Where it lies."""
+
+    @property
+    def uri(self) -> str:
+        """What the user named."""
+
+    @property
+    def rejected_uri(self) -> str:
+        """Where the images stand that could not be read."""
+
+    @property
+    def lock_name(self) -> str:
+        """Of the object in the folder that keeps two jobs from one output."""
+
+    @property
+    def work(self) -> Folder:
+        """What is kept until it is complete."""
+
+    @property
+    def files(self) -> PredictFiles:
+        """Where the parts go."""
+
+    def claim(self) -> None:
+        """ValueError unless the place is free, or ours."""
+
+    def finished(self) -> dict[str, Any] | None:
+        """What is said of the finished output; None where there is none."""
+
+    def check_size(self, num_images: int, plan: dict[str, Any]) -> None:
+        """ValueError for more than it holds."""
+
+    def begin(self, plan: dict[str, Any]) -> None:
+        """Store the plan: from here on the place is ours."""
+
+    def note(self, manifest: Manifest, splits: Sequence[str]) -> None:
+        """Write down what may be written."""
+
+    def commit(self, plan: dict[str, Any], parts: list[Part], total: int) -> dict[str, Any]:
+        """Make of finished parts what the user asked for, the marker last, and clean up; what is said of it."""
+
+    def remove(self) -> None:
+        """Remove a finished output, and its work."""
+
+    def end_work(self) -> None:
+        """Remove the work alone."""
+
+
+@dataclass(frozen=True)
+class OneTable:
+    """A table of a folder, CSV or Parquet, with the rows in the order of the source."""
+
+    folder: Folder
+    name: str
+
+    @property
+    def uri(self) -> str:
+        return self.folder.uri_of(self.name)
+
+    @property
+    def suffix(self) -> str:
+        """Ending of the table's name, which decides its format."""
+        return posixpath.splitext(self.name)[1].lower()
+
+    @property
+    def rejected_name(self) -> str:
+        """Name of the table of rejected images."""
+        stem, suffix = posixpath.splitext(self.name)
+        return f"{stem}-rejected{suffix}"
+
+    @property
+    def about_name(self) -> str:
+        """Name of the JSON with plan and counts."""
+        return f"{self.name}.json"
+
+    @property
+    def rejected_uri(self) -> str:
+        return self.folder.uri_of(self.rejected_name)
+
+    @property
+    def lock_name(self) -> str:
+        return f"_{self.name}.lock"
+
+    @property
+    def work(self) -> Folder:
+        return self.folder.join(f"_{self.name}.work")
+
+    @property
+    def files(self) -> PredictFiles:
+        return PredictFiles(self.work.join("parts"), self.work.join("records"))
+
+    def claim(self) -> None:
+        claim(self.work, ("plan.json",))
+
+    def finished(self) -> dict[str, Any] | None:
+        if not self.folder.exists(self.name):
+            return None
+        try:
+            about = json.loads(self.folder.read(self.about_name))
+            about["plan"], about["counts"]
+        except (ValueError, KeyError, TypeError) as error:  # of storage too: a missing file
+            raise ValueError(
+                f"{self.uri} exists, and no {self.about_name} says what it is of; expected a free name; choose another "
+                "output"
+            ) from error
+        return about
+
+    def check_size(self, num_images: int, plan: dict[str, Any]) -> None:
+        if plan["probabilities"] and num_images * len(plan["class_names"]) > MAX_VALUES:
+            raise ValueError(
+                f"{num_images} images x {len(plan['class_names'])} probabilities; expected at most {MAX_VALUES} "
+                f"numbers in a table; name a folder as output, which holds parts, or set probabilities=false and top_k"
+            )
+
+    def begin(self, plan: dict[str, Any]) -> None:
+        self.folder.check_writable()
+        self.work.write("plan.json", json.dumps(plan, indent=1).encode())
+
+    def note(self, manifest: Manifest, splits: Sequence[str]) -> None:
+        """Nothing: the parts lie in the work, which goes as a whole."""
+
+    def commit(self, plan: dict[str, Any], parts: list[Part], total: int) -> dict[str, Any]:
+        schema = predictions_schema(probabilities=plan["probabilities"], top_k=plan["top_k"])
+        table, rejected = join_parts(read_tables(self.files, parts), schema)
+        check_total(total, len(table), len(rejected))
+        form = {"class_names": plan["class_names"], "top_k": plan["top_k"]}
+        about = {"plan": plan, "counts": {"listed": total, "rejected": len(rejected), **counts_of(table)}}
+        self.folder.write(self.rejected_name, encode_table(rejected, self.suffix, **form))
+        self.folder.write(self.about_name, json.dumps(about, indent=1).encode())
+        self.folder.write(self.name, encode_table(table, self.suffix, **form))
+        self.end_work()
+        return about
+
+    def remove(self) -> None:
+        for name in (self.name, self.rejected_name, self.about_name):  # the table first: without it, none is finished
+            self.folder.delete(name)
+        self.end_work()
+
+    def end_work(self) -> None:
+        self.work.delete_tree()
+
+
+@dataclass(frozen=True)
+class PartsFolder:
+    """A folder of Parquet files, one of each part of the images, of any number."""
+
+    folder: Folder
+
+    @property
+    def uri(self) -> str:
+        return self.folder.uri
+
+    @property
+    def rejected_uri(self) -> str:
+        return self.folder.uri_of("*/rejected-*.parquet")
+
+    @property
+    def lock_name(self) -> str:
+        return LOCK
+
+    @property
+    def work(self) -> Folder:
+        return self.folder.join(WORK)
+
+    @property
+    def files(self) -> PredictFiles:
+        return PredictFiles(self.folder, self.work.join("records"))
+
+    def claim(self) -> None:
+        claim(self.folder, (MARKER, f"{WORK}/plan.json"))
+
+    def finished(self) -> dict[str, Any] | None:
+        if not self.folder.exists(MARKER):
+            return None
+        about = json.loads(self.folder.read(MARKER))
+        if "plan" not in about or "parts" not in about:
+            raise ValueError(f"{self.folder.uri_of(MARKER)} is none of this program; expected a free folder")
+        return about
+
+    def check_size(self, num_images: int, plan: dict[str, Any]) -> None:
+        """Any number."""
+
+    def begin(self, plan: dict[str, Any]) -> None:
+        self.folder.check_writable()
+        write_plan(self.folder, plan)
+
+    def note(self, manifest: Manifest, splits: Sequence[str]) -> None:
+        names = [
+            name
+            for split in splits
+            for index in range(manifest.splits[split].num_parts)
+            for name in self.files.names(split, index)
+        ]
+        note_names(self.folder, "parts", names)
+
+    def commit(self, plan: dict[str, Any], parts: list[Part], total: int) -> dict[str, Any]:
+        records = self.files.read_records(parts)
+        predicted, rejected = sum(part.rows for part in parts), sum(part.rejected for part in parts)
+        check_total(total, predicted, rejected)
+        counts: dict[str, Any] = {"listed": total, "rejected": rejected, "predicted": predicted}
+        labels: Counter[str] = Counter()
+        for record in records:
+            labels.update(record["labels"])
+        counts["labels"] = dict(sorted(labels.items()))
+        counts |= {name: sum(record[name] for record in records) for name in ("labelled", "agreeing")}
+        files = [file for record in records for file in record["files"]]
+        about = {"plan": plan, "counts": counts, "parts": files}
+        self.folder.write(MARKER, json.dumps(about, indent=1).encode())
+        self.clean(about)
+        return about
+
+    def clean(self, about: dict[str, Any]) -> None:
+        """Remove what is no part of a finished output."""
+        remove_unknown(self.folder, {MARKER, *(file["name"] for file in about["parts"])})
+        end_work(self.folder, FOLDERS)
+
+    def remove(self) -> None:
+        about = self.finished()
+        if about is not None:
+            note_names(self.folder, "replaced", [file["name"] for file in about["parts"]])
+            self.folder.delete(MARKER)
+        remove_unknown(self.folder, set())
+        end_work(self.folder, FOLDERS)
+
+    def end_work(self) -> None:
+        about = self.finished()
+        if about is not None:
+            self.clean(about)
+        else:
+            remove_unknown(self.folder, set())
+            end_work(self.folder, FOLDERS)
+
+
+def output_at(folder: Folder, parent: Folder, name: str) -> PredictOutput:
+    """The output that a name means: one table by its suffix, else a folder, in `parent`; ValueError for others."""
+    suffix = posixpath.splitext(name)[1].lower()
+    if suffix in SUFFIXES:
+        return OneTable(parent, name)
+    if suffix:
+        raise ValueError(
+            f"output {folder.uri}; expected a name that ends in {' or '.join(SUFFIXES)}, or a folder, which has no "
+            "ending; correct it"
+        )
+    return PartsFolder(folder)
+
+
+def check_total(total: int, predicted: int, rejected: int) -> None:
+    """RuntimeError unless counts add up."""
+    if predicted + rejected != total:
+        raise RuntimeError(f"{total} images listed but {predicted} predicted and {rejected} rejected")
