@@ -122,5 +122,8 @@ class Tokenize(Section):
         None, description="encoder actors at most; default what the GPUs hold, else one a core"
     )
     gpus_per_actor: NonNegativeFloat | None = Field(None, description="default: 1 if the cluster has GPUs")
+    memory_mib: PositiveInt | None = Field(
+        None, description="what Ray keeps free for each actor and decoding task, MiB, where node types declare memory"
+    )
     batch_size: PositiveInt = Field(256, description="images an encoder call")
     patience_s: NonNegativeFloat = Field(180.0, description="how long a storage that does not answer is asked again, s")

@@ -165,6 +165,9 @@ class Predict(Verb):
         None, description="actors that classify; 0 works in this process, without Ray: default up to 1000 images"
     )
     gpus_per_actor: NonNegativeFloat | None = Field(None, description="default: 1 if the cluster has GPUs")
+    memory_mib: PositiveInt | None = Field(
+        None, description="what Ray keeps free for each actor and decoding task, MiB, where node types declare memory"
+    )
 
 
 class TokenFiles(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import signal
 import sys
@@ -107,7 +108,8 @@ def stderr_aside() -> Iterator[None]:
 def resources_now(address: str, is_local: bool) -> Resources:
     """What the connected cluster has."""
     total = ray.cluster_resources()
-    return Resources(address, is_local, total.get("CPU", 0.0), total.get("GPU", 0.0))
+    memory = total.get("memory", math.inf)
+    return Resources(address, is_local, total.get("CPU", 0.0), total.get("GPU", 0.0), memory)
 
 
 def quieten_ray_data() -> None:

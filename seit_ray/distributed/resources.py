@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import socket
@@ -21,6 +22,7 @@ class Resources:
     is_local: bool
     num_cpus: float
     num_gpus: float
+    memory_bytes: float = math.inf
 
     def gpus_each(self, wanted: float | None) -> float:
         """GPUs for one actor or worker: what is wanted, else one where there are any."""

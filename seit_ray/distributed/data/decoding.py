@@ -20,7 +20,6 @@ from seit_ray.images.reading import runs_of
 from seit_ray.storage import Folder
 
 SPAN_ROWS, SPAN_BYTES = 512, 128 << 20  # of one decoding task: images, and their pixels
-MEMORY_BYTES = 1 << 30
 RETRIES = 2  # of a task that is lost, before its images are decoded carefully
 
 
@@ -30,14 +29,16 @@ def decode_span(listed: pa.Table, source: Folder, decoding: Decoding) -> Iterato
         yield tuple(chunk)
 
 
-def decoded_by_tasks(listed: pa.Table, source: Folder, decoding: Decoding, num_tasks: int) -> Iterator[DecodedImages]:
+def decoded_by_tasks(
+    listed: pa.Table, source: Folder, decoding: Decoding, num_tasks: int, memory_bytes: int | None = None
+) -> Iterator[DecodedImages]:
     """The images of rows in order, by `num_tasks` tasks at a time.
 
     A task that holds its CPU while it waits for who takes its images could keep the one before it from starting
     again. So those that may wait, with long row groups of Parquet, run only while no other does.
     """
     # half a CPU where the source is remote: one waits for objects while the other decodes
-    options = {"num_cpus": 0.5 if source.is_remote else 1, "memory": MEMORY_BYTES, "max_retries": RETRIES}
+    options = {"num_cpus": 0.5 if source.is_remote else 1, "memory": memory_bytes, "max_retries": RETRIES}
     most = max(1, min(SPAN_ROWS, SPAN_BYTES // decoding.pixel_bytes))
     spans = deque(spans_of(listed, source, most))
     started: deque[tuple[pa.Table, Any]] = deque()

@@ -33,7 +33,7 @@ from seit_ray.shards.parts import Part
 from seit_ray.storage import Folder
 
 PART_FIELDS = [field.name for field in fields(Part)]
-MEMORY_BYTES = 1 << 30  # of an actor or a decoding task, beside its libraries
+ACTOR_BYTES = 1 << 30  # that an actor may take beside its libraries, whatever the images
 MAX_ACTORS = 32_768
 PARTS_AN_ACTOR = 2  # of one with a GPU at a time: what comes next is decoded while one is written
 LEAST_TASKS, MOST_TASKS = 4, 64  # decoding tasks that an actor with a GPU has started
@@ -52,8 +52,17 @@ class PartSource:
 class PartWorker(ABC):
     """An actor, or a plain object: parts of a manifest -> what is stored of them."""
 
-    def __init__(self, source: PartSource, *, on_gpu: bool = False, num_tasks: int = 0, num_threads: int = 0):
+    def __init__(
+        self,
+        source: PartSource,
+        *,
+        on_gpu: bool = False,
+        num_tasks: int = 0,
+        num_threads: int = 0,
+        memory_bytes: int | None = None,
+    ):
         self.source, self.num_tasks, self.num_threads = source, num_tasks, num_threads
+        self.memory_bytes = memory_bytes
         self.attempts = Attempts(source.work.join("attempts"))
         # Ray may count a GPU that this torch cannot use: a build for CPUs, a test's node
         self.device = torch.device("cuda" if on_gpu and torch.cuda.is_available() else "cpu")
@@ -88,7 +97,7 @@ class PartWorker(ABC):
         if is_careful:  # something has ended this process: perhaps an image
             return decoded_carefully(listed, images, decoding)
         if self.num_tasks:
-            return decoded_by_tasks(listed, images, decoding, self.num_tasks)
+            return decoded_by_tasks(listed, images, decoding, self.num_tasks, self.memory_bytes)
         return decoded_chunks(listed, images, decoding, num_threads=self.num_threads, times=times)
 
     @abstractmethod
@@ -114,13 +123,16 @@ def map_parts(
     cluster: Resources,
     num_actors: int | None,
     gpus_per_actor: float | None,
+    memory_mib: int | None = None,
     on_part: Callable[[Part], None],
 ) -> None:
     """Have actors of `worker` finish the given (split, part) pairs; ValueError for what a user can mend.
 
-    They are made of `arguments`, on_gpu and num_tasks.
+    They are made of `arguments`, on_gpu, num_tasks and memory_bytes. memory_mib: what Ray keeps free for each actor
+    and each decoding task; nothing when None, for an autoscaler starts no node whose type says nothing of memory.
     """
     gpus = cluster.gpus_each(gpus_per_actor)
+    memory_bytes = memory_mib << 20 if memory_mib is not None else None
     least, most = pool_sizes(cluster, gpus, num_actors, len(todo))
     rows = [{"split": split, "index": index} for split, index in todo]
     ray.data.DataContext.get_current().raise_original_map_exception = True  # else the user's mistake is lost in Ray's
@@ -130,7 +142,11 @@ def map_parts(
         batch_size=1,
         batch_format="numpy",
         fn_constructor_args=arguments,
-        fn_constructor_kwargs={"on_gpu": gpus > 0, "num_tasks": tasks_each(cluster, most) if gpus else 0},
+        fn_constructor_kwargs={
+            "on_gpu": gpus > 0,
+            "num_tasks": tasks_each(cluster, most) if gpus else 0,
+            "memory_bytes": memory_bytes,
+        },
         compute=ray.data.ActorPoolStrategy(
             min_size=least,
             max_size=most,
@@ -139,7 +155,7 @@ def map_parts(
         ),
         num_gpus=gpus or None,
         num_cpus=0 if gpus else 1,  # the decoding tasks own the CPUs; without a GPU, the actor decodes
-        memory=MEMORY_BYTES,
+        memory=memory_bytes,
     )
     try:
         for row in data.iter_rows():
@@ -157,6 +173,7 @@ def pool_sizes(cluster: Resources, gpus_each: float, wanted: int | None, num_par
     One with a GPU is enough to begin: an autoscaling cluster may have none yet.
     """
     holds = int(cluster.num_gpus / gpus_each + 1e-9) if gpus_each else int(cluster.num_cpus)
+    holds = int(min(holds, max(1.0, cluster.memory_bytes / ACTOR_BYTES)))
     room = min(num_parts, MAX_ACTORS)
     if wanted is not None:
         most = min(wanted, room)

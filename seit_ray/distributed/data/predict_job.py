@@ -52,6 +52,7 @@ class PredictSettings:
     max_image_mib: int = 64
     num_actors: int | None = None
     gpus_per_actor: float | None = None
+    memory_mib: int | None = None
 
 
 @dataclass(frozen=True)
@@ -224,5 +225,6 @@ def classify(
             cluster=cluster,
             num_actors=asked,
             gpus_per_actor=job.settings.gpus_per_actor,
+            memory_mib=job.settings.memory_mib,
             on_part=on_part,
         )

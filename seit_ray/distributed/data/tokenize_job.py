@@ -50,6 +50,7 @@ class TokenizeSettings:
     max_image_mib: int = 64
     num_actors: int | None = None
     gpus_per_actor: float | None = None
+    memory_mib: int | None = None
     batch_size: int = 256
     patience_s: float = PATIENCE_S
 
@@ -279,6 +280,7 @@ def tokenise(
             cluster=cluster,
             num_actors=job.settings.num_actors,
             gpus_per_actor=job.settings.gpus_per_actor,
+            memory_mib=job.settings.memory_mib,
             on_part=on_part,
         )
 
