@@ -25,6 +25,7 @@ ESCAPE = 255
 ABOUT = "about.json"  # beside exported files: what the published format does not say of itself
 MAX_CODES = 2 * ESCAPE
 MAX_LABEL = 1_000_000
+MAX_INFLATION = 100  # of an index, which gzip makes a few times smaller
 IMAGES_PER_CHUNK = 256  # of 1024 tokens: the arrays of a chunk stay in the processor's cache
 MEND = "download the file again, or import it with the settings that it was written with"
 
@@ -128,7 +129,14 @@ def read_offsets(data: bytes, num_tokens: int) -> np.ndarray:
     ValueError when they are no whole numbers, do not start at 0, fall, or leave an image fewer than L bytes or more
     than 2L, which are what L codes take.
     """
-    offsets = read_vector(inflate(gzip.GzipFile(fileobj=io.BytesIO(data)), -1))
+    most = MAX_INFLATION * len(data) + (1 << 20)
+    content = inflate(gzip.GzipFile(fileobj=io.BytesIO(data)), most + 1)
+    if len(content) > most:
+        raise ValueError(
+            f"index of {len(data)} bytes that inflates to more than {most}; expected offsets, which take less; "
+            "name the index of a blob"
+        )
+    offsets = read_vector(content)
     if not len(offsets) or offsets[0] != 0:
         start = f"offsets that start at {offsets[0]}" if len(offsets) else "no offsets"
         raise ValueError(f"{start}; expected N+1 offsets from 0; name the index of a blob")

@@ -17,6 +17,7 @@ from seit_ray.storage.contract import Access
 from seit_ray.storage.entry import Entry, is_hidden
 from seit_ray.storage.errors import DamagedError, StorageError, causes_of
 from seit_ray.storage.s3_bodies import ATTEMPTS, Digests, RangeReader, get_object
+from seit_ray.storage.s3_listing import listed
 
 CONNECTIONS = 64
 BUFFER_BYTES = 1 << 20
@@ -155,13 +156,13 @@ class S3Store:
     def list(
         self, root: str, prefix: str, include_hidden: bool, on_skipped: Callable[[str], None] | None = None
     ) -> Iterator[Entry]:
-        """Objects below root whose relative key starts with prefix, in key order, one page in memory."""
+        """Objects below root whose relative key starts with prefix, in key order, some pages in memory."""
         start = len(self._folder_key(root))
-        for page in self._pages(root, prefix):
-            for item in page.get("Contents", ()):
-                name = item["Key"][start:]
-                if name and not name.endswith("/") and (include_hidden or not is_hidden(name, prefix)):
-                    yield Entry(name, item["Size"], item["LastModified"].isoformat(), item["ETag"].strip('"'))
+        ask = functools.partial(self.file_system.call_s3, "list_objects_v2", Bucket=self._split(root)[0])
+        for item in listed(ask, self._folder_key(root) + prefix):
+            name = item["Key"][start:]
+            if name and not name.endswith("/") and (include_hidden or not is_hidden(name, prefix)):
+                yield Entry(name, item["Size"], item["LastModified"].isoformat(), item["ETag"].strip('"'))
 
     def delete(self, path: str) -> None:
         """Removes the object, if there is one."""
@@ -174,14 +175,23 @@ class S3Store:
             keys = [{"Key": item["Key"]} for item in page.get("Contents", ())]
             if not keys:
                 continue
-            order = {"Objects": keys, "Quiet": True}
-            answer = self.file_system.call_s3("delete_objects", Bucket=bucket, Delete=order)
-            for failure in answer.get("Errors", ()):
+            for failure in self._delete_objects(bucket, keys).get("Errors", ()):
                 raise StorageError(
                     f"s3://{bucket}/{failure['Key']} was not deleted: {failure['Code']}; "
                     "expected the right to delete; check the policy of the bucket",
                     "denied",
                 )
+
+    def _delete_objects(self, bucket: str, keys: list[dict[str, str]]) -> dict[str, Any]:
+        """Removes some objects at once, or one by one where the service has no such request, as that of Google."""
+        try:
+            return self.file_system.call_s3("delete_objects", Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
+        except Exception as error:  # s3fs makes many kinds of it
+            if not {"NotImplemented", "MethodNotAllowed", "501", "405"} & {str(cause) for cause in causes_of(error)}:
+                raise
+        for key in keys:
+            self.file_system.call_s3("delete_object", Bucket=bucket, **key)
+        return {}
 
     def check_readable(self, path: str) -> None:
         """Raises unless path is an object or has some below it that can be read; a bucket may be empty."""

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -253,3 +254,14 @@ def test_labels():
     assert read_labels(b"", 0).tolist() == []
     assert read_labels(b"3\r\n 14 \n0", 3).tolist() == [3, 14, 0]
     assert read_labels(encode_labels(np.array([0, MAX_LABEL])), 2).tolist() == [0, MAX_LABEL]
+
+
+def test_an_index_that_inflates_without_end_is_refused_before_it_fills_memory():
+    bomb = npy(np.zeros(25 << 20, np.int64))  # 200 MiB
+    assert len(bomb) < 300_000
+    tracemalloc.start()
+    assert "inflates to more than" in refusal(read_offsets, bomb, 4)
+    assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    tracemalloc.stop()
+    equal = encode_offsets(np.full(100_000, 1024))  # as far as true ones go
+    assert len(read_offsets(equal, 1024)) == 100_001
