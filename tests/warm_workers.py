@@ -1,8 +1,8 @@
 """Ray's workers, forked from one process that has imported what they need: a tenth of the time of a fresh Python.
 
 Starting Python with torch and ray is most of what a test of a job takes: 4 s of a core for each of its workers.
-That is for the rays of test sessions and for pretended nodes; drivers and heads that tests start as a user does get
-their workers as a user's do.
+So do the rays of test sessions, pretended nodes, and, by the variables of `warm_variables`, the drivers and heads that
+tests start as processes of their own. Those of an installed wheel start theirs as Ray does.
 
 Ray starts a worker by a command whose first word is `sys.executable`. In its place stands CLIENT, a script that hands
 words, variables and files to the process that has imported (`serve`), which forks, and that ends as its worker ends.
@@ -13,6 +13,7 @@ each job of a node, forked from the first, that imports ray.
 from __future__ import annotations
 
 import array
+import atexit
 import contextlib
 import gc
 import importlib
@@ -29,6 +30,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,6 +58,7 @@ WITH_RAY = (
     "seit_ray.distributed.tune.sweep_job",
 )
 IDS_OF_A_WORKER, THREADS_OF_A_WORKER = 10_000, 100
+LOOK_S = 5.0  # between looks whether the node of a job still runs
 BY_JOB = ("RAY_JOB_ID", "RAY_RAYLET_PID")
 CLIENT = """#!{python} -IS
 import array, json, os, socket, sys
@@ -100,6 +103,20 @@ def warm_python() -> Iterator[str]:
             server.stdout.close()
 
 
+@cache
+def shared_python() -> str:
+    """A Python for `started_with`, one for this process, as long as it runs."""
+    stack = contextlib.ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(warm_python())
+
+
+def warm_variables() -> dict[str, str]:
+    """Variables for a command that a test starts: the Ray that it starts takes such workers."""
+    path = [str(ROOT / "tests" / "warm_site"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"PYTHONPATH": os.pathsep.join(path), "WARM_PYTHON": shared_python()}
+
+
 @contextlib.contextmanager
 def started_with(python: str) -> Iterator[None]:
     """A block; the nodes of Ray that start in it start their workers with this Python."""
@@ -137,7 +154,7 @@ def serve(place: str) -> None:
                 for name in [name for name in os.environ if name.startswith("RAY_")]:
                     del os.environ[name]
                 os.environ.update(variables)
-                forks = Forks(listening(f"{place}/{job}"))
+                forks = Forks(listening(f"{place}/{job}"), int(variables.get("RAY_RAYLET_PID", 0)))
                 os.write(tell, b"+")
                 os.close(tell)
                 load(WITH_RAY)
@@ -160,21 +177,21 @@ def load(names: tuple[str, ...]) -> None:
 
 
 class Forks:
-    """The process of a job: a fork for each worker, until stdin ends."""
+    """The process of a job: a fork for each worker, until stdin ends, or the node of the job."""
 
-    def __init__(self, listener: socket.socket):
-        self.listener = listener
+    def __init__(self, listener: socket.socket, raylet: int):
+        self.listener, self.raylet = listener, raylet
         self.clients: dict[int, socket.socket] = {}  # by the worker's pid
         self.woken, self.waker = socket.socketpair()  # by the end of a worker
         self.woken.setblocking(False)
         self.waker.setblocking(False)
 
     def serve(self) -> None:
-        """Until stdin ends."""
+        """Until stdin or the node ends."""
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self.waker.fileno())
         ready = []
-        while sys.stdin not in ready:
+        while sys.stdin not in ready and (self.clients or ready or is_alive(self.raylet)):
             if self.woken in ready:
                 self.woken.recv(4096)
                 self.report_ends()
@@ -183,7 +200,7 @@ class Forks:
                     kill(pid)
             if self.listener in ready:
                 self.fork(self.listener.accept()[0])
-            ready = select.select([self.listener, self.woken, sys.stdin, *self.clients.values()], [], [])[0]
+            ready = select.select([self.listener, self.woken, sys.stdin, *self.clients.values()], [], [], LOOK_S)[0]
         for pid in self.clients:
             kill(pid)
 
@@ -242,6 +259,11 @@ def use_up_ids() -> None:
         thread.join()
     for _ in range(IDS_OF_A_WORKER):  # of the main thread, whose generator is there
         UniqueID.from_random()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs."""
+    return not pid or os.path.exists(f"/proc/{pid}")
 
 
 def kill(pid: int) -> None:

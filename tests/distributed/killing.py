@@ -10,6 +10,8 @@ import threading
 import time
 from pathlib import Path
 
+from tests.warm_workers import warm_variables
+
 ROOT = Path(__file__).resolve().parents[2]
 NUM_IMAGES, ROWS = 240, 4
 SETTINGS = {"rows_per_shard": ROWS, "val_fraction": 0.1, "num_actors": 1, "max_reject_fraction": 0.1}
@@ -59,7 +61,14 @@ def end_of_driver(moment: str, *arguments: str, timeout_s: float = 240) -> int:
     """Run `tests.distributed.data.dying_driver`, which ends itself at a moment; its exit status."""
     command = [sys.executable, "-m", "tests.distributed.data.dying_driver", moment, *arguments]
     done = subprocess.run(
-        command, cwd=ROOT, start_new_session=True, capture_output=True, text=True, timeout=timeout_s, check=False
+        command,
+        cwd=ROOT,
+        env=os.environ | warm_variables(),
+        start_new_session=True,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
     )
     if done.returncode not in (0, -signal.SIGKILL, -signal.SIGTERM, 143):
         raise AssertionError(done.stderr[-3000:])

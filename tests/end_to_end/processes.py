@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from seit_ray.verbs.command.main import main
+from tests.warm_workers import warm_variables
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL_RAY = ("cluster.num_cpus=2", "cluster.object_store_mib=200")
@@ -32,6 +33,11 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, **nobody, **more}
 
 
+def warm_environment(**more: str) -> dict[str, str]:
+    """As `environment`, and the Ray of a command has workers that start at once."""
+    return environment(**{**warm_variables(), **more})
+
+
 def command(verb: str, *arguments: str) -> list[str]:
     """What a user types."""
     return [sys.executable, str(Path("pipelines", f"{verb}.py")), *arguments]
@@ -42,7 +48,7 @@ def run_verb(verb: str, *arguments: str, timeout_s: float = 300, **env: str) -> 
     return subprocess.run(
         command(verb, *arguments),
         cwd=ROOT,
-        env=environment(**env),
+        env=warm_environment(**env),
         capture_output=True,
         text=True,
         timeout=timeout_s,
@@ -88,7 +94,7 @@ def signal_when(
         process = subprocess.Popen(
             command(verb, *arguments),
             cwd=ROOT,
-            env=environment(**env),
+            env=warm_environment(**env),
             start_new_session=True,
             stdout=subprocess.DEVNULL,
             stderr=errors,

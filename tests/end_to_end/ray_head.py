@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.processes import ROOT, end, processes_of
+from tests.warm_workers import warm_variables
 
 BIN = Path(sys.executable).parent
 
@@ -45,6 +46,7 @@ def running_head(home: Path, *options: str, gcs_port: int | None = None, **varia
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # nobody waits for what still runs at the end
         "RAY_worker_niceness": "0",
         "OMP_NUM_THREADS": "1",
+        **warm_variables(),
         **variables,
     }
     command = [BIN / "ray", "start", "--head", "--block", f"--port={gcs}", f"--dashboard-port={dashboard}"]

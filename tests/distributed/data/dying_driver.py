@@ -13,7 +13,6 @@ import sys
 from seit_ray.config import TokenizeImages, load
 from seit_ray.storage import Folder
 from seit_ray.verbs.tokenize_images import tokenize_images
-from tests.warm_workers import started_with, warm_python
 
 
 def die(*_: object) -> None:
@@ -80,7 +79,6 @@ if __name__ == "__main__":
     chosen, *keys = sys.argv[1:]
     wanted = load(TokenizeImages, [], keys)
     if chosen == "node":
-        with warm_python() as python, started_with(python):
-            with_two_nodes(wanted)
+        with_two_nodes(wanted)
     else:
         tokenize_images(wanted, prepare(chosen))

@@ -14,7 +14,7 @@ from seit_ray.storage import Folder
 from tests.distributed.data.jobs import Interruption, interrupt_when, run
 from tests.distributed.data.oracle import check_complete, check_same
 from tests.distributed.killing import NUM_IMAGES, ROOT, SETTINGS, Killer, descendants, end_of_driver
-from tests.end_to_end.processes import LOCAL_RAY, environment, processes_of, wait_for_end_of_session
+from tests.end_to_end.processes import LOCAL_RAY, processes_of, wait_for_end_of_session, warm_environment
 from tests.tiny_images import contents, image_bytes, image_files, write_files, write_tokenizer
 
 FILES = {f"{('cat', 'dog')[i % 2]}/{i:04}.jpg": i for i in range(NUM_IMAGES)}
@@ -90,7 +90,7 @@ def test_sigterm_ends_a_job_cleanly(ray_cluster, images, tokenizer, undisturbed,
     process = subprocess.Popen(
         [sys.executable, "pipelines/tokenize_images.py", *keys],
         cwd=ROOT,
-        env=environment(),
+        env=warm_environment(),
         start_new_session=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -23,7 +23,6 @@ from seit_ray.distributed.train.train_job import run_training
 from seit_ray.storage import Folder
 from seit_ray.training.checkpoints import checkpoint_names
 from tests.distributed.train.cluster_runs import SLOWLY, arguments_of, slow_finetune
-from tests.warm_workers import started_with, warm_python
 
 NOTICE_S = 6.0
 HEAD = {"num_cpus": 0, "object_store_memory": 100 << 20, "include_dashboard": False}
@@ -58,7 +57,7 @@ def wait_for_group(folder, size):
 def started_node(address):
     """A node as its own process, which on SIGTERM gives notice and goes after NOTICE_S, as a pod or a service does."""
     start = ["start", f"--address={address}", "--num-cpus=1", f"--object-store-memory={100 << 20}", "--block"]
-    code = f"import sys; sys.executable = {sys.executable!r}; from ray.scripts.scripts import main; main()"
+    code = "from ray.scripts.scripts import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", code, *start],
         env={**os.environ, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(NOTICE_S)},
@@ -113,5 +112,4 @@ def main(folder, dataset):
 
 
 if __name__ == "__main__":
-    with warm_python() as python, started_with(python):
-        main(sys.argv[1], sys.argv[2])
+    main(sys.argv[1], sys.argv[2])

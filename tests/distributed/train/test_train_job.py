@@ -12,7 +12,7 @@ from seit_ray.storage import Folder
 from seit_ray.training.metrics import read_metrics
 from seit_ray.training.world import World
 from tests.distributed.train.cluster_runs import LOOP, NUM_SAMPLES, arguments_of
-from tests.end_to_end.processes import ROOT, environment
+from tests.end_to_end.processes import ROOT, warm_environment
 from tests.tiny_dataset import write_dataset
 from tests.tiny_trainers import CPU, without_speed
 
@@ -43,7 +43,7 @@ def test_nodes_come_and_go_and_the_losses_stay(tmp_path, dataset, undisturbed):
     done = subprocess.run(
         [sys.executable, "-m", "tests.distributed.train.cluster_training", str(tmp_path), dataset],
         cwd=ROOT,
-        env=environment(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1"),
+        env=warm_environment(OMP_NUM_THREADS="1"),
         capture_output=True,
         text=True,
         timeout=300,
