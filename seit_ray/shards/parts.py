@@ -1,7 +1,7 @@
 """Parts: what a job has finished, a record of each, whose name carries its counts.
 
-Names are <split>/<part>.<rows>.<rejected>.<suffix>, so that a listing alone says what is done. A part of a tokenising
-job is a shard: its files lie in the dataset, and its record (.json) is written behind them.
+Names are <split>/<part>.<rows>.<rejected>.json, so that a listing alone says what is done. A part of a tokenising
+job is a shard: its files lie in the dataset, and its record is written behind them.
 """
 
 from __future__ import annotations
@@ -32,12 +32,11 @@ class Part:
     index: int
     rows: int
     rejected: int
-    suffix: str = "json"
 
     @property
     def name(self) -> str:
         """Path inside the folder of the parts."""
-        return f"{self.split}/{self.index:06d}.{self.rows}.{self.rejected}.{self.suffix}"
+        return f"{self.split}/{self.index:06d}.{self.rows}.{self.rejected}.json"
 
     @property
     def images(self) -> int:
@@ -49,9 +48,9 @@ class Part:
         """The part of such a path; None for any other."""
         split, _, file = name.rpartition("/")
         index, rows, rejected, suffix, *more = (*file.split("."), "", "", "")
-        if any(more) or not suffix or not all(number.isdigit() for number in (index, rows, rejected)):
+        if any(more) or suffix != "json" or not all(number.isdigit() for number in (index, rows, rejected)):
             return None
-        return cls(split, int(index), int(rows), int(rejected), suffix)
+        return cls(split, int(index), int(rows), int(rejected))
 
 
 def list_parts(folder: Folder) -> dict[str, dict[int, Part]]:

@@ -182,7 +182,7 @@ class S3Store:
                     "denied",
                 )
 
-    def _delete_objects(self, bucket: str, keys: list[dict[str, str]]) -> dict[str, Any]:
+    def _delete_objects(self, bucket: str, keys: Sequence[dict[str, str]]) -> dict[str, Any]:
         """Removes some objects at once, or one by one where the service has no such request, as that of Google."""
         try:
             return self.file_system.call_s3("delete_objects", Bucket=bucket, Delete={"Objects": keys, "Quiet": True})

@@ -4,6 +4,7 @@ import asyncio
 
 import aiohttp
 import pytest
+from botocore.exceptions import ClientError
 
 from seit_ray.storage import Folder, StorageError, s3_bodies
 from seit_ray.storage.errors import explain
@@ -196,3 +197,23 @@ def test_half_of_the_credentials():
         Folder("s3://b", access_key_id="only")
     with pytest.raises(StorageError, match="expected one of them"):
         Folder("s3://b", access_key_id="a", secret_access_key="b", anonymous=True)
+
+
+@pytest.mark.parametrize("code", ["NotImplemented", "MethodNotAllowed"])
+def test_a_service_that_deletes_one_by_one(remote, monkeypatch, code):
+    for name in ("a", "b/c", "d"):
+        remote.write(name, b"")
+    file_system = store_of(remote).file_system
+    call, calls = file_system.call_s3, []
+
+    def without_delete_objects(operation, **request):
+        calls.append(operation)
+        if operation == "delete_objects":
+            answer = {"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": 501}}
+            raise OSError("no such request") from ClientError(answer, "DeleteObjects")
+        return call(operation, **request)
+
+    monkeypatch.setattr(file_system, "call_s3", without_delete_objects)
+    remote.delete_tree()
+    assert calls.count("delete_object") == 3
+    assert list(remote.list()) == []

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from seit_ray.images.manifest import load_manifest
+from seit_ray.progress import Times
 from seit_ray.shards import job_state
 from seit_ray.shards.appending import first_shards
 from seit_ray.shards.job_state import Written, read_state
@@ -41,7 +42,7 @@ def write_part(output, split, index, num_rows, rejected, base=None):
     files = PartFiles(output, records_of(output), "plain", num_codes=16, num_classes=4, first=first_shards(base))
     rows = learnable_rows(num_rows)
     listed = pa.table({"key": pa.array([], pa.string()), "state": pa.array([], pa.int64())})
-    return files.write(split, index, rows, rejected, listed, seconds={}, peak_bytes=0)
+    return files.write(split, index, rows, rejected, listed, times=Times(), peak_bytes=0)
 
 
 def records_of(output):

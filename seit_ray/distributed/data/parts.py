@@ -159,7 +159,7 @@ def map_parts(
     )
     try:
         for row in data.iter_rows():
-            on_part(Part(row["split"], int(row["index"]), int(row["rows"]), int(row["rejected"]), row["suffix"]))
+            on_part(Part(row["split"], int(row["index"]), int(row["rows"]), int(row["rejected"])))
     except Exception as error:
         mistake = user_error(error)
         if mistake is None:

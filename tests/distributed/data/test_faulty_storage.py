@@ -11,7 +11,7 @@ from tests.fault_proxy import Fault
 from tests.tiny_images import image_files, write_files, write_tokenizer
 
 FILES = image_files(80) | {"cat/broken.png": b"no picture"}
-SETTINGS = {"rows_per_shard": 8, "patience_s": 3.0}
+SETTINGS = {"rows_per_shard": 20, "patience_s": 3.0}
 SLOW = {"code": "SlowDown", "status": 503}
 BROKEN = {"code": "InternalError", "status": 500}
 EXPIRED = {"code": "ExpiredToken", "status": 400}
