@@ -11,6 +11,7 @@ from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 
 from seit_ray.batches.batch import Batch, HostBatch, gather
@@ -80,8 +81,9 @@ class TokenStream:
 
     @property
     def labels(self) -> np.ndarray:
-        """Labels int64 [N] of all rows, by one pass over the shards."""
-        return np.concatenate([self.arrays(shard)["labels"] for shard in range(len(self.shards))])
+        """Labels int64 [N] of all rows, -1 for none; their columns alone are read."""
+        tables = (self.dataset.read_columns(self.split, shard, ["label"]) for shard in self.shards)
+        return np.concatenate([pc.fill_null(t["label"], -1).to_numpy().astype(np.int64) for t in tables])
 
     def step_rows(self, global_batch_size: int, seed: int, step: int) -> np.ndarray:
         """Sample numbers int64 [G] of a step, for all ranks together; has what comes next read ahead."""

@@ -73,6 +73,10 @@ class Source(Section):
     include: Texts = Field((), description="patterns (*, ?, [..]) of keys: only images that fit one count")
     exclude: Texts = Field((), description="patterns of keys: images that fit one are left out")
     limit: PositiveInt | None = Field(None, description="only the first so many images of the listing, to try it out")
+    inventory: str | None = Field(
+        None,
+        description="table of the objects (key, size, e_tag; S3 Inventory in Parquet) instead of a listing",
+    )
     find_splits: bool = Field(True, description="whether folders and files named train, val, test, ... are splits")
     class_names: str | None = Field(
         None, description="file of class names: a name a line, a JSON list, or a JSON mapping from label to name"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from seit_ray.shards.parquet import REJECTED_SCHEMA, TokenRows, checksum, concat_rows, decode_shard, parquet_table
 from seit_ray.shards.statistics import entropy_bits
@@ -184,6 +185,26 @@ class TokenDataset:
         if len(rows) != shard.rows:
             raise ValueError(f"{split}/{shard.name} holds {len(rows)} rows; expected {shard.rows}; tokenise again")
         return rows
+
+    def read_columns(self, split: str, shard: Shard, columns: Sequence[str]) -> pa.Table:
+        """Some columns of a shard, such as key and label, by ranges of its file: the tokens are not read.
+
+        Each page is compared with its own checksum. ValueError when one is damaged, or rows are missing.
+        """
+        name = f"{split}/{shard.name}"
+        with self.folder.open(name) as file:
+            try:
+                opened = pq.ParquetFile(file, page_checksum_verification=True)
+                table = opened.read(list(columns), use_threads=False)
+            except (pa.ArrowException, OSError) as error:
+                reason = " ".join(str(error).split())
+                raise ValueError(
+                    f"{self.folder.uri_of(name)} cannot be read ({reason}); expected it as it was written; restore it or "
+                    "tokenise again"
+                ) from error
+        if len(table) != shard.rows:
+            raise ValueError(f"{name} holds {len(table)} rows; expected {shard.rows}; tokenise again")
+        return table
 
     def read_split(self, split: str) -> TokenRows:
         """All rows of a split, in manifest order."""

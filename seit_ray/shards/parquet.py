@@ -62,7 +62,8 @@ def parquet_bytes(table: pa.Table, dictionary: list[str], rows_per_group: int) -
         use_dictionary=dictionary,
         column_encoding={"key": "DELTA_BYTE_ARRAY"},
         row_group_size=rows_per_group,
-        write_statistics=False,
+        write_statistics=["key", "label"],  # for readers that look for some rows
+        write_page_checksum=True,  # for reads of some columns, which no checksum of the file covers
     )
     return sink.getvalue().to_pybytes()
 

@@ -1,9 +1,11 @@
 """The token dataset as a whole: reading, and every reason not to read it."""
 
 import dataclasses
+import io
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from seit_ray.shards import TokenDataset
@@ -210,3 +212,52 @@ def test_shard_of_another_number_of_rows(folder):
     shard = dataclasses.replace(dataset.split("train").shards[0], rows=11)
     with pytest.raises(ValueError, match="holds 10 rows; expected 11"):
         dataset.read_shard("train", shard)
+
+
+@pytest.mark.parametrize("encoding", ["plain", "compact"])
+def test_labels_and_keys_are_read_without_tokens(tmp_path, monkeypatch, encoding):
+    folder = write_dataset(
+        tmp_path, sizes={"train": 900}, rows_per_shard=500, side=16, num_codes=200, encoding=encoding
+    )
+    dataset, read, open_file = TokenDataset(folder), [], Folder.open
+
+    class Counted(io.BytesIO):
+        def read(self, size=-1):
+            data = super().read(size)
+            read.append(len(data))
+            return data
+
+    def counted(folder, name):
+        with open_file(folder, name) as file:
+            return Counted(file.read())
+
+    monkeypatch.setattr(Folder, "open", counted)
+    for shard in dataset.split("train").shards:
+        table = dataset.read_columns("train", shard, ["key", "label"])
+        expected = dataset.read_shard("train", shard).meta
+        assert table.column_names == ["key", "label"]
+        assert table.to_pylist() == expected.select(["key", "label"]).to_pylist()
+    assert sum(read) < 0.2 * sum(shard.bytes for shard in dataset.split("train").shards)
+
+
+def test_a_flipped_bit_of_a_column_is_found(tmp_path):
+    folder = write_dataset(tmp_path, sizes={"train": 50}, rows_per_shard=50)
+    dataset = TokenDataset(folder)
+    (shard,) = dataset.split("train").shards
+    data, damaged = folder.read("train/shard-00000.parquet"), 0
+    (label,) = [
+        group.column(i)
+        for group in [pq.ParquetFile(io.BytesIO(data)).metadata.row_group(0)]
+        for i in range(group.num_columns)
+        if group.column(i).path_in_schema == "label"
+    ]
+    start = label.dictionary_page_offset
+    for place in range(start, start + label.total_compressed_size):
+        folder.write("train/shard-00000.parquet", data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        try:
+            found = dataset.read_columns("train", shard, ["label"])
+        except ValueError:
+            damaged += 1
+            continue
+        assert found.num_rows == 50  # a bit of a page's header that nobody reads
+    assert damaged > 0.6 * label.total_compressed_size

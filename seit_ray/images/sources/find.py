@@ -31,7 +31,7 @@ def find_images(source: Folder, settings: SourceSettings = DEFAULT) -> FoundImag
     """
     if settings.kind not in KINDS:
         raise ValueError(f"kind {settings.kind!r}; expected one of {list(KINDS)}; correct it")
-    folder, name = _file_of(source, settings)
+    folder, name = _file_of(source, settings) if settings.inventory is None else (source, "")
     return _narrowed(_in_file(folder, name, settings) if name else _in_folder(source, settings), source, settings)
 
 
@@ -50,6 +50,7 @@ def _in_folder(source: Folder, settings: SourceSettings) -> FoundImages:
     suffixes, kind = settings.image_suffixes, settings.kind
     if kind == "table":
         raise ValueError(f"table {source.uri} is a folder; expected a .csv or .parquet file; give the file itself")
+    entries = visible(source, left_out, settings.inventory)
     if kind == "auto":
 
         def has_images(parquet_name: str) -> bool:
@@ -58,10 +59,10 @@ def _in_folder(source: Folder, settings: SourceSettings) -> FoundImages:
             except parquet.DamagedParquetError:  # beside files that hold images
                 return False
 
-        kind, entries = found_layout(source, suffixes, left_out, has_images)
+        kind, entries = found_layout(source, entries, suffixes, left_out, has_images)
     else:
         layout = "folders" if kind == "flat" else kind
-        entries = files_of(layout, visible(source, left_out), suffixes, left_out)
+        entries = files_of(layout, entries, suffixes, left_out)
     if kind == "parquet":
         return parquet.found_in_folder(source, entries, settings, left_out)
     if kind == "webdataset":

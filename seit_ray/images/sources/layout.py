@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from seit_ray.images.sources.inventory import inventory_entries
 from seit_ray.images.sources.names import NO_SUFFIX, is_hidden, kind_of, suffix_of
 from seit_ray.images.sources.tars import COMPRESSED
 from seit_ray.storage import Entry, Folder
@@ -61,13 +62,14 @@ def layout_of_file(name: str, suffixes: frozenset[str]) -> str | None:
     return "webdataset" if suffix == ".tar" or COMPRESSED.search(name) else None
 
 
-def visible(source: Folder, left_out: Counter[str]) -> Iterator[Entry]:
-    """The files of a source that are not hidden; counts those that cannot be listed."""
+def visible(source: Folder, left_out: Counter[str], inventory: str | None = None) -> Iterator[Entry]:
+    """The files of a source that are not hidden, listed or from its inventory; counts those that cannot be listed."""
 
     def skipped(reason: str) -> None:
         left_out[reason] += 1
 
-    for entry in source.list(include_hidden=True, on_skipped=skipped):
+    listed = inventory_entries(source, inventory) if inventory else None
+    for entry in listed or source.list(include_hidden=True, on_skipped=skipped):
         if not is_hidden(entry.name):
             yield entry
 
@@ -84,14 +86,18 @@ def files_of(
 
 
 def found_layout(
-    source: Folder, suffixes: frozenset[str], left_out: Counter[str], has_images: Callable[[str], bool]
+    source: Folder,
+    entries: Iterator[Entry],
+    suffixes: frozenset[str],
+    left_out: Counter[str],
+    has_images: Callable[[str], bool],
 ) -> tuple[str, Iterator[Entry]]:
-    """(layout, its files in the order of names) of a folder; ValueError when there is none, or none is clear.
+    """(layout, its files in the order of names) of a folder's entries; ValueError when there is none, or none is clear.
 
     has_images: (name of a Parquet file) -> whether it has a column of images; asked of two, beside other layouts. A
     source of more than LOOK files is judged by these, and once more when all were listed: then the last step raises.
     """
-    weights, entries = Weights(), visible(source, left_out)
+    weights = Weights()
     head: list[Entry] = []
     is_whole = True
     for entry in entries:

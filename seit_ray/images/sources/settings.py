@@ -37,6 +37,7 @@ class SourceSettings:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     limit: int | None = None
+    inventory: str | None = None
     find_splits: bool = True
     class_names: str | None = None
     allow_files: bool = False

@@ -1,0 +1,79 @@
+"""A list of a bucket's objects in place of listing it: an S3 Inventory in Parquet, or any table with such columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from seit_ray.images.sources.names import suffix_of
+from seit_ray.storage import Entry, Folder, split_uri
+
+# field -> names that its column may have, as S3 and others call it
+COLUMNS = {
+    "key": ("key", "name", "uri"),
+    "size": ("size", "size_bytes", "bytes"),
+    "etag": ("e_tag", "etag", "ETag"),
+    "modified": ("last_modified_date", "last_modified", "modified"),
+}
+ROWS = 10_000  # that become Python's at a time
+
+
+def inventory_entries(source: Folder, uri: str) -> Iterator[Entry]:
+    """The objects below a source in the order of their names, from the table at `uri`; it is held in memory, sorted.
+
+    A key may be a whole uri, or lie in the source's bucket; on disk it is a path, relative ones begin at the source.
+    What lies elsewhere is passed over. ValueError for a table without keys and sizes, and when nothing lies below.
+    """
+    table = read_table(source, uri)
+    names = relative_names(table["key"].combine_chunks(), source)
+    table = table.set_column(0, "key", names).filter(pc.is_valid(names))
+    if not len(table):
+        raise ValueError(f"inventory {uri} has no key below {source.uri}; expected its objects; check source.inventory")
+    # by bytes, as buckets are listed
+    table = table.set_column(0, "key", table["key"].cast(pa.binary())).sort_by("key")
+    for batch in table.to_batches(ROWS):
+        for row in batch.to_pylist():
+            modified = row["modified"]
+            text = modified.isoformat() if isinstance(modified, datetime) else str(modified or "")
+            yield Entry(row["key"].decode(), int(row["size"] or 0), text, (row["etag"] or "").strip('"'))
+
+
+def read_table(source: Folder, uri: str) -> pa.Table:
+    """The columns key, size, etag and modified of a table; the last two null where there is none."""
+    folder, name = split_uri(uri)
+    if suffix_of(name) not in (".parquet", ".csv"):
+        raise ValueError(f"inventory {uri}; expected a .parquet or a .csv file with a header; convert it")
+    data = pa.BufferReader(source.at(folder).read(name))
+    try:
+        is_parquet = suffix_of(name) == ".parquet"
+        table = pq.ParquetFile(data).read(use_threads=False) if is_parquet else pa_csv.read_csv(data)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(
+            f"inventory {uri} cannot be read ({' '.join(str(error).split())}); expected a table"
+        ) from error
+    columns = {}
+    for field, known in COLUMNS.items():
+        found = next((column for column in known if column in table.column_names), None)
+        if found is None and field in ("key", "size"):
+            raise ValueError(f"inventory {uri} with {table.column_names}; expected a column {' or '.join(known)}")
+        columns[field] = pa.nulls(len(table)) if found is None else table[found]
+    columns["key"] = columns["key"].cast(pa.string())
+    return pa.table(columns)
+
+
+def relative_names(keys: pa.Array, source: Folder) -> pa.Array:
+    """What a listing of the source would call each key; null for one that lies elsewhere."""
+    root = source.uri.rstrip("/") + "/"
+    bucket = "/".join(root.split("/")[:3]) + "/" if source.is_remote else ""
+    is_whole = pc.or_(pc.match_substring(keys, "://"), pc.starts_with(keys, "/"))
+    start = bucket if source.is_remote else root
+    uris = pc.if_else(is_whole, keys, pc.binary_join_element_wise(pa.scalar(start), keys, ""))
+    names = pc.utf8_slice_codeunits(uris, len(root))
+    is_below = pc.and_(pc.starts_with(uris, root), pc.not_equal(names, ""))
+    is_folder = pc.ends_with(uris, "/")  # as consoles make them: no object
+    return pc.if_else(pc.and_(is_below, pc.invert(is_folder)), names, pa.scalar(None, pa.string()))

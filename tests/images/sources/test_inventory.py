@@ -1,0 +1,68 @@
+"""A source's inventory in place of its listing: the same images."""
+
+import io
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+import pytest
+
+from seit_ray.images import find_images
+from seit_ray.images.sources.settings import SourceSettings
+from seit_ray.storage import Folder
+from tests.tiny_images import image_files, write_files
+
+FILES = image_files(12) | {"notes.txt": b"", "_hidden/x.png": b"", "cat/größe und 猫.png": b"x", "cat-1/a.png": b"y"}
+
+
+def inventory_of(source, *, whole=False, names=("key", "size", "e_tag", "last_modified_date"), reverse=True):
+    """The objects of a source as S3's inventory has them, in no order."""
+    prefix = "" if not source.is_remote else source.uri.split("/", 3)[3] + "/"
+    entries = list(source.list(include_hidden=True))[:: -1 if reverse else 1]
+    keys = [source.uri_of(e.name) if whole else prefix + e.name for e in entries]
+    values = (keys, [e.size_bytes for e in entries], [e.etag for e in entries], [e.modified for e in entries])
+    return pa.table(dict(zip(names, values, strict=True)))
+
+
+def written(folder, table, name="inventory.parquet"):
+    sink = io.BytesIO()
+    (pq.write_table if name.endswith(".parquet") else pa_csv.write_csv)(table, sink)
+    folder.write(name, sink.getvalue())
+    return folder.uri_of(name)
+
+
+@pytest.mark.parametrize("name", ["inventory.parquet", "inventory.csv"])
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_images_are_those_of_the_listing(tmp_path, name, whole):
+    source = write_files(tmp_path / "images", FILES)
+    uri = written(Folder(tmp_path), inventory_of(source, whole=whole), name)
+    listed, found = find_images(source), find_images(source, SourceSettings(inventory=uri))
+    assert list(found) == list(listed)
+    assert found.left_out == listed.left_out
+
+
+def test_in_a_bucket(tmp_path, s3_server):
+    bucket = Folder(f"s3://{s3_server.create_bucket('inventory')}", **s3_server.credentials)
+    source = write_files(bucket.join("photos/of 2024"), FILES)
+    bucket.write("elsewhere/z.png", b"")
+    table = pa.concat_tables([inventory_of(source), inventory_of(bucket.join("elsewhere"))])
+    uri = written(bucket.join("inventories"), table)
+    found = list(find_images(source, SourceSettings(inventory=uri)))
+    assert found == list(find_images(source))
+    assert {record.key for record in found} == {name for name in FILES if name.endswith(".png") and name[0] != "_"}
+
+
+def test_tables_that_are_none(tmp_path):
+    source = write_files(tmp_path / "images", FILES)
+    place = Folder(tmp_path)
+    cases = {
+        written(place, inventory_of(source, names=("path", "size", "a", "b"))): "expected a column key or name or uri",
+        written(place, inventory_of(source, names=("key", "length", "a", "b")), "b.csv"): "expected a column size",
+        written(place, pa.table({"key": ["/other/a.png"], "size": [3]}), "c.parquet"): "has no key below",
+        place.uri_of("d.txt"): r"expected a .parquet or a .csv file",
+    }
+    place.write("e.parquet", b"damaged")
+    cases[place.uri_of("e.parquet")] = "cannot be read"
+    for uri, words in cases.items():
+        with pytest.raises(ValueError, match=words):
+            list(find_images(source, SourceSettings(inventory=uri)))
