@@ -199,8 +199,8 @@ class TokenDataset:
             except (pa.ArrowException, OSError) as error:
                 reason = " ".join(str(error).split())
                 raise ValueError(
-                    f"{self.folder.uri_of(name)} cannot be read ({reason}); expected it as it was written; restore it or "
-                    "tokenise again"
+                    f"{self.folder.uri_of(name)} cannot be read ({reason}); expected what was written; restore it, "
+                    "or tokenise again"
                 ) from error
         if len(table) != shard.rows:
             raise ValueError(f"{name} holds {len(table)} rows; expected {shard.rows}; tokenise again")

@@ -216,9 +216,8 @@ def test_shard_of_another_number_of_rows(folder):
 
 @pytest.mark.parametrize("encoding", ["plain", "compact"])
 def test_labels_and_keys_are_read_without_tokens(tmp_path, monkeypatch, encoding):
-    folder = write_dataset(
-        tmp_path, sizes={"train": 900}, rows_per_shard=500, side=16, num_codes=200, encoding=encoding
-    )
+    options = {"rows_per_shard": 3000, "side": 16, "num_codes": 200, "encoding": encoding}
+    folder = write_dataset(tmp_path, sizes={"train": 6000}, **options)
     dataset, read, open_file = TokenDataset(folder), [], Folder.open
 
     class Counted(io.BytesIO):
