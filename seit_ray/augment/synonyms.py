@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from seit_ray.augment.random import StepRandom
 from seit_ray.tokenizers.codebook import METRICS
 
-CHUNK_ROWS = 512  # rows of the distance matrix held at a time
+CHUNK_VALUES = 1 << 22  # distances that are held at a time
+SPARE = 16  # of the nearest codes that are found beside the wanted, for ties
 
 __all__ = ["nearest_codes", "replace_synonyms"]
 
@@ -30,12 +31,28 @@ def nearest_codes(codebook: Tensor, num: int, metric: str = "l2") -> Tensor:
     if metric == "cosine":
         vectors = F.normalize(vectors, dim=1, eps=1e-12)  # between unit vectors distance grows with the angle
     nearest = []
-    for start in range(0, len(vectors), CHUNK_ROWS):
-        distances = torch.cdist(vectors[start : start + CHUNK_ROWS], vectors)
+    rows = max(1, CHUNK_VALUES // len(vectors))
+    for start in range(0, len(vectors), rows):
+        distances = torch.cdist(vectors[start : start + rows], vectors)
         own = torch.arange(len(distances), device=vectors.device)
         distances[own, start + own] = torch.inf  # a code is no synonym of itself, also where another equals it
-        nearest.append(distances.argsort(dim=1, stable=True)[:, :num])
+        nearest.append(smallest(distances, num))
     return torch.cat(nearest)
+
+
+def smallest(values: Tensor, num: int) -> Tensor:
+    """Columns int64 [N,num] of the smallest values of each row [N,K], in order, the lower column on ties."""
+    some = min(values.shape[1], num + SPARE)
+    found, columns = values.topk(some, dim=1, largest=False)
+    columns, order = columns.sort(dim=1)
+    found = found.gather(1, order)
+    order = found.argsort(dim=1, stable=True)
+    chosen = columns.gather(1, order)[:, :num]
+    # of values that equal the last one, some may have been left out
+    ties = found.gather(1, order)[:, num - 1] == found.max(dim=1).values
+    if some < values.shape[1] and ties.any():
+        chosen[ties] = values[ties].argsort(dim=1, stable=True)[:, :num]
+    return chosen
 
 
 def replace_synonyms(tokens: Tensor, synonyms: Tensor, share: float, rng: StepRandom) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from seit_ray.augment.random import StepRandom
-from seit_ray.augment.synonyms import nearest_codes, replace_synonyms
+from seit_ray.augment.synonyms import nearest_codes, replace_synonyms, smallest
 from tests.augment.seit_aug import golden
 
 
@@ -64,3 +64,11 @@ def test_rows_draw_the_same_however_the_batch_is_split():
     parts = [replace_synonyms(tokens[s], synonyms, 0.5, rng(s, 10)) for s in (slice(0, 3), slice(3, 10))]
     assert torch.equal(torch.cat(parts), whole)
     assert not torch.equal(replace_synonyms(tokens, synonyms, 0.5, rng(slice(0, 10), 10, step=4)), whole)
+
+
+@pytest.mark.parametrize("levels", [1, 3, 50, 10**6])
+@pytest.mark.parametrize("num", [1, 7, 60, 80])
+def test_the_smallest_are_those_of_a_stable_sort(levels, num):
+    generator = torch.Generator().manual_seed(levels + num)
+    values = torch.randint(levels, (20, 80), generator=generator).double()
+    assert torch.equal(smallest(values, num), values.argsort(dim=1, stable=True)[:, :num])
