@@ -108,8 +108,8 @@ def stderr_aside() -> Iterator[None]:
 def resources_now(address: str, is_local: bool) -> Resources:
     """What the connected cluster has."""
     total = ray.cluster_resources()
-    memory = total.get("memory", math.inf)
-    return Resources(address, is_local, total.get("CPU", 0.0), total.get("GPU", 0.0), memory)
+    memory, store = total.get("memory", math.inf), total.get("object_store_memory", math.inf)
+    return Resources(address, is_local, total.get("CPU", 0.0), total.get("GPU", 0.0), memory, store)
 
 
 def quieten_ray_data() -> None:

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import ray
@@ -64,4 +65,10 @@ def preemption_of() -> Callable[[], Any]:
 def streaming_task(function: Callable[..., Any], *, may_wait: bool, **options: Any) -> Any:
     """A Ray task of a generator, whose values come as they are made; may_wait: few of them before they are taken."""
     ahead = {"_generator_backpressure_num_objects": STREAM_AHEAD if may_wait else -1}
-    return ray.remote(function).options(num_returns="streaming", **ahead, **options)
+    return remote_function(function).options(num_returns="streaming", **ahead, **options)
+
+
+@cache
+def remote_function(function: Callable[..., Any]) -> Any:
+    """Ray's form of a function; one, for each is stored with the head anew."""
+    return ray.remote(function)

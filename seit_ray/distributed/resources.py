@@ -23,6 +23,7 @@ class Resources:
     num_cpus: float
     num_gpus: float
     memory_bytes: float = math.inf
+    object_store_bytes: float = math.inf
 
     def gpus_each(self, wanted: float | None) -> float:
         """GPUs for one actor or worker: what is wanted, else one where there are any."""

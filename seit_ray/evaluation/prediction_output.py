@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import posixpath
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ from seit_ray.evaluation.predictions import (
 )
 from seit_ray.images.manifest import Manifest
 from seit_ray.shards.parts import Part
-from seit_ray.storage import Folder
+from seit_ray.storage import Folder, StorageError
 from seit_ray.storage.lock import LOCK
 from seit_ray.storage.output import WORK, claim, end_work, note_names, remove_unknown, write_plan
 
@@ -57,9 +57,8 @@ class PredictOutput(Protocol):
     def work(self) -> Folder:
         """What is kept until it is complete."""
 
-    @property
-    def files(self) -> PredictFiles:
-        """Where the parts go."""
+    def files(self, listing: str) -> PredictFiles:
+        """Where the parts go; listing: digest of the manifest."""
 
     def claim(self) -> None:
         """ValueError unless the place is free, or ours."""
@@ -76,11 +75,19 @@ class PredictOutput(Protocol):
     def note(self, manifest: Manifest, splits: Sequence[str]) -> None:
         """Write down what may be written."""
 
-    def commit(self, plan: dict[str, Any], parts: list[Part], total: int) -> dict[str, Any]:
+    def commit(
+        self,
+        plan: dict[str, Any],
+        files: PredictFiles,
+        parts: list[Part],
+        total: int,
+        *,
+        before_marker: Callable[[], None],
+    ) -> dict[str, Any]:
         """Make of finished parts what the user asked for, the marker last, and clean up; what is said of it."""
 
-    def remove(self) -> None:
-        """Remove a finished output, and its work."""
+    def remove(self, plan: dict[str, Any]) -> None:
+        """Remove a finished output, and its work, to begin another."""
 
     def end_work(self) -> None:
         """Remove the work alone."""
@@ -125,12 +132,18 @@ class OneTable:
     def work(self) -> Folder:
         return self.folder.join(f"_{self.name}.work")
 
-    @property
-    def files(self) -> PredictFiles:
-        return PredictFiles(self.work.join("parts"), self.work.join("records"))
+    def files(self, listing: str) -> PredictFiles:
+        return PredictFiles(self.work.join("parts"), self.work.join("records"), listing)
 
     def claim(self) -> None:
         claim(self.work, ("plan.json",))
+        if not self.folder.exists(self.name) and not self.work.exists("plan.json"):
+            for name in (self.rejected_name, self.about_name):
+                if self.folder.exists(name):
+                    raise ValueError(
+                        f"{self.folder.uri_of(name)} exists, which this output would replace; expected a free name; "
+                        "choose another output"
+                    )
 
     def finished(self) -> dict[str, Any] | None:
         if not self.folder.exists(self.name):
@@ -159,24 +172,37 @@ class OneTable:
     def note(self, manifest: Manifest, splits: Sequence[str]) -> None:
         """Nothing: the parts lie in the work, which goes as a whole."""
 
-    def commit(self, plan: dict[str, Any], parts: list[Part], total: int) -> dict[str, Any]:
+    def commit(
+        self,
+        plan: dict[str, Any],
+        files: PredictFiles,
+        parts: list[Part],
+        total: int,
+        *,
+        before_marker: Callable[[], None],
+    ) -> dict[str, Any]:
         schema = predictions_schema(probabilities=plan["probabilities"], top_k=plan["top_k"])
-        table, rejected = join_parts(read_tables(self.files, parts), schema)
+        table, rejected = join_parts(read_tables(files, parts), schema)
         check_total(total, len(table), len(rejected))
         form = {"class_names": plan["class_names"], "top_k": plan["top_k"]}
         about = {"plan": plan, "counts": {"listed": total, "rejected": len(rejected), **counts_of(table)}}
+        before_marker()
         self.folder.write(self.rejected_name, encode_table(rejected, self.suffix, **form))
         self.folder.write(self.about_name, json.dumps(about, indent=1).encode())
         self.folder.write(self.name, encode_table(table, self.suffix, **form))
         self.end_work()
         return about
 
-    def remove(self) -> None:
+    def remove(self, plan: dict[str, Any]) -> None:
         for name in (self.name, self.rejected_name, self.about_name):  # the table first: without it, none is finished
             self.folder.delete(name)
         self.end_work()
+        self.begin(plan)
 
     def end_work(self) -> None:
+        for name in (*FOLDERS, "parts"):  # the plan last, for it says that they are ours
+            self.work.delete_tree(name)
+        self.work.delete("plan.json")
         self.work.delete_tree()
 
 
@@ -202,9 +228,8 @@ class PartsFolder:
     def work(self) -> Folder:
         return self.folder.join(WORK)
 
-    @property
-    def files(self) -> PredictFiles:
-        return PredictFiles(self.folder, self.work.join("records"))
+    def files(self, listing: str) -> PredictFiles:
+        return PredictFiles(self.folder, self.work.join("records"), listing)
 
     def claim(self) -> None:
         claim(self.folder, (MARKER, f"{WORK}/plan.json"))
@@ -212,9 +237,16 @@ class PartsFolder:
     def finished(self) -> dict[str, Any] | None:
         if not self.folder.exists(MARKER):
             return None
-        about = json.loads(self.folder.read(MARKER))
-        if "plan" not in about or "parts" not in about:
-            raise ValueError(f"{self.folder.uri_of(MARKER)} is none of this program; expected a free folder")
+        try:
+            about = json.loads(self.folder.read(MARKER))
+            about["plan"], about["counts"], about["parts"]
+        except StorageError:
+            raise
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{self.folder.uri_of(MARKER)} cannot be read ({error!r}); expected what predict wrote; choose another "
+                "output"
+            ) from error
         return about
 
     def check_size(self, num_images: int, plan: dict[str, Any]) -> None:
@@ -229,22 +261,32 @@ class PartsFolder:
             name
             for split in splits
             for index in range(manifest.splits[split].num_parts)
-            for name in self.files.names(split, index)
+            for name in self.files("").names(split, index)
         ]
         note_names(self.folder, "parts", names)
 
-    def commit(self, plan: dict[str, Any], parts: list[Part], total: int) -> dict[str, Any]:
-        records = self.files.read_records(parts)
+    def commit(
+        self,
+        plan: dict[str, Any],
+        files: PredictFiles,
+        parts: list[Part],
+        total: int,
+        *,
+        before_marker: Callable[[], None],
+    ) -> dict[str, Any]:
         predicted, rejected = sum(part.rows for part in parts), sum(part.rejected for part in parts)
         check_total(total, predicted, rejected)
         counts: dict[str, Any] = {"listed": total, "rejected": rejected, "predicted": predicted}
         labels: Counter[str] = Counter()
-        for record in records:
+        sums: Counter[str] = Counter()
+        written: list[dict[str, Any]] = []
+        for record in files.read_records(parts):
             labels.update(record["labels"])
-        counts["labels"] = dict(sorted(labels.items()))
-        counts |= {name: sum(record[name] for record in records) for name in ("labelled", "agreeing")}
-        files = [file for record in records for file in record["files"]]
-        about = {"plan": plan, "counts": counts, "parts": files}
+            sums.update({name: record[name] for name in ("labelled", "agreeing")})
+            written += record["files"]
+        counts |= {"labels": dict(sorted(labels.items())), **sums}
+        about = {"plan": plan, "counts": counts, "parts": written}
+        before_marker()
         self.folder.write(MARKER, json.dumps(about, indent=1).encode())
         self.clean(about)
         return about
@@ -254,13 +296,14 @@ class PartsFolder:
         remove_unknown(self.folder, {MARKER, *(file["name"] for file in about["parts"])})
         end_work(self.folder, FOLDERS)
 
-    def remove(self) -> None:
+    def remove(self, plan: dict[str, Any]) -> None:
         about = self.finished()
-        if about is not None:
-            note_names(self.folder, "replaced", [file["name"] for file in about["parts"]])
-            self.folder.delete(MARKER)
+        for name in FOLDERS:
+            self.work.delete_tree(name)
+        note_names(self.folder, "replaced", [file["name"] for file in about["parts"]] if about is not None else [])
+        self.begin(plan)  # before the marker goes: what is left after a kill is still ours
+        self.folder.delete(MARKER)
         remove_unknown(self.folder, set())
-        end_work(self.folder, FOLDERS)
 
     def end_work(self) -> None:
         about = self.finished()

@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow as pa
 
 from seit_ray.evaluation.predictions import counts_of, encode_parquet
+from seit_ray.images.manifest import Manifest
 from seit_ray.shards.parquet import checksum, parquet_table
-from seit_ray.shards.parts import Part
+from seit_ray.shards.parts import Part, finished_part, list_parts
 from seit_ray.shards.writing import rejected_name
 from seit_ray.storage import Folder
 
@@ -24,6 +25,7 @@ class PredictFiles:
 
     tables: Folder
     records: Folder
+    listing: str = ""  # digest of the manifest
 
     def names(self, split: str, index: int) -> tuple[str, str]:
         """The tables of a part, of its predictions and of its rejected images."""
@@ -31,22 +33,42 @@ class PredictFiles:
 
     def write(self, split: str, index: int, table: pa.Table, rejected: pa.Table) -> Part:
         """Write those of a part that have rows, its record last."""
+        standing = finished_part(self.records, split, index)  # made by another meanwhile: its files are not replaced
+        if standing is not None:
+            return standing
         files = []
         for name, rows in zip(self.names(split, index), (table, rejected), strict=True):
             if len(rows):
                 data = encode_parquet(rows)
                 self.tables.write(name, data)
-                files.append({"name": name, "rows": len(rows), "sha256": checksum(data)})
+                files.append({"name": name, "rows": len(rows), "bytes": len(data), "sha256": checksum(data)})
         part = Part(split, index, len(table), len(rejected))
-        self.records.write(part.name, json.dumps({"files": files, **counts_of(table)}).encode())
+        content = json.dumps({"listing": self.listing, "files": files, **counts_of(table)}).encode()
+        self.records.write(part.name, content + b"\n" + checksum(content).encode())
         return part
 
-    def read_records(self, parts: Sequence[Part]) -> list[dict[str, Any]]:
-        """The records of parts, in order."""
-        found = []
-        for data in read_all(self.records, [part.name for part in parts]):
-            found.append(json.loads(data))
-        return found
+    def read_records(self, parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
+        """The records of parts, in order; ValueError when one is damaged."""
+        for part, data in zip(parts, read_all(self.records, [part.name for part in parts]), strict=True):
+            content, _, known = data.rpartition(b"\n")
+            if checksum(content) != known.decode(errors="replace"):
+                raise ValueError(f"{self.records.uri_of(part.name)} has a wrong checksum; delete it and run again")
+            yield json.loads(content)
+
+    def standing(self, manifest: Manifest, splits: Sequence[str]) -> tuple[dict[str, dict[int, Part]], list[Part]]:
+        """(finished parts whose files are there and of this listing, the others)."""
+        found, done, faulty = list_parts(self.records), dict[str, dict[int, Part]](), []
+        for split in splits:
+            parts = list(found.get(split, {}).values())
+            sizes = {entry.name: entry.size_bytes for entry in self.tables.list(f"{split}/")} if parts else {}
+            for part, record in zip(parts, self.read_records(parts), strict=True):
+                is_there = all(sizes.get(file["name"]) == file["bytes"] for file in record["files"])
+                of_it = part.images == manifest.part_images(split, part.index) and record["listing"] == self.listing
+                if is_there and of_it and {f["name"] for f in record["files"]} <= {*self.names(split, part.index)}:
+                    done.setdefault(split, {})[part.index] = part
+                else:
+                    faulty.append(part)
+        return done, faulty
 
 
 def read_tables(files: PredictFiles, parts: Sequence[Part]) -> Iterator[tuple[pa.Table | None, pa.Table | None]]:

@@ -30,11 +30,11 @@ def decoded_carefully(listed: pa.Table, source: Folder, decoding: Decoding) -> I
     try:
         for rows, contents in read_chunks(listed, source, decoding):
             try:
-                yield DecodedImages(*pool.submit(decode_there, rows, contents, decoding).result())
+                yield DecodedImages(*pool.submit(decode_there, alone(rows), contents, decoding).result())
             except BrokenProcessPool:
                 pool = new_process()
                 for place, content in enumerate(contents):
-                    row = rows.slice(place, 1)
+                    row = rows.take([place])  # a slice would travel with all other rows
                     try:
                         yield DecodedImages(*pool.submit(decode_there, row, [content], decoding).result())
                     except BrokenProcessPool:
@@ -45,8 +45,18 @@ def decoded_carefully(listed: pa.Table, source: Folder, decoding: Decoding) -> I
 
 
 def new_process() -> ProcessPoolExecutor:
-    """One process that decodes."""
-    return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+    """One process that decodes; RuntimeError where none can be started, which is no image's fault."""
+    pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+    try:
+        pool.submit(int).result()
+    except BrokenProcessPool as error:
+        raise RuntimeError("a process to decode in ends at once: there may be too little memory") from error
+    return pool
+
+
+def alone(rows: pa.Table) -> pa.Table:
+    """A slice of a table without the other rows, which else travel with it."""
+    return rows.take(np.arange(len(rows)))
 
 
 def decode_there(rows: pa.Table, contents: list[Any], decoding: Decoding) -> Arrays:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ __all__ = ["MAX_PIXELS", "MODES", "DecodedImage", "ImageError", "decode_image"]
 
 MODES = ("exact", "fast")
 MAX_PIXELS = 178_956_970
+ROWS_VALUES = 1 << 20  # grey values that are changed at a time
 _TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -158,10 +160,19 @@ def _to_8_bits(values: np.ndarray, white_level: int | None) -> np.ndarray:
     if not np.isfinite([low, high]).all():
         raise ImageError("damaged: grey values that are not finite")
     if white_level is not None and values.dtype.kind in "iu":
-        return np.rint(np.clip(values, 0, white_level) * np.float32(255 / white_level)).astype(np.uint8)
+        return _by_rows(values, lambda some: np.rint(np.clip(some, 0, white_level) * np.float32(255 / white_level)))
     whites = (65535,) if values.dtype.kind in "iu" else (1, 255, 65535)
     white = next((white for white in whites if high <= white), None)
     if low >= 0 and white is not None:
-        return np.rint(values * (255 / white)).astype(np.uint8)
+        return _by_rows(values, lambda some: np.rint(some * (255 / white)))
     span = max(float(high) - float(low), 1e-30)
-    return np.rint((values.astype(np.float64) - low) * (255 / span)).astype(np.uint8)
+    return _by_rows(values, lambda some: np.rint((some.astype(np.float64) - low) * (255 / span)))
+
+
+def _by_rows(values: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """change(values) as uint8 [H,W], some rows at a time: the floats of a large picture would take a gigabyte."""
+    out = np.empty(values.shape, np.uint8)
+    rows = max(1, ROWS_VALUES // max(1, values.shape[1]))
+    for start in range(0, len(values), rows):
+        out[start : start + rows] = change(values[start : start + rows]).astype(np.uint8)
+    return out

@@ -14,10 +14,11 @@ import pyarrow as pa
 from seit_ray.images.decode import MAX_PIXELS, DecodedImage, ImageError, decode_image
 from seit_ray.images.fetch import MAX_BYTES
 from seit_ray.images.manifest import white_level_of
-from seit_ray.images.reading import PATIENCE_S, read_chunks
+from seit_ray.images.reading import read_chunks
 from seit_ray.images.sources.settings import Columns
 from seit_ray.progress import Times
 from seit_ray.storage import Folder
+from seit_ray.storage.patience import PATIENCE_S
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -107,12 +108,14 @@ def decoded_chunks(
 
 def one_ahead(items: Iterator[T]) -> Iterator[T]:
     """The items, the next of which is made in a thread while the caller is busy with one."""
-    end = object()
-    with ThreadPoolExecutor(1) as pool:
+    end, pool = object(), ThreadPoolExecutor(1)
+    try:
         coming = pool.submit(next, items, end)
         while (item := coming.result()) is not end:
             coming = pool.submit(next, items, end)
             yield item  # type: ignore[misc]  # not the end
+    finally:  # who stops does not wait for what is on its way
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def ahead(function: Callable[[T], R], items: Iterable[T], num_threads: int) -> Iterator[R]:

@@ -78,6 +78,11 @@ class Manifest:
         rows = self._labelled(file.read_row_groups(groups, use_threads=False))
         return self._marked(rows.slice(first - groups[0] * GROUP_ROWS, last + 1 - first).combine_chunks())
 
+    def part_images(self, split: str, index: int) -> int:
+        """How many images a part has; 0 for one that the split has not."""
+        listed = self.splits[split].num_images if split in self.splits else 0
+        return max(0, min(self.rows_per_part, listed - index * self.rows_per_part))
+
     def sample(self, split: str, num_images: int, seed: int) -> pa.Table:
         """As read_part: num_images at random, without repeats, in order of id; all when there are fewer."""
         listed = self._listing(split).num_images

@@ -15,10 +15,10 @@ import pyarrow as pa
 from seit_ray.images.decode import ImageError
 from seit_ray.images.fetch import address_in_parquet, fetch_images, rows_of_parquet
 from seit_ray.storage import Folder, StorageError
+from seit_ray.storage.patience import FIRST_PAUSE_S, LONGEST_PAUSE_S
 
 CHUNK_ROWS, CHUNK_BYTES = 256, 64 << 20
 UNKNOWN_BYTES = 8 << 20  # taken for an image whose size the source does not tell
-PATIENCE_S, LONGEST_PAUSE_S = 180.0, 30.0
 
 Chunk = tuple[pa.Table, list[bytes | Exception]]
 Image = tuple[str, str, str | None]  # key, uri, version
@@ -90,7 +90,7 @@ def fetch_patiently(
     columns = (chunk[name].to_pylist() for name in ("key", "uri", "version"))
     images: list[Image] = list(zip(*columns, strict=True))
     contents = fetch(images, source, limits)
-    pause, end = 1.0, time.monotonic() + limits.patience_s
+    pause, end = FIRST_PAUSE_S, time.monotonic() + limits.patience_s
     while missing := [place for place, content in enumerate(contents) if is_unavailable(content)]:
         if time.monotonic() + pause > end:
             break
@@ -146,7 +146,7 @@ def patient_rows(
     source: Folder, file: str, version: str | None, numbers: list[int], limits: Limits
 ) -> Iterator[bytes | Exception]:
     """`rows_of_parquet`; when the storage does not answer, the file is opened again where it was left."""
-    done, pause, end = 0, 1.0, time.monotonic() + limits.patience_s
+    done, pause, end = 0, FIRST_PAUSE_S, time.monotonic() + limits.patience_s
     while done < len(numbers):
         for content in rows_of_parquet(source, file, version, numbers[done:], limits.image_column, limits.max_bytes):
             if is_unavailable(content) and time.monotonic() + pause <= end:
@@ -154,6 +154,6 @@ def patient_rows(
                 pause = min(2 * pause, LONGEST_PAUSE_S)
                 break
             if is_bytes(content):
-                pause, end = 1.0, time.monotonic() + limits.patience_s
+                pause, end = FIRST_PAUSE_S, time.monotonic() + limits.patience_s
             done += 1
             yield content

@@ -11,7 +11,7 @@ import re
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seit_ray.images.known import Changes, KnownImages
+from seit_ray.images.known import FOLDER, Changes, KnownImages
 from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import Manifest
 from seit_ray.images.records import ImageRecord
@@ -113,7 +113,9 @@ def first_shards(base: DatasetInfo | None) -> dict[str, int]:
     """Split -> number of the first shard behind those of a dataset; none of its files has that number or a higher."""
     first = {}
     for name, split in base.splits.items() if base is not None else ():
-        numbers = [int(number) for file in split.file_names for number in re.findall(r"-(\d+)\.parquet$", file)]
+        known = [file for file in base.source if file.startswith(f"{FOLDER}/{name}/")] if base is not None else []
+        files = (*split.file_names, *known)
+        numbers = [int(number) for file in files for number in re.findall(r"-(\d+)\.parquet$", file)]
         first[name] = max(numbers, default=-1) + 1
     return first
 

@@ -33,8 +33,9 @@ def hugging_face(dataset: str | Folder, split: str) -> Any:
 
 def rows_of(folder: list[Folder], split: list[str], name: list[str]) -> Iterator[dict[str, Any]]:
     """The rows of some shards; the arguments are lists of equal length, which `datasets` divides among its readers."""
+    opened: dict[str, TokenDataset] = {}
     for place, of, wanted in zip(folder, split, name, strict=True):
-        dataset = TokenDataset(place)
+        dataset = opened.setdefault(place.uri, opened.get(place.uri) or TokenDataset(place))
         (shard,) = (shard for shard in dataset.split(of).shards if shard.name == wanted)
         rows = dataset.read_shard(of, shard)
         columns = (rows.meta["key"].to_pylist(), rows.meta["label"].to_pylist(), rows.tokens)

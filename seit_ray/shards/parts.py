@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -16,9 +16,9 @@ import pyarrow as pa
 
 from seit_ray.images.known import known_file, known_name
 from seit_ray.progress import Times
-from seit_ray.shards.dataset import RejectFile, Shard
+from seit_ray.shards.dataset import RejectFile, Shard, Split
 from seit_ray.shards.parquet import TokenRows, checksum
-from seit_ray.shards.writing import WrittenShard, rejected_name, shard_name, write_rejects, write_shard
+from seit_ray.shards.writing import rejected_name, shard_name, write_rejects, write_shard
 from seit_ray.storage import Folder
 
 READ_TOGETHER = 256  # records
@@ -53,14 +53,28 @@ class Part:
         return cls(split, int(index), int(rows), int(rejected))
 
 
-def list_parts(folder: Folder) -> dict[str, dict[int, Part]]:
-    """Finished parts by split and number; empty files, which a power cut may leave, do not count."""
+def list_parts(folder: Folder, prefix: str = "") -> dict[str, dict[int, Part]]:
+    """Finished parts by split and number.
+
+    Empty files, which a power cut may leave, do not count, nor do two records of one part that differ: of two processes
+    that made it, nobody knows whose files stand.
+    """
     found: dict[str, dict[int, Part]] = {}
-    for entry in folder.list():
+    twice: list[Part] = []
+    for entry in folder.list(prefix):
         part = Part.named(entry.name)
         if part is not None and entry.size_bytes:
+            if part.index in found.get(part.split, {}):
+                twice.append(part)
             found.setdefault(part.split, {})[part.index] = part
+    for part in twice:
+        found[part.split].pop(part.index, None)
     return found
+
+
+def finished_part(folder: Folder, split: str, index: int) -> Part | None:
+    """A part that stands; None for one that is to be made."""
+    return list_parts(folder, f"{split}/{index:06d}.").get(split, {}).get(index)
 
 
 @dataclass
@@ -78,42 +92,68 @@ class PartRecord:
     label_counts: list[int] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     peak_bytes: int = 0  # of the process
+    listing: str = ""  # digest of the manifest that it is a part of
 
-    def written(self, num_codes: int, num_classes: int) -> WrittenShard | None:
-        """The shard as `split_of` takes it."""
-        if self.shard is None:
-            return None
-        histogram, labels = np.zeros(num_codes, np.int64), np.zeros(num_classes, np.int64)
-        codes, counts = np.array(self.histogram, np.int64).reshape(-1, 2).T
-        histogram[codes] = counts
-        labels[: len(self.label_counts)] = self.label_counts
-        return WrittenShard(self.shard, histogram, labels, self.source_bytes)
+    @property
+    def images(self) -> int:
+        """Those of the part."""
+        return (self.shard.rows if self.shard else 0) + (self.rejects.rows if self.rejects else 0)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Spent:
     """What the parts of a job have taken: seconds of their actors by what took them; the most memory of one."""
 
-    parts: int
-    images: int
-    seconds: dict[str, float]
-    peak_bytes: int
+    images: int = 0
+    seconds: Counter[str] = field(default_factory=Counter)
+    peak_bytes: int = 0
 
-    @classmethod
-    def of(cls, records: Sequence[PartRecord]) -> Spent:
-        """All of them together."""
-        seconds: Counter[str] = Counter()
-        images = 0
-        for record in records:
-            seconds.update(record.seconds)
-            images += (record.shard.rows if record.shard else 0) + (record.rejects.rows if record.rejects else 0)
-        return cls(len(records), images, dict(seconds), max((record.peak_bytes for record in records), default=0))
+    def add(self, record: PartRecord) -> None:
+        """Of one more part."""
+        self.seconds.update(record.seconds)
+        self.images += record.images
+        self.peak_bytes = max(self.peak_bytes, record.peak_bytes)
 
     def words(self) -> str:
         """'decode 71 %, encode 22 %, ...', the most first."""
         total = max(sum(self.seconds.values()), 1e-9)
         ordered = sorted(self.seconds.items(), key=lambda item: -item[1])
         return ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in ordered)
+
+
+class Sums:
+    """The parts of one split, added up as their records are read: what they write into the marker."""
+
+    def __init__(self, num_codes: int, num_classes: int):
+        self.shards: list[Shard] = []
+        self.rejects: list[RejectFile] = []
+        self.source: dict[str, str] = {}
+        self.source_bytes = 0
+        self.histogram, self.labels = np.zeros(num_codes, np.int64), np.zeros(num_classes, np.int64)
+
+    def add(self, record: PartRecord) -> None:
+        """One more part."""
+        self.shards += [record.shard] if record.shard is not None else []
+        self.rejects += [record.rejects] if record.rejects is not None else []
+        self.source.update([record.source])
+        self.source_bytes += record.source_bytes
+        codes, counts = np.array(record.histogram, np.int64).reshape(-1, 2).T
+        self.histogram[codes] += counts
+        self.labels[: len(record.label_counts)] += np.array(record.label_counts, np.int64)
+
+    def split(self) -> Split:
+        """The entry of the marker."""
+        rows, rejected = sum(shard.rows for shard in self.shards), sum(file.rows for file in self.rejects)
+        return Split(
+            listed=rows + rejected,
+            rows=rows,
+            rejected=rejected,
+            source_bytes=self.source_bytes,
+            shards=self.shards,
+            rejects=self.rejects,
+            code_histogram=self.histogram.tolist(),
+            label_counts=self.labels.tolist(),
+        )
 
 
 @dataclass(frozen=True)
@@ -126,6 +166,7 @@ class PartFiles:
     num_codes: int
     num_classes: int
     first: dict[str, int]  # split -> number of its first new shard
+    listing: str = ""  # digest of the manifest
 
     def names(self, split: str, index: int) -> list[str]:
         """All files that part number `index` of a split may leave in the dataset."""
@@ -144,10 +185,13 @@ class PartFiles:
         peak_bytes: int,
     ) -> Part:
         """Write a part: rows and rejects (key, reason) of the images `listed` (key, state); the record last."""
+        standing = finished_part(self.records, split, index)  # made by another meanwhile: its files are not replaced
+        if standing is not None:
+            return standing
         number = self.first.get(split, 0) + index
         known = known_file(listed)
         self.output.write(known_name(split, number), known)
-        record = PartRecord((known_name(split, number), checksum(known)), peak_bytes=peak_bytes)
+        record = PartRecord((known_name(split, number), checksum(known)), peak_bytes=peak_bytes, listing=self.listing)
         if len(rejected):
             record.rejects = write_rejects(rejected, split, rejected_name(number), self.output)
         if len(rows):
@@ -177,16 +221,14 @@ def encode_record(record: PartRecord) -> bytes:
     return data + b"\n" + checksum(data).encode()
 
 
-def read_records(folder: Folder, parts: Sequence[Part]) -> list[PartRecord]:
+def read_records(folder: Folder, parts: Sequence[Part]) -> Iterator[PartRecord]:
     """The records of finished parts, in order; ValueError when one is damaged."""
-    found = []
     for start in range(0, len(parts), READ_TOGETHER):
         some = parts[start : start + READ_TOGETHER]
         for part, data in zip(some, folder.read_many([p.name for p in some]), strict=True):
             if isinstance(data, Exception):
                 raise data
-            found.append(decode_record(data, folder.uri_of(part.name)))
-    return found
+            yield decode_record(data, folder.uri_of(part.name))
 
 
 def decode_record(data: bytes, uri: str) -> PartRecord:

@@ -5,17 +5,15 @@ from __future__ import annotations
 from seit_ray.images.manifest import Manifest
 from seit_ray.shards.dataset import DatasetInfo
 
-EARLY_IMAGES, EARLY_SHARE = (
-    1000,
-    0.5,
-)  # after how many the limit is looked at, and what share is too many whatever comes
+EARLY_IMAGES, EARLY_PARTS, EARLY_SHARE = 1000, 3, 0.9  # after how many, what share tells of a wrong source
 
 
 class RejectLimit:
     """Counts rejects; more than the allowed share of all listed images ends the job."""
 
     def __init__(self, total: int, rejected: int, max_fraction: float):
-        self.total, self.rejected, self.max_fraction = total, rejected, max_fraction
+        self.total, self.before, self.max_fraction = total, rejected, max_fraction
+        self.rejected = rejected
 
     @classmethod
     def of(
@@ -27,6 +25,10 @@ class RejectLimit:
         total = sum(split.num_images for split in manifest.splits.values()) + sum(s.listed for s in before) - again
         return cls(total, sum(split.rejected for split in before) - again, max_fraction)
 
+    def begin(self, rejected: int) -> None:
+        """Count anew, with those of finished parts."""
+        self.rejected = self.before + rejected
+
     def add(self, rejected: int) -> None:
         """Count; ValueError as soon as the limit is passed."""
         self.rejected += rejected
@@ -35,20 +37,31 @@ class RejectLimit:
     def check(self) -> None:
         """ValueError when the limit is passed."""
         if self.rejected > self.max_fraction * self.total:
+            raise self.too_many(self.rejected)
+
+    def check_part(self, rejected: int, reason: str) -> None:
+        """ValueError when the rejects of one part pass the limit by themselves; reason: of the last of them."""
+        if rejected > self.max_fraction * self.total:
+            raise self.too_many(rejected, reason)
+
+    def check_early(self, parts: int, seen: int) -> None:
+        """ValueError when nearly all of the first images cannot be read, whatever the others are."""
+        too_many = max(EARLY_SHARE, self.max_fraction) * seen
+        if parts >= EARLY_PARTS and seen >= EARLY_IMAGES and self.rejected > too_many:
             raise ValueError(
-                f"{self.rejected} of {self.total} images could not be read; expected at most "
-                f"{self.max_fraction:.1%} (tokenize.max_reject_fraction); mend the images or raise the share and "
-                "run again: finished work is kept"
+                f"{self.rejected} of the first {seen} images could not be read; expected at most "
+                f"{self.max_fraction:.1%} of all (tokenize.max_reject_fraction); see why with seit-ray status, and "
+                "mend the images or the settings of the source"
             )
 
-    def check_early(self, seen: int, rejected: int) -> None:
-        """ValueError when nearly all of the first images of a job cannot be read, before all others are tried."""
-        if seen >= EARLY_IMAGES and rejected > max(EARLY_SHARE, self.max_fraction) * seen:
-            raise ValueError(
-                f"{rejected} of the first {seen} images could not be read; expected at most {self.max_fraction:.1%} of "
-                "all (tokenize.max_reject_fraction); see their reasons with seit-ray status, and mend the images or "
-                "the settings of the source"
-            )
+    def too_many(self, rejected: int, reason: str = "") -> ValueError:
+        """The error for more than the limit."""
+        why = f" (the last: {reason})" if reason else ""
+        return ValueError(
+            f"{rejected} of {self.total} images could not be read{why}; expected at most {self.max_fraction:.1%} "
+            "(tokenize.max_reject_fraction); raise the share and run again, finished work is kept, or mend the images "
+            "and tokenise into a new output"
+        )
 
     def words(self) -> str:
         """For a progress line."""

@@ -126,12 +126,11 @@ def noted_names(folder: Folder) -> set[str]:
 def remove_unknown(folder: Folder, known: Collection[str]) -> None:
     """Remove what the journal names and `known` does not, and what killed writers left of any of them."""
     noted, ours = noted_names(folder), {*known, LOCK}
-    for name in sorted(noted - ours):
-        folder.delete(name)
-    for place in () if folder.is_remote else sorted({posixpath.dirname(name) for name in noted | ours}):
-        for entry in list(folder.list(f"{place}/." if place else ".", include_hidden=True)):
-            if target_of(entry.name) in noted | ours:
-                folder.delete(entry.name)
+    if not noted - ours and folder.is_remote:
+        return
+    for entry in list(folder.list(include_hidden=True)):
+        if entry.name in noted - ours or (not folder.is_remote and target_of(entry.name) in noted | ours):
+            folder.delete(entry.name)
 
 
 def target_of(name: str) -> str | None:

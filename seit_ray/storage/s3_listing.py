@@ -13,6 +13,7 @@ from typing import Any
 
 FOLDERS_AHEAD, PAGES_AHEAD = 16, 4  # folders that are listed at a time, and pages of each of them
 MAX_PAGES = 100  # of the names of folders
+SMALL_FOLDERS = 1 / 50  # folders an object, from which on they are small
 
 Item = dict[str, Any]
 Page = dict[str, Any]
@@ -30,7 +31,9 @@ def listed(ask: Ask, prefix: str, after: str = "") -> Iterator[Item]:
 def rest(ask: Ask, prefix: str, page: Page) -> Iterator[Item]:
     """What comes behind a page that is not the last."""
     last = page["Contents"][-1]["Key"] if page.get("Contents") else ""
-    top = top_level(ask, prefix) if last else None
+    here = {item["Key"][len(prefix) :].partition("/")[0] for item in page.get("Contents", ()) if "/" in item["Key"]}
+    are_small = len(here) > SMALL_FOLDERS * len(page.get("Contents", ()))  # a request each would be more than there are
+    top = top_level(ask, prefix) if last and not are_small else None
     if top is None:
         yield from one_stream(ask, prefix, page)
         return

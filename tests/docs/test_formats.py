@@ -78,7 +78,7 @@ def make_predictions(place):
     write_tokenizer(place / "other" / "tokenizer")
     write_classifier(place / "run", Folder(place / "other"))
     keys = {"images": str(place / "images"), "run": str(place / "run"), "top_k": 2, "num_actors": 0}
-    for name in ("predictions.csv", "predictions.parquet"):
+    for name in ("predictions.csv", "predictions.parquet", "predictions"):
         predict(Predict(output=str(place / name), **keys))
 
 
@@ -195,6 +195,8 @@ def test_predictions(page):
     known |= {f"{name}_{i}" for name in ("label", "probability") for i in (1, 2)}
     assert set(text.replace('"', "").split(",")) == known
     assert all(f"`{name}`" in page_text for name in table.column_names)
+    assert sorted(names["labels"]) == sorted(table["label"].to_pylist())
+    assert names["about"]["counts"] == names["counts"]
     model = json.loads((place / "predictions.csv.json").read_text())["plan"]["model"]
     assert hashlib.sha256((place / "run" / "model.safetensors").read_bytes()).hexdigest().startswith(model)
 

@@ -16,8 +16,10 @@ from seit_ray.shards.parts import (
     Part,
     PartFiles,
     PartRecord,
+    Sums,
     decode_record,
     encode_record,
+    finished_part,
     list_parts,
     read_records,
 )
@@ -34,7 +36,7 @@ def records(tmp_path):
 
 @pytest.fixture
 def files(tmp_path, records):
-    return PartFiles(Folder(tmp_path), records, "plain", num_codes=16, num_classes=4, first={})
+    return PartFiles(Folder(tmp_path), records, "plain", num_codes=16, num_classes=4, first={}, listing="abc")
 
 
 def listed(rows, rejected):
@@ -124,17 +126,22 @@ def test_a_written_part_is_listed_and_read(files, records, tmp_path):
     assert record.source == ("_source/train/part-00007.parquet", checksum(data))
     assert record.seconds["write"] > 0
     assert record.peak_bytes == PEAK_BYTES
-    made = record.written(16, 4)
-    assert made.shard == shard
-    assert made.histogram.tolist() == np.bincount(rows.tokens.ravel(), minlength=16).tolist()
-    assert made.label_counts.tolist() == np.bincount(rows.meta["label"].to_numpy(), minlength=4).tolist()
+    assert (record.images, record.listing) == (7, files.listing)
+    sums = Sums(16, 4)
+    sums.add(record)
+    made = sums.split()
+    assert (made.listed, made.rows, made.rejected) == (7, 5, 2)
+    assert (made.shards, made.rejects, sums.source) == ([shard], [record.rejects], dict([record.source]))
+    assert made.code_histogram == np.bincount(rows.tokens.ravel(), minlength=16).tolist()
+    assert made.label_counts == np.bincount(rows.meta["label"].to_numpy(), minlength=4).tolist()
     assert made.source_bytes == sum(rows.meta["source_bytes"].to_pylist())
-    assert made.histogram.dtype == made.label_counts.dtype == np.int64
+    sums.add(record)
+    assert sums.split().code_histogram == [2 * count for count in made.code_histogram]
 
 
 def test_a_part_without_rejects_has_no_table_of_them(files, records):
     part = write(files, "train", 0, 5)
-    assert read_records(records, [part])[0].rejects is None
+    assert next(read_records(records, [part])).rejects is None
     assert sorted(all_files(files.output)) == [
         "_source/train/part-00000.parquet",
         "_work/records/train/000000.5.0.json",
@@ -146,7 +153,7 @@ def test_a_part_of_rejects_alone_leaves_no_shard(files, records):
     part = write(files, "val", 3, 0, 3)
     assert part == Part("val", 3, 0, 3)
     (record,) = read_records(records, [part])
-    assert (record.shard, record.written(16, 4), record.rejects.rows) == (None, None, 3)
+    assert (record.shard, record.rejects.rows, record.images) == (None, 3, 3)
     assert not files.output.exists("val/shard-00003.parquet")
     assert files.output.exists("val/rejected-00003.parquet")
 
@@ -191,10 +198,29 @@ def test_the_same_part_gives_the_same_bytes(files, encoding):
     files = dataclasses.replace(files, encoding=encoding)
     first = write(files, "train", 0, 5, 1)
     before = in_the_dataset(files.output)
+    files.records.delete(first.name)
     assert write(files, "train", 0, 5, 1) == first
     assert in_the_dataset(files.output) == before
+    files.records.delete(first.name)
     write(files, "train", 0, 5, 1, seed=1)
     assert in_the_dataset(files.output) != before
+
+
+def test_a_part_that_stands_is_not_written_again(files, records):
+    first = write(files, "train", 0, 5, 1)
+    before = all_files(files.output)
+    assert write(files, "train", 0, 4, 2, seed=1) == first  # what another process would have made of it
+    assert all_files(files.output) == before
+    assert finished_part(records, "train", 0) == first
+    assert finished_part(records, "train", 1) is None
+
+
+def test_two_records_of_a_part_are_none(files, records):
+    part = write(files, "train", 3, 5, 1)
+    other = write(files, "train", 4, 5, 1)
+    records.write("train/000003.4.2.json", records.read(part.name))
+    assert list_parts(records) == {"train": {4: other}}
+    assert finished_part(records, "train", 3) is None
 
 
 def test_unlabelled_rows_have_no_label_counts(files, records):
@@ -202,8 +228,10 @@ def test_unlabelled_rows_have_no_label_counts(files, records):
     part = write(files, "train", 0, 5, num_classes=0)
     (record,) = read_records(records, [part])
     assert record.label_counts == []
-    assert record.written(16, 0).label_counts.tolist() == []
-    assert record.written(16, 3).label_counts.tolist() == [0, 0, 0]  # of classes that came later
+    for num_classes in (0, 3):  # some came later
+        sums = Sums(16, num_classes)
+        sums.add(record)
+        assert sums.split().label_counts == [0] * num_classes
 
 
 def test_splits_and_numbers_are_kept_apart(files, records):
@@ -261,7 +289,7 @@ def test_records_come_in_the_order_of_the_parts(records):
     for part in parts:
         records.write(part.name, encode_record(PartRecord((str(part.index), ""))))
     assert [record.source[0] for record in read_records(records, parts[::-1])] == [str(p.index) for p in parts[::-1]]
-    assert read_records(records, []) == []
+    assert list(read_records(records, [])) == []
 
 
 def test_flipped_bits_are_found(files, records):
@@ -270,7 +298,7 @@ def test_flipped_bits_are_found(files, records):
     for place in range(0, len(data), 7):
         records.write(part.name, data[:place] + bytes([data[place] ^ 16]) + data[place + 1 :])
         with pytest.raises(ValueError, match=f"{part.name} has a wrong checksum; .*delete it and run again"):
-            read_records(records, [part])
+            next(read_records(records, [part]))
 
 
 @pytest.mark.parametrize("data", [b"", b"x", b"{}", b"\xff\n\xff", json.dumps({"shard": None}).encode() + b"\n"])
@@ -283,7 +311,7 @@ def test_damaged_and_missing_records_name_the_file(files, records):
     part = write(files, "train", 1, 2, 1)
     records.write(part.name, records.read(part.name)[:-20])
     with pytest.raises(ValueError, match=r"000001\.2\.1\.json has a wrong checksum"):
-        read_records(records, [part])
+        next(read_records(records, [part]))
     records.delete(part.name)
     with pytest.raises(ValueError, match=r"000001\.2\.1\.json does not exist"):
-        read_records(records, [part])
+        next(read_records(records, [part]))

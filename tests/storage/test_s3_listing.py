@@ -11,6 +11,12 @@ from tests.storage.made_bucket import MadeBucket
 NAMES = st.text("ab-./é~0", min_size=1, max_size=7).filter(lambda name: "//" not in name and not name.startswith("/"))
 
 
+@pytest.fixture(autouse=True)
+def pages_are_small(monkeypatch):
+    """So that folders with more than a page are large."""
+    monkeypatch.setattr(s3_listing, "SMALL_FOLDERS", 0.9)
+
+
 def keys_of(bucket, prefix=""):
     return [item["Key"] for item in listed(bucket.ask, prefix)]
 
@@ -47,6 +53,13 @@ def test_a_flat_bucket_is_listed_once():
     bucket = MadeBucket([f"{i:05}.jpg" for i in range(500)], page=10)
     assert len(keys_of(bucket)) == 500
     assert bucket.requests == 50 + 1  # and a look for folders
+
+
+def test_many_small_folders_are_one_stream(monkeypatch):
+    monkeypatch.setattr(s3_listing, "SMALL_FOLDERS", 1 / 50)
+    bucket = MadeBucket([f"{c:03}/{i}" for c in range(300) for i in range(3)], page=90)
+    assert keys_of(bucket) == bucket.keys
+    assert bucket.requests == 10
 
 
 def test_one_page_is_one_request():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seit_ray.storage import Folder
+from seit_ray.storage import Folder, StorageError
 
 MAX_ATTEMPTS = 5
 
@@ -14,12 +14,13 @@ class Attempts:
         self.folder = folder
 
     def begin(self, split: str, index: int) -> int:
-        """Note that a part is begun; how often it was before. RuntimeError when that is too often."""
+        """Note that a part is begun; how often it was before. StorageError, to try again, when that is too often."""
         earlier = sum(1 for _ in self.folder.list(f"{split}/{index:06d}."))
         if earlier >= MAX_ATTEMPTS:
-            raise RuntimeError(
-                f"part {index} of split {split!r} has ended its process, or lost its node, {earlier} times; the part "
-                "before which that happens stands in the logs of the workers"
+            raise StorageError(
+                f"part {index} of split {split!r} has lost its process or its node {earlier} times; expected nodes "
+                "that stay; see the logs of the workers, and run again, which does only what is missing",
+                "unavailable",
             )
         self.folder.write(f"{split}/{index:06d}.{earlier}", b"begun")
         return earlier

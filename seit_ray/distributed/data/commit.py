@@ -6,7 +6,7 @@ import hashlib
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import torch
@@ -15,10 +15,10 @@ from seit_ray.augment.synonyms import nearest_codes
 from seit_ray.images.manifest import Manifest
 from seit_ray.shards.appending import first_shards, kept_rejects
 from seit_ray.shards.dataset import MARKER, DatasetInfo, RejectFile, Split
-from seit_ray.shards.parts import Part, PartFiles, PartRecord, read_records
+from seit_ray.shards.parts import Part, PartFiles, PartRecord, Spent, Sums, read_records
 from seit_ray.shards.synonyms import FILE as SYNONYMS
 from seit_ray.shards.synonyms import write_synonyms
-from seit_ray.shards.writing import split_of, write_rejects
+from seit_ray.shards.writing import write_rejects
 from seit_ray.storage import Folder
 from seit_ray.storage.output import WORK, note_names
 from seit_ray.tokenizers.contract import Tokenizer
@@ -52,7 +52,7 @@ class Adding:
         """Behind the shards of `base`."""
         num_codes, num_classes = len(tokenizer.codebook), len(class_names_of(manifest, base) or [])
         records = output.join(WORK, "records")
-        files = PartFiles(output, records, encoding, num_codes, num_classes, first_shards(base))
+        files = PartFiles(output, records, encoding, num_codes, num_classes, first_shards(base), manifest.digest)
         return cls(files, manifest, base, retried)
 
     def note_names(self) -> None:
@@ -74,23 +74,61 @@ class Adding:
         return f"rejected-kept-{self.files.first[split]:05}.parquet"
 
 
+class Standing(NamedTuple):
+    """What is finished of a job: its parts, the records that do not hold, and what the others add up to."""
+
+    parts: dict[str, dict[int, Part]]
+    faulty: list[Part]
+    sums: dict[str, Sums]  # by split
+    spent: Spent
+
+
 def class_names_of(manifest: Manifest, base: DatasetInfo | None) -> list[str] | None:
     """The classes of both; those of the manifest begin with those of the base."""
     return manifest.class_names if base is None or manifest.class_names is not None else base.class_names
 
 
-def records_of(adding: Adding, done: dict[str, dict[int, Part]]) -> dict[str, list[PartRecord]]:
-    """Split -> the records of its parts, in order."""
-    ordered = {name: [by_index[index] for index in sorted(by_index)] for name, by_index in sorted(done.items())}
-    return {name: read_records(adding.files.records, parts) for name, parts in ordered.items()}
+def stand(adding: Adding, parts: dict[str, dict[int, Part]]) -> Standing:
+    """Those of the parts whose files are there, of this listing and of the right size, added up; the others named."""
+    files, sums, spent = adding.files, dict[str, Sums](), Spent()
+    done: dict[str, dict[int, Part]] = {}
+    faulty: list[Part] = []
+    for split, by_index in sorted(parts.items()):
+        ordered = [by_index[index] for index in sorted(by_index)]
+        sizes = {entry.name: entry.size_bytes for entry in files.output.list(f"{split}/")} if ordered else {}
+        sums[split] = Sums(files.num_codes, files.num_classes)
+        for part, record in zip(ordered, read_records(files.records, ordered), strict=True):
+            if fits(adding, part, record, sizes):
+                done.setdefault(split, {})[part.index] = part
+                sums[split].add(record)
+                spent.add(record)
+            else:
+                faulty.append(part)
+    return Standing(done, faulty, sums, spent)
 
 
-def splits_of(adding: Adding, records: dict[str, list[PartRecord]]) -> dict[str, Split]:
+def fits(adding: Adding, part: Part, record: PartRecord, sizes: dict[str, int]) -> bool:
+    """Whether a record is of this job, and the files stand that it tells of."""
+    shard, rejects, source = adding.files.names(part.split, part.index)
+    images = adding.manifest.part_images(part.split, part.index)
+    written = {f"{part.split}/{file.name}" for file in (record.shard, record.rejects) if file is not None}
+    return (
+        record.listing == adding.files.listing
+        and record.source[0] == source
+        and written <= {shard, rejects}
+        and images == part.images == record.images
+        and (record.shard is None or sizes.get(shard) == record.shard.bytes)
+        and (record.rejects is None or sizes.get(rejects, 0) > 0)
+    )
+
+
+def splits_of(adding: Adding, sums: dict[str, Sums]) -> dict[str, Split]:
     """The splits' files and counts."""
     before = dict(adding.base.splits) if adding.base is not None else {}
     splits: dict[str, Split] = {}
     for name in sorted({*adding.manifest.splits, *before}):
-        splits[name] = with_more(adding, name, before.get(name), records.get(name, []))
+        new = (sums.get(name) or Sums(adding.files.num_codes, adding.files.num_classes)).split()
+        splits[name] = with_more(adding, name, before.get(name), new)
         listed = adding.manifest.splits[name].num_images if name in adding.manifest.splits else 0
         if name in before:
             listed += before[name].listed - len(adding.retried[name])
@@ -99,16 +137,13 @@ def splits_of(adding: Adding, records: dict[str, list[PartRecord]]) -> dict[str,
     return splits
 
 
-def with_more(adding: Adding, name: str, before: Split | None, records: list[PartRecord]) -> Split:
+def with_more(adding: Adding, name: str, before: Split | None, new: Split) -> Split:
     """A split of the dataset, or none, and what was added to it, as one; classes that came count 0 before."""
-    sizes = {"num_codes": adding.files.num_codes, "num_classes": adding.files.num_classes}
-    made = [shard for record in records if (shard := record.written(**sizes)) is not None]
-    new = split_of(made, rejects=[record.rejects for record in records if record.rejects is not None], **sizes)
     if before is None:
         return new
     rejects = [*stay_rejected(adding, name, before), *new.rejects]
     rows, rejected = before.rows + new.rows, sum(file.rows for file in rejects)
-    labels = [*before.label_counts, *[0] * (sizes["num_classes"] - len(before.label_counts))]
+    labels = [*before.label_counts, *[0] * (adding.files.num_classes - len(before.label_counts))]
     return replace(
         new,
         listed=rows + rejected,
@@ -133,7 +168,7 @@ def stay_rejected(adding: Adding, name: str, before: Split) -> list[RejectFile]:
 def commit(
     adding: Adding,
     plan: dict[str, Any],
-    records: dict[str, list[PartRecord]],
+    sums: dict[str, Sums],
     tokenizer: Tokenizer,
     about: dict[str, Any],
     *,
@@ -156,12 +191,12 @@ def commit(
         codebook_size=len(tokenizer.codebook),
         encoding=plan["encoding"],
         class_names=class_names_of(manifest, base),
-        splits=splits_of(adding, records),
+        splits=splits_of(adding, sums),
         plan={**plan, "manifest": digest},
         versions={"python": platform.python_version(), "pyarrow": pa.__version__, "torch": torch.__version__},
         source={
             **(base.source if base is not None else {}),
-            **dict(r.source for some in records.values() for r in some),
+            **{name: known for some in sums.values() for name, known in some.source.items()},
         },
         left_out=manifest.left_out,
         notes=manifest.notes,

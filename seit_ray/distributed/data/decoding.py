@@ -20,6 +20,7 @@ from seit_ray.images.reading import runs_of
 from seit_ray.storage import Folder
 
 SPAN_ROWS, SPAN_BYTES = 512, 128 << 20  # of one decoding task: images, and their pixels
+LONG_BYTES = 256 << 20  # of the pixels of a row group whose task waits until they are taken
 RETRIES = 2  # of a task that is lost, before its images are decoded carefully
 
 
@@ -40,14 +41,15 @@ def decoded_by_tasks(
     # half a CPU where the source is remote: one waits for objects while the other decodes
     options = {"num_cpus": 0.5 if source.is_remote else 1, "memory": memory_bytes, "max_retries": RETRIES}
     most = max(1, min(SPAN_ROWS, SPAN_BYTES // decoding.pixel_bytes))
+    longest = max(most, LONG_BYTES // decoding.pixel_bytes)
     spans = deque(spans_of(listed, source, most))
     started: deque[tuple[pa.Table, Any]] = deque()
 
     def start() -> None:
         while spans and len(started) < num_tasks:
-            if started and (len(spans[0]) > most or len(started[0][0]) > most):
+            if started and (len(spans[0]) > longest or len(started[0][0]) > longest):
                 return
-            task = streaming_task(decode_span, may_wait=len(spans[0]) > most, **options)
+            task = streaming_task(decode_span, may_wait=len(spans[0]) > longest, **options)
             started.append((spans[0], task.remote(spans.popleft(), source, decoding)))
 
     start()
@@ -58,13 +60,22 @@ def decoded_by_tasks(
             for reference in stream:
                 pixels, rows, rejected = ray.get(reference)
                 done += len(rows) + len(rejected)
-                yield DecodedImages(pixels, rows, rejected)
+                # tables of their own: those of the object would keep its pixels as long as they are kept
+                yield DecodedImages(pixels, copied(rows), copied(rejected))
         except RayTaskError:
             raise
         except RayError:  # its process has ended time and again, or what it had made is lost
             yield from decoded_carefully(span.slice(done), source, decoding)
         started.popleft()
         start()
+
+
+def copied(table: pa.Table) -> pa.Table:
+    """The same rows in memory of their own."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return pa.ipc.open_stream(sink.getvalue()).read_all()
 
 
 def spans_of(listed: pa.Table, source: Folder, most: int) -> Iterator[pa.Table]:

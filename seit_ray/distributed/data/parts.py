@@ -14,7 +14,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,20 +23,22 @@ import torch
 
 from seit_ray.distributed.cluster import user_error
 from seit_ray.distributed.data.attempts import Attempts
-from seit_ray.distributed.data.decoding import decoded_by_tasks
+from seit_ray.distributed.data.decoding import SPAN_BYTES, decoded_by_tasks
 from seit_ray.distributed.resources import Resources
 from seit_ray.images.careful import decoded_carefully
 from seit_ray.images.decoded import DecodedImages, Decoding, decoded_chunks
 from seit_ray.images.manifest import load_manifest
 from seit_ray.progress import Times
-from seit_ray.shards.parts import Part
+from seit_ray.shards.parts import Part, finished_part
 from seit_ray.storage import Folder
+from seit_ray.storage.patience import patiently
 
+T = TypeVar("T")
 PART_FIELDS = [field.name for field in fields(Part)]
 ACTOR_BYTES = 1 << 30  # that an actor may take beside its libraries, whatever the images
 MAX_ACTORS = 32_768
 PARTS_AN_ACTOR = 2  # of one with a GPU at a time: what comes next is decoded while one is written
-LEAST_TASKS, MOST_TASKS = 4, 64  # decoding tasks that an actor with a GPU has started
+LEAST_TASKS, MOST_TASKS = 2, 64  # decoding tasks that a part has started
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,14 @@ class PartWorker(ABC):
         num_tasks: int = 0,
         num_threads: int = 0,
         memory_bytes: int | None = None,
+        is_actor: bool = False,
     ):
         self.source, self.num_tasks, self.num_threads = source, num_tasks, num_threads
-        self.memory_bytes = memory_bytes
+        self.memory_bytes, self.is_actor = memory_bytes, is_actor
         self.attempts = Attempts(source.work.join("attempts"))
         # Ray may count a GPU that this torch cannot use: a build for CPUs, a test's node
         self.device = torch.device("cuda" if on_gpu and torch.cuda.is_available() else "cpu")
-        manifest = load_manifest(source.manifest)
+        manifest = self.patiently(lambda: load_manifest(source.manifest))
         assert manifest is not None  # the job has listed
         self.manifest = manifest
 
@@ -78,18 +81,32 @@ class PartWorker(ABC):
 
     def finish(self, split: str, index: int) -> Part:
         """A part, from its rows in the manifest to what is stored."""
-        earlier = self.attempts.begin(split, index)
+        standing = self.patiently(lambda: finished_part(self.records, split, index))
+        if standing is not None:  # Ray hands a part out again where it missed the answer
+            return standing
+        earlier = self.patiently(lambda: self.attempts.begin(split, index))
         try:
             times = Times()
-            listed = self.manifest.read_part(split, index)
+            listed = self.patiently(lambda: self.manifest.read_part(split, index))
             part = self.part(split, index, self.decoded(listed, times, is_careful=earlier > 0), times)
         except RuntimeError as error:
-            if is_broken_device(error):  # whatever this process asks of it fails from here on: Ray starts another
+            if self.is_actor and is_broken_device(
+                error
+            ):  # whatever this process asks of it fails from here on: Ray starts another
                 print(f"part {index} of {split}: {error}", file=sys.stderr, flush=True)
                 os._exit(1)
             raise
-        self.attempts.end(split, index, earlier)
+        self.patiently(lambda: self.attempts.end(split, index, earlier))
         return part
+
+    def patiently(self, function: Callable[[], T]) -> T:
+        """A call of the storage, made again while it does not answer."""
+        return patiently(function, self.source.decoding.patience_s)
+
+    @property
+    @abstractmethod
+    def records(self) -> Folder:
+        """Where the record of a finished part lies."""
 
     def decoded(self, listed: pa.Table, times: Times, *, is_careful: bool) -> Iterator[DecodedImages]:
         """The images of a part, some at a time."""
@@ -133,6 +150,7 @@ def map_parts(
     """
     gpus = cluster.gpus_each(gpus_per_actor)
     memory_bytes = memory_mib << 20 if memory_mib is not None else None
+    check_fits(cluster, gpus, memory_bytes)
     least, most = pool_sizes(cluster, gpus, num_actors, len(todo))
     rows = [{"split": split, "index": index} for split, index in todo]
     ray.data.DataContext.get_current().raise_original_map_exception = True  # else the user's mistake is lost in Ray's
@@ -146,6 +164,7 @@ def map_parts(
             "on_gpu": gpus > 0,
             "num_tasks": tasks_each(cluster, most) if gpus else 0,
             "memory_bytes": memory_bytes,
+            "is_actor": True,
         },
         compute=ray.data.ActorPoolStrategy(
             min_size=least,
@@ -167,6 +186,20 @@ def map_parts(
         raise mistake from error
 
 
+def check_fits(cluster: Resources, gpus_each: float, memory_bytes: int | None) -> None:
+    """ValueError when a local ray, which cannot grow, will never hold one actor: it would be waited for without end."""
+    short = []
+    if gpus_each > cluster.num_gpus:
+        short.append(f"{gpus_each:g} GPUs of {cluster.num_gpus:g}")
+    if (memory_bytes or 0) > cluster.memory_bytes:
+        short.append(f"{(memory_bytes or 0) >> 20} MiB of {int(cluster.memory_bytes) >> 20}")
+    if short and cluster.is_local:
+        raise ValueError(
+            f"an actor needs {' and '.join(short)} that this machine has; expected no more; lower gpus_per_actor or "
+            "memory_mib, or name a cluster with --address"
+        )
+
+
 def pool_sizes(cluster: Resources, gpus_each: float, wanted: int | None, num_parts: int) -> tuple[int, int]:
     """(least, most) actors: what the GPUs hold, else one a core; where a cluster may grow, up to one a part.
 
@@ -183,6 +216,7 @@ def pool_sizes(cluster: Resources, gpus_each: float, wanted: int | None, num_par
 
 
 def tasks_each(cluster: Resources, num_actors: int) -> int:
-    """Decoding tasks that each actor has started: all CPUs are busy, and some tasks wait."""
-    actors = max(1.0, min(num_actors, cluster.num_gpus))
-    return min(MOST_TASKS, max(LEAST_TASKS, math.ceil(1.5 * cluster.num_cpus / actors)))
+    """Decoding tasks that each part has started: all CPUs are busy, some tasks wait, and the object store has room."""
+    parts = PARTS_AN_ACTOR * max(1.0, min(num_actors, cluster.num_gpus))
+    room = max(1.0, cluster.object_store_bytes / 2 / SPAN_BYTES / parts)
+    return int(min(MOST_TASKS, room, max(LEAST_TASKS, math.ceil(1.5 * cluster.num_cpus / parts))))

@@ -6,34 +6,33 @@ made again.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from seit_ray.distributed.cluster import Connect
 from seit_ray.distributed.data.parts import PartSource, map_parts
-from seit_ray.distributed.data.predict_parts import Classifying, ClassifyParts
+from seit_ray.distributed.data.predict_parts import Classifying, ClassifyParts, weights_mark
 from seit_ray.evaluation.image_classifier import ImageClassifier
 from seit_ray.evaluation.prediction_output import PredictOutput
+from seit_ray.evaluation.prediction_parts import PredictFiles
 from seit_ray.evaluation.predictions import MAX_DEFAULT_CLASSES
 from seit_ray.images.decoded import Decoding
 from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import Manifest, chosen_splits, load_manifest
-from seit_ray.images.reading import PATIENCE_S
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress, silent
-from seit_ray.shards.parts import Part, list_parts
+from seit_ray.shards.parts import Part
 from seit_ray.storage import Folder
 from seit_ray.storage.lock import locked
 from seit_ray.storage.output import refuse_overlap
+from seit_ray.storage.patience import PATIENCE_S
 
 Done = dict[str, dict[int, Part]]  # split -> number -> part
 FEW_IMAGES = 1000  # up to here, starting Ray would take longer than the work
 MAX_THREADS = 8  # that decode in this process
+MAX_ROUNDS = 3  # of making parts and looking at them
 
 
 @dataclass(frozen=True)
@@ -68,12 +67,12 @@ class PredictJob:
 
     def plan(self, class_names: list[str], decode: str) -> dict[str, Any]:
         """Whatever decides the table's content."""
-        weights, given = self.run.read(f"{self.settings.weights}.safetensors"), self.settings.probabilities
+        given = self.settings.probabilities
         return {
             "images": self.images.uri,
             "source": self.source_settings.as_dict(),
             "run": self.run.uri,
-            "model": hashlib.sha256(weights).hexdigest()[:16],
+            "model": weights_mark(self.run, self.settings.weights),
             "class_names": class_names,
             "decode": decode,
             "probabilities": len(class_names) <= MAX_DEFAULT_CLASSES if given is None else given,
@@ -99,13 +98,19 @@ def run_predict_job(job: PredictJob, connect: Connect, on_progress: Progress = s
             return finished
         classifier.check()
         manifest, splits = listing(job, plan, on_progress)
-        output.work.delete_tree("attempts")
-        output.note(manifest, splits)
-        done = list_parts(output.files.records)
-        total = sum(manifest.splits[s].num_images for s in splits)
-        classify(job, plan, classifier, manifest, splits, done, connect, on_progress)
         lock.check()
-        return output.commit(plan, [done[s][i] for s in splits for i in sorted(done.get(s, {}))], total)
+        output.note(manifest, splits)
+        files, total = output.files(manifest.digest), sum(manifest.splits[s].num_images for s in splits)
+        for _ in range(MAX_ROUNDS):
+            done, faulty = files.standing(manifest, splits)
+            for part in faulty:  # of another listing, or without its files
+                files.records.delete(part.name)
+            if not classify(job, plan, classifier, manifest, splits, files, done, connect, on_progress):
+                break
+        else:
+            raise RuntimeError(f"parts of {output.uri} do not stay as they were written; expected one writer")
+        parts = [done[s][i] for s in splits for i in sorted(done.get(s, {}))]
+        return output.commit(plan, files, parts, total, before_marker=lock.check)
 
 
 def existing(job: PredictJob, plan: dict[str, Any]) -> dict[str, Any] | None:
@@ -117,7 +122,8 @@ def existing(job: PredictJob, plan: dict[str, Any]) -> dict[str, Any] | None:
             refuse_other_plan(output.uri, finished["plan"], plan)
             output.end_work()  # a kill between marker and clean-up leaves it
             return finished
-        output.remove()
+        output.remove(plan)
+        return None
     if output.work.exists("plan.json"):
         begun = json.loads(output.work.read("plan.json"))
         if not (job.settings.overwrite and differences(begun, plan)):
@@ -149,6 +155,8 @@ def listing(job: PredictJob, plan: dict[str, Any], on_progress: Progress) -> tup
     """The manifest and the splits to classify; listed once: a continued job classifies what its first attempt found."""
     folder = job.output.work.join("manifest")
     found = load_manifest(folder)
+    if found is None:
+        job.output.work.delete_tree("records")  # of another listing
     try:
         manifest = found or list_images(
             job.images,
@@ -173,21 +181,24 @@ def classify(
     classifier: ImageClassifier,
     manifest: Manifest,
     splits: list[str],
+    files: PredictFiles,
     done: Done,
     connect: Connect,
     on_progress: Progress,
-) -> None:
-    """Make the parts that `done` has not, and enter them there."""
+) -> bool:
+    """Make the parts that `done` has not, and enter them there; whether there were any."""
     todo = [(s, i) for s in splits for i in range(manifest.splits[s].num_parts) if i not in done.get(s, {})]
     total = sum(manifest.splits[s].num_images for s in splits)
     made = [part for s in splits for part in done.get(s, {}).values()]
     seen, rejected = sum(part.images for part in made), sum(part.rejected for part in made)
     on_progress("predict", seen, total, f"{len(todo)} of {len(todo) + len(made)} parts to do")
     if not todo:
-        return
+        return False
 
     def on_part(part: Part) -> None:
         nonlocal seen, rejected
+        if part.index in done.get(part.split, {}):  # told twice, after a node was lost
+            return
         seen, rejected = seen + part.images, rejected + part.rejected
         done.setdefault(part.split, {})[part.index] = part
         on_progress("predict", seen, total, f"{rejected} rejected" if rejected else "")
@@ -205,18 +216,20 @@ def classify(
         job.run,
         job.tokenizer,
         job.settings.weights,
+        plan["model"],
         job.settings.batch_size,
-        job.output.files,
+        files,
         source_names=manifest.class_names,
         **{name: plan[name] for name in ("class_names", "probabilities", "top_k")},
     )
     source, asked = PartSource(manifest.folder, job.images, decoding, job.output.work), job.settings.num_actors
     if asked == 0 or (asked is None and total - seen <= FEW_IMAGES):
-        threads = min(MAX_THREADS, os.cpu_count() or 1)
-        worker = ClassifyParts(source, how, on_gpu=torch.cuda.is_available(), num_threads=threads)
+        threads, on_gpu = min(MAX_THREADS, os.cpu_count() or 1), job.settings.gpus_per_actor != 0
+        worker = ClassifyParts(source, how, on_gpu=on_gpu, num_threads=threads)
         for split, index in todo:
             on_part(worker.finish(split, index))
-        return
+        return True
+    job.output.work.delete_tree("attempts")  # of earlier calls
     with connect() as cluster:
         map_parts(
             todo,
@@ -228,3 +241,4 @@ def classify(
             memory_mib=job.settings.memory_mib,
             on_part=on_part,
         )
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,11 @@ from seit_ray.storage import Folder
 from seit_ray.tokenizers.uploads import parts_on
 
 
+def weights_mark(run: Folder, weights: str) -> str:
+    """What tells the weights of a run from others: the beginning of their SHA-256."""
+    return hashlib.sha256(run.read(f"{weights}.safetensors")).hexdigest()[:16]
+
+
 @dataclass(frozen=True)
 class Classifying:
     """By which run, and what of its predictions is kept."""
@@ -30,6 +36,7 @@ class Classifying:
     run: Folder
     tokenizer: Folder | None
     weights: str
+    model: str  # `weights_mark` of them
     batch_size: int
     files: PredictFiles
     class_names: list[str]
@@ -44,7 +51,14 @@ class ClassifyParts(PartWorker):
     def __init__(self, source: PartSource, how: Classifying, **options: Any):
         super().__init__(source, **options)
         self.how = how
-        self.classifier = ImageClassifier.load(how.run, tokenizer=how.tokenizer, weights=how.weights)
+        if self.patiently(lambda: weights_mark(how.run, how.weights)) != how.model:
+            raise ValueError(
+                f"run {how.run.uri} has other weights than when the job began; expected the same; wait until it is "
+                "trained, and predict again with overwrite=true"
+            )
+        self.classifier = self.patiently(
+            lambda: ImageClassifier.load(how.run, tokenizer=how.tokenizer, weights=how.weights)
+        )
         self.classifier.to(self.device)
         self.device_lock = threading.Lock()
         self.table = functools.partial(
@@ -56,16 +70,20 @@ class ClassifyParts(PartWorker):
         )
 
     def part(self, split: str, index: int, decoded: Iterator[DecodedImages], times: Times) -> Part:
-        """Classify the images as they come, and write their table."""
-        rows, rejected, found = [], [], [torch.empty((0, len(self.how.class_names)), device=self.device)]
+        """Classify the images as they come, and write their tables."""
+        # a table for some images at a time: the probabilities of a whole part may be gigabytes
+        tables: list[tuple[pa.Table, pa.Table]] = []
         for images in decoded:
-            rows.append(images.rows)
-            rejected.append(images.rejected)
             with self.device_lock:
-                found += self.probabilities(images.pixels)
-        values = torch.cat(found).cpu().numpy()
-        good, refused = (pa.concat_tables(tables).combine_chunks() for tables in (rows, rejected))
-        return self.how.files.write(split, index, *self.table(good, refused, values))
+                found = self.probabilities(images.pixels)
+            values = torch.cat(found).cpu().numpy() if found else np.empty((0, len(self.how.class_names)), np.float32)
+            tables.append(self.table(images.rows, images.rejected, values))
+        good, refused = (pa.concat_tables(some).combine_chunks() for some in zip(*tables, strict=True))
+        return self.patiently(lambda: self.how.files.write(split, index, good, refused))
+
+    @property
+    def records(self) -> Folder:
+        return self.how.files.records
 
     def probabilities(self, images: np.ndarray) -> list[torch.Tensor]:
         """float32 [N,C] on the device, in batches, of uint8 images [N,3,H,W]."""

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from seit_ray.distributed.cluster import Connect
-from seit_ray.distributed.data.commit import Adding, commit, names_of, records_of
+from seit_ray.distributed.data.commit import Adding, Standing, commit, names_of, stand
 from seit_ray.distributed.data.parts import PartSource, map_parts
 from seit_ray.distributed.data.tokenize_parts import TokenizeParts
 from seit_ray.images.decoded import Decoding
 from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import Manifest, load_manifest
-from seit_ray.images.reading import PATIENCE_S
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress, silent
 from seit_ray.shards.appending import compare_source, new_images, retried_rejects
@@ -27,8 +26,11 @@ from seit_ray.shards.rejects import RejectLimit
 from seit_ray.storage import Folder
 from seit_ray.storage.lock import LOCK, Lock, LockedError, locked
 from seit_ray.storage.output import OURS, WORK, claim, end_work, read_plan, refuse_overlap, remove_unknown, write_plan
+from seit_ray.storage.patience import PATIENCE_S
+from seit_ray.tokenizers.contract import Tokenizer, fingerprint
 from seit_ray.tokenizers.files import load_tokenizer
 
+MAX_ROUNDS = 3  # of making parts and looking at them
 FOLDERS = ("manifest", "records", "attempts")  # of the work
 Done = dict[str, dict[int, Part]]  # split -> number -> part
 
@@ -126,13 +128,22 @@ def run_tokenize_job(job: TokenizeJob, connect: Connect, on_progress: Progress =
         retried = retried_rejects(job.output, manifest, base) if base is not None else {}
         rejects = RejectLimit.of(manifest, base, retried, job.settings.max_reject_fraction)
         adding = Adding.of(job.output, job.settings.encoding, tokenizer, manifest, base, retried)
-        done = list_parts(adding.files.records)
-        tokenise(job, manifest, adding, done, rejects, connect, lock, on_progress)
-        records = records_of(adding, done)
+        lock.check()
+        for _ in range(MAX_ROUNDS):
+            standing = make_parts(job, adding, tokenizer, rejects, connect, lock, on_progress)
+            if not standing.faulty and is_whole(manifest, standing.parts):
+                break
+        else:
+            raise RuntimeError(f"parts of {job.output.uri} do not stay as they were written; expected one writer")
         # what fails from here on leaves plan and journal: another job may have ended this one's work meanwhile
-        info = commit(adding, plan, records, tokenizer, about, before_marker=lock.check)
+        info = commit(adding, plan, standing.sums, tokenizer, about, before_marker=lock.check)
         clean_up(job, info)
-    return Finished(info, Spent.of([record for some in records.values() for record in some]))
+    return Finished(info, standing.spent)
+
+
+def is_whole(manifest: Manifest, parts: Done) -> bool:
+    """Whether all parts are there."""
+    return all(len(parts.get(split, {})) == listed.num_parts for split, listed in manifest.splits.items())
 
 
 def finished_dataset(job: TokenizeJob, plan: dict[str, Any]) -> DatasetInfo | None:
@@ -194,6 +205,7 @@ def listing(job: TokenizeJob, base: DatasetInfo | None, on_progress: Progress) -
     found = load_manifest(folder)
     if found is not None:
         return found
+    job.work.delete_tree("records")  # of another listing
     try:
         if base is not None:
             return new_images(
@@ -220,20 +232,39 @@ def listing(job: TokenizeJob, base: DatasetInfo | None, on_progress: Progress) -
         raise
 
 
+def make_parts(
+    job: TokenizeJob,
+    adding: Adding,
+    tokenizer: Tokenizer,
+    rejects: RejectLimit,
+    connect: Connect,
+    lock: Lock,
+    on_progress: Progress,
+) -> Standing:
+    """Make the parts that do not stand, and look at all of them; ValueError for too many rejects."""
+    found = stand(adding, list_parts(adding.files.records))
+    for part in found.faulty:  # of another listing, or without its files
+        adding.files.records.delete(part.name)
+    if not tokenise(job, adding, tokenizer, found.parts, rejects, connect, lock, on_progress):
+        return found
+    return stand(adding, list_parts(adding.files.records))
+
+
 def tokenise(
     job: TokenizeJob,
-    manifest: Manifest,
     adding: Adding,
+    tokenizer: Tokenizer,
     done: Done,
     rejects: RejectLimit,
     connect: Connect,
     lock: Lock,
     on_progress: Progress,
-) -> None:
-    """Make the parts that `done` has not, and enter them there; ValueError for too many rejects."""
+) -> bool:
+    """Make the parts that `done` has not, and enter them there; whether there were any."""
+    manifest = adding.manifest
     made = [part for by_index in done.values() for part in by_index.values()]
     total = sum(s.num_images for s in manifest.splits.values())
-    rejects.rejected += sum(part.rejected for part in made)
+    rejects.begin(sum(part.rejected for part in made))
     seen = sum(part.images for part in made)
     todo = [
         (split, index)
@@ -244,7 +275,7 @@ def tokenise(
     on_progress("tokenise", seen, total, f"{len(todo)} of {len(todo) + len(made)} parts to do")
     rejects.check()
     if not todo:
-        return
+        return False
 
     def on_part(part: Part) -> None:
         nonlocal seen
@@ -253,13 +284,13 @@ def tokenise(
         seen += part.images
         done.setdefault(part.split, {})[part.index] = part
         rejects.add(part.rejected)
+        rejects.check_early(sum(map(len, done.values())), seen)
         if lock.lost:
             lock.check()
         on_progress("tokenise", seen, total, rejects.words())
 
     adding.note_names()
     job.work.delete_tree("attempts")  # of earlier calls
-    tokenizer, _ = load_tokenizer(job.tokenizer_folder)
     decoding = Decoding(
         tokenizer.image_size,
         tokenizer.resize,
@@ -276,13 +307,14 @@ def tokenise(
         map_parts(
             todo,
             TokenizeParts,
-            (source, adding.files, rejects, job.tokenizer_folder, job.settings.batch_size),
+            (source, adding.files, rejects, job.tokenizer_folder, fingerprint(tokenizer), job.settings.batch_size),
             cluster=cluster,
             num_actors=job.settings.num_actors,
             gpus_per_actor=job.settings.gpus_per_actor,
             memory_mib=job.settings.memory_mib,
             on_part=on_part,
         )
+    return True
 
 
 def clean_up(job: TokenizeJob, info: DatasetInfo) -> None:

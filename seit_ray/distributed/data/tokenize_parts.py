@@ -31,25 +31,36 @@ class TokenizeParts(PartWorker):
         files: PartFiles,
         limit: RejectLimit,
         tokenizer: Folder,
+        mark: str,
         batch_size: int,
         **options: Any,
     ):
         super().__init__(source, **options)
         self.files, self.limit, self.batch_size = files, limit, batch_size
-        self.tokenizer, _ = load_tokenizer(tokenizer)
+        self.tokenizer, about = self.patiently(lambda: load_tokenizer(tokenizer))
+        if about["fingerprint"] != mark:
+            raise ValueError(
+                f"tokenizer {tokenizer.uri} has fingerprint {about['fingerprint']}; expected {mark}, the job's: it was "
+                "fitted anew meanwhile; restore it, or tokenise into a new output"
+            )
         self.tokenizer.to(self.device)
         self.device_lock = threading.Lock()  # the parts of an actor take turns: two would need twice the memory
+
+    @property
+    def records(self) -> Folder:
+        return self.files.records
 
     def part(self, split: str, index: int, decoded: Iterator[DecodedImages], times: Times) -> Part:
         """Encode the images as they come, and write what they have become."""
         tokens, rows, rejected = [], [], []
-        seen = bad = 0
+        bad = 0
         for images in decoded:
             times.add("wait" if self.num_tasks else "decode")
             rows.append(images.rows)
             rejected.append(images.rejected)
-            seen, bad = seen + len(images.rows) + len(images.rejected), bad + len(images.rejected)
-            self.limit.check_early(seen, bad)
+            if len(images.rejected):
+                bad += len(images.rejected)
+                self.limit.check_part(bad, images.rejected["reason"][-1].as_py())
             if len(images.rows):
                 with self.device_lock:
                     tokens.append(self.encode(images.pixels))
@@ -59,14 +70,10 @@ class TokenizeParts(PartWorker):
         times.add("encode")
         good, refused = pa.concat_tables(rows), pa.concat_tables(rejected)
         listed = pa.concat_tables([good.select(SCHEMA.names), refused.select(SCHEMA.names)]).sort_by("id")
-        return self.files.write(
-            split,
-            index,
-            TokenRows(codes, good.select(list(META))),
-            refused.select(REJECTED_SCHEMA.names),
-            listed,
-            times=times,
-            peak_bytes=peak_bytes(),
+        shard, rejects = TokenRows(codes, good.select(list(META))), refused.select(REJECTED_SCHEMA.names)
+        peak = peak_bytes()
+        return self.patiently(
+            lambda: self.files.write(split, index, shard, rejects, listed, times=times, peak_bytes=peak)
         )
 
     def encode(self, images: np.ndarray) -> torch.Tensor:

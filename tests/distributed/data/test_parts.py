@@ -1,5 +1,6 @@
 """The parts of a job: as plain calls, without Ray; sizes of pools; and, on a ray with a pretended GPU, its tasks."""
 
+import contextlib
 import os
 from dataclasses import replace
 
@@ -12,9 +13,16 @@ import torch
 
 from seit_ray.distributed.cluster import connected
 from seit_ray.distributed.data.attempts import MAX_ATTEMPTS, Attempts
-from seit_ray.distributed.data.commit import Adding, records_of, splits_of
+from seit_ray.distributed.data.commit import Adding, splits_of, stand
 from seit_ray.distributed.data.decoding import decoded_by_tasks, spans_of
-from seit_ray.distributed.data.parts import MOST_TASKS, PartSource, is_broken_device, pool_sizes, tasks_each
+from seit_ray.distributed.data.parts import (
+    MOST_TASKS,
+    PartSource,
+    check_fits,
+    is_broken_device,
+    pool_sizes,
+    tasks_each,
+)
 from seit_ray.distributed.data.tokenize_parts import TokenizeParts
 from seit_ray.distributed.resources import Resources
 from seit_ray.images import decode_image, find_images, write_manifest
@@ -23,7 +31,8 @@ from seit_ray.images.decoded import Decoding
 from seit_ray.shards.dataset import DatasetInfo, TokenDataset
 from seit_ray.shards.parts import Part, list_parts
 from seit_ray.shards.rejects import RejectLimit
-from seit_ray.storage import Folder
+from seit_ray.storage import Folder, StorageError
+from seit_ray.tokenizers.contract import fingerprint
 from seit_ray.tokenizers.files import load_tokenizer
 from seit_ray.tokenizers.uploads import parts_on
 from tests.distributed.data.jobs import run
@@ -49,8 +58,9 @@ def worker_of(place, files, *, rows_per_part=None, mode="exact", batch_size=256,
     adding = Adding.of(output, "plain", tokenizer, manifest, None, {})
     decoding = Decoding(tokenizer.image_size, tokenizer.resize, mode=mode)
     limit = RejectLimit(len(files), 0, max_fraction)
-    arguments = (PartSource(manifest.folder, source, decoding, work), adding.files, limit, tokenizer_folder, batch_size)
-    return TokenizeParts(*arguments, **options), adding
+    mark = fingerprint(tokenizer)
+    arguments = (PartSource(manifest.folder, source, decoding, work), adding.files, limit, tokenizer_folder, mark)
+    return TokenizeParts(*arguments, batch_size, **options), adding
 
 
 @pytest.mark.parametrize("mode", ["exact", "fast"])
@@ -61,8 +71,8 @@ def test_a_part_becomes_a_shard(tmp_path, mode, batch_size):
     made = worker(batch)
     part = Part(**{name: values[0] for name, values in made.items()})
     assert part == Part("train", 0, 12, 1) == list_parts(adding.files.records)["train"][0]
-    records = records_of(adding, {"train": {0: part}})
-    splits, source = splits_of(adding, records), dict(record.source for record in records["train"])
+    sums = stand(adding, {"train": {0: part}}).sums
+    splits, source = splits_of(adding, sums), sums["train"].source
     info = DatasetInfo("0" * 16, "centroid", 32, worker.tokenizer.grid, 16, "plain", None, splits, {}, source=source)
     adding.files.output.write("dataset.json", info.to_json())
     dataset = TokenDataset(adding.files.output)
@@ -85,7 +95,7 @@ def test_chunks_threads_and_parts_do_not_show_in_tokens(tmp_path):
         numbers = range(adding.manifest.splits["train"].num_parts)
         done = {"train": {index: worker.finish("train", index) for index in numbers}}
         assert sum(part.rows for part in done["train"].values()) == len(FILES)
-        splits = splits_of(adding, records_of(adding, done))
+        splits = splits_of(adding, stand(adding, done).sums)
         names = [f"train/{shard.name}" for shard in splits["train"].shards]
         tables = [pq.read_table(adding.files.output.uri_of(name)) for name in names]
         found[rows, threads] = pa.concat_tables(tables).to_pylist()
@@ -101,27 +111,28 @@ def test_a_part_of_rejects_has_no_shard(tmp_path):
     worker, adding = worker_of(tmp_path, {f"cat/{i}.jpg": b"no" for i in range(3)})
     part = worker.finish("train", 0)
     assert part == Part("train", 0, 0, 3)
-    splits = splits_of(adding, records_of(adding, {"train": {0: part}}))
+    splits = splits_of(adding, stand(adding, {"train": {0: part}}).sums)
     assert (splits["train"].shards, splits["train"].rows, splits["train"].rejected) == ([], 0, 3)
     assert sorted(name for name in contents(adding.files.output) if name.startswith("train/")) == [
         "train/rejected-00000.parquet"
     ]
 
 
-def test_when_nearly_all_of_the_first_thousand_cannot_be_read_the_job_ends(tmp_path):
-    files = {f"cat/{i:05}.jpg": b"no" for i in range(1500)}
-    worker, _ = worker_of(tmp_path, files, rows_per_part=1500, max_fraction=0.01)
-    with pytest.raises(ValueError, match=r"of the first 10\d\d images could not be read; expected at most 1.0%"):
+def test_a_part_that_passes_the_limit_by_itself_ends_the_job_at_once(tmp_path):
+    files = {f"cat/{i:05}.jpg": b"no" for i in range(600)}
+    worker, _ = worker_of(tmp_path, files, max_fraction=0.01, rows_per_part=600)
+    words = r"256 of 600 images could not be read \(the last: not an image.*\); expected at most 1.0%"
+    with pytest.raises(ValueError, match=words):
         worker.finish("train", 0)
-    worker, _ = worker_of(tmp_path / "allowed", files, rows_per_part=1500, max_fraction=1.0)
-    assert worker.finish("train", 0).rejected == 1500
+    worker, _ = worker_of(tmp_path / "allowed", files, max_fraction=1.0, rows_per_part=600)
+    assert worker.finish("train", 0).rejected == 600
 
 
 def test_a_broken_gpu_ends_the_process_and_a_lack_of_memory_does_not(tmp_path, monkeypatch):
     assert is_broken_device(RuntimeError("CUDA error: an illegal memory access was encountered"))
     assert not is_broken_device(torch.OutOfMemoryError("CUDA error: out of memory"))
     assert not is_broken_device(RuntimeError("shape mismatch"))
-    worker, _ = worker_of(tmp_path, FILES)
+    worker, _ = worker_of(tmp_path, FILES, is_actor=True)
     ended = []
 
     def fail(images):
@@ -132,6 +143,10 @@ def test_a_broken_gpu_ends_the_process_and_a_lack_of_memory_does_not(tmp_path, m
     with pytest.raises(RuntimeError, match="device-side"):
         worker.finish("train", 0)
     assert ended == [1]
+    worker.is_actor = False  # in somebody's own process
+    with pytest.raises(RuntimeError, match="device-side"):
+        worker.finish("train", 0)
+    assert ended == [1]
 
 
 def test_a_part_that_ends_its_process_time_and_again_is_named(tmp_path):
@@ -139,8 +154,9 @@ def test_a_part_that_ends_its_process_time_and_again_is_named(tmp_path):
     for earlier in range(MAX_ATTEMPTS):
         assert attempts.begin("train", 7) == earlier
     assert attempts.begin("train", 8) == 0
-    with pytest.raises(RuntimeError, match=rf"part 7 of split 'train' .* {MAX_ATTEMPTS} times"):
+    with pytest.raises(StorageError, match=rf"part 7 of split 'train' .* {MAX_ATTEMPTS} times") as error:
         attempts.begin("train", 7)
+    assert error.value.kind == "unavailable"  # to be tried again
     attempts.end("train", 7, MAX_ATTEMPTS - 1)
     assert attempts.begin("train", 7) == 0
 
@@ -166,10 +182,69 @@ def test_pools_are_as_large_as_the_cluster_and_the_work(cpus, gpus, gpus_each, i
 
 
 @pytest.mark.parametrize(
-    ("cpus", "gpus", "actors", "expected"), [(2, 1, 1, 4), (32, 4, 4, 12), (1000, 1, 1, MOST_TASKS), (8, 0, 5, 12)]
+    ("cpus", "gpus", "actors", "store_gib", "expected"),
+    [
+        (2, 1, 1, 1000, 2),
+        (32, 4, 4, 1000, 6),
+        (1000, 1, 1, 1000, MOST_TASKS),
+        (8, 0, 5, 1000, 6),
+        (64, 1, 1, 1, 2),  # whose object store is small
+        (64, 4, 4, 0.1, 1),
+    ],
 )
-def test_decoding_tasks_are_as_many_as_keep_the_cpus_busy(cpus, gpus, actors, expected):
-    assert tasks_each(Resources("auto", False, cpus, gpus), actors) == expected
+def test_decoding_tasks_are_as_many_as_keep_the_cpus_busy(cpus, gpus, actors, store_gib, expected):
+    cluster = Resources("auto", False, cpus, gpus, object_store_bytes=store_gib * 2**30)
+    assert tasks_each(cluster, actors) == expected
+
+
+@pytest.mark.parametrize(
+    ("gpus_each", "memory_mib", "words"), [(2, None, "2 GPUs of 1"), (1, 4096, "4096 MiB of 2048"), (1, 1024, None)]
+)
+def test_what_a_machine_will_never_hold_is_refused(gpus_each, memory_mib, words):
+    cluster = Resources("local", True, 4, 1, 2 << 30)
+    memory_bytes = memory_mib << 20 if memory_mib else None
+    with pytest.raises(ValueError, match=words) if words else contextlib.nullcontext():
+        check_fits(cluster, gpus_each, memory_bytes)
+    check_fits(replace(cluster, is_local=False), gpus_each, memory_bytes)  # which may grow
+
+
+def test_records_that_do_not_hold_are_named(tmp_path):
+    worker, adding = worker_of(tmp_path, FILES | {"dog/9.jpg": b"no picture"}, rows_per_part=5)
+    done = {"train": {index: worker.finish("train", index) for index in range(3)}}
+    assert stand(adding, done).faulty == []
+    files = adding.files
+
+    def faulty(change):
+        before = contents(files.output)
+        change()
+        found = stand(adding, list_parts(files.records))
+        for name, data in before.items():
+            files.output.write(name, data)
+        return [part.index for part in found.faulty], sorted(found.parts.get("train", {}))
+
+    shard, rejects = "train/shard-00001.parquet", "train/rejected-00002.parquet"
+    assert faulty(lambda: files.output.delete(shard)) == ([1], [0, 2])
+    assert faulty(lambda: files.output.write(shard, b"")) == ([1], [0, 2])
+    assert faulty(lambda: files.output.delete(rejects)) == ([2], [0, 1])
+    record = files.records.read(done["train"][0].name)
+    assert faulty(lambda: files.records.write(done["train"][1].name, record)) == ([1], [0, 2])
+    other = replace(adding, files=replace(files, listing="another listing"))
+    assert [part.index for part in stand(other, done).faulty] == [0, 1, 2]
+    assert stand(adding, done).faulty == []
+
+
+def test_a_part_that_stands_is_not_made_again(tmp_path):
+    worker, _ = worker_of(tmp_path, FILES)
+    made = worker.finish("train", 0)
+    worker.encode = None
+    assert worker.finish("train", 0) == made
+
+
+def test_an_actor_refuses_another_tokenizer_than_the_jobs(tmp_path):
+    worker, adding = worker_of(tmp_path, FILES)
+    other = write_tokenizer(tmp_path / "tokenizer", image_size=32, seed=5)
+    with pytest.raises(ValueError, match="was fitted anew meanwhile"):
+        TokenizeParts(worker.source, adding.files, worker.limit, other, fingerprint(worker.tokenizer), 5)
 
 
 def parquet_source(folder, num, row_group_size):

@@ -1,0 +1,49 @@
+"""Calls of a storage that does not answer at once."""
+
+import pytest
+
+from seit_ray.storage import StorageError, patience
+from seit_ray.storage.patience import patiently
+
+
+@pytest.fixture
+def slept(monkeypatch):
+    """How long each pause was; no time passes otherwise."""
+    found = []
+
+    class Clock:
+        monotonic = staticmethod(lambda: float(sum(found)))
+        sleep = staticmethod(found.append)
+
+    monkeypatch.setattr(patience, "time", Clock)
+    return found
+
+
+def failing(times, kind="unavailable"):
+    calls = []
+
+    def call():
+        calls.append(1)
+        if len(calls) <= times:
+            raise StorageError("away", kind)
+        return len(calls)
+
+    return call
+
+
+def test_what_comes_late_comes(slept):
+    assert patiently(failing(3)) == 4
+    assert slept == [1, 2, 4]
+
+
+def test_patience_ends(slept):
+    with pytest.raises(StorageError, match="away"):
+        patiently(failing(99), 60.0)
+    assert slept == [1, 2, 4, 8, 16]
+
+
+@pytest.mark.parametrize("kind", ["denied", "missing", "credentials"])
+def test_what_will_not_pass_is_not_waited_for(slept, kind):
+    with pytest.raises(StorageError):
+        patiently(failing(1, kind))
+    assert slept == []
