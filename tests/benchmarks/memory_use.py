@@ -38,16 +38,20 @@ class MadeUpKeys:
     def call_s3(self, operation: str, **request) -> dict:
         """A page of list_objects_v2."""
         assert operation == "list_objects_v2", operation
+        root, _, folder = request["Prefix"].partition("class-")
         if "Delimiter" in request:
-            folders = -(-self.num // PER_FOLDER)
-            return {"CommonPrefixes": [{"Prefix": f"{request['Prefix']}class-{i:05}/"} for i in range(folders)]}
-        start = int(request.get("ContinuationToken", 0))
-        stop = min(self.num, start + min(1000, request.get("MaxKeys", 1000)))
+            folders = 0 if folder else -(-self.num // PER_FOLDER)
+            return {"CommonPrefixes": [{"Prefix": f"{root}class-{i:05}/"} for i in range(folders)]}
+        first = int(folder[:-1]) * PER_FOLDER if folder else 0
+        end = min(self.num, first + PER_FOLDER) if folder else self.num
+        after = request.get("StartAfter", "").rpartition("/")[2].partition(".")[0]
+        start = int(request.get("ContinuationToken") or (int(after) + 1 if after else first))
+        stop = min(end, start + min(1000, request.get("MaxKeys", 1000)))
         self.pages += 1
-        names = (f"{request['Prefix']}class-{i // PER_FOLDER:05}/{i:09}.jpg" for i in range(start, stop))
+        names = (f"{root}class-{i // PER_FOLDER:05}/{i:09}.jpg" for i in range(start, stop))
         moment = type("Moment", (), {"isoformat": lambda self: "2026-01-01T00:00:00+00:00"})()
         items = [{"Key": name, "Size": 109_000, "LastModified": moment, "ETag": f'"{hash(name):x}"'} for name in names]
-        return {"Contents": items, "IsTruncated": stop < self.num, "NextContinuationToken": str(stop)}
+        return {"Contents": items, "IsTruncated": stop < end, "NextContinuationToken": str(stop)}
 
 
 def unshared_mib(pid: int | str) -> tuple[str, float]:

@@ -195,8 +195,8 @@ def test_predictions(page):
     known |= {f"{name}_{i}" for name in ("label", "probability") for i in (1, 2)}
     assert set(text.replace('"', "").split(",")) == known
     assert all(f"`{name}`" in page_text for name in table.column_names)
-    assert sorted(names["labels"]) == sorted(table["label"].to_pylist())
-    assert names["about"]["counts"] == names["counts"]
+    assert sorted(names["predicted"]) == sorted(table["label"].to_pylist())
+    assert names["marker"]["counts"] == names["counts"]
     model = json.loads((place / "predictions.csv.json").read_text())["plan"]["model"]
     assert hashlib.sha256((place / "run" / "model.safetensors").read_bytes()).hexdigest().startswith(model)
 
