@@ -31,8 +31,9 @@ def listed(ask: Ask, prefix: str, after: str = "") -> Iterator[Item]:
 def rest(ask: Ask, prefix: str, page: Page) -> Iterator[Item]:
     """What comes behind a page that is not the last."""
     last = page["Contents"][-1]["Key"] if page.get("Contents") else ""
-    here = {item["Key"][len(prefix) :].partition("/")[0] for item in page.get("Contents", ()) if "/" in item["Key"]}
-    are_small = len(here) > SMALL_FOLDERS * len(page.get("Contents", ()))  # a request each would be more than there are
+    names = [item["Key"][len(prefix) :] for item in page.get("Contents", ())]
+    here = {name.partition("/")[0] for name in names if "/" in name}
+    are_small = len(here) > SMALL_FOLDERS * len(names)  # a request for each would be more than there are pages
     top = top_level(ask, prefix) if last and not are_small else None
     if top is None:
         yield from one_stream(ask, prefix, page)

@@ -176,14 +176,17 @@ def map_parts(
         num_cpus=0 if gpus else 1,  # the decoding tasks own the CPUs; without a GPU, the actor decodes
         memory=memory_bytes,
     )
+    finished: Any = iter(data.iter_rows())
     try:
-        for row in data.iter_rows():
+        for row in finished:
             on_part(Part(row["split"], int(row["index"]), int(row["rows"]), int(row["rejected"])))
     except Exception as error:
         mistake = user_error(error)
         if mistake is None:
             raise
         raise mistake from error
+    finally:
+        finished.close()  # else the actors keep their CPUs as long as somebody keeps the traceback
 
 
 def check_fits(cluster: Resources, gpus_each: float, memory_bytes: int | None) -> None:

@@ -53,7 +53,7 @@ STAYING = {
             [Fault("error", "PUT", key="records", every=3, code="AccessDenied", status=403)],
             "access denied",
         ),
-        ([Fault("corrupt upload", "PUT", key="shard-00001")], "arrived damaged"),
+        ([Fault("corrupt upload", "PUT", key="shard-00003")], "arrived damaged"),
         (
             [Fault("error", "PUT", key="dataset.json", **EXPIRED)],
             "dataset.json is not accessible: the session token has expired",

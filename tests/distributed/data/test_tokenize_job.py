@@ -190,7 +190,8 @@ def test_too_many_rejects_end_the_job_and_a_larger_share_finishes_it(
         run(ray_cluster, images, tokenizer, output, max_reject_fraction=0.001)
     count, _, rest = str(error.value).partition(" of ")
     assert 1 <= int(count) <= len(BAD)
-    assert rest.startswith(f"{len(GOOD) + len(BAD)} images could not be read; expected at most 0.1%")
+    assert rest.startswith(f"{len(GOOD) + len(BAD)} images could not be read (the last: ")
+    assert "; expected at most 0.1%" in rest
     assert "tokenize.max_reject_fraction" in rest
     assert not output.exists("dataset.json")
     run(ray_cluster, images, tokenizer, output, max_reject_fraction=0.02)

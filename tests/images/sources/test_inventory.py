@@ -49,7 +49,7 @@ def test_in_a_bucket(tmp_path, s3_server):
     uri = written(bucket.join("inventories"), table)
     found = list(find_images(source, SourceSettings(inventory=uri)))
     assert found == list(find_images(source))
-    assert {record.key for record in found} == {name for name in FILES if name.endswith(".png") and name[0] != "_"}
+    assert {record.key for record in found} == {name for name in FILES if name.endswith(".png")}
 
 
 def test_tables_that_are_none(tmp_path):

@@ -99,9 +99,7 @@ def test_columns_that_hold_no_images_are_told_before_the_work(source, image, tex
 def test_a_flat_bucket_is_listed_once(s3_server, monkeypatch):
     source = Folder(f"s3://{s3_server.create_bucket(f'flat-{uuid.uuid4().hex}')}", **s3_server.credentials)
     fill(source, *(f"{i}.jpg" for i in range(5)))
-    pages, asked = s3.S3Store._pages, []
-    monkeypatch.setattr(
-        s3.S3Store, "_pages", lambda self, *args, **more: asked.append(args) or pages(self, *args, **more)
-    )
+    listing, asked = s3.listed, []
+    monkeypatch.setattr(s3, "listed", lambda ask, prefix: asked.append(prefix) or listing(ask, prefix))
     assert len(list(find_images(source))) == 5
     assert len(asked) == 1
