@@ -31,6 +31,7 @@ from seit_ray.storage.lock import LOCK
 from seit_ray.storage.output import WORK, claim, end_work, note_names, remove_unknown, write_plan
 
 MARKER = "predictions.json"
+BEGUN = "commit.json"  # of the work on a table: what lies beside it is ours from here on
 FOLDERS = ("manifest", "records", "attempts")  # of the work
 
 
@@ -137,13 +138,21 @@ class OneTable:
 
     def claim(self) -> None:
         claim(self.work, ("plan.json",))
-        if not self.folder.exists(self.name) and not self.work.exists("plan.json"):
+        if not (self.folder.exists(self.name) or self.work.exists(BEGUN) or self.has_about()):
             for name in (self.rejected_name, self.about_name):
                 if self.folder.exists(name):
                     raise ValueError(
                         f"{self.folder.uri_of(name)} exists, which this output would replace; expected a free name; "
                         "choose another output"
                     )
+
+    def has_about(self) -> bool:
+        """Whether the JSON beside is ours, and so what it tells of: somebody has deleted the table alone."""
+        try:
+            about = json.loads(self.folder.read(self.about_name))
+            return {"plan", "counts"} <= set(about)
+        except (ValueError, TypeError):  # of storage too: a missing file
+            return False
 
     def finished(self) -> dict[str, Any] | None:
         if not self.folder.exists(self.name):
@@ -187,6 +196,8 @@ class OneTable:
         form = {"class_names": plan["class_names"], "top_k": plan["top_k"]}
         about = {"plan": plan, "counts": {"listed": total, "rejected": len(rejected), **counts_of(table)}}
         before_marker()
+        self.claim()  # once more, for others may have put tables there meanwhile
+        self.work.write(BEGUN, b"{}")
         self.folder.write(self.rejected_name, encode_table(rejected, self.suffix, **form))
         self.folder.write(self.about_name, json.dumps(about, indent=1).encode())
         self.folder.write(self.name, encode_table(table, self.suffix, **form))
@@ -194,14 +205,16 @@ class OneTable:
         return about
 
     def remove(self, plan: dict[str, Any]) -> None:
-        for name in (self.name, self.rejected_name, self.about_name):  # the table first: without it, none is finished
-            self.folder.delete(name)
         self.end_work()
         self.begin(plan)
+        self.work.write(BEGUN, b"{}")  # what is left after a kill is ours
+        for name in (self.name, self.rejected_name, self.about_name):  # the table first: without it, none is finished
+            self.folder.delete(name)
 
     def end_work(self) -> None:
         for name in (*FOLDERS, "parts"):  # the plan last, for it says that they are ours
             self.work.delete_tree(name)
+        self.work.delete(BEGUN)
         self.work.delete("plan.json")
         self.work.delete_tree()
 
@@ -239,7 +252,8 @@ class PartsFolder:
             return None
         try:
             about = json.loads(self.folder.read(MARKER))
-            about["plan"], about["counts"], about["parts"]
+            about["plan"], about["counts"]
+            known = {file["name"]: file["bytes"] for file in about["parts"]}
         except StorageError:
             raise
         except (ValueError, KeyError, TypeError) as error:
@@ -247,6 +261,13 @@ class PartsFolder:
                 f"{self.folder.uri_of(MARKER)} cannot be read ({error!r}); expected what predict wrote; choose another "
                 "output"
             ) from error
+        sizes = {entry.name: entry.size_bytes for entry in self.folder.list()}
+        missing = [name for name, size in known.items() if sizes.get(name) != size]
+        if missing:
+            raise ValueError(
+                f"{self.folder.uri_of(missing[0])} is missing, or has another size than it had; expected all parts; "
+                "restore it, or predict into a new folder"
+            )
         return about
 
     def check_size(self, num_images: int, plan: dict[str, Any]) -> None:

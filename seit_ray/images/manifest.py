@@ -116,7 +116,15 @@ class Manifest:
 
     def _open(self, split: str, number: int) -> pq.ParquetFile:
         # The whole file, some hundred kB: unlike the bytes of a range, they are compared with their checksum.
-        return pq.ParquetFile(io.BytesIO(self.folder.read(file_name(split, number))))
+        name = file_name(split, number)
+        try:
+            return pq.ParquetFile(io.BytesIO(self.folder.read(name)))
+        except (pa.ArrowException, FileNotFoundError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(
+                f"{self.folder.uri_of(name)} cannot be read ({reason}); expected a file of the listing; delete "
+                f"{self.folder.uri_of(MARKER)}, to list the source again"
+            ) from error
 
 
 def default_part_rows(num_images: int) -> int:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from seit_ray.images.known import known_file, known_name
 from seit_ray.progress import Times
 from seit_ray.shards.dataset import RejectFile, Shard, Split
-from seit_ray.shards.parquet import TokenRows, checksum
+from seit_ray.shards.parquet import TokenRows, checksum, encode_rejected
 from seit_ray.shards.writing import rejected_name, shard_name, write_rejects, write_shard
 from seit_ray.storage import Folder
 
@@ -93,6 +93,7 @@ class PartRecord:
     seconds: dict[str, float] = field(default_factory=dict)
     peak_bytes: int = 0  # of the process
     listing: str = ""  # digest of the manifest that it is a part of
+    sizes: dict[str, int] = field(default_factory=dict)  # bytes of each of its files, by name in the dataset
 
     @property
     def images(self) -> int:
@@ -191,9 +192,11 @@ class PartFiles:
         number = self.first.get(split, 0) + index
         known = known_file(listed)
         self.output.write(known_name(split, number), known)
+        sizes = {known_name(split, number): len(known)}
         record = PartRecord((known_name(split, number), checksum(known)), peak_bytes=peak_bytes, listing=self.listing)
         if len(rejected):
             record.rejects = write_rejects(rejected, split, rejected_name(number), self.output)
+            sizes[f"{split}/{rejected_name(number)}"] = len(encode_rejected(rejected))
         if len(rows):
             made = write_shard(
                 rows,
@@ -205,11 +208,12 @@ class PartFiles:
                 num_classes=self.num_classes,
             )
             codes = np.flatnonzero(made.histogram)
+            sizes[f"{split}/{made.shard.name}"] = made.shard.bytes
             record.shard, record.source_bytes = made.shard, made.source_bytes
             record.histogram = list(zip(codes.tolist(), made.histogram[codes].tolist(), strict=True))
             record.label_counts = made.label_counts.tolist()
         times.add("write")
-        record.seconds = times.seconds
+        record.seconds, record.sizes = times.seconds, sizes
         part = Part(split, index, len(rows), len(rejected))
         self.records.write(part.name, encode_record(record))
         return part

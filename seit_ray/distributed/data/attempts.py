@@ -14,14 +14,8 @@ class Attempts:
         self.folder = folder
 
     def begin(self, split: str, index: int) -> int:
-        """Note that a part is begun; how often it was before. StorageError, to try again, when that is too often."""
+        """Note that a part is begun; how often it was before."""
         earlier = sum(1 for _ in self.folder.list(f"{split}/{index:06d}."))
-        if earlier >= MAX_ATTEMPTS:
-            raise StorageError(
-                f"part {index} of split {split!r} has lost its process or its node {earlier} times; expected nodes "
-                "that stay; see the logs of the workers, and run again, which does only what is missing",
-                "unavailable",
-            )
         self.folder.write(f"{split}/{index:06d}.{earlier}", b"begun")
         return earlier
 
@@ -29,3 +23,13 @@ class Attempts:
         """Remove the notes of a part that is finished."""
         for attempt in range(earlier + 1):
             self.folder.delete(f"{split}/{index:06d}.{attempt}")
+
+
+def check_attempts(split: str, index: int, earlier: int) -> None:
+    """StorageError, to be tried again, for a part that was begun too often."""
+    if earlier >= MAX_ATTEMPTS:
+        raise StorageError(
+            f"part {index} of split {split!r} has lost its process or its node {earlier} times; expected nodes that "
+            "stay; see the logs of the workers, and run again, which does only what is missing",
+            "unavailable",
+        )

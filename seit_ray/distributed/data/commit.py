@@ -12,6 +12,7 @@ import pyarrow as pa
 import torch
 
 from seit_ray.augment.synonyms import nearest_codes
+from seit_ray.images.known import FOLDER
 from seit_ray.images.manifest import Manifest
 from seit_ray.shards.appending import first_shards, kept_rejects
 from seit_ray.shards.dataset import MARKER, DatasetInfo, RejectFile, Split
@@ -95,7 +96,7 @@ def stand(adding: Adding, parts: dict[str, dict[int, Part]]) -> Standing:
     faulty: list[Part] = []
     for split, by_index in sorted(parts.items()):
         ordered = [by_index[index] for index in sorted(by_index)]
-        sizes = {entry.name: entry.size_bytes for entry in files.output.list(f"{split}/")} if ordered else {}
+        sizes = sizes_of(files.output, f"{split}/", f"{FOLDER}/{split}/") if ordered else {}
         sums[split] = Sums(files.num_codes, files.num_classes)
         for part, record in zip(ordered, read_records(files.records, ordered), strict=True):
             if fits(adding, part, record, sizes):
@@ -109,17 +110,19 @@ def stand(adding: Adding, parts: dict[str, dict[int, Part]]) -> Standing:
 
 def fits(adding: Adding, part: Part, record: PartRecord, sizes: dict[str, int]) -> bool:
     """Whether a record is of this job, and the files stand that it tells of."""
-    shard, rejects, source = adding.files.names(part.split, part.index)
     images = adding.manifest.part_images(part.split, part.index)
     written = {f"{part.split}/{file.name}" for file in (record.shard, record.rejects) if file is not None}
     return (
         record.listing == adding.files.listing
-        and record.source[0] == source
-        and written <= {shard, rejects}
+        and {*written, record.source[0]} == {*record.sizes} <= {*adding.files.names(part.split, part.index)}
         and images == part.images == record.images
-        and (record.shard is None or sizes.get(shard) == record.shard.bytes)
-        and (record.rejects is None or sizes.get(rejects, 0) > 0)
+        and all(sizes.get(name) == size for name, size in record.sizes.items())
     )
+
+
+def sizes_of(folder: Folder, *prefixes: str) -> dict[str, int]:
+    """Bytes of all objects whose names begin so."""
+    return {entry.name: entry.size_bytes for prefix in prefixes for entry in folder.list(prefix)}
 
 
 def splits_of(adding: Adding, sums: dict[str, Sums]) -> dict[str, Split]:

@@ -22,7 +22,7 @@ import ray
 import torch
 
 from seit_ray.distributed.cluster import user_error
-from seit_ray.distributed.data.attempts import Attempts
+from seit_ray.distributed.data.attempts import Attempts, check_attempts
 from seit_ray.distributed.data.decoding import SPAN_BYTES, decoded_by_tasks
 from seit_ray.distributed.resources import Resources
 from seit_ray.images.careful import decoded_carefully
@@ -85,6 +85,8 @@ class PartWorker(ABC):
         if standing is not None:  # Ray hands a part out again where it missed the answer
             return standing
         earlier = self.patiently(lambda: self.attempts.begin(split, index))
+        if self.is_actor:  # a process of the user's own may be ended as often as they like
+            check_attempts(split, index, earlier)
         try:
             times = Times()
             listed = self.patiently(lambda: self.manifest.read_part(split, index))

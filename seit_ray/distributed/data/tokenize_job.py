@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from seit_ray.distributed.cluster import Connect
-from seit_ray.distributed.data.commit import Adding, Standing, commit, names_of, stand
+from seit_ray.distributed.data.commit import Adding, Standing, commit, names_of, sizes_of, stand
 from seit_ray.distributed.data.parts import PartSource, map_parts
 from seit_ray.distributed.data.tokenize_parts import TokenizeParts
 from seit_ray.images.decoded import Decoding
@@ -165,11 +165,26 @@ def already_complete(job: TokenizeJob, info: DatasetInfo, on_progress: Progress)
         except LockedError:
             return info  # the job that made it is at it
     note = "already complete"
+    check_files(job.output, info)
     if job.settings.check_source:
         compare_source(job.output, job.source, job.source_settings, info, **job.settings.hold_out)
         note += ", of the same images"
     on_progress("tokenise", 1, 1, note)
     return info
+
+
+def check_files(output: Folder, info: DatasetInfo) -> None:
+    """ValueError unless all shards and tables of rejects of a finished dataset are there, as large as they were."""
+    for name, split in info.splits.items():
+        sizes = sizes_of(output, f"{name}/")
+        known = {f"{name}/{shard.name}": shard.bytes for shard in split.shards}
+        missing = [file for file, size in known.items() if sizes.get(file) != size]
+        missing += [file for file in (f"{name}/{r.name}" for r in split.rejects) if not sizes.get(file)]
+        if missing:
+            raise ValueError(
+                f"{output.uri_of(missing[0])} is missing, or has another size than it had; expected a whole dataset; "
+                "restore it, or tokenise into a new output"
+            )
 
 
 def begin(job: TokenizeJob, plan: dict[str, Any], base: DatasetInfo | None) -> None:

@@ -35,4 +35,6 @@ def image_records(
             continue
         split, label = splits.split((repeats or key).split("/")[:-1], key)
         uri = source.uri_of(entry.name)
-        yield ImageRecord(key, uri, label if labelled else None, split, entry.size_bytes, entry.version, repeats)
+        yield ImageRecord(
+            key, uri, label if labelled else None, split, entry.size_bytes, entry.version or None, repeats
+        )

@@ -31,9 +31,15 @@ def inventory_entries(source: Folder, uri: str) -> Iterator[Entry]:
     """
     table = read_table(source, uri)
     names = relative_names(table["key"].combine_chunks(), source)
-    table = table.set_column(0, "key", names).filter(pc.is_valid(names))
+    table = table.set_column(0, "key", names).filter(pc.and_(pc.is_valid(names), table["is_current"]))
     if not len(table):
         raise ValueError(f"inventory {uri} has no key below {source.uri}; expected its objects; check source.inventory")
+    twice = table["key"].value_counts().filter(pc.greater(table["key"].value_counts().field("counts"), 1))
+    if len(twice):
+        raise ValueError(
+            f"inventory {uri} has the key {twice[0]['values'].as_py()!r} twice; expected each object once, or a "
+            "column is_latest; drop the others"
+        )
     # by bytes, as buckets are listed
     table = table.set_column(0, "key", table["key"].cast(pa.binary())).sort_by("key")
     for batch in table.to_batches(ROWS):
@@ -51,7 +57,10 @@ def read_table(source: Folder, uri: str) -> pa.Table:
     data = pa.BufferReader(source.at(folder).read(name))
     try:
         is_parquet = suffix_of(name) == ".parquet"
-        table = pq.ParquetFile(data).read(use_threads=False) if is_parquet else pa_csv.read_csv(data)
+        # of texts: a key of digits is no number
+        texts = pa_csv.ConvertOptions(column_types={name: pa.string() for known in COLUMNS.values() for name in known})
+        read = pq.ParquetFile(data).read(use_threads=False) if is_parquet else None
+        table = pa_csv.read_csv(data, convert_options=texts) if read is None else read
     except (pa.ArrowException, OSError) as error:
         raise ValueError(
             f"inventory {uri} cannot be read ({' '.join(str(error).split())}); expected a table"
@@ -62,8 +71,18 @@ def read_table(source: Folder, uri: str) -> pa.Table:
         if found is None and field in ("key", "size"):
             raise ValueError(f"inventory {uri} with {table.column_names}; expected a column {' or '.join(known)}")
         columns[field] = pa.nulls(len(table)) if found is None else table[found]
-    columns["key"] = columns["key"].cast(pa.string())
-    return pa.table(columns)
+    try:
+        casts = {field: columns[field].cast(kind) for field, kind in (("key", pa.string()), ("etag", pa.string()))}
+        casts["size"] = columns["size"].cast(pa.int64())
+    except pa.ArrowException as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"inventory {uri}: {reason}; expected keys, and sizes in bytes; write it again") from error
+    is_current = pa.chunked_array([pa.array([True] * len(table))])
+    for column, wanted in (("is_latest", "true"), ("is_delete_marker", "false")):  # of a bucket with versions
+        if column in table.column_names:
+            values = pc.utf8_lower(table[column].cast(pa.string()))
+            is_current = pc.and_(is_current, pc.fill_null(pc.equal(values, wanted), column == "is_delete_marker"))
+    return pa.table({**columns, **casts, "is_current": is_current})
 
 
 def relative_names(keys: pa.Array, source: Folder) -> pa.Array:

@@ -12,7 +12,7 @@ import ray
 import torch
 
 from seit_ray.distributed.cluster import connected
-from seit_ray.distributed.data.attempts import MAX_ATTEMPTS, Attempts
+from seit_ray.distributed.data.attempts import MAX_ATTEMPTS, Attempts, check_attempts
 from seit_ray.distributed.data.commit import Adding, splits_of, stand
 from seit_ray.distributed.data.decoding import decoded_by_tasks, spans_of
 from seit_ray.distributed.data.parts import (
@@ -155,9 +155,9 @@ def test_a_part_that_ends_its_process_time_and_again_is_named(tmp_path):
         assert attempts.begin("train", 7) == earlier
     assert attempts.begin("train", 8) == 0
     with pytest.raises(StorageError, match=rf"part 7 of split 'train' .* {MAX_ATTEMPTS} times") as error:
-        attempts.begin("train", 7)
+        check_attempts("train", 7, attempts.begin("train", 7))
     assert error.value.kind == "unavailable"  # to be tried again
-    attempts.end("train", 7, MAX_ATTEMPTS - 1)
+    attempts.end("train", 7, MAX_ATTEMPTS)
     assert attempts.begin("train", 7) == 0
 
 
@@ -226,6 +226,10 @@ def test_records_that_do_not_hold_are_named(tmp_path):
     assert faulty(lambda: files.output.delete(shard)) == ([1], [0, 2])
     assert faulty(lambda: files.output.write(shard, b"")) == ([1], [0, 2])
     assert faulty(lambda: files.output.delete(rejects)) == ([2], [0, 1])
+    assert faulty(lambda: files.output.write(rejects, b"PAR1")) == ([2], [0, 1])
+    known = "_source/train/part-00000.parquet"
+    assert faulty(lambda: files.output.delete(known)) == ([0], [1, 2])
+    assert faulty(lambda: files.output.write(known, b"PAR1")) == ([0], [1, 2])
     record = files.records.read(done["train"][0].name)
     assert faulty(lambda: files.records.write(done["train"][1].name, record)) == ([1], [0, 2])
     other = replace(adding, files=replace(files, listing="another listing"))
@@ -238,6 +242,15 @@ def test_a_part_that_stands_is_not_made_again(tmp_path):
     made = worker.finish("train", 0)
     worker.encode = None
     assert worker.finish("train", 0) == made
+
+
+def test_a_process_of_the_users_own_may_end_often(tmp_path):
+    worker, _ = worker_of(tmp_path, FILES)
+    for _ in range(MAX_ATTEMPTS + 1):
+        worker.attempts.begin("train", 0)
+    with pytest.raises(StorageError, match="has lost its process or its node"):
+        worker_of(tmp_path, FILES, is_actor=True)[0].finish("train", 0)
+    assert worker.finish("train", 0).rows == len(FILES)
 
 
 def test_an_actor_refuses_another_tokenizer_than_the_jobs(tmp_path):

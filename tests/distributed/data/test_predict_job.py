@@ -338,6 +338,40 @@ def test_a_folder_with_files_of_others_is_refused(place, output):
     assert contents(output) == {"found/notes.txt": b"mine"}
 
 
+def test_a_folder_whose_parts_are_gone_is_not_complete(place, output):
+    about, *_ = in_a_folder(place, output)
+    output.join("found").delete(about["parts"][0]["name"])
+    with pytest.raises(ValueError, match="is missing, or has another size"):
+        in_a_folder(place, output)
+
+
+@pytest.mark.parametrize("name", ["found-rejected.csv", "found.csv.json"])
+def test_tables_of_others_that_come_meanwhile_are_not_replaced(place, output, name):
+    half = interrupt_when(lambda phase, done, total: phase == "predict" and done > total / 2)
+    with pytest.raises(Interruption):
+        predict(place, output, "found.csv", on_progress=half)
+    output.write(name, b"mine")
+    with pytest.raises(ValueError, match="exists, which this output would replace"):
+        predict(place, output, "found.csv")
+    assert output.read(name) == b"mine"
+
+
+def test_a_replacement_that_is_killed_between_its_deletions_goes_on(place, output, monkeypatch):
+    predict(place, output, top_k=1)
+    delete = Folder.delete
+
+    def stop_after(folder, name):
+        delete(folder, name)
+        if name == "found.parquet":
+            raise Interruption
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Folder, "delete", stop_after)
+        with pytest.raises(Interruption):
+            predict(place, output, top_k=2, overwrite=True)
+    assert len(predict(place, output, top_k=2, overwrite=True)[1]["top_labels"][0]) == 2
+
+
 def test_any_number_of_probabilities_fits_a_folder(place, output, monkeypatch):
     monkeypatch.setattr(prediction_output, "MAX_VALUES", 3 * len(GOOD))
     assert len(in_a_folder(place, output)[1]) == len(GOOD)

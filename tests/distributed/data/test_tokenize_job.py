@@ -144,6 +144,20 @@ def test_a_rerun_changes_nothing(ray_cluster, undisturbed, images, tokenizer):
     assert progress == [("tokenise", 1, 1, "already complete")]
 
 
+def test_a_finished_dataset_without_one_of_its_files_is_not_complete(
+    ray_cluster, undisturbed, images, tokenizer, output
+):
+    for name, data in contents(undisturbed.folder).items():
+        output.write(name, data)
+    for name in ("train/shard-00003.parquet", f"train/{undisturbed.info.splits['train'].rejects[0].name}"):
+        data = output.read(name)
+        output.delete(name)
+        with pytest.raises(ValueError, match=rf"{name} is missing, or has another size"):
+            run(ray_cluster, images, tokenizer, output)
+        output.write(name, data)
+    run(ray_cluster, images, tokenizer, output)
+
+
 def test_another_tokenizer_is_refused(ray_cluster, undisturbed, images, tmp_path):
     other = write_tokenizer(tmp_path / "other", seed=1, num_codes=NUM_CODES)
     before = snapshot(undisturbed.folder)

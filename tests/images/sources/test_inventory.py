@@ -66,3 +66,27 @@ def test_tables_that_are_none(tmp_path):
     for uri, words in cases.items():
         with pytest.raises(ValueError, match=words):
             list(find_images(source, SourceSettings(inventory=uri)))
+
+
+def test_keys_are_texts_and_versions_that_are_not_the_latest_are_passed_over(tmp_path):
+    source = write_files(tmp_path / "images", {"007.png": b"a", "12.png": b"bb"})
+    place = Folder(tmp_path)
+    place.write("a.csv", b"key,size,e_tag,is_latest\n007.png,1,123,true\n12.png,2,456,true\n12.png,9,789,false\n")
+    found = list(find_images(source, SourceSettings(inventory=place.uri_of("a.csv"))))
+    assert [(record.key, record.size_bytes, record.version) for record in found] == [
+        ("007.png", 1, "123"),
+        ("12.png", 2, "456"),
+    ]
+    table = {"key": ["12.png", "007.png"], "size": [2, 1], "is_delete_marker": [False, True]}
+    uri = written(place, pa.table(table), "b.parquet")
+    (record,) = find_images(source, SourceSettings(inventory=uri))
+    assert (record.key, record.version) == ("12.png", None)
+
+
+def test_a_key_that_comes_twice_and_sizes_that_are_none(tmp_path):
+    source, place = write_files(tmp_path / "images", {"a.png": b"a"}), Folder(tmp_path)
+    place.write("a.csv", b"key,size\na.png,1\na.png,1\n")
+    place.write("b.csv", b"key,size\na.png,n/a\n")
+    for name, words in (("a.csv", r"has the key 'a.png' twice"), ("b.csv", "expected keys, and sizes in bytes")):
+        with pytest.raises(ValueError, match=words):
+            list(find_images(source, SourceSettings(inventory=place.uri_of(name))))
