@@ -175,7 +175,9 @@ def map_parts(
             enable_true_multi_threading=gpus > 0,
         ),
         num_gpus=gpus or None,
-        num_cpus=0 if gpus else 1,  # the decoding tasks own the CPUs; without a GPU, the actor decodes
+        # With a GPU the decoding tasks own the CPUs; without one the actor decodes. On a local ray nothing else runs, and
+        # an actor that Ray forgets at the end of a job would keep a CPU from what comes next in this process.
+        num_cpus=0 if gpus or cluster.is_local else 1,
         memory=memory_bytes,
     )
     finished: Any = iter(data.iter_rows())
