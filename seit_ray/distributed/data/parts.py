@@ -175,8 +175,8 @@ def map_parts(
             enable_true_multi_threading=gpus > 0,
         ),
         num_gpus=gpus or None,
-        # With a GPU the decoding tasks own the CPUs; without one the actor decodes. On a local ray nothing else runs, and
-        # an actor that Ray forgets at the end of a job would keep a CPU from what comes next in this process.
+        # With a GPU the decoding tasks own the CPUs; without one the actor decodes. On a local ray nothing else runs,
+        # and an actor that Ray forgets at the end of a job would keep a CPU from what comes next in this process.
         num_cpus=0 if gpus or cluster.is_local else 1,
         memory=memory_bytes,
     )
