@@ -60,7 +60,7 @@ def rest(ask: Ask, prefix: str, page: Page) -> Iterator[Item]:
 
 
 def top_level(ask: Ask, prefix: str) -> tuple[dict[bytes, Item], list[bytes]] | None:
-    """(objects, folders) directly below a prefix; None where it has no two folders, or too much beside them."""
+    """(objects, folders) directly below a prefix; None where it has no folders, or too much beside them."""
     found: dict[bytes, Item] = {}
     folders: list[bytes] = []
     more: dict[str, str] = {}
@@ -70,7 +70,7 @@ def top_level(ask: Ask, prefix: str) -> tuple[dict[bytes, Item], list[bytes]] | 
         found |= {item["Key"].encode(): item for item in contents}
         folders += [item["Prefix"].encode() for item in prefixes]
         if not page.get("IsTruncated"):
-            return (found, folders) if len(folders) > 1 else None
+            return (found, folders) if folders else None
         if len(contents) > len(prefixes):  # to look for folders in a flat prefix would list it twice
             return None
         more = {"ContinuationToken": page["NextContinuationToken"]}
