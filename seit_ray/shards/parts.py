@@ -60,16 +60,28 @@ def list_parts(folder: Folder, prefix: str = "") -> dict[str, dict[int, Part]]:
     that made it, nobody knows whose files stand.
     """
     found: dict[str, dict[int, Part]] = {}
-    twice: list[Part] = []
+    for records in records_by_part(folder, prefix).values():
+        if len(records) == 1:
+            (part,) = records
+            found.setdefault(part.split, {})[part.index] = part
+    return found
+
+
+def records_by_part(folder: Folder, prefix: str = "") -> dict[tuple[str, int], list[Part]]:
+    """(split, number) -> what the records say that stand of it."""
+    found: dict[tuple[str, int], list[Part]] = {}
     for entry in folder.list(prefix):
         part = Part.named(entry.name)
         if part is not None and entry.size_bytes:
-            if part.index in found.get(part.split, {}):
-                twice.append(part)
-            found.setdefault(part.split, {})[part.index] = part
-    for part in twice:
-        found[part.split].pop(part.index, None)
+            found.setdefault((part.split, part.index), []).append(part)
     return found
+
+
+def remove_doubles(folder: Folder) -> None:
+    """Remove the records of parts that have more than one, so that these are made again."""
+    for records in records_by_part(folder).values():
+        for part in records if len(records) > 1 else ():
+            folder.delete(part.name)
 
 
 def finished_part(folder: Folder, split: str, index: int) -> Part | None:

@@ -22,6 +22,7 @@ from seit_ray.shards.parts import (
     finished_part,
     list_parts,
     read_records,
+    remove_doubles,
 )
 from seit_ray.storage import Folder
 from tests.tiny_dataset import learnable_rows, reject_table
@@ -221,6 +222,10 @@ def test_two_records_of_a_part_are_none(files, records):
     records.write("train/000003.4.2.json", records.read(part.name))
     assert list_parts(records) == {"train": {4: other}}
     assert finished_part(records, "train", 3) is None
+    remove_doubles(records)
+    assert finished_part(records, "train", 4) == other
+    assert write(files, "train", 3, 5, 1) == part  # made again, it stands
+    assert list_parts(records) == {"train": {3: part, 4: other}}
 
 
 def test_unlabelled_rows_have_no_label_counts(files, records):

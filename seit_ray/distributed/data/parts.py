@@ -92,9 +92,8 @@ class PartWorker(ABC):
             listed = self.patiently(lambda: self.manifest.read_part(split, index))
             part = self.part(split, index, self.decoded(listed, times, is_careful=earlier > 0), times)
         except RuntimeError as error:
-            if self.is_actor and is_broken_device(
-                error
-            ):  # whatever this process asks of it fails from here on: Ray starts another
+            # whatever this process asks of a broken device fails from here on: Ray starts another
+            if self.is_actor and is_broken_device(error):
                 print(f"part {index} of {split}: {error}", file=sys.stderr, flush=True)
                 os._exit(1)
             raise

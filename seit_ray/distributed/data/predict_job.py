@@ -23,7 +23,7 @@ from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import Manifest, chosen_splits, load_manifest
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress, silent
-from seit_ray.shards.parts import Part
+from seit_ray.shards.parts import Part, remove_doubles
 from seit_ray.storage import Folder
 from seit_ray.storage.lock import locked
 from seit_ray.storage.output import refuse_overlap
@@ -102,6 +102,7 @@ def run_predict_job(job: PredictJob, connect: Connect, on_progress: Progress = s
         output.note(manifest, splits)
         files, total = output.files(manifest.digest), sum(manifest.splits[s].num_images for s in splits)
         for _ in range(MAX_ROUNDS):
+            remove_doubles(files.records)
             done, faulty = files.standing(manifest, splits)
             for part in faulty:  # of another listing, or without its files
                 files.records.delete(part.name)

@@ -21,7 +21,7 @@ from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress, silent
 from seit_ray.shards.appending import compare_source, new_images, retried_rejects
 from seit_ray.shards.dataset import MARKER, DatasetInfo, TokenDataset
-from seit_ray.shards.parts import Part, Spent, list_parts
+from seit_ray.shards.parts import Part, Spent, list_parts, remove_doubles
 from seit_ray.shards.rejects import RejectLimit
 from seit_ray.storage import Folder
 from seit_ray.storage.lock import LOCK, Lock, LockedError, locked
@@ -257,6 +257,7 @@ def make_parts(
     on_progress: Progress,
 ) -> Standing:
     """Make the parts that do not stand, and look at all of them; ValueError for too many rejects."""
+    remove_doubles(adding.files.records)
     found = stand(adding, list_parts(adding.files.records))
     for part in found.faulty:  # of another listing, or without its files
         adding.files.records.delete(part.name)
