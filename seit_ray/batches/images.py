@@ -1,113 +1,218 @@
-"""Images of a split as batches of pixels: for training a tokenizer, TokenAdapt, or a classifier of pixels."""
+"""Images of a split as batches of pixels, decoded as they are needed: for trainings that see pixels.
+
+The listing is a file beside the run, so that a continued run, and every worker of it, sees the same images under the
+same numbers. Some hundred of them are a shard of pixels, which the first process of a node that needs it decodes. As
+many are held as memory allows: all, if they fit.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
-import tempfile
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import pyarrow as pa
 import torch
 
 from seit_ray.batches.batch import Batch, HostBatch, gather
-from seit_ray.batches.sampler import step_rows
-from seit_ray.images.listing import list_images
-from seit_ray.images.sample import read_pixels
-from seit_ray.images.sources.settings import SourceSettings
+from seit_ray.batches.held import HeldShards
+from seit_ray.batches.memory import memory_budget
+from seit_ray.batches.shared import SharedArrays, shared_arrays
+from seit_ray.images.decoded import Decoding, decoded_chunks
+from seit_ray.images.manifest import Manifest
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 
-MEMORY_GIB = 16.0
+SHARD_ROWS = 256  # images that are decoded together
+MOST_READERS = 16
+LABEL_BYTES = 8
 
 
 @dataclass(frozen=True)
-class ImageStore:
-    """pixels uint8 [N,3,H,W] in memory and labels int64 [N] (-1 where there is none)."""
+class ImageRows:
+    """The images of a split, by number: all of a manifest whose parts are shards, or a sample of it."""
 
-    pixels: np.ndarray
-    labels: np.ndarray
-    class_names: list[str] | None = None
+    manifest: Manifest
+    split: str
+    sample: pa.Table | None = None  # as of `Manifest.sample`
+
+    @classmethod
+    def of(cls, manifest: Manifest, split: str, max_images: int | None, seed: int) -> ImageRows:
+        """All images, or a seeded sample of so many."""
+        if max_images is None or max_images >= manifest.splits[split].num_images:
+            return cls(manifest, split)
+        return cls(manifest, split, manifest.sample(split, max_images, seed))
+
+    @property
+    def shard_rows(self) -> list[int]:
+        """Images of each shard."""
+        if self.sample is None:
+            parts = self.manifest.splits[self.split].num_parts
+            return [self.manifest.part_images(self.split, part) for part in range(parts)]
+        return [len(self.sample.slice(start, SHARD_ROWS)) for start in range(0, len(self.sample), SHARD_ROWS)]
+
+    def read(self, shard: int) -> pa.Table:
+        """Rows of the manifest, in order of id."""
+        if self.sample is None:
+            return self.manifest.read_part(self.split, shard)
+        return self.sample.slice(shard * SHARD_ROWS, SHARD_ROWS)
+
+    def labels(self) -> np.ndarray:
+        """Labels int64 [N], -1 for none."""
+        columns = self.manifest.labels(self.split) if self.sample is None else [self.sample["label"]]
+        return np.concatenate([column.fill_null(-1).to_numpy().astype(np.int64) for column in columns])
+
+
+class ImageStream:
+    """Images uint8 [N,3,H,W] by their number, within `memory_bytes` of a node (two shards at least; see `HeldShards`).
+
+    An image that cannot be read is told of (`on_progress`), and the next one that can, of its shard, stands in for it
+    with its own label: numbers are decided by the listing alone.
+    """
+
+    def __init__(
+        self,
+        rows: ImageRows,
+        source: Folder,
+        decoding: Decoding,
+        *,
+        memory_bytes: int,
+        shuffle_rows: int | None = None,
+        on_progress: Progress = silent,
+    ):
+        self.images, self.source, self.decoding, self.on_progress = rows, source, decoding, on_progress
+        self.class_names = rows.manifest.class_names
+        self.memory_bytes, self.decoded, self.unreadable = memory_bytes, 0, 0
+        self.held = HeldShards(
+            rows.shard_rows,
+            self.read,
+            row_bytes=decoding.pixel_bytes + LABEL_BYTES,
+            memory_bytes=memory_bytes,
+            shuffle_rows=shuffle_rows,
+            num_readers=min(MOST_READERS, os.cpu_count() or 1),
+        )
 
     def __len__(self) -> int:
-        return len(self.pixels)
+        return len(self.held)
 
     @property
     def shuffle_rows(self) -> int:
-        """0: all are shuffled together."""
-        return 0
+        """How many rows are shuffled at a time; all where they fit."""
+        return self.held.shuffle_rows
 
-    def in_order(self, shuffle_rows: int) -> ImageStore:
-        """The same images, which have one order only."""
-        return self
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels int64 [N] of the listing, -1 for none."""
+        return self.images.labels()
 
     def step_rows(self, global_batch_size: int, seed: int, step: int) -> np.ndarray:
-        """Sample numbers int64 [G] of a step, for all ranks together."""
-        return step_rows(len(self), global_batch_size, seed, step)
+        """Sample numbers int64 [G] of a step, for all ranks together; has what comes next decoded ahead."""
+        return self.held.step_rows(global_batch_size, seed, step)
+
+    def read(self, shard: int) -> SharedArrays:
+        """The pixels and labels of a shard, decoded by the first process of the node that asks for them."""
+        rows, size = self.images.read(shard), self.decoding.image_size
+        layout = {
+            "pixels": ((len(rows), 3, size, size), np.dtype(np.uint8)),
+            "labels": ((len(rows),), np.dtype(np.int64)),
+        }
+        arrays = shared_arrays(key_of(rows, self.decoding), layout, lambda arrays: self.fill(arrays, rows))
+        self.decoded += len(rows)
+        if self.decoded <= (most := min(len(self), self.held.rows_held)):
+            self.on_progress(f"decode {self.images.split}", self.decoded, most, "images")
+        return arrays
+
+    def fill(self, arrays: dict[str, np.ndarray], rows: pa.Table) -> None:
+        """Decode the rows; ValueError when none of them can be read, and when the storage stays away."""
+        ids, labels = rows["id"].to_numpy(), rows["label"].fill_null(-1).to_numpy()
+        is_read, reason = np.zeros(len(rows), bool), ""
+        for images in decoded_chunks(rows, self.source, self.decoding):
+            places = np.searchsorted(ids, images.rows["id"].to_numpy())
+            arrays["pixels"][places] = images.pixels
+            is_read[places] = True
+            if len(images.rejected):
+                reason = f"{images.rejected['key'][0]}: {images.rejected['reason'][0]}"
+        read = np.flatnonzero(is_read)
+        if not len(read):
+            raise ValueError(
+                f"none of {len(rows)} images around {reason} of {self.source.uri} can be read; expected images; check "
+                "the source"
+            )
+        stand_in = np.arange(len(rows))
+        lost = np.flatnonzero(~is_read)
+        stand_in[lost] = read[np.searchsorted(read, lost) % len(read)]
+        arrays["pixels"][lost] = arrays["pixels"][stand_in[lost]]
+        arrays["labels"][:] = labels[stand_in]
+        if len(lost):
+            self.unreadable += len(lost)
+            note = f"{self.unreadable} that cannot be read, others in their place; the last: {reason}"
+            self.on_progress(f"{self.images.split} images", self.decoded, self.decoded, note)
 
     def host_batch(self, rows: np.ndarray | slice, *, pinned: bool = False) -> HostBatch:
         """The given rows on the host."""
-        return HostBatch(gather(self.pixels, rows, pinned=pinned), gather(self.labels, rows, pinned=pinned))
+        size = self.decoding.image_size
+        found = self.held.rows(rows, ("pixels", "labels"))
+        pixels, labels = found or (np.empty((0, 3, size, size), np.uint8), np.empty(0, np.int64))
+        everything = slice(0, len(labels))
+        return HostBatch(gather(pixels, everything, pinned=pinned), gather(labels, everything, pinned=pinned))
 
     def batch(self, rows: np.ndarray | slice, device: torch.device) -> Batch:
         """Images uint8 [B,3,H,W] and labels int64 [B] of the given rows."""
         return self.host_batch(rows, pinned=device.type == "cuda").to(device)
 
+    def in_order(self, shuffle_rows: int) -> ImageStream:
+        """The same images in the order of a run that shuffles so many at a time."""
+        if shuffle_rows == self.shuffle_rows:
+            return self
+        return ImageStream(
+            self.images,
+            self.source,
+            self.decoding,
+            memory_bytes=self.memory_bytes,
+            shuffle_rows=shuffle_rows,
+            on_progress=self.on_progress,
+        )
+
     def describe(self) -> str:
         """A few words on where the images are."""
-        return f"{len(self)} images in memory, {self.pixels.nbytes / 2**20:,.0f} MiB"
-
-    @classmethod
-    def read(
-        cls,
-        source: Folder,
-        settings: SourceSettings,
-        *,
-        image_size: int,
-        resize: str,
-        val_fraction: float = 0.0,
-        seed: int = 0,
-        max_images: int | None = None,
-        num_threads: int | None = None,
-        on_progress: Progress = silent,
-    ) -> dict[str, Self]:
-        """Every split of a source, decoded once into memory: {split: store}; unreadable images are left out.
-
-        `max_images` takes a seeded sample of each split. ValueError when the pixels exceed MEMORY_GIB.
-        """
-        with tempfile.TemporaryDirectory(prefix="seit_ray-") as name:
-            manifest = list_images(
-                source, settings, Folder(name), val_fraction=val_fraction, seed=seed, on_progress=on_progress
-            )
-            wanted = {
-                split: manifest.sample(split, min(max_images or s.num_images, s.num_images), seed)
-                for split, s in manifest.splits.items()
-                if s.num_images
-            }
-        num = sum(map(len, wanted.values()))
-        gib = num * 3 * image_size**2 / 2**30
-        if gib > MEMORY_GIB:
-            raise ValueError(
-                f"{num} images of {image_size}x{image_size} pixels take {gib:.0f} GiB; expected at most {MEMORY_GIB:g} "
-                "GiB of memory; lower max_images or the image size"
-            )
-        stores = {}
-        for split, rows in wanted.items():
-            pixels, kept = read_pixels(
-                rows,
-                source,
-                image_size=image_size,
-                resize=resize,
-                image_column=settings.image_column,
-                num_threads=num_threads or os.cpu_count() or 1,
-                phase=f"decode {split}",
-                on_progress=on_progress,
-            )
-            stores[split] = cls(pixels, labels_of(kept), manifest.class_names)
-        return stores
+        held = min(self.held.rows_held, len(self))
+        size = f"{held * self.decoding.pixel_bytes / 2**20:,.0f} MiB"
+        if held == len(self):
+            return f"{len(self)} images, {size} in memory"
+        return f"{len(self)} images decoded ahead, {size} of them in memory, shuffled {self.shuffle_rows} at a time"
 
 
-def labels_of(rows: pa.Table) -> np.ndarray:
-    """Labels int64 [N] of manifest rows, -1 where there is none."""
-    return rows["label"].fill_null(-1).to_numpy().astype(np.int64)
+def open_images(
+    manifest: Manifest,
+    source: Folder,
+    decoding: Decoding,
+    *,
+    max_images: int | None = None,
+    seed: int = 0,
+    memory_gib: float | None = None,
+    on_progress: Progress = silent,
+) -> dict[str, ImageStream]:
+    """{split: its images} of a listing in parts of SHARD_ROWS, at most max_images of each, a seeded sample.
+
+    All splits together take memory_gib of a node (half of its memory by default), each by its share of the images.
+    """
+    images = {
+        split: ImageRows.of(manifest, split, max_images, seed)
+        for split, listed in sorted(manifest.splits.items())
+        if listed.num_images
+    }
+    numbers = {split: sum(rows.shard_rows) for split, rows in images.items()}
+    budget, total = memory_budget(memory_gib), sum(numbers.values())
+    return {
+        split: ImageStream(
+            rows, source, decoding, memory_bytes=budget * numbers[split] // total, on_progress=on_progress
+        )
+        for split, rows in images.items()
+    }
+
+
+def key_of(rows: pa.Table, decoding: Decoding) -> str:
+    """A name of the pixels of rows: which images in which versions, and how they are decoded."""
+    known = [rows.select(["key", "uri", "version", "label"]).to_pylist(), rows.schema.metadata, decoding]
+    return hashlib.sha256(repr(known).encode()).hexdigest()[:32]

@@ -59,6 +59,11 @@ def buffered_permutation(shard_rows: tuple[int, ...], buffer_rows: int, seed: in
     return np.concatenate(parts)
 
 
+def buffered_order(shard_rows: tuple[int, ...], buffer_rows: int) -> Order:
+    """The order of an epoch of a stream of shards, as `step_rows` asks for it."""
+    return lambda num, seed, epoch: buffered_permutation(shard_rows, buffer_rows, seed, epoch)
+
+
 def num_steps(num_samples: int, global_batch_size: int, epochs: float) -> int:
     """Steps of a run; ValueError when it would have none."""
     steps = int(num_samples * epochs) // global_batch_size

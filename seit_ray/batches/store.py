@@ -10,7 +10,7 @@ import torch
 
 from seit_ray.batches.batch import Batch, HostBatch, gather
 from seit_ray.batches.crop import center_crop_tokens
-from seit_ray.batches.sampler import Order, buffered_permutation, step_rows
+from seit_ray.batches.sampler import buffered_order, step_rows
 from seit_ray.batches.shared import Layout, SharedArrays, shared_arrays
 from seit_ray.shards.dataset import Shard, TokenDataset
 
@@ -37,7 +37,7 @@ class TokenStore:
         """Sample numbers int64 [G] of a step, for all ranks together."""
         if not 0 < self.shuffle_rows < len(self):
             return step_rows(len(self), global_batch_size, seed, step)
-        return step_rows(len(self), global_batch_size, seed, step, order_of(self.shard_rows, self.shuffle_rows))
+        return step_rows(len(self), global_batch_size, seed, step, buffered_order(self.shard_rows, self.shuffle_rows))
 
     def host_batch(self, rows: np.ndarray | slice, *, pinned: bool = False) -> HostBatch:
         """The given rows on the host."""
@@ -121,8 +121,3 @@ def check_labels(dataset: TokenDataset, split: str, missing: int, num: int) -> N
             f"split {split!r} of {dataset.folder.uri} has {missing} of {num} images without a "
             "label; expected a label for each; tokenise from a folder per class or a table with labels"
         )
-
-
-def order_of(shard_rows: tuple[int, ...], shuffle_rows: int) -> Order:
-    """The order of an epoch, as `step_rows` asks for it, of a stream of shards."""
-    return lambda num, seed, epoch: buffered_permutation(shard_rows, shuffle_rows, seed, epoch)

@@ -1,14 +1,6 @@
-"""A split that does not fit into memory: shards come from storage as they are needed, one copy of each a node.
-
-An epoch goes through the shards in an order of its own. As many as half the memory holds are shuffled together; the
-other half is for the ones after them, which a thread reads meanwhile.
-"""
+"""A split that does not fit into memory: shards come from storage as they are needed, one copy of each a node."""
 
 from __future__ import annotations
-
-import threading
-from collections import OrderedDict
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import pyarrow.compute as pc
@@ -17,14 +9,14 @@ import torch
 from seit_ray.batches.batch import Batch, HostBatch, gather
 from seit_ray.batches.contract import TokenSamples
 from seit_ray.batches.crop import center_crop_tokens
+from seit_ray.batches.held import HeldShards
 from seit_ray.batches.memory import memory_budget
-from seit_ray.batches.sampler import shuffle_groups, step_rows
 from seit_ray.batches.shared import SharedArrays, shared_arrays
-from seit_ray.batches.store import TokenStore, array_layout, check_labels, check_rows, fill_arrays, key_of, order_of
+from seit_ray.batches.store import TokenStore, array_layout, check_labels, check_rows, fill_arrays, key_of
 from seit_ray.shards.dataset import TokenDataset
 
 Crop = tuple[tuple[int, int], tuple[int, int]]  # (grid, out_grid)
-NUM_READERS = 2  # threads that read shards ahead; twice as many shards are on their way
+NUM_READERS = 2
 
 
 def open_split(
@@ -46,10 +38,7 @@ def row_bytes(dataset: TokenDataset) -> int:
 
 
 class TokenStream:
-    """Rows of a split by their number, like a `TokenStore`, within `memory_bytes` of a node (two shards at least).
-
-    `shuffle_rows`, half of what the memory holds by default, decides the order of an epoch: a run keeps to it.
-    """
+    """Rows of a split by their number, like a `TokenStore`, within `memory_bytes` of a node (see `HeldShards`)."""
 
     def __init__(
         self,
@@ -66,18 +55,22 @@ class TokenStream:
             check_labels(dataset, split, num - sum(dataset.split(split).label_counts), num)
         self.dataset, self.split, self.crop, self.memory_bytes = dataset, split, crop, memory_bytes
         self.shards = dataset.split(split).shards
-        self.shard_rows = tuple(shard.rows for shard in self.shards)
-        self.starts = np.cumsum([0, *self.shard_rows])
-        rows_held = max(memory_bytes // row_bytes(dataset), 2 * max(self.shard_rows))
-        self.shuffle_rows = min(num, rows_held // 2 if shuffle_rows is None else shuffle_rows)
-        self.rows_held = max(rows_held, 2 * self.shuffle_rows)
-        self._held: OrderedDict[int, SharedArrays] = OrderedDict()
-        self._coming: dict[int, Future[SharedArrays]] = {}
-        self._lock = threading.Lock()
-        self._readers = ThreadPoolExecutor(NUM_READERS, "shards")
+        self.held = HeldShards(
+            [shard.rows for shard in self.shards],
+            self.read,
+            row_bytes=row_bytes(dataset),
+            memory_bytes=memory_bytes,
+            shuffle_rows=shuffle_rows,
+            num_readers=NUM_READERS,
+        )
 
     def __len__(self) -> int:
-        return int(self.starts[-1])
+        return len(self.held)
+
+    @property
+    def shuffle_rows(self) -> int:
+        """How many rows are shuffled at a time."""
+        return self.held.shuffle_rows
 
     @property
     def labels(self) -> np.ndarray:
@@ -87,64 +80,25 @@ class TokenStream:
 
     def step_rows(self, global_batch_size: int, seed: int, step: int) -> np.ndarray:
         """Sample numbers int64 [G] of a step, for all ranks together; has what comes next read ahead."""
-        self.read_ahead(*divmod(step * global_batch_size, len(self)), seed)
-        return step_rows(len(self), global_batch_size, seed, step, order_of(self.shard_rows, self.shuffle_rows))
-
-    def read_ahead(self, epoch: int, position: int, seed: int) -> None:
-        """Go on reading the shards around a position of an epoch: those shuffled together there, and the next ones."""
-        groups = shuffle_groups(self.shard_rows, self.shuffle_rows, seed, epoch)
-        ends = np.cumsum([sum(self.shard_rows[shard] for shard in group) for group in groups])
-        number = int(np.searchsorted(ends, position, "right"))
-        following = groups[number + 1 :] or shuffle_groups(self.shard_rows, self.shuffle_rows, seed, epoch + 1)
-        with self._lock:
-            for shard, coming in list(self._coming.items()):
-                if coming.done() and not coming.exception():
-                    self.hold(shard, self._coming.pop(shard).result())
-            wanted = [s for s in (*groups[number], *following[0]) if s not in self._held and s not in self._coming]
-            for shard in wanted[: max(0, 2 * NUM_READERS - len(self._coming))]:
-                self._coming[shard] = self._readers.submit(self.read, shard)
+        return self.held.step_rows(global_batch_size, seed, step)
 
     def read(self, shard: int) -> SharedArrays:
         """The arrays of a shard, decoded by the first process of the node that asks for them."""
         chosen = [self.shards[shard]]
-        layout = array_layout(self.shard_rows[shard], self.dataset.info.num_tokens)
+        layout = array_layout(self.shards[shard].rows, self.dataset.info.num_tokens)
         return shared_arrays(
             key_of(self.dataset, chosen),
             layout,
             lambda arrays: fill_arrays(arrays, self.dataset, self.split, chosen),
         )
 
-    def hold(self, shard: int, arrays: SharedArrays) -> None:
-        """Keep a shard, and let go of what was not used for longest; under the lock."""
-        self._held[shard] = arrays
-        self._held.move_to_end(shard)
-        while len(self._held) > 1 and sum(self.shard_rows[held] for held in self._held) > self.rows_held:
-            self._held.popitem(last=False)
-
-    def arrays(self, shard: int) -> SharedArrays:
-        """The arrays of a shard, from memory where they are there."""
-        with self._lock:
-            found, coming = self._held.get(shard), self._coming.pop(shard, None)
-        if found is None:
-            found = self.read(shard) if coming is None else coming.result()
-        with self._lock:
-            self.hold(shard, found)
-        return found
-
     def host_batch(self, rows: np.ndarray | slice, *, pinned: bool = False) -> HostBatch:
         """The given rows on the host."""
-        if isinstance(rows, slice):
-            rows = np.arange(len(self))[rows]
-        found = np.searchsorted(self.starts, rows, "right") - 1
-        tokens = np.empty((len(rows), self.dataset.info.num_tokens), np.uint16)
-        labels = np.empty(len(rows), np.int64)
-        for shard in np.unique(found).tolist():
-            here = np.flatnonzero(found == shard)
-            arrays, local = self.arrays(shard), rows[here] - self.starts[shard]
-            tokens[here], labels[here] = arrays["tokens"][local], arrays["labels"][local]
+        found = self.held.rows(rows, ("tokens", "labels"))
+        tokens, labels = found or (np.empty((0, self.dataset.info.num_tokens), np.uint16), np.empty(0, np.int64))
         if self.crop is not None:
             tokens = np.ascontiguousarray(center_crop_tokens(tokens, *self.crop))
-        everything = slice(0, len(rows))
+        everything = slice(0, len(labels))
         return HostBatch(gather(tokens, everything, pinned=pinned), gather(labels, everything, pinned=pinned))
 
     def batch(self, rows: np.ndarray | slice, device: torch.device) -> Batch:
@@ -167,5 +121,5 @@ class TokenStream:
 
     def describe(self) -> str:
         """A few words on where the rows are."""
-        size = 2 * self.rows_held * self.dataset.info.num_tokens / 2**20
+        size = 2 * self.held.rows_held * self.dataset.info.num_tokens / 2**20
         return f"{len(self)} rows streamed, {size:,.0f} MiB of them in memory, shuffled {self.shuffle_rows} at a time"

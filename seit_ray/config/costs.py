@@ -15,6 +15,8 @@ class GivenRates(Section):
     decode_per_core: PositiveFloat | None = Field(None, description="images/s of one core; 250 when neither measured")
     encode_per_core: PositiveFloat | None = Field(None, description="images/s of one core; 100 when neither measured")
     encode_per_gpu: PositiveFloat | None = Field(None, description="images/s of one GPU; cores encode when not known")
+    listed_per_s: PositiveFloat = Field(25_000.0, description="images/s that one process lists; see docs/figures.md")
+    parts_per_s: PositiveFloat = Field(110.0, description="parts (shards) a second that the driver hands out")
 
 
 class PlanCost(Verb):
@@ -29,6 +31,7 @@ class PlanCost(Verb):
     )
     key_bytes: NonNegativeFloat = Field(10.0, description="bytes of an image's key, label and sizes, compressed")
     rates: GivenRates = Field(default_factory=GivenRates)
+    rows_per_shard: PositiveInt | None = Field(None, description="as tokenize.rows_per_shard")
     prices: str | None = Field(None, description="YAML file of prices; the prices.yaml of the package when left out")
     instance: str = Field("c7i.8xlarge", description="kind of node, by its name in the prices")
     num_nodes: PositiveInt | None = Field(None, description="nodes; as many as meet `hours` when left out")

@@ -108,10 +108,16 @@ class Tokenize(Section):
     )
     check_source: bool = Field(False, description="of a finished dataset: compare its images with the source's of now")
     keep_changed: bool = Field(False, description="append even if other images were overwritten; their tokens stay old")
+    moved_from: str | None = Field(
+        None, description="where these images lay when the dataset was made: another mount or bucket of the same ones"
+    )
     val_fraction: Share = Field(0.0, description="share held out as val where the source names no splits")
     seed: NonNegativeInt = Field(0, description="seed of the hold-out")
     rows_per_shard: PositiveInt | None = Field(
         None, le=65536, description="images a shard, the unit of work; default from their number: 256 to 16384"
+    )
+    shard_mib: PositiveFloat | None = Field(
+        None, description="in place of rows_per_shard: MiB of tokens a shard, when all codes are as frequent"
     )
     encoding: Literal["plain", "compact"] = Field(
         "plain", description="tokens as lists of integers that any Parquet reader shows, or entropy-coded (smallest)"

@@ -256,7 +256,8 @@ class Loop(Section):
         None, description="also keep the weights that were best by this metric (val_top1, val_loss, ema_val_top1, ...)"
     )
     memory_gib: PositiveFloat | None = Field(
-        None, description="memory of a node for each split, which is streamed if larger; half of all when left out"
+        None,
+        description="memory of a node for each split, or for all images; what is larger is streamed; half if left out",
     )
     trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
         ("tensorboard",), description="where metrics are shown live, beside metrics.jsonl"

@@ -301,7 +301,9 @@ class PartsFolder:
         labels: Counter[str] = Counter()
         sums: Counter[str] = Counter()
         written: list[dict[str, Any]] = []
-        for record in files.read_records(parts):
+        for part, record in zip(parts, files.read_records(parts), strict=True):
+            if record is None:  # since it was looked at
+                raise StorageError(f"{files.records.uri_of(part.name)} was damaged meanwhile; run again")
             labels.update(record["labels"])
             sums.update({name: record[name] for name in ("labelled", "agreeing")})
             written += record["files"]

@@ -12,7 +12,7 @@ import pyarrow as pa
 from seit_ray.evaluation.predictions import counts_of, encode_parquet
 from seit_ray.images.manifest import Manifest
 from seit_ray.shards.parquet import checksum, parquet_table
-from seit_ray.shards.parts import Part, finished_part, list_parts
+from seit_ray.shards.parts import Part, checked_content, finished_part, list_parts
 from seit_ray.shards.writing import rejected_name
 from seit_ray.storage import Folder
 
@@ -47,13 +47,11 @@ class PredictFiles:
         self.records.write(part.name, content + b"\n" + checksum(content).encode())
         return part
 
-    def read_records(self, parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
-        """The records of parts, in order; ValueError when one is damaged."""
-        for part, data in zip(parts, read_all(self.records, [part.name for part in parts]), strict=True):
-            content, _, known = data.rpartition(b"\n")
-            if checksum(content) != known.decode(errors="replace"):
-                raise ValueError(f"{self.records.uri_of(part.name)} has a wrong checksum; delete it and run again")
-            yield json.loads(content)
+    def read_records(self, parts: Sequence[Part]) -> Iterator[dict[str, Any] | None]:
+        """The records of parts, in order; None for a damaged one, whose part is to be made again."""
+        for data in read_all(self.records, [part.name for part in parts]):
+            content = checked_content(data)
+            yield None if content is None else json.loads(content)
 
     def standing(self, manifest: Manifest, splits: Sequence[str]) -> tuple[dict[str, dict[int, Part]], list[Part]]:
         """(finished parts whose files are there and of this listing, the others)."""
@@ -62,6 +60,9 @@ class PredictFiles:
             parts = list(found.get(split, {}).values())
             sizes = {entry.name: entry.size_bytes for entry in self.tables.list(f"{split}/")} if parts else {}
             for part, record in zip(parts, self.read_records(parts), strict=True):
+                if record is None:
+                    faulty.append(part)
+                    continue
                 is_there = all(sizes.get(file["name"]) == file["bytes"] for file in record["files"])
                 of_it = part.images == manifest.part_images(split, part.index) and record["listing"] == self.listing
                 if is_there and of_it and {f["name"] for f in record["files"]} <= {*self.names(split, part.index)}:

@@ -101,6 +101,12 @@ class Manifest:
         for number in range(-(-self._listing(split).num_images // self.rows_per_file)):
             yield self._open(split, number).read(["key", "state"], use_threads=False)
 
+    def labels(self, split: str) -> Iterator[pa.Array]:
+        """Labels int32, null for none, of all images of a split, some thousand at a time, in order."""
+        for number in range(-(-self._listing(split).num_images // self.rows_per_file)):
+            table = self._open(split, number).read(["label"], use_threads=False)
+            yield self._labelled(table)["label"].combine_chunks()
+
     def _listing(self, split: str) -> SplitListing:
         if split not in self.splits:
             raise ValueError(f"split {split!r} of {self.folder.uri}; expected one of {sorted(self.splits)}; correct it")
@@ -108,7 +114,7 @@ class Manifest:
 
     def _labelled(self, table: pa.Table) -> pa.Table:
         labels = pa.array(self.label_of_code, pa.int32()).take(table["label"].combine_chunks())
-        return self._marked(table.set_column(SCHEMA.get_field_index("label"), "label", labels))
+        return self._marked(table.set_column(table.schema.get_field_index("label"), "label", labels))
 
     def _marked(self, table: pa.Table) -> pa.Table:
         """The rows, which say themselves how they are to be decoded, wherever they travel."""

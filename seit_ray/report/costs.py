@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 BYTES_OF_GB, BYTES_OF_MB = 1e9, 1e6
+KEYS_A_PAGE, WRITES_A_PART = 1000, 4  # keys that a listing's request tells; shard, source, record, perhaps rejects
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,28 @@ class Rates:
     decode_per_core: float
     encode_per_core: float | None = None
     encode_per_gpu: float | None = None
+
+
+@dataclass(frozen=True)
+class Driver:
+    """How fast the one process is that lists, hands out parts and adds up their records; of any number of nodes."""
+
+    listed_per_s: float
+    parts_per_s: float
+    records_per_s: float
+    images_per_part: int
+
+    def parts(self, images: int) -> int:
+        """Parts, each of which is a shard."""
+        return math.ceil(images / self.images_per_part)
+
+    def alone_s(self, images: int) -> float:
+        """Seconds of listing and of the end, while no node works."""
+        return images / self.listed_per_s + self.parts(images) / self.records_per_s
+
+    def images_per_s(self) -> float:
+        """What it hands out: no number of nodes is faster."""
+        return self.parts_per_s * self.images_per_part
 
 
 @dataclass(frozen=True)
@@ -32,12 +55,16 @@ class Instance:
 
 @dataclass(frozen=True)
 class Prices:
-    """In one currency: nodes by the hour, storage by the GB and month, reads by the thousand requests."""
+    """In one currency: nodes by the hour, storage by the GB and month, reads and writes by the thousand requests.
+
+    Listing is priced as writing is, as S3 does.
+    """
 
     currency: str
     note: str
     per_gb_month: float
     per_1000_reads: float
+    per_1000_writes: float
     instances: dict[str, Instance]
 
     def instance(self, name: str) -> Instance:
@@ -70,8 +97,9 @@ class Estimate:
     images: int
     nodes: int
     hours: float
+    alone_hours: float
     compute: float
-    reads: float
+    requests: float
     before_gb: float
     after_gb: float
     before_month: float
@@ -101,17 +129,22 @@ def node_rate(rates: Rates, instance: Instance, image_bytes: float) -> NodeRate:
     return NodeRate(limits[slowest], slowest)
 
 
-def nodes_for(images: int, rate: NodeRate, *, hours: float, startup_s: float) -> int:
-    """Nodes that tokenise so many images within a time, their start included; ValueError when that takes longer."""
-    seconds = hours * 3600 - startup_s
-    if seconds <= 0:
-        raise ValueError(f"{hours:g} hours with {startup_s:g} s to start a node; expected more; raise hours")
+def nodes_for(images: int, rate: NodeRate, driver: Driver, *, hours: float, startup_s: float) -> int:
+    """Nodes that tokenise so many images within a time, start, listing and end included; ValueError when none can."""
+    seconds = hours * 3600 - startup_s - driver.alone_s(images)
+    if seconds <= 0 or images / driver.images_per_s() > seconds:
+        needed = (startup_s + driver.alone_s(images) + images / driver.images_per_s()) / 3600
+        raise ValueError(
+            f"{hours:g} hours for {images:.3g} images; expected more than {needed:.3g}, which start, listing, handing "
+            "out parts and the end take on any number of nodes; raise hours"
+        )
     return max(1, math.ceil(images / (rate.images_per_s * seconds)))
 
 
 def estimate(
     images: int,
     rate: NodeRate,
+    driver: Driver,
     instance: Instance,
     prices: Prices,
     sizes: Sizes,
@@ -121,14 +154,17 @@ def estimate(
     images_per_read: float,
 ) -> Estimate:
     """Time, money and storage of tokenising so many images on so many nodes."""
-    hours = (images / (rate.images_per_s * nodes) + startup_s) / 3600
+    alone_s = driver.alone_s(images)
+    hours = (images / min(rate.images_per_s * nodes, driver.images_per_s()) + startup_s + alone_s) / 3600
+    writes = images / KEYS_A_PAGE + driver.parts(images) * WRITES_A_PART
     before_gb, after_gb = (images * each / BYTES_OF_GB for each in (sizes.image_bytes, sizes.token_bytes))
     return Estimate(
         images=images,
         nodes=nodes,
         hours=hours,
+        alone_hours=alone_s / 3600,
         compute=nodes * hours * instance.per_hour,
-        reads=images / images_per_read / 1000 * prices.per_1000_reads,
+        requests=(images / images_per_read * prices.per_1000_reads + writes * prices.per_1000_writes) / 1000,
         before_gb=before_gb,
         after_gb=after_gb,
         before_month=before_gb * prices.per_gb_month,
@@ -151,6 +187,7 @@ def prices_of(values: Any) -> Prices:
             str(values.get("note", "")),
             price(storage, "per_gb_month"),
             price(storage, "per_1000_reads"),
+            price(storage, "per_1000_writes"),
             instances,
         )
     except (KeyError, TypeError, AttributeError) as error:

@@ -15,6 +15,7 @@ from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.models.about import SOURCES, read_about
 from seit_ray.models.vit import TokenViT
 from seit_ray.objectives import SupervisedObjective
+from seit_ray.progress import silent
 from seit_ray.runs.augmentation import image_augmentation, token_augmentation
 from seit_ray.runs.inputs import Inputs, TokenInputs, image_inputs, token_inputs
 from seit_ray.runs.settings import AugmentationSettings, ClassifierSettings, PixelSettings
@@ -53,7 +54,16 @@ def finetune(
     inputs: Inputs
     if images is not None:
         pixels = pixels or PixelSettings()
-        inputs = image_inputs(images, source=source or SourceSettings(), pixels=pixels, seed=loop.seed)
+        inputs = image_inputs(
+            images,
+            run,
+            source=source or SourceSettings(),
+            pixels=pixels,
+            seed=loop.seed,
+            world=world,
+            memory_gib=loop.memory_gib,
+            on_progress=hooks.get("on_progress", silent),
+        )
         settings = pixel_settings(model, inputs, pixels.patch_size)
         augmentation = image_augmentation(augment, pixels)
     elif dataset is not None:

@@ -1,4 +1,4 @@
-"""What a run learns from: a token dataset, or images, as stores in memory and the numbers that they decide."""
+"""What a run learns from: a token dataset, or images, as stores, and the numbers that they decide."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seit_ray.batches.contract import SampleStore, TokenSamples
-from seit_ray.batches.images import ImageStore
+from seit_ray.batches.images import SHARD_ROWS, ImageStream, open_images
 from seit_ray.batches.stream import open_split
+from seit_ray.images.decoded import Decoding
+from seit_ray.images.listing import list_images
+from seit_ray.images.manifest import Manifest, load_manifest
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.models.variants import model_grid
 from seit_ray.progress import Progress, silent
@@ -16,6 +19,9 @@ from seit_ray.shards.dataset import TokenDataset, check_classes, identity_of
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.contract import Tokenizer
 from seit_ray.tokenizers.files import load_tokenizer
+from seit_ray.training.world import World
+
+LISTING = "listing"  # of the images that a run is trained on, in its folder
 
 
 @dataclass(frozen=True)
@@ -87,37 +93,111 @@ def token_inputs(
 
 def image_inputs(
     images: Folder,
+    run: Folder,
     *,
     source: SourceSettings,
     pixels: PixelSettings,
     seed: int,
+    world: World,
+    memory_gib: float | None = None,
     on_progress: Progress = silent,
 ) -> Inputs:
-    """The train and val splits of a source of images, decoded into memory, for a classifier of pixels."""
+    """The train and val splits of a source of images, decoded as they are needed, for a classifier of pixels."""
     size = pixels.image_size
-    stores = ImageStore.read(
+    streams = image_streams(
         images,
-        source,
+        run,
+        source=source,
         image_size=size,
         resize=pixels.resize,
         val_fraction=pixels.val_fraction,
         seed=seed,
         max_images=pixels.max_images,
+        world=world,
+        memory_gib=memory_gib,
         on_progress=on_progress,
     )
-    if "train" not in stores:
-        raise ValueError(f"{images.uri} has no train split; expected one; name its folder train")
-    unlabelled = sum(int((store.labels < 0).sum()) for store in stores.values())
+    unlabelled = sum(int((stream.labels < 0).sum()) for stream in streams.values())
     if unlabelled:
         raise ValueError(
             f"{images.uri} has {unlabelled} images without a label; expected a label for each; sort them into a folder "
             "per class"
         )
     return Inputs(
-        train=stores["train"],
-        val=stores.get("val"),
-        class_names=stores["train"].class_names,
+        train=streams["train"],
+        val=streams.get("val"),
+        class_names=streams["train"].class_names,
         identity={"image_size": size, "patch_size": pixels.patch_size, "resize": pixels.resize},
         grid=(size, size),
         where=images.uri,
     )
+
+
+def image_streams(
+    images: Folder,
+    run: Folder,
+    *,
+    source: SourceSettings,
+    image_size: int,
+    resize: str,
+    val_fraction: float,
+    seed: int,
+    max_images: int | None,
+    world: World,
+    memory_gib: float | None = None,
+    on_progress: Progress = silent,
+) -> dict[str, ImageStream]:
+    """The images of every split, listed once for all ranks and all calls of a run; ValueError without a train split.
+
+    The hold-out and the sample of max_images are drawn by `seed`, which is not that of the training.
+    """
+    manifest = listed_once(
+        images, source, run.join(LISTING), world, val_fraction=val_fraction, seed=seed, on_progress=on_progress
+    )
+    if not ("train" in manifest.splits and manifest.splits["train"].num_images):
+        raise ValueError(
+            f"{images.uri} has no train split but {', '.join(manifest.splits)}; expected one; name its folder train"
+        )
+    return open_images(
+        manifest,
+        images,
+        Decoding(image_size, resize, source.image_column),
+        max_images=max_images,
+        seed=seed,
+        memory_gib=memory_gib,
+        on_progress=on_progress,
+    )
+
+
+def listed_once(
+    images: Folder,
+    source: SourceSettings,
+    listing: Folder,
+    world: World,
+    *,
+    val_fraction: float,
+    seed: int,
+    on_progress: Progress = silent,
+) -> Manifest:
+    """The listing of a source, written by the first rank of a run's first call; the same ValueError on every rank."""
+    fault = None
+    if world.is_main:
+        try:
+            if load_manifest(listing) is None:
+                list_images(
+                    images,
+                    source,
+                    listing,
+                    val_fraction=val_fraction,
+                    seed=seed,
+                    rows_per_part=SHARD_ROWS,
+                    on_progress=on_progress,
+                )
+        except ValueError as error:
+            fault = error
+    faults = [fault for fault in world.gather(fault) if fault is not None]
+    if faults:
+        raise faults[0]
+    manifest = load_manifest(listing)
+    assert manifest is not None  # it was written
+    return manifest

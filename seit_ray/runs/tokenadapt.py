@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, Unpack
 
-from seit_ray.batches.images import ImageStore
 from seit_ray.evaluation.tokenadapt import tokenadapt_metrics
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.models.tokenadapt import TokenAdapt
 from seit_ray.objectives.tokenadapt import TokenAdaptObjective
-from seit_ray.runs.inputs import Inputs
+from seit_ray.progress import silent
+from seit_ray.runs.inputs import Inputs, image_streams
 from seit_ray.runs.settings import GeometrySettings, TokenAdaptSettings
 from seit_ray.runs.train import train_and_export
 from seit_ray.storage import Folder
@@ -46,21 +46,23 @@ def train_tokenadapt(
     coder.to(world.device)
     grid, out_grid = coder.grid, out_grid or coder.grid
     objective = TokenAdaptObjective(tokenizer=coder, out_grid=out_grid, geometry=asdict(geometry))
-    stores = ImageStore.read(
+    streams = image_streams(
         images,
-        source,
+        run,
+        source=source,
         image_size=coder.image_size,
         resize=coder.resize,
         val_fraction=val_fraction,
         seed=seed,
         max_images=max_images,
+        world=world,
+        memory_gib=loop.memory_gib,
+        on_progress=hooks.get("on_progress", silent),
     )
-    if "train" not in stores:
-        raise ValueError(f"splits {', '.join(stores)} in {images.uri}; expected train; name a source that has one")
     num_codes, dim = coder.codebook.shape
     inputs = Inputs(
-        train=stores["train"],
-        val=stores.get("val"),
+        train=streams["train"],
+        val=streams.get("val"),
         class_names=None,
         identity={
             "tokenizer": about["fingerprint"],

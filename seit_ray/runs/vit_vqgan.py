@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seit_ray.batches.images import ImageStore
 from seit_ray.evaluation.autoencoder import autoencoder_metrics
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.models.weights import load_named
 from seit_ray.objectives.autoencoder import AutoencoderObjective
+from seit_ray.progress import silent
+from seit_ray.runs.inputs import image_streams
 from seit_ray.runs.settings import VqganSettings
 from seit_ray.storage import Folder, split_uri
 from seit_ray.tokenizers.files import save_tokenizer
@@ -104,22 +105,25 @@ def train_vit_vqgan(
 
     `seed` draws the hold-out and the sample of `max_images`. A source without a train split is a ValueError.
     """
-    stores = ImageStore.read(
+    streams = image_streams(
         images,
-        source,
+        run,
+        source=source,
         image_size=vit_vqgan.image_size,
         resize=vit_vqgan.resize,
         val_fraction=val_fraction,
         seed=seed,
         max_images=vit_vqgan.max_images,
+        world=world,
+        memory_gib=loop.memory_gib,
+        on_progress=hooks.get("on_progress", silent),
     )
-    if "train" not in stores:
-        raise ValueError(f"splits {', '.join(stores)} in {images.uri}; expected train; name a source that has one")
-    train, val = stores["train"], stores.get("val")
+    train, val = streams["train"], streams.get("val")
     torch.manual_seed(loop.seed)
     model = build_training_model(vit_vqgan)
     if vit_vqgan.init_images:
-        model.init_codebook(torch.from_numpy(train.pixels[: vit_vqgan.init_images]), seed=loop.seed)
+        some = slice(0, min(vit_vqgan.init_images, len(train)))
+        model.init_codebook(train.host_batch(some).inputs, seed=loop.seed)
     perceptual = perceptual_of(vit_vqgan, run)
     objective = AutoencoderObjective(perceptual=perceptual, **{key: getattr(vit_vqgan, key) for key in OBJECTIVE_KEYS})
 

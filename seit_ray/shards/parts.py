@@ -237,24 +237,30 @@ def encode_record(record: PartRecord) -> bytes:
     return data + b"\n" + checksum(data).encode()
 
 
-def read_records(folder: Folder, parts: Sequence[Part]) -> Iterator[PartRecord]:
-    """The records of finished parts, in order; ValueError when one is damaged."""
+def read_records(folder: Folder, parts: Sequence[Part]) -> Iterator[PartRecord | None]:
+    """The records of finished parts, in order; None for a damaged one, whose part is to be made again."""
     for start in range(0, len(parts), READ_TOGETHER):
         some = parts[start : start + READ_TOGETHER]
-        for part, data in zip(some, folder.read_many([p.name for p in some]), strict=True):
+        for data in folder.read_many([part.name for part in some]):
             if isinstance(data, Exception):
                 raise data
-            yield decode_record(data, folder.uri_of(part.name))
+            yield decode_record(data)
 
 
-def decode_record(data: bytes, uri: str) -> PartRecord:
-    """The inverse of `encode_record`."""
-    content, _, known = data.rpartition(b"\n")
-    if checksum(content) != known.decode(errors="replace"):
-        raise ValueError(f"{uri} has a wrong checksum; expected it as it was written; delete it and run again")
+def decode_record(data: bytes) -> PartRecord | None:
+    """The inverse of `encode_record`; None for what is damaged."""
+    content = checked_content(data)
+    if content is None:
+        return None
     values = json.loads(content)
     shard, rejects = values.pop("shard"), values.pop("rejects")
     values["source"] = tuple(values["source"])
     return PartRecord(
         shard=Shard(**shard) if shard else None, rejects=RejectFile(**rejects) if rejects else None, **values
     )
+
+
+def checked_content(data: bytes) -> bytes | None:
+    """What stands before the checksum of a record; None when it does not fit."""
+    content, _, known = data.rpartition(b"\n")
+    return content if checksum(content) == known.decode(errors="replace") else None

@@ -189,7 +189,10 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def _entry_or_skip(root: str, name: str, on_skipped: Callable[[str], None] | None) -> Entry | None:
     """As `_entry`; what cannot be listed is told instead of raised, where somebody is told."""
     try:
-        return _entry(root, name)
+        found = _entry(root, name)
+        if found is None and on_skipped is not None:
+            on_skipped("pipe, socket or device")
+        return found
     except (StorageError, FileNotFoundError) as error:
         if on_skipped is None:
             raise

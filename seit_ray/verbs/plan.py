@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 
 PRICES = RECIPES / "prices.yaml"
 IMAGE_BYTES = 110_000  # of ImageNet
+OF_DRIVER = ("listed_per_s", "parts_per_s")
+RECORDS_PER_S = 1000.0  # added up at the end
 DECODE_PER_CORE, ENCODE_PER_CORE = 250.0, 100.0  # images/s: JPEGs of ImageNet to 256 pixels; 1,024 patches, K 1024
 
 
 def plan(config: PlanCost, progress: Progress = silent) -> Rows:
     """The table to print: what is assumed, then a row a number of images."""
+    from seit_ray.images.manifest import default_part_rows
     from seit_ray.report import costs
 
     prices = read_prices(config)
@@ -35,10 +38,15 @@ def plan(config: PlanCost, progress: Progress = silent) -> Rows:
     rows = assumptions(config, found, rates, sizes)
     rows.append((f"a node: {instance.name}", f"{rate.images_per_s:,.0f} images/s; bottleneck: {rate.bottleneck}"))
     for images in config.counts:
-        nodes = config.num_nodes or costs.nodes_for(images, rate, hours=config.hours, startup_s=config.startup_s)
+        rows_a_part = config.rows_per_shard or default_part_rows(images)
+        driver = costs.Driver(config.rates.listed_per_s, config.rates.parts_per_s, RECORDS_PER_S, rows_a_part)
+        nodes = config.num_nodes or costs.nodes_for(
+            images, rate, driver, hours=config.hours, startup_s=config.startup_s
+        )
         guess = costs.estimate(
             images,
             rate,
+            driver,
             instance,
             prices,
             sizes,
@@ -101,7 +109,7 @@ def chosen_rates(config: PlanCost, found: Measured | None) -> Rates:
     chosen: dict[str, Any] = {"fetch_mb_per_s": None}
     chosen |= {"decode_per_core": DECODE_PER_CORE, "encode_per_core": ENCODE_PER_CORE}
     for known in (vars(found.rates) if found else {}, config.rates.model_dump()):
-        chosen |= {name: value for name, value in known.items() if value is not None}
+        chosen |= {name: value for name, value in known.items() if value is not None and name not in OF_DRIVER}
     return Rates(**chosen)
 
 
@@ -125,6 +133,7 @@ def assumptions(config: PlanCost, found: Measured | None, rates: Rates, sizes: S
         ("fetch a node", fetch),
         ("decode", f"{rates.decode_per_core:,.0f} images/s a core"),
         ("encode", f"{rates.encode_per_core:,.0f} images/s a core{gpu}"),
+        ("driver", f"{config.rates.listed_per_s:,.0f} images/s listed, {config.rates.parts_per_s:,.0f} parts/s"),
         ("bytes an image", f"{sizes.image_bytes:,.0f} -> {sizes.token_bytes:,.0f} (keys and labels included)"),
     ]
 
@@ -132,8 +141,10 @@ def assumptions(config: PlanCost, found: Measured | None, rates: Rates, sizes: S
 def words(guess: Estimate, currency: str) -> str:
     """An estimate in one line."""
     nodes = f"{guess.nodes:,} node{'s' * (guess.nodes > 1)}"
+    alone = f" ({guess.alone_hours:,.1f} of it listing and end)" if guess.alone_hours > 0.05 * guess.hours else ""
     return (
-        f"{nodes}, {guess.hours:,.1f} h; {guess.compute:,.2f} {currency} of nodes, {guess.reads:,.2f} of reads; "
+        f"{nodes}, {guess.hours:,.1f} h{alone}; {guess.compute:,.2f} {currency} of nodes, {guess.requests:,.2f} of "
+        f"requests; "
         f"{guess.before_gb:,.0f} -> {guess.after_gb:,.1f} GB, {guess.before_month:,.2f} -> {guess.after_month:,.2f} "
         f"{currency} a month"
     )

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from seit_ray.augment.random import StepRandom
-from seit_ray.batches.images import ImageStore
 from seit_ray.evaluation.tokenadapt import EVAL_SEED, tokenadapt_metrics
 from seit_ray.objectives.tokenadapt import TokenAdaptObjective
 from seit_ray.tokenizers.pixels import decode_pixels
@@ -16,6 +15,7 @@ from seit_ray.tokenizers.reconstruction import psnr
 from seit_ray.training.world import World
 from tests.augment.draws import STILL, WILD, tokens_of
 from tests.objectives.test_tokenadapt_objective import Lookup, adapt
+from tests.pixel_store import PixelStore
 from tests.tokenizers.test_pixels import centroids, images
 
 CPU = World(device=torch.device("cpu"))
@@ -46,7 +46,7 @@ class LookupModel(Lookup, nn.Module):
 
 def store_of(pixels):
     """A store of images without labels."""
-    return ImageStore(pixels.numpy(), np.full(len(pixels), -1))
+    return PixelStore(pixels.numpy(), np.full(len(pixels), -1))
 
 
 def wild(out_grid=(3, 5)):

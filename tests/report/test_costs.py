@@ -3,6 +3,7 @@
 import pytest
 
 from seit_ray.report.costs import (
+    Driver,
     Instance,
     NodeRate,
     Prices,
@@ -17,10 +18,13 @@ from seit_ray.report.costs import (
 
 CPUS = Instance("cpus", cpus=10, gpus=0, network_gbit_per_s=8, per_hour=2.0)  # 8 Gbit/s: 1000 MB/s
 GPUS = Instance("gpus", cpus=10, gpus=2, network_gbit_per_s=8, per_hour=5.0)
-PRICES = Prices("USD", "", per_gb_month=0.02, per_1000_reads=0.0004, instances={"cpus": CPUS, "gpus": GPUS})
+PRICES = Prices(
+    "USD", "", per_gb_month=0.02, per_1000_reads=0.0004, per_1000_writes=0.005, instances={"cpus": CPUS, "gpus": GPUS}
+)
+DRIVER = Driver(listed_per_s=1e4, parts_per_s=5, records_per_s=10, images_per_part=1000)
 VALUES = {
     "currency": "EUR",
-    "storage": {"per_gb_month": 0.02, "per_1000_reads": 0.0004},
+    "storage": {"per_gb_month": 0.02, "per_1000_reads": 0.0004, "per_1000_writes": 0.005},
     "instances": {"n1": {"cpus": 4, "gpus": 0, "network_gbit_per_s": 10, "per_hour": 0.5}},
 }
 
@@ -54,24 +58,40 @@ def test_without_a_rate_of_encoding():
     [(1, 1, 1), (3_000_000, 1, 1), (3_000_001, 1, 2), (30_000_000, 1, 10), (6_600_000, 2, 1)],
 )
 def test_nodes_that_meet_a_time(images, hours, nodes):
-    assert nodes_for(images, NodeRate(1000, "decode"), hours=hours, startup_s=600) == nodes  # 3000 s, 6600 s of work
+    free = Driver(1e12, 1e9, 1e9, 1000)
+    found = nodes_for(images, NodeRate(1000, "decode"), free, hours=hours, startup_s=600)
+    assert found == nodes  # 3000 s, 6600 s of work
 
 
 def test_a_time_in_which_nothing_starts():
-    with pytest.raises(ValueError, match=r"0.1 hours with 600 s to start a node; expected more; raise hours"):
-        nodes_for(1, NodeRate(1000, "decode"), hours=0.1, startup_s=600)
+    with pytest.raises(ValueError, match=r"0.1 hours for 1 images; expected more than 0.167, which start, listing"):
+        nodes_for(1, NodeRate(1000, "decode"), DRIVER, hours=0.1, startup_s=600)
+
+
+def test_what_one_process_does_is_counted():
+    assert DRIVER.parts(10_001) == 11
+    assert DRIVER.alone_s(100_000) == pytest.approx(10 + 10)  # listed, and 100 records
+    # 3600 s less 20 s alone: 100,000 images in 3,580 s
+    assert nodes_for(100_000, NodeRate(1, "decode"), DRIVER, hours=1, startup_s=0) == 28
+    with pytest.raises(ValueError, match=r"1 hours for 4e\+07 images; expected more than 4.44"):  # of these 2.22 alone
+        nodes_for(4 * 10**7, NodeRate(1e9, "decode"), Driver(1e4, 5, 10, 1000), hours=1, startup_s=0)
 
 
 def test_an_estimate():
     rate, sizes = NodeRate(800, "decode"), Sizes(100_000, 1_100)
-    found = estimate(10**8, rate, CPUS, PRICES, sizes, nodes=5, startup_s=360, images_per_read=1)
-    assert found.hours == pytest.approx(25_000 / 3600 + 0.1)  # 1e8 / (800 * 5) s
-    assert found.compute == pytest.approx(5 * (25_000 / 3600 + 0.1) * 2.0)
-    assert found.reads == pytest.approx(40.0)
+    driver = Driver(listed_per_s=1e5, parts_per_s=100, records_per_s=1000, images_per_part=10_000)
+    found = estimate(10**8, rate, driver, CPUS, PRICES, sizes, nodes=5, startup_s=360, images_per_read=1)
+    hours = (25_000 + 360 + 1000 + 10) / 3600  # 1e8 / (800 * 5) s, listed in 1,000 s, 10,000 records in 10 s
+    assert found.hours == pytest.approx(hours)
+    assert found.alone_hours == pytest.approx(1010 / 3600)
+    assert found.compute == pytest.approx(5 * hours * 2.0)
+    assert found.requests == pytest.approx(40.0 + 0.7)  # 100,000 pages and 4 files of 10,000 parts
     assert (found.before_gb, found.after_gb) == pytest.approx((10_000, 110))
     assert (found.before_month, found.after_month) == pytest.approx((200, 2.2))
-    packed = estimate(10**8, rate, CPUS, PRICES, sizes, nodes=5, startup_s=360, images_per_read=100)
-    assert packed.reads == pytest.approx(0.4)
+    packed = estimate(10**8, rate, driver, CPUS, PRICES, sizes, nodes=5, startup_s=360, images_per_read=100)
+    assert packed.requests == pytest.approx(0.4 + 0.7)
+    many = estimate(10**8, rate, driver, CPUS, PRICES, sizes, nodes=10**6, startup_s=0, images_per_read=1)
+    assert many.hours == pytest.approx((100 + 1010) / 3600)  # 10,000 parts, 100 a second: no nodes help
 
 
 @pytest.mark.parametrize(("tokens", "codes", "size"), [(1024, 256, 1024), (64, 2, 8), (1024, 1, 0)])
@@ -95,11 +115,17 @@ def test_prices_from_values():
         ({**VALUES, "instances": []}, "prices without"),
         ({**VALUES, "instances": {"n": {"cpus": 1}}}, "prices without 'gpus'"),
         (
-            {**VALUES, "storage": {"per_gb_month": "a", "per_1000_reads": 0}},
+            {**VALUES, "storage": {"per_gb_month": "a", "per_1000_reads": 0, "per_1000_writes": 0}},
             "price per_gb_month 'a'; expected a number",
         ),
-        ({**VALUES, "storage": {"per_gb_month": -1, "per_1000_reads": 0}}, "price per_gb_month -1; expected"),
-        ({**VALUES, "storage": {"per_gb_month": float("nan"), "per_1000_reads": 0}}, "price per_gb_month nan"),
+        (
+            {**VALUES, "storage": {"per_gb_month": -1, "per_1000_reads": 0, "per_1000_writes": 0}},
+            "price per_gb_month -1; expected",
+        ),
+        (
+            {**VALUES, "storage": {"per_gb_month": float("nan"), "per_1000_reads": 0, "per_1000_writes": 0}},
+            "price per_gb_month nan",
+        ),
         ({**VALUES, "instances": {"n": {**VALUES["instances"]["n1"], "cpus": 0}}}, "instance n without cpus"),
     ],
 )

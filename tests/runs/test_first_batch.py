@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from seit_ray.batches.images import ImageStore
 from seit_ray.objectives import MTMObjective, SupervisedObjective
 from seit_ray.runs.first_batch import described, write_first_batch
 from seit_ray.tokenizers.codebook_only import CodebookTokenizer
 from seit_ray.training.settings import LoopSettings
+from tests.pixel_store import PixelStore
 from tests.tiny_dataset import SIDE, tiny_tokenizer
 from tests.tiny_trainers import CPU, tiny_augmentation, tiny_codebook, tiny_store
 
@@ -78,7 +78,7 @@ def test_codes_of_a_crop_are_no_picture(run):
 
 def test_images_are_shown_as_they_are(run):
     pixels = np.random.default_rng(0).integers(0, 256, (5, 3, 8, 8), np.uint8)
-    store = ImageStore(pixels, np.arange(5))
+    store = PixelStore(pixels, np.arange(5))
     about = first_batch(run, SupervisedObjective(), store, global_batch_size=3)
     assert about["inputs"]["shape"] == [3, 3, 8, 8]
     assert about["pictures"] == ["stored", "seen"]

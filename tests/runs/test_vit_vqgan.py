@@ -6,7 +6,9 @@ import torch
 from safetensors.torch import save
 
 from seit_ray import config
-from seit_ray.batches.images import ImageStore
+from seit_ray.batches.images import open_images
+from seit_ray.images.decoded import Decoding
+from seit_ray.images.manifest import load_manifest
 from seit_ray.runs.vit_vqgan import TimmFeatures, train_vit_vqgan
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.files import load_tokenizer
@@ -60,8 +62,8 @@ def test_it_learns_and_leaves_a_tokenizer(images, tmp_path):
     tokenizer, about = load_tokenizer(run)
     assert (tokenizer.family, tokenizer.grid, len(tokenizer.codebook)) == ("vit_vqgan", (4, 4), 16)
     assert about["report"]["images"] == 48
-    store = ImageStore.read(images, config.Source().settings(), image_size=16, resize="squash")["val"]
-    pixels = torch.from_numpy(store.pixels)
+    manifest = load_manifest(run.join("listing"))
+    pixels = open_images(manifest, images, Decoding(16, "squash"))["val"].host_batch(slice(0, 12)).inputs
     found = psnr(pixels, tokenizer.decode(tokenizer.encode(pixels)))
     assert found == pytest.approx(metrics["val_psnr_db"], abs=0.2)  # decode rounds to bytes
 

@@ -280,7 +280,7 @@ RECORDS = [
 @pytest.mark.parametrize("record", RECORDS)
 def test_record_round_trip(record):
     data = encode_record(record)
-    found = decode_record(data, "here")
+    found = decode_record(data)
     assert encode_record(found) == data
     for field in dataclasses.fields(PartRecord):
         value, expected = getattr(found, field.name), getattr(record, field.name)
@@ -302,21 +302,18 @@ def test_flipped_bits_are_found(files, records):
     data = records.read(part.name)
     for place in range(0, len(data), 7):
         records.write(part.name, data[:place] + bytes([data[place] ^ 16]) + data[place + 1 :])
-        with pytest.raises(ValueError, match=f"{part.name} has a wrong checksum; .*delete it and run again"):
-            next(read_records(records, [part]))
+        assert list(read_records(records, [part])) == [None]
 
 
 @pytest.mark.parametrize("data", [b"", b"x", b"{}", b"\xff\n\xff", json.dumps({"shard": None}).encode() + b"\n"])
-def test_what_is_no_record_is_an_error(data):
-    with pytest.raises(ValueError, match=r"^here has a wrong checksum"):
-        decode_record(data, "here")
+def test_what_is_no_record_is_none(data):
+    assert decode_record(data) is None
 
 
-def test_damaged_and_missing_records_name_the_file(files, records):
+def test_damaged_records_are_none_and_missing_ones_are_named(files, records):
     part = write(files, "train", 1, 2, 1)
     records.write(part.name, records.read(part.name)[:-20])
-    with pytest.raises(ValueError, match=r"000001\.2\.1\.json has a wrong checksum"):
-        next(read_records(records, [part]))
+    assert list(read_records(records, [part])) == [None]
     records.delete(part.name)
     with pytest.raises(ValueError, match=r"000001\.2\.1\.json does not exist"):
         next(read_records(records, [part]))

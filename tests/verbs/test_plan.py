@@ -12,7 +12,7 @@ from tests.tiny_images import contents, image_files, write_files, write_tokenize
 MINE = {
     "currency": "EUR",
     "note": "made up",
-    "storage": {"per_gb_month": 0.02, "per_1000_reads": 0.001},
+    "storage": {"per_gb_month": 0.02, "per_1000_reads": 0.001, "per_1000_writes": 0.01},
     "instances": {"n1": {"cpus": 10, "gpus": 0, "network_gbit_per_s": 8, "per_hour": 2.0}},
 }
 
@@ -34,16 +34,23 @@ def refused(capsys, *arguments):
 
 
 def test_a_plan_by_hand(prices):
-    rates = {"decode_per_core": 100, "encode_per_core": 400}
-    more = {"image_bytes": 1e5, "token_bytes": 1000, "key_bytes": 100, "hours": 1.1, "startup_s": 360}
+    rates = {"decode_per_core": 100, "encode_per_core": 400, "listed_per_s": 1e9, "parts_per_s": 1e6}
+    more = {
+        "rows_per_shard": 10_000,
+        "image_bytes": 1e5,
+        "token_bytes": 1000,
+        "key_bytes": 100,
+        "hours": 1.1,
+        "startup_s": 360,
+    }
     rows = dict(plan(PlanCost(prices=prices, instance="n1", rates=rates, counts=(2_880_000, 28_800_000), **more)))
     assert rows["a node: n1"] == "800 images/s; bottleneck: decode"
     assert rows["bytes an image"] == "100,000 -> 1,100 (keys and labels included)"
-    # 2.88e6 / 800 = 3600 s, and 360 s to start; 0.01 * 28.8e3 reads; 288 GB * 0.02
+    # 2.88e6 / 800 = 3600 s, and 360 s to start; 0.001 * 2,880 reads, 0.01 * (2.88 + 4 * 0.288) writes; 288 GB * 0.02
     assert rows["2.88e+06 images"] == (
-        "1 node, 1.1 h; 2.20 EUR of nodes, 2.88 of reads; 288 -> 3.2 GB, 5.76 -> 0.06 EUR a month"
+        "2 nodes, 0.6 h; 2.40 EUR of nodes, 2.92 of requests; 288 -> 3.2 GB, 5.76 -> 0.06 EUR a month"
     )
-    assert rows["2.88e+07 images"].startswith("10 nodes, 1.1 h; 22.00 EUR of nodes, 28.80 of reads")
+    assert rows["2.88e+07 images"].startswith("11 nodes, 1.0 h; 22.20 EUR of nodes, 29.20 of requests")
     assert rows["prices"] == f"{prices}: made up"
     fixed = dict(plan(PlanCost(prices=prices, instance="n1", rates=rates, counts=(2_880_000,), num_nodes=2, **more)))
     assert fixed["2.88e+06 images"].startswith("2 nodes, 0.6 h; 2.40 EUR of nodes")

@@ -99,7 +99,7 @@ def stand(adding: Adding, parts: dict[str, dict[int, Part]]) -> Standing:
         sizes = sizes_of(files.output, f"{split}/", f"{FOLDER}/{split}/") if ordered else {}
         sums[split] = Sums(files.num_codes, files.num_classes)
         for part, record in zip(ordered, read_records(files.records, ordered), strict=True):
-            if fits(adding, part, record, sizes):
+            if record is not None and fits(adding, part, record, sizes):
                 done.setdefault(split, {})[part.index] = part
                 sums[split].add(record)
                 spent.add(record)

@@ -7,7 +7,8 @@ part until the marker stands; `_lock.json` keeps a second job away meanwhile. A 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from seit_ray.distributed.cluster import Connect
@@ -30,6 +31,7 @@ from seit_ray.storage.patience import PATIENCE_S
 from seit_ray.tokenizers.contract import Tokenizer, fingerprint
 from seit_ray.tokenizers.files import load_tokenizer
 
+MOST_ROWS = 65_536  # a shard
 MAX_ROUNDS = 3  # of making parts and looking at them
 FOLDERS = ("manifest", "records", "attempts")  # of the work
 Done = dict[str, dict[int, Part]]  # split -> number -> part
@@ -42,9 +44,11 @@ class TokenizeSettings:
     mode: str = "create"
     check_source: bool = False
     keep_changed: bool = False
+    moved_from: str | None = None
     val_fraction: float = 0.0
     seed: int = 0
     rows_per_shard: int | None = None
+    shard_mib: float | None = None
     encoding: str = "plain"
     decode: str = "exact"
     max_reject_fraction: float = 0.01
@@ -60,6 +64,18 @@ class TokenizeSettings:
     def hold_out(self) -> dict[str, Any]:
         """Which images are held out."""
         return {"val_fraction": self.val_fraction, "seed": self.seed}
+
+    def for_tokens(self, num_tokens: int, num_codes: int) -> TokenizeSettings:
+        """With shard_mib as rows of so many tokens of so many codes; ValueError beside rows_per_shard."""
+        if self.shard_mib is None:
+            return self
+        if self.rows_per_shard is not None:
+            raise ValueError(
+                f"shard_mib {self.shard_mib:g} beside rows_per_shard {self.rows_per_shard}; expected one of them; "
+                "drop the other"
+            )
+        rows = int(self.shard_mib * (1 << 20) / (num_tokens * math.log2(num_codes) / 8))
+        return replace(self, shard_mib=None, rows_per_shard=min(max(1, rows), MOST_ROWS))
 
 
 @dataclass(frozen=True)
@@ -89,7 +105,7 @@ class TokenizeJob:
             "max_image_mib",
         )
         return {
-            "images": self.source.uri,
+            "images": self.settings.moved_from or self.source.uri,
             "source": self.source_settings.as_dict(),
             "tokenizer": fingerprint,
             **{name: getattr(self.settings, name) for name in names},
@@ -110,6 +126,7 @@ def run_tokenize_job(job: TokenizeJob, connect: Connect, on_progress: Progress =
     """
     refuse_overlap(job.output, job.source, "images")
     tokenizer, about = load_tokenizer(job.tokenizer_folder)
+    job = replace(job, settings=job.settings.for_tokens(math.prod(tokenizer.grid), len(tokenizer.codebook)))
     plan = job.plan(about["fingerprint"])
     finished = finished_dataset(job, plan)
     if finished is not None and job.settings.mode == "create":
@@ -219,6 +236,11 @@ def listing(job: TokenizeJob, base: DatasetInfo | None, on_progress: Progress) -
     folder = job.work.join("manifest")
     found = load_manifest(folder)
     if found is not None:
+        if job.settings.moved_from is not None:
+            raise ValueError(
+                f"{job.output.uri} is not finished, and its listing names images in {job.settings.moved_from}; "
+                "expected a finished dataset to go on from another place; finish it from there, or delete that folder"
+            )
         return found
     job.work.delete_tree("records")  # of another listing
     try:

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seit_ray.images.records import FoundImages, ImageRecord
+from seit_ray.images.sources.ahead import files_at_a_time, read_ahead
 from seit_ray.images.sources.columns import cell_key, checked_label, present_columns
 from seit_ray.images.sources.keys import Repeats
 from seit_ray.images.sources.names import one_form
@@ -29,6 +30,7 @@ from seit_ray.storage import Entry, Folder
 
 _NUMBER = re.compile(r"[-_.]\d+[-_]of[-_]\d+(?=\.parquet$)", re.IGNORECASE)
 WITHOUT_IMAGES = ".parquet without a column of images"
+Row = tuple[str, int, dict[str, Any]]  # name of the file, number, cells by field
 
 
 class DamagedParquetError(ValueError):
@@ -58,38 +60,44 @@ def found_in_files(
     left_out: Counter[str],
 ) -> FoundImages:
     """splits, versions: of each file by name, in the order to read them."""
-    rows, class_names = RowKeys(), None
+    keys, class_names = RowKeys(), None
     for name in splits:
         schema, columns = parquet_schema(folder, name), settings.columns
         present_columns(schema.names, folder.uri_of(name), columns, "image")
         check_image_column(schema, columns.image, folder.uri_of(name))
         class_names = class_label_names(schema, columns.label)
-        rows.by_path = not columns.key and has_own_paths(folder, name, schema, columns.image)
+        keys.by_path = not columns.key and has_own_paths(folder, name, schema, columns.image)
         break  # one file shows, before the work starts, whether the columns are right
 
     def records() -> Iterator[ImageRecord]:
         test_serves = "test"
         if settings.find_splits and not any(splits.values()):
             test_serves = _test_serves(folder, splits, settings.columns)
-        for name, split in splits.items():
-            for record in parquet_records(folder, name, versions.get(name), settings, split, class_names, rows):
-                if record.split == "test" and split is None and test_serves == "val":
-                    yield ImageRecord(record.key, record.uri, record.label, "val", None, record.version, record.repeats)
-                else:
-                    yield record
+
+        def rows_of(name: str) -> Iterator[Row]:
+            return file_rows(folder, name, settings, class_names, by_path=keys.by_path)
+
+        for name, row, values in read_ahead(splits, rows_of, files_at_a_time(folder)):
+            split = splits[name] or split_name(values.get("split"))
+            if split == "test" and splits[name] is None:
+                split = test_serves
+            where, label = f"row {row} of {folder.uri_of(name)}", values.get("label")
+            key, repeats = keys.of(name, row, values, where)
+            uri = f"{folder.uri_of(name)}#{row}"
+            yield ImageRecord(key, uri, checked_label(label, where), split, None, versions.get(name), repeats)
 
     return FoundImages("parquet", class_names, records(), left_out)
 
 
 def _test_serves(folder: Folder, names: Iterable[str], columns: Columns) -> str:
     """What the cells 'test' of a column of splits serve as: val, where no cell says so."""
-    for name in names:
-        if columns.split not in parquet_schema(folder, name).names:
-            continue
-        for _, rows in row_groups(folder, name, {"split": columns.split}):
-            if any(split_name(row["split"]) == "val" for row in rows):
-                return "test"
-    return "val"
+
+    def names_of(name: str) -> Iterator[str | None]:
+        if columns.split in parquet_schema(folder, name).names:
+            for _, rows in row_groups(folder, name, {"split": columns.split}):
+                yield from {split_name(row["split"]) for row in rows}
+
+    return "test" if "val" in read_ahead(names, names_of, files_at_a_time(folder)) else "val"
 
 
 @dataclass
@@ -114,35 +122,25 @@ class RowKeys:
         return f"{one_form(plain)}#{self.counted[plain] - 1}", None
 
 
-def parquet_records(
-    folder: Folder,
-    name: str,
-    version: str | None,
-    settings: SourceSettings,
-    split: str | None,
-    class_names: list[str] | None,
-    keys: RowKeys,
-) -> Iterator[ImageRecord]:
-    """The rows of one Parquet file of images; reads label, split and key, not the images."""
+def file_rows(
+    folder: Folder, name: str, settings: SourceSettings, class_names: list[str] | None, *, by_path: bool
+) -> Iterator[Row]:
+    """The rows of one Parquet file of images: its name, the row, and label, split, key and path; reads no images."""
     uri, columns = folder.uri_of(name), settings.columns
     schema = parquet_schema(folder, name)
     fields = {f: c for f, c in present_columns(schema.names, uri, columns, "image").items() if f != "image"}
     check_image_column(schema, columns.image, uri)
     if class_label_names(schema, columns.label) != class_names:
         raise ValueError(f"class names in {uri} differ from those before; expected the same; write it with the same")
-    if keys.by_path and _has_paths(schema, columns.image):
+    if by_path and _has_paths(schema, columns.image):
         fields["path"] = f"{columns.image}.path"
     first = 0
     for num_rows, rows in row_groups(folder, name, fields):
-        for row in range(first, first + num_rows):
-            values = rows[row - first] if rows else {}
-            where = f"row {row} of {uri}"
-            label = checked_label(values.get("label"), where)
-            if class_names is not None and label == -1:  # how Hugging Face writes "not labelled"
-                label = None
-            part_of = split or split_name(values.get("split"))
-            key, repeats = keys.of(name, row, values, where)
-            yield ImageRecord(key, f"{uri}#{row}", label, part_of, None, version, repeats)
+        for number in range(num_rows):
+            values = rows[number] if rows else {}
+            if class_names is not None and values.get("label") == -1:  # how Hugging Face writes "not labelled"
+                values["label"] = None
+            yield name, first + number, values
         first += num_rows
 
 

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from seit_ray.images.records import FoundImages, ImageRecord, missing_column, unusable
+from seit_ray.images.sources.ahead import files_at_a_time, read_ahead
 from seit_ray.images.sources.columns import cell_key, checked_label, text_label
 from seit_ray.images.sources.keys import Repeats
 from seit_ray.images.sources.names import kind_of, one_form, suffix_of
@@ -46,9 +47,17 @@ def found_in_files(
 ) -> FoundImages:
     """splits, versions: of each tar by name, in the order to read them."""
 
+    def records_of(name: str) -> Iterator[ImageRecord | Counter[str]]:
+        unseen = Counter[str]()  # a thread's own
+        yield from tar_records(folder, name, versions.get(name), splits[name], settings, unseen)
+        yield unseen
+
     def records() -> Iterator[ImageRecord]:
-        for name, split in splits.items():
-            yield from tar_records(folder, name, versions.get(name), split, settings, left_out)
+        for found in read_ahead(splits, records_of, files_at_a_time(folder)):
+            if isinstance(found, Counter):
+                left_out.update(found)
+            else:
+                yield found
 
     return FoundImages("webdataset", None, records(), left_out)
 

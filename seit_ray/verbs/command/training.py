@@ -22,6 +22,7 @@ OURS = (
     "mlflow.json",
     "tokenizer.json",
     "tokenizer.safetensors",
+    "listing/",
 )
 Run = Callable[..., dict[str, Any]]  # one of `runs`
 OfTokens = Pretrain | Finetune  # trainings that may have a token dataset

@@ -232,6 +232,7 @@ def test_records_that_do_not_hold_are_named(tmp_path):
     assert faulty(lambda: files.output.write(known, b"PAR1")) == ([0], [1, 2])
     record = files.records.read(done["train"][0].name)
     assert faulty(lambda: files.records.write(done["train"][1].name, record)) == ([1], [0, 2])
+    assert faulty(lambda: files.records.write(done["train"][1].name, record[:-9])) == ([1], [0, 2])
     other = replace(adding, files=replace(files, listing="another listing"))
     assert [part.index for part in stand(other, done).faulty] == [0, 1, 2]
     assert stand(adding, done).faulty == []

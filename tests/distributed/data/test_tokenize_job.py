@@ -1,6 +1,8 @@
 """The tokenising job on a local ray: nothing lost, nothing twice, the same bytes whatever happens on the way."""
 
+import math
 import os
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -341,6 +343,42 @@ def test_parquet_with_images(ray_cluster, tokenizer, tmp_path, output, layout):
     order = [("train", i, i) for i in range(12)] + [("test", i, i + 12) for i in range(8)]
     assert all_rows(dataset) == [(f"{split}.parquet#{row}", i % 2, expected[i]) for split, row, i in order]
     assert verify(dataset) == []
+
+
+def test_shards_of_so_many_bytes(ray_cluster, tokenizer, tmp_path, output):
+    files = {f"{i}.png": image_bytes("emu", i) for i in range(9)}
+    source = write_files(tmp_path / "images", files)
+    shard_mib = 4.5 * math.prod(load_tokenizer(tokenizer)[0].grid) * math.log2(NUM_CODES) / 8 / 2**20
+    with pytest.raises(ValueError, match=r"shard_mib .* beside rows_per_shard 16; expected one"):
+        run(ray_cluster, source, tokenizer, output, val_fraction=0.0, shard_mib=shard_mib)
+    dataset = run(ray_cluster, source, tokenizer, output, val_fraction=0.0, shard_mib=shard_mib, rows_per_shard=None)
+    assert [shard.rows for shard in dataset.info.splits["train"].shards] == [4, 4, 1]
+    with pytest.raises(ValueError, match=r"rows_per_shard 4 \(now 9\)"):
+        run(ray_cluster, source, tokenizer, output, val_fraction=0.0, shard_mib=2.2 * shard_mib, rows_per_shard=None)
+
+
+def test_images_that_moved(ray_cluster, tokenizer, tmp_path, output):
+    files = {f"cat/{i}.png": image_bytes("emu", i) for i in range(9)}
+    source = write_files(tmp_path / "images", files)
+    run(ray_cluster, source, tokenizer, output)
+    moved = Folder(shutil.copytree(tmp_path / "images", tmp_path / "mounted elsewhere"))  # copies keep their times
+    moved.write("cat/9.png", image_bytes("emu", 9))
+    with pytest.raises(ValueError, match="expected the same images"):
+        run(ray_cluster, moved, tokenizer, output, mode="append")
+    dataset = run(ray_cluster, moved, tokenizer, output, mode="append", moved_from=source.uri)
+    assert sorted(row[0] for row in all_rows(dataset)) == [f"cat/{i}.png" for i in range(10)]
+    run(ray_cluster, source, tokenizer, output, check_source=False)  # the plan still names the first place
+
+
+def test_a_listing_of_another_place_is_not_gone_on_with(ray_cluster, tokenizer, tmp_path, output):
+    files = {f"cat/{i}.png": image_bytes("emu", i) for i in range(3)}
+    source = write_files(tmp_path / "images", files)
+    with pytest.raises(Interruption):
+        run(ray_cluster, source, tokenizer, output, on_progress=interrupt_when(lambda phase, *_: phase == "tokenise"))
+    moved = Folder(shutil.copytree(tmp_path / "images", tmp_path / "elsewhere"))
+    with pytest.raises(ValueError, match="is not finished, and its listing names images in"):
+        run(ray_cluster, moved, tokenizer, output, moved_from=source.uri)
+    assert len(all_rows(run(ray_cluster, source, tokenizer, output))) == 3
 
 
 def test_images_without_labels(ray_cluster, tokenizer, tmp_path, output):

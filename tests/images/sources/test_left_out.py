@@ -127,6 +127,13 @@ def test_the_manifest_keeps_what_was_left_out(tmp_path, source):
     assert left_out_words(manifest.left_out) == "2 .txt, 1 .heic"
 
 
+def test_pipes_are_counted(tmp_path):
+    source = Folder(tmp_path / "source")
+    fill(source, "cat/1.jpg")
+    os.mkfifo(tmp_path / "source" / "cat" / "2.jpg")
+    assert found_of(source) == (["cat/1.jpg"], {"pipe, socket or device": 1})
+
+
 def test_nothing_but_what_is_left_out(tmp_path, source):
     fill(source, "a/1.jpg", "b.txt")
     with pytest.raises(ValueError, match=r"no images in \S+ \(left out: 1 .txt, 1 excluded by .*source.exclude"):

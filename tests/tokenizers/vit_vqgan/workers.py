@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from seit_ray.batches.images import ImageStore
 from seit_ray.models.weights import save_weights
 from seit_ray.objectives.autoencoder import AutoencoderObjective
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.vit_vqgan.discriminator import PatchDiscriminator
 from seit_ray.training.world import World
+from tests.pixel_store import PixelStore
 from tests.tiny_trainers import CPU, comparable, tiny_trainer
 from tests.tokenizers.vit_vqgan.tiny import smooth_images, tiny_training
 
@@ -30,7 +30,7 @@ def image_trainer(run, update, *, loop=None, world=CPU, revive_steps=4):
         run,
         model,
         objective=AutoencoderObjective(revive_steps=revive_steps),
-        store=ImageStore(smooth_images(36, 8, seed=1).numpy(), np.full(36, -1)),
+        store=PixelStore(smooth_images(36, 8, seed=1).numpy(), np.full(36, -1)),
         evaluate=lambda *_: {},
         loop={**LOOP, **(loop or {})},
         optimizer={"layer_decay": 1.0},

@@ -1,0 +1,174 @@
+"""Images that are decoded as they are needed: the same pixels however few are held, on resume, for any workers."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from seit_ray.batches import images as module
+from seit_ray.batches.images import ImageRows, ImageStream, open_images
+from seit_ray.batches.sampler import rank_span
+from seit_ray.images import decode_image
+from seit_ray.images.decoded import Decoding
+from seit_ray.images.listing import list_images
+from seit_ray.images.manifest import load_manifest
+from seit_ray.images.sources.settings import SourceSettings
+from seit_ray.storage import Folder
+from tests.tiny_images import image_bytes, image_files, write_files
+
+SIZE = 12
+DECODING = Decoding(SIZE, "squash")
+ROW_BYTES = DECODING.pixel_bytes + 8
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(module, "SHARD_ROWS", 10)
+
+
+@pytest.fixture
+def source(tmp_path):
+    return write_files(tmp_path / "photos", {f"train/{name}": data for name, data in image_files(95).items()})
+
+
+def listing_of(source, tmp_path, **settings):
+    folder = Folder(tmp_path / "listing")
+    more = {"val_fraction": 0.0, "seed": 0, "rows_per_part": 10}
+    return list_images(source, SourceSettings(**settings), folder, **more)
+
+
+def stream_of(manifest, source, rows_held, split="train", **more):
+    rows = more.pop("rows", None) or ImageRows(manifest, split)
+    return ImageStream(rows, source, DECODING, memory_bytes=rows_held * ROW_BYTES, **more)
+
+
+def plainly(manifest, source, split="train"):
+    """(pixels, labels) of a split in a plain loop."""
+    tables = [manifest.read_part(split, part) for part in range(manifest.splits[split].num_parts)]
+    rows = [row for table in tables for row in table.to_pylist()]
+    datas = [source.read(row["uri"].removeprefix(source.uri + "/")) for row in rows]
+    pixels = [decode_image(data, image_size=SIZE, resize="squash").pixels for data in datas]
+    return np.stack(pixels), np.array([row["label"] for row in rows])
+
+
+@pytest.mark.parametrize("rows_held", [1, 20, 45, 1000])
+def test_images_are_those_of_the_listing_however_few_are_held(source, tmp_path, rows_held):
+    manifest = listing_of(source, tmp_path)
+    stream = stream_of(manifest, source, rows_held)
+    pixels, labels = plainly(manifest, source)
+    assert len(stream) == 95
+    assert stream.labels.tolist() == labels.tolist()
+    for rows in (np.random.default_rng(0).permutation(95), np.array([94, 0, 94]), slice(7, 33), slice(0, 0)):
+        found = stream.batch(rows, CPU)
+        assert found.inputs.dtype == torch.uint8
+        assert np.array_equal(found.inputs.numpy(), pixels[rows])
+        assert found.labels.tolist() == labels[rows].tolist()
+        assert stream.held.num_held <= max(20, rows_held)
+
+
+def test_all_are_shuffled_where_they_fit_and_as_many_as_half_the_memory_holds_else(source, tmp_path):
+    manifest = listing_of(source, tmp_path)
+    whole, half = stream_of(manifest, source, 300), stream_of(manifest, source, 40)
+    assert (whole.shuffle_rows, half.shuffle_rows) == (95, 20)
+    assert whole.describe() == "95 images, 0 MiB in memory"
+    assert half.describe() == "95 images decoded ahead, 0 MiB of them in memory, shuffled 20 at a time"
+    seen = np.concatenate([half.step_rows(8, 0, step) for step in range(12)])[:95]
+    assert sorted(seen.tolist()) == list(range(95))
+    again = whole.in_order(20)
+    assert np.concatenate([again.step_rows(8, 0, step) for step in range(12)])[:95].tolist() == seen.tolist()
+
+
+@pytest.mark.parametrize("rows_held", [40, 200])
+def test_a_run_goes_on_mid_epoch_with_other_workers(source, tmp_path, rows_held):
+    """Two ranks, then, from within an epoch on, three that begin anew from the listing on disk."""
+    whole = stream_of(listing_of(source, tmp_path), source, rows_held)
+    for world_size, steps in ((2, range(5)), (3, range(5, 9))):
+        manifest = load_manifest(Folder(tmp_path / "listing"))
+        ranks = [stream_of(manifest, source, rows_held) for _ in range(world_size)]
+        for step in steps:
+            parts = [rank_span(16, rank, world_size) for rank in range(world_size)]
+            rows = [stream.step_rows(16, 0, step)[part] for stream, part in zip(ranks, parts, strict=True)]
+            found = [stream.host_batch(some).inputs for stream, some in zip(ranks, rows, strict=True)]
+            everyone = whole.step_rows(16, 0, step)
+            assert np.concatenate(rows).tolist() == everyone.tolist()
+            assert torch.equal(torch.cat(found), whole.host_batch(everyone).inputs)
+
+
+def test_what_one_process_has_decoded_another_need_not(source, tmp_path, monkeypatch):
+    manifest = listing_of(source, tmp_path)
+    first, second = (stream_of(manifest, source, 1000) for _ in range(2))
+    expected = first.host_batch(slice(0, 95)).inputs
+
+    def never(*_, **__):
+        raise AssertionError("decoded again")
+
+    monkeypatch.setattr(module, "decoded_chunks", never)
+    assert torch.equal(second.host_batch(slice(0, 95)).inputs, expected)
+
+
+def test_an_unreadable_image_has_the_next_of_its_shard_in_its_place(tmp_path):
+    files = {f"cat/{number:02}.png": image_bytes("cat", number) for number in range(14)}
+    files |= {f"dog/{number:02}.png": image_bytes("dog", number) for number in range(6)}
+    lost = {"cat/03.png": b"no picture", "cat/09.png": b"", "cat/10.png": files["cat/10.png"][:50]}
+    source = write_files(tmp_path / "photos", files | lost)
+    manifest, told = listing_of(source, tmp_path), []
+    stream = stream_of(manifest, source, 100, on_progress=lambda *state: told.append(state))
+    found = stream.host_batch(slice(0, 20))
+    keys = sorted(files)
+    names = [*keys]
+    names[3], names[9], names[10] = keys[4], keys[0], keys[11]  # behind the last of a shard comes its first
+    expected = [decode_image(files[name], image_size=SIZE, resize="squash").pixels for name in names]
+    assert np.array_equal(found.inputs.numpy(), np.stack(expected))
+    assert found.labels.tolist() == [int(name.startswith("dog")) for name in names]
+    notes = [note for phase, _, _, note in told if phase == "train images"]
+    assert notes[-1].startswith("3 that cannot be read, others in their place; the last: cat/")
+    assert ("decode train", 20, 20, "images") in told
+
+
+def test_nothing_that_can_be_read(tmp_path):
+    source = write_files(tmp_path / "photos", {f"cat/{number}.png": b"no picture" for number in range(3)})
+    stream = stream_of(listing_of(source, tmp_path), source, 100)
+    with pytest.raises(ValueError, match=r"none of 3 images around cat/\d.png: not an image.* can be read"):
+        stream.host_batch(slice(0, 2))
+
+
+def test_a_sample_is_seeded_and_kept_in_memory(source, tmp_path):
+    manifest = listing_of(source, tmp_path)
+    pixels, labels = plainly(manifest, source)
+    streams = [
+        open_images(manifest, source, DECODING, max_images=23, seed=seed, memory_gib=1.0)["train"] for seed in (0, 0, 1)
+    ]
+    found = [stream.host_batch(slice(0, 23)) for stream in streams]
+    assert all(len(stream) == 23 for stream in streams)
+    assert torch.equal(found[0].inputs, found[1].inputs)
+    assert not torch.equal(found[0].inputs, found[2].inputs)
+    ids = manifest.sample("train", 23, 0)["id"].to_pylist()
+    assert np.array_equal(found[0].inputs.numpy(), pixels[ids])
+    assert streams[0].labels.tolist() == found[0].labels.tolist() == labels[ids].tolist()
+    assert len(open_images(manifest, source, DECODING, max_images=1000)["train"]) == 95
+
+
+def test_splits_share_the_memory_by_their_images(tmp_path):
+    files = {f"train/{name}": data for name, data in image_files(60).items()}
+    files |= {f"val/{name}": data for name, data in image_files(20, first=60).items()}
+    source = write_files(tmp_path / "photos", files)
+    gib = 40 * ROW_BYTES / 2**30
+    streams = open_images(listing_of(source, tmp_path), source, DECODING, memory_gib=gib)
+    assert {name: stream.held.rows_held for name, stream in streams.items()} == {"train": 30, "val": 20}
+
+
+def test_another_picture_of_the_same_name_is_not_taken_for_it(source, tmp_path):
+    before = stream_of(listing_of(source, tmp_path), source, 100)
+    first = before.host_batch(slice(0, 10)).inputs
+    sink = io.BytesIO()
+    Image.new("RGB", (9, 9), (255, 0, 0)).save(sink, "PNG")
+    name = load_manifest(Folder(tmp_path / "listing")).read_part("train", 0)["uri"][0].as_py()
+    source.write(name.removeprefix(source.uri + "/"), sink.getvalue())
+    after = stream_of(listing_of(source, tmp_path), source, 100)
+    found = after.host_batch(slice(0, 10)).inputs
+    assert not torch.equal(found[0], first[0])
+    assert found[0, 0].min() == 255
+    assert torch.equal(found[1:], first[1:])
