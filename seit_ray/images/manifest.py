@@ -32,7 +32,7 @@ from seit_ray.images.manifest_files import (
     delete_leftovers,
     file_name,
 )
-from seit_ray.images.records import ImageRecord, unusable_reason
+from seit_ray.images.records import ImageRecord, json_of, unusable_reason
 from seit_ray.storage import Folder
 
 MARKER = "manifest.json"
@@ -184,8 +184,8 @@ def write_manifest(
         if (reason := unusable_reason(record.uri)) is not None:
             unusable = [*unusable, reason][:NAMED]
             num_unusable += 1
-        seen = [split, record.key, record.label, record.size_bytes]
-        digest.update(json.dumps(seen, separators=(",", ":")).encode() + b"\n")
+        label, size = json_of(record.label), json_of(record.size_bytes)
+        digest.update(f"[{json_of(split)},{json_of(record.key)},{label},{size}]\n".encode())
     for writer in splits.values():
         writer.flush()
     labels, given = list(codes), class_names

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from json.encoder import encode_basestring_ascii
 
 _UNUSABLE = "unusable: "
 
@@ -25,9 +25,18 @@ class ImageRecord:
     repeats: str | None = None  # the key that this image has too: it goes to the same split
 
 
+def json_of(value: str | int | None) -> str:
+    """The value as JSON: `json.dumps` makes an encoder for each call, which a listing of many images would feel."""
+    if value is None:
+        return "null"
+    return encode_basestring_ascii(value) if isinstance(value, str) else str(value)
+
+
 def state_of(record: ImageRecord, split: str) -> int:
     """64 bits, signed, that change when an image is overwritten, labelled anew or moved to another split."""
-    seen = json.dumps([split, record.label, record.size_bytes, record.version]).encode()
+    seen = (
+        f"[{json_of(split)}, {json_of(record.label)}, {json_of(record.size_bytes)}, {json_of(record.version)}]".encode()
+    )
     return int.from_bytes(hashlib.blake2b(seen, digest_size=8).digest(), "little", signed=True)
 
 

@@ -10,6 +10,10 @@ BYTES_OF_GB, BYTES_OF_MB = 1e9, 1e6
 KEYS_A_PAGE, WRITES_A_PART = 1000, 4  # keys that a listing's request tells; shard, source, record, perhaps rejects
 
 
+class TooShortError(ValueError):
+    """A time in which no number of nodes does it."""
+
+
 @dataclass(frozen=True)
 class Rates:
     """How fast each step is: MB/s of a node's connection; images/s of one core, of one GPU (None: not known)."""
@@ -134,7 +138,7 @@ def nodes_for(images: int, rate: NodeRate, driver: Driver, *, hours: float, star
     seconds = hours * 3600 - startup_s - driver.alone_s(images)
     if seconds <= 0 or images / driver.images_per_s() > seconds:
         needed = (startup_s + driver.alone_s(images) + images / driver.images_per_s()) / 3600
-        raise ValueError(
+        raise TooShortError(
             f"{hours:g} hours for {images:.3g} images; expected more than {needed:.3g}, which start, listing, handing "
             "out parts and the end take on any number of nodes; raise hours"
         )

@@ -40,9 +40,15 @@ def plan(config: PlanCost, progress: Progress = silent) -> Rows:
     for images in config.counts:
         rows_a_part = config.rows_per_shard or default_part_rows(images)
         driver = costs.Driver(config.rates.listed_per_s, config.rates.parts_per_s, RECORDS_PER_S, rows_a_part)
-        nodes = config.num_nodes or costs.nodes_for(
-            images, rate, driver, hours=config.hours, startup_s=config.startup_s
-        )
+        try:
+            nodes = config.num_nodes or costs.nodes_for(
+                images, rate, driver, hours=config.hours, startup_s=config.startup_s
+            )
+        except costs.TooShortError as error:
+            if images == min(config.counts):
+                raise
+            rows.append((f"{images:.3g} images", str(error)))
+            continue
         guess = costs.estimate(
             images,
             rate,

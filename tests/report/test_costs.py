@@ -55,7 +55,7 @@ def test_without_a_rate_of_encoding():
 
 @pytest.mark.parametrize(
     ("images", "hours", "nodes"),
-    [(1, 1, 1), (3_000_000, 1, 1), (3_000_001, 1, 2), (30_000_000, 1, 10), (6_600_000, 2, 1)],
+    [(1, 1, 1), (2_990_000, 1, 1), (3_000_001, 1, 2), (29_990_000, 1, 10), (6_590_000, 2, 1)],
 )
 def test_nodes_that_meet_a_time(images, hours, nodes):
     free = Driver(1e12, 1e9, 1e9, 1000)

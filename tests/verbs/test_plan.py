@@ -50,7 +50,7 @@ def test_a_plan_by_hand(prices):
     assert rows["2.88e+06 images"] == (
         "2 nodes, 0.6 h; 2.40 EUR of nodes, 2.92 of requests; 288 -> 3.2 GB, 5.76 -> 0.06 EUR a month"
     )
-    assert rows["2.88e+07 images"].startswith("11 nodes, 1.0 h; 22.20 EUR of nodes, 29.20 of requests")
+    assert rows["2.88e+07 images"].startswith("11 nodes, 1.0 h; 22.22 EUR of nodes, 29.20 of requests")
     assert rows["prices"] == f"{prices}: made up"
     fixed = dict(plan(PlanCost(prices=prices, instance="n1", rates=rates, counts=(2_880_000,), num_nodes=2, **more)))
     assert fixed["2.88e+06 images"].startswith("2 nodes, 0.6 h; 2.40 EUR of nodes")
@@ -98,7 +98,7 @@ def test_measured_here_and_given_rates_win(tmp_path, prices):
         (["measure=true", "images=a"], "key measure without tokenizer; expected tokenizer=FOLDER"),
         (["images=a"], "key images without measure; expected both"),
         (["counts=[0]"], "key counts.0 is 0"),
-        (["hours=0.01"], "0.01 hours with 300 s to start a node"),
+        (["hours=0.01"], "0.01 hours for 1e+06 images; expected more than 0.09"),
     ],
 )
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])

@@ -14,8 +14,17 @@ NO_SUFFIX = "no suffix"
 OURS = frozenset({"_work", "_lock.json"})  # what a job of ours keeps in its output while it runs
 
 
+_MARKS = ("/.", "__MACOSX", *sorted(OURS))  # names without them, most of all, are not looked at part by part
+
+
 def suffix_of(name: str) -> str:
-    return posixpath.splitext(name)[1].lower()
+    """The last suffix of a name with its dot, in small letters; '' for none."""
+    dot = name.rfind(".")
+    if dot <= 0 or "/" in (rest := name[dot:]):
+        return ""
+    if name[dot - 1] in "./":  # dots at the beginning of a name are no suffix
+        return posixpath.splitext(name)[1].lower()
+    return rest.lower()
 
 
 def kind_of(name: str) -> str:
@@ -25,6 +34,8 @@ def kind_of(name: str) -> str:
 
 def is_hidden(name: str) -> bool:
     """Whether a part of a name begins with a dot, or is what a system or a job of ours leaves beside the images."""
+    if not (name.startswith(".") or any(mark in name for mark in _MARKS)):
+        return False
     return any(part.startswith(".") or part == "__MACOSX" or part in OURS for part in name.split("/"))
 
 
