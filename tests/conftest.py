@@ -26,7 +26,13 @@ def group_of(file: str) -> str:
 
 
 def pytest_collection_modifyitems(config, items):
-    """In one of several processes: what takes longest first, that they end together."""
+    """In one of several processes: what takes longest first, that they end together.
+
+    In a lone process: what needs the ray of the session last, for some files start one of their own before.
+    """
+    if not hasattr(config, "workerinput"):
+        of_session = {file_of(item) for item in items if "ray_cluster" in getattr(item, "fixturenames", ())}
+        items.sort(key=lambda item: file_of(item) in of_session)
     if hasattr(config, "workerinput"):
         slow = {file_of(item) for item in items if item.get_closest_marker("slow")}
         group = {file: group_of(file) for file in {file_of(item) for item in items}}
