@@ -88,6 +88,8 @@ class Augment:
             )
         if token_adapt is not None:
             self._check_adapter(token_adapt)
+        # Published on a codebook whose channels deviate by about 1: another has its own units (SeiT, Emb-Noise).
+        self.noise_units = None if self.settings.reference else codebook.std(0, correction=0)
         self.mixes = any(self.settings.alphas) or (token_adapt is not None and any(self.settings.adapt_alphas))
         self.keeps_tokens = not (
             self.settings.random_crop or self.settings.changes_colors or self.mixes or token_adapt is not None
@@ -177,7 +179,8 @@ class Augment:
             out = random_color_adapt(out, chosen, rng)
         if s.noise_prob:
             noisy = (kind < s.noise_prob) & takes_part
-            out = random_noise(out, noisy, rng, scale=s.noise_scale, std=s.noise_std, inplace=True)
+            given = {"scale": s.noise_scale, "std": s.noise_std, "units": self.noise_units}
+            out = random_noise(out, noisy, rng, **given, inplace=True)
         return out
 
     def _plain(self, maps: Tensor, labels: Tensor | None, rng: StepRandom) -> Augmented:
@@ -201,7 +204,7 @@ class Augment:
         """f, geometry, mixing, g."""
         s, adapter = self.settings, self.token_adapt
         assert adapter is not None  # else all rows go the plain way
-        maps = adapter.to_feature(maps).float()
+        maps = adapter.to_feature(maps)
         height, width = maps.shape[-2:]
         geometry = s.draw_geometry(rng, (height, width))
         maps = apply_geometry(maps, geometry, adapter.map_size, one_by_one=s.reference)

@@ -24,11 +24,12 @@ MEMORY_GIB = 16.0
 
 @dataclass(frozen=True)
 class ImageStore:
-    """pixels uint8 [N,3,H,W] in memory and labels int64 [N] (-1 where there is none)."""
+    """pixels uint8 [N,3,H,W] in memory and labels int64 [N] (-1 where there is none); names: the keys [N], if known."""
 
     pixels: np.ndarray
     labels: np.ndarray
     class_names: list[str] | None = None
+    names: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -53,6 +54,10 @@ class ImageStore:
     def batch(self, rows: np.ndarray | slice, device: torch.device) -> Batch:
         """Images uint8 [B,3,H,W] and labels int64 [B] of the given rows."""
         return self.host_batch(rows, pinned=device.type == "cuda").to(device)
+
+    def keys(self, rows: np.ndarray) -> list[str]:
+        """What the given images are called in their source; nothing where that is not known."""
+        return [] if self.names is None else self.names[rows].tolist()
 
     def describe(self) -> str:
         """A few words on where the images are."""
@@ -104,7 +109,7 @@ class ImageStore:
                 phase=f"decode {split}",
                 on_progress=on_progress,
             )
-            stores[split] = cls(pixels, labels_of(kept), manifest.class_names)
+            stores[split] = cls(pixels, labels_of(kept), manifest.class_names, kept["key"].to_numpy())
         return stores
 
 

@@ -4,6 +4,7 @@ Below the pipelines nothing sees these classes: a verb passes plain keyword argu
 """
 
 from seit_ray.config.costs import GivenRates, PlanCost
+from seit_ray.config.deciding import deciding, deciding_keys, defaults
 from seit_ray.config.keys import fields, holds_secret, type_name
 from seit_ray.config.loading import load, write
 from seit_ray.config.sections import Cluster, Section, Source, Storage, Tokenize
@@ -89,6 +90,9 @@ __all__ = [
     "VqganLoop",
     "VqganOptimizer",
     "Workers",
+    "deciding",
+    "deciding_keys",
+    "defaults",
     "fields",
     "holds_secret",
     "load",

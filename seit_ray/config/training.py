@@ -100,6 +100,7 @@ class Augment(Section):
     """What changes tokens on their way to the model, in this order (SeiT, SeiT++); everything is off by default."""
 
     frozen = "seit_ray.runs.settings:AugmentationSettings"
+    places = frozenset({"adapt_run"})
 
     synonym_prob: Share = Field(0.0, description="share of samples with synonyms (Token-EDA; SeiT: 0.25)")
     synonym_share: Share = Field(0.25, description="of their tokens become a synonym")
@@ -115,8 +116,8 @@ class Augment(Section):
     )
     crop_aspect: tuple[PositiveFloat, PositiveFloat] = Field((0.75, 4 / 3), description="range of its width / height")
     noise_prob: Share = Field(0.0, description="share of samples with Emb-Noise (SeiT: 0.5; SeiT++: 0.75)")
-    noise_scale: NonNegativeFloat = Field(1.0, description="deviation of the noise of a channel")
-    noise_std: NonNegativeFloat = Field(1.0, description="deviation of the noise of each element")
+    noise_scale: NonNegativeFloat = Field(1.0, description="of a channel, in deviations of the codebook's")
+    noise_std: NonNegativeFloat = Field(1.0, description="deviation of the noise of each element, in the same units")
     color_adapt_prob: Share = Field(0.0, description="share of samples with a partner's colours (ColorAdapt; 0.25)")
     color_per: Literal["sample", "batch"] = Field(
         "sample", description="noise or ColorAdapt is drawn a sample; or one kind a batch, as published"
@@ -143,7 +144,7 @@ class Augment(Section):
     max_angle: NonNegativeFloat = Field(30.0, description="degrees of rotation")
     max_translate: Share = Field(0.2, description="shift, share of the side")
     max_shear: NonNegativeFloat = Field(15.0, description="degrees of shear")
-    reference: bool = Field(False, description="exchanged squares and geometry with the oddities of the published code")
+    reference: bool = Field(False, description="squares, geometry and absolute noise as the published code has them")
 
     @model_validator(mode="after")
     def _implied(self) -> Augment:
@@ -181,6 +182,7 @@ class Pixels(Section):
         "squash", description="squash both sides, or scale the short side and crop the centre"
     )
     val_fraction: Share = Field(0.0, description="share held out as val where the source names no splits")
+    seed: NonNegativeInt = Field(0, description="seed of the hold-out and the sample; of tokens it is tokenize.seed")
     max_images: PositiveInt | None = Field(None, description="a seeded sample of each split; all when left out")
     crop_area: tuple[Share, Share] | None = Field((0.08, 1.0), description="random resized crop; empty = none")
     flip_prob: Share = Field(0.5, description="horizontal flip")
@@ -229,6 +231,13 @@ class Loop(Section):
     """How long, in what batches, how often to look."""
 
     frozen = "seit_ray.training.settings:LoopSettings"
+    undecided = frozenset(
+        {
+            *("accum_steps", "max_micro_batch", "compile", "memory_gib", "max_skipped_steps", "log_every_steps"),
+            *("checkpoint_every_epochs", "checkpoint_every_steps", "checkpoint_every_minutes", "keep_checkpoints"),
+            "trackers",
+        }
+    )
 
     epochs: PositiveInt = Field(400, description="passes over the train split")
     global_batch_size: PositiveInt = Field(4096, description="samples a step over all workers")
@@ -261,6 +270,15 @@ class Loop(Section):
     trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
         ("tensorboard",), description="where metrics are shown live, beside metrics.jsonl"
     )
+
+
+def check_warmup(loop: Loop, optimizer: Optimizer) -> None:
+    """ValueError where the warm-up would not end before the training does."""
+    if optimizer.warmup_epochs >= loop.epochs:
+        raise ValueError(
+            f"optimizer.warmup_epochs {optimizer.warmup_epochs:g} of loop.epochs {loop.epochs}; expected a warm-up "
+            "that ends before the training; lower optimizer.warmup_epochs, or raise loop.epochs"
+        )
 
 
 class FinetuneLoop(Loop):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from seit_ray.config.sections import (
     Cluster,
@@ -30,11 +30,14 @@ from seit_ray.config.training import (
     Pixels,
     Probe,
     Workers,
+    check_warmup,
 )
 
 
 class Verb(Section):
     """Keys that every verb has."""
+
+    undecided = frozenset({"storage", "cluster"})
 
     storage: Storage = Field(default_factory=Storage)
     cluster: Cluster = Field(default_factory=Cluster)
@@ -42,6 +45,9 @@ class Verb(Section):
 
 class FitTokenizer(Verb):
     """Fit a tokenizer: k-means of patches in seconds, or a ViT-VQGAN by training (or from published weights)."""
+
+    undecided = Verb.undecided | {"output", "workers", "replay"}
+    places = frozenset({"images"})
 
     tokenizer: Literal["centroid", "vit_vqgan"] = Field("centroid", description="which kind")
     images: str = Field(description="folder, table or Parquet of images: a path or s3://")
@@ -54,10 +60,22 @@ class FitTokenizer(Verb):
     workers: Workers = Field(default_factory=Workers)
     val_fraction: Share = Field(0.0, description="the hold-out of tokenize_images, so that it is not fitted on")
     seed: NonNegativeInt = Field(0, description="seed of the hold-out, the sample and k-means")
+    replay: PositiveInt | None = Field(
+        None, description="of vit_vqgan: run just this step, which was not finite; writes nothing"
+    )
+
+    @model_validator(mode="after")
+    def _warmed_up(self) -> Self:
+        if self.tokenizer == "vit_vqgan" and not self.vit_vqgan.published:
+            check_warmup(self.loop, self.optimizer)
+        return self
 
 
 class TokenizeImages(Verb):
     """Tokenise images into a token dataset with a Ray Data job; a rerun does only what is missing."""
+
+    undecided = Verb.undecided | {"output"}
+    places = frozenset({"images", "tokenizer"})
 
     images: str = Field(description="folder, table or Parquet of images: a path or s3://")
     tokenizer: str = Field(description="folder of a fitted tokenizer")
@@ -80,12 +98,21 @@ class InspectTokens(Verb):
 class Training(Verb):
     """Keys of both training verbs."""
 
+    undecided = Verb.undecided | {"output", "run", "workers", "replay"}
+    places = frozenset({"dataset"})
+
     dataset: str | None = Field(None, description="folder of the token dataset")
     output: str = Field("runs", description="folder that holds the runs: a path or s3://")
     run: str = Field(description="name of the run; the same name continues it")
     workers: Workers = Field(default_factory=Workers)
     loop: Loop = Field(default_factory=Loop)
     optimizer: Optimizer = Field(default_factory=Optimizer)
+    replay: PositiveInt | None = Field(None, description="run just this step, which was not finite; writes nothing")
+
+    @model_validator(mode="after")
+    def _warmed_up(self) -> Self:
+        check_warmup(self.loop, self.optimizer)
+        return self
 
 
 class Pretrain(Training):
@@ -101,11 +128,16 @@ class Pretrain(Training):
 class Finetune(Training):
     """Train a classifier of tokens, or of pixels, from a trained run or from scratch."""
 
+    places = Training.places | {"images", "init_from"}
+
     dataset: str | None = Field(None, description="folder of the token dataset; this or images")
     images: str | None = Field(None, description="images to train on as pixels: a folder, table or Parquet")
     source: Source = Field(default_factory=Source)
     pixels: Pixels = Field(default_factory=Pixels)
     init_from: str | None = Field(None, description="folder of a finished run; from scratch when left out")
+    init_weights: Literal["model", "ema", "best"] = Field(
+        "model", description="of init_from: the last weights, their moving average, or the best"
+    )
     transfer: bool = Field(
         False, description="init_from may have other tokens, another grid or other classes: what fits is taken over"
     )
@@ -242,6 +274,11 @@ class PretrainPart(Section):
     loop: Loop = Field(default_factory=Loop)
     optimizer: Optimizer = Field(default_factory=Optimizer)
 
+    @model_validator(mode="after")
+    def _warmed_up(self) -> Self:
+        check_warmup(self.loop, self.optimizer)
+        return self
+
 
 class FinetunePart(Section):
     """The quickstart's fine-tunings, from the pre-trained model and from scratch."""
@@ -252,9 +289,17 @@ class FinetunePart(Section):
     loop: FinetuneLoop = Field(default_factory=FinetuneLoop)
     optimizer: FinetuneOptimizer = Field(default_factory=FinetuneOptimizer)
 
+    @model_validator(mode="after")
+    def _warmed_up(self) -> Self:
+        check_warmup(self.loop, self.optimizer)
+        return self
+
 
 class Quickstart(Verb):
     """From images to a fine-tuned classifier: every verb in a row, and a report."""
+
+    undecided = Verb.undecided | {"output", "workers"}
+    places = frozenset({"images"})
 
     images: str | None = Field(None, description="your images (folder per class); the bundled sample if left out")
     output: str = Field("runs/quickstart", description="folder for everything that is written")
@@ -269,6 +314,8 @@ class Quickstart(Verb):
 
 class RunAll(Quickstart):
     """Tokenise, pre-train, fine-tune and evaluate with one config; each phase a job of a cluster if asked."""
+
+    undecided = Quickstart.undecided | {"submit", "retries", "installed", "env"}
 
     images: str = Field(description="folder, table or Parquet of images: a path or s3://")
     output: str = Field(description="folder for everything that is written: a path or s3://")

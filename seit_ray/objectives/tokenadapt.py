@@ -77,8 +77,7 @@ class TokenAdaptObjective:
 
     def pairs(self, images: Tensor, rng: StepRandom) -> Pairs:
         """Draw A for each image and tokenise both sides; ValueError for images of another size than the tokenizer's."""
-        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-            tokens = self.tokenizer.encode(images).unflatten(1, self.tokenizer.grid)
+        tokens = encode_pixels(self.tokenizer, images).unflatten(1, self.tokenizer.grid)
         drawn = self.draw(rng)
         shares = [out / seen for out, seen in zip(self.out_grid, self.seen_grid, strict=True)]
         geometry = drawn if self.out_grid == self.seen_grid else drawn.center(*shares)
@@ -133,8 +132,7 @@ def warp_codes(tokens: Tensor, geometry: Geometry, size: tuple[int, int], outsid
     y = torch.arange(height, device=device, dtype=torch.float32).view(height, 1).expand(height, width)
     x = torch.arange(width, device=device, dtype=torch.float32).expand(height, width)
     places = torch.stack([torch.ones_like(x), y, x]).expand(rows, -1, -1, -1)
-    with torch.autocast(device.type, enabled=False):
-        inside, y, x = apply_geometry(places, geometry, size).unbind(1)
+    inside, y, x = apply_geometry(places, geometry, size).unbind(1)
     weight = inside.clamp(min=0.5)  # below, the cell is mostly outside
     y = (y / weight).round().long().clamp(0, height - 1)
     x = (x / weight).round().long().clamp(0, width - 1)

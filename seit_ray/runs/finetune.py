@@ -41,19 +41,20 @@ def finetune(
     source: SourceSettings | None = None,
     pixels: PixelSettings | None = None,
     init_from: Folder | None = None,
+    init_weights: str = "model",
     transfer: bool = False,
     **hooks: Unpack[Hooks],
 ) -> dict[str, Any]:
     """A classifier of tokens (`dataset`) or of pixels (`images`), from a trained run or from scratch.
 
-    `transfer` lets the run to start from have other tokens, another grid, other classes or tokens where these are
-    pixels. Sources: SeiT; SeiT++, section 4.
+    init_weights: which of the run to start from: model, ema or best. `transfer` lets that run have other tokens,
+    another grid, other classes or tokens where these are pixels. Sources: SeiT; SeiT++, section 4.
     """
     augmentation: Callable[[Tensor, Tensor, StepRandom], Augmented]
     inputs: Inputs
     if images is not None:
         pixels = pixels or PixelSettings()
-        inputs = image_inputs(images, source=source or SourceSettings(), pixels=pixels, seed=loop.seed)
+        inputs = image_inputs(images, source=source or SourceSettings(), pixels=pixels)
         settings = pixel_settings(model, inputs, pixels.patch_size)
         augmentation = image_augmentation(augment, pixels)
     elif dataset is not None:
@@ -80,6 +81,7 @@ def finetune(
         optimizer,
         world,
         init_from=init_from,
+        init_weights=init_weights,
         transfer=transfer,
         train_only=model.train_only,
         **hooks,

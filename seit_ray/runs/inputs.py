@@ -90,7 +90,6 @@ def image_inputs(
     *,
     source: SourceSettings,
     pixels: PixelSettings,
-    seed: int,
     on_progress: Progress = silent,
 ) -> Inputs:
     """The train and val splits of a source of images, decoded into memory, for a classifier of pixels."""
@@ -101,7 +100,7 @@ def image_inputs(
         image_size=size,
         resize=pixels.resize,
         val_fraction=pixels.val_fraction,
-        seed=seed,
+        seed=pixels.seed,
         max_images=pixels.max_images,
         on_progress=on_progress,
     )

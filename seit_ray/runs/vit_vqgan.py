@@ -23,6 +23,7 @@ from seit_ray.tokenizers.vit_vqgan.network import VitVqgan
 from seit_ray.tokenizers.vit_vqgan.published import read_state_dict
 from seit_ray.tokenizers.vit_vqgan.training import VqganTrainingModel
 from seit_ray.training.loop import Trainer
+from seit_ray.training.replay import replay_step
 from seit_ray.training.requests import Hooks
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
 from seit_ray.training.world import World
@@ -127,6 +128,7 @@ def train_vit_vqgan(
         values = autoencoder_metrics(net, val, world) if val else {}
         return {"val_" + name: value for name, value in values.items()}
 
+    replay = hooks.pop("replay", None)
     trainer = Trainer(
         model=model,
         objective=objective,
@@ -139,6 +141,8 @@ def train_vit_vqgan(
         world=world,
         **hooks,
     )
+    if replay is not None:
+        return replay_step(trainer, replay)
     metrics = trainer.train()
     if world.is_main:
         if trainer.ema:

@@ -55,8 +55,7 @@ class PointsPart:
     def assign(self, centroids: Tensor) -> tuple[Tensor, Tensor, float]:
         """Sums float64 [K,D] and counts int64 [K] of the points nearest to each centroid, summed squared distance."""
         centroids = centroids.to(self.points.device)
-        half = centroids.is_cuda and self.points.dtype == torch.uint8
-        search = CentroidSearch(centroids, self.basis, origin=self.origin, half=half)
+        search = CentroidSearch(centroids, self.basis, origin=self.origin)
         ids, self.distances = search(self.points, self.coordinates)
         if self.last is None:
             before, sums = None, torch.zeros(centroids.shape, dtype=torch.float64, device=centroids.device)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from seit_ray.config import TrainTokenAdapt
 from seit_ray.progress import Progress, silent
 from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, output_rows, source_rows
-from seit_ray.verbs.command.training import claim_run, run_folder, train
+from seit_ray.verbs.command.training import claim_run, replay_rows, run_folder, train
 
 
 def check(config: TrainTokenAdapt) -> Rows:
@@ -50,6 +50,8 @@ def train_tokenadapt(config: TrainTokenAdapt, progress: Progress = silent) -> Ro
     run = run_folder(config)
     sources = [more["images"], more["tokenizer"]]
     metrics = train(config, "train_tokenadapt", run_function, more, run, progress, sources=sources)
+    if config.replay:
+        return replay_rows(metrics)
     rows = [("run", run.uri), ("steps", str(metrics["step"])), ("train loss", f"{metrics['train_loss']:.4f}")]
     split = "val" if "val_hit_rate" in metrics else "train"
     hits, naive = metrics[f"{split}_hit_rate"], metrics[f"{split}_naive_hit_rate"]
