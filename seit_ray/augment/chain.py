@@ -7,6 +7,7 @@ synonyms.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -88,8 +89,6 @@ class Augment:
             )
         if token_adapt is not None:
             self._check_adapter(token_adapt)
-        # Published on a codebook whose channels deviate by about 1: another has its own units (SeiT, Emb-Noise).
-        self.noise_units = None if self.settings.reference else codebook.std(0, correction=0)
         self.mixes = any(self.settings.alphas) or (token_adapt is not None and any(self.settings.adapt_alphas))
         self.keeps_tokens = not (
             self.settings.random_crop or self.settings.changes_colors or self.mixes or token_adapt is not None
@@ -168,6 +167,14 @@ class Augment:
             reference=s.reference,
         )
 
+    @functools.cached_property
+    def noise_units(self) -> Tensor | None:
+        """What noise of 1 is in each channel [D]; None for 1 itself, as published.
+
+        That was on a codebook whose channels deviate by about 1; another has units of its own (SeiT, Emb-Noise).
+        """
+        return None if self.settings.reference else self.codebook.std(0, correction=0)
+
     def _color(self, maps: Tensor, rng: StepRandom) -> Tensor:
         """Noise or a partner's colours, per sample exactly one or none; may change `maps` themselves."""
         s = self.settings
@@ -179,8 +186,8 @@ class Augment:
             out = random_color_adapt(out, chosen, rng)
         if s.noise_prob:
             noisy = (kind < s.noise_prob) & takes_part
-            given = {"scale": s.noise_scale, "std": s.noise_std, "units": self.noise_units}
-            out = random_noise(out, noisy, rng, **given, inplace=True)
+            units = self.noise_units
+            out = random_noise(out, noisy, rng, scale=s.noise_scale, std=s.noise_std, units=units, inplace=True)
         return out
 
     def _plain(self, maps: Tensor, labels: Tensor | None, rng: StepRandom) -> Augmented:

@@ -77,7 +77,8 @@ class TokenAdaptObjective:
 
     def pairs(self, images: Tensor, rng: StepRandom) -> Pairs:
         """Draw A for each image and tokenise both sides; ValueError for images of another size than the tokenizer's."""
-        tokens = encode_pixels(self.tokenizer, images).unflatten(1, self.tokenizer.grid)
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+            tokens = self.tokenizer.encode(images).unflatten(1, self.tokenizer.grid)
         drawn = self.draw(rng)
         shares = [out / seen for out, seen in zip(self.out_grid, self.seen_grid, strict=True)]
         geometry = drawn if self.out_grid == self.seen_grid else drawn.center(*shares)

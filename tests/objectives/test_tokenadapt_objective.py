@@ -225,10 +225,13 @@ def test_wrong_ranges_are_refused_at_once(geometry):
 def test_a_loss_on_a_gpu_waits_for_nothing(monkeypatch):
     """With the search that a GPU takes, on the CPU."""
     tokenizer = distinct(8, 2)
-    on_device = lambda points, codebook: lambda x: search_on_device(x, codebook, codebook.mean(0))
+
+    def on_device(points, codebook):
+        return lambda x: search_on_device(x, codebook, codebook.mean(0))
+
     monkeypatch.setattr("seit_ray.tokenizers.centroid.search_for", on_device)
     objective = TokenAdaptObjective(tokenizer=tokenizer, out_grid=(4, 4), geometry=WILD)
-    model, batch = adapt(tokenizer, (4, 4)), Batch(images(6, 8))
+    model, batch = adapt(tokenizer, (4, 4)), Batch(images(6, 8, 8))
     with NothingWaits() as mode:
         loss, _ = objective.loss(model, batch, rows(6))
         loss.backward()

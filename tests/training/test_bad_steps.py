@@ -131,9 +131,7 @@ def test_a_replay_is_the_step_itself(run):
 def test_a_step_that_is_not_kept_is_named(run):
     trainer = tiny_trainer(run, objective=Exploding({1}, math.nan), loop=EACH)
     trainer.train()
-    with pytest.raises(
-        ValueError, match=r"replay 4 of .*; expected a step that was not finite and is kept: 2; name"
-    ):
+    with pytest.raises(ValueError, match=r"replay 4 of .*; expected a step that was not finite and is kept: 2; name"):
         replay_step(trainer, 4)
 
 

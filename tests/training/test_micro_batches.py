@@ -30,7 +30,10 @@ def test_out_of_memory_halves_the_micro_batches_and_the_run_stays_the_same(tmp_p
     whole, less = Folder(tmp_path / "whole"), Folder(tmp_path / "less")
     tiny_trainer(whole, loop={"log_every_steps": 1}).train()
     notes, objective = [], SmallDevice(most, first_step)
-    tell = lambda phase, done, total, note: notes.append(note)
+
+    def tell(phase, done, total, note):
+        notes.append(note)
+
     tiny_trainer(less, objective=objective, loop={"log_every_steps": 1}, on_progress=tell).train()
     assert losses(less) == pytest.approx(losses(whole), abs=1e-5)
     assert set(objective.seen) == {half}

@@ -12,6 +12,7 @@ import typing
 from seit_ray import config as configs
 from seit_ray.verbs.command.arguments import TOOLS, VERBS, config_files, fail, parse, usage
 from seit_ray.verbs.command.errors import telling
+from seit_ray.verbs.command.recipes import recipe_note
 
 STOP = threading.Event()
 
@@ -39,6 +40,8 @@ def run_verb(verb: str, arguments: list[str] | None = None) -> None:
             config = ending.config = configs.load(VERBS[verb], config_files(parsed), parsed.overrides)
             config.cluster.address = parsed.address or config.cluster.address
             config.cluster.show_logs |= parsed.debug
+            if not config_files(parsed) and (note := recipe_note(verb, config)):
+                print(note)
             show(verb, config, dry_run=parsed.dry_run)
             if parsed.write_config:
                 configs.write(config, parsed.write_config)
