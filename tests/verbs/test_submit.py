@@ -82,10 +82,10 @@ def test_the_environment_of_a_job(monkeypatch):
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
     full = environment_of(None, installed=False, names=["AWS_REGION"])
     assert full["pip"]["packages"][0].startswith("-c ")
-    assert full["env_vars"] == {"PYTHONUNBUFFERED": "1", "AWS_REGION": "eu-central-1"}
+    assert full["env_vars"] == {"PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "PASSIVE", "AWS_REGION": "eu-central-1"}
     installed = environment_of(None, installed=True, names=[])
     assert set(full) - set(installed) == {"pip"}
-    assert installed["env_vars"] == {"PYTHONUNBUFFERED": "1"}
+    assert installed["env_vars"] == {"PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 class Client:

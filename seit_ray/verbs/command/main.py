@@ -40,9 +40,12 @@ def run_verb(verb: str, arguments: list[str] | None = None) -> None:
             config = ending.config = configs.load(VERBS[verb], config_files(parsed), parsed.overrides)
             config.cluster.address = parsed.address or config.cluster.address
             config.cluster.show_logs |= parsed.debug
-            if not config_files(parsed) and (note := recipe_note(verb, config)):
-                print(note)
+            note = None if config_files(parsed) else recipe_note(verb, config)
+            if note and not parsed.dry_run:
+                print(note, flush=True)
             show(verb, config, dry_run=parsed.dry_run)
+            if note and parsed.dry_run:
+                print(note)
             if parsed.write_config:
                 configs.write(config, parsed.write_config)
     except SystemExit:
