@@ -11,7 +11,7 @@ from seit_ray.storage import Folder
 from seit_ray.verbs.command.places import Rows, cluster_rows, dataset_rows, folder_of, output_rows, source_rows
 from seit_ray.verbs.command.training import (
     augment_arguments,
-    claim_run,
+    check_run,
     loop_rows,
     replay_rows,
     run_folder,
@@ -23,7 +23,7 @@ from seit_ray.verbs.command.training import (
 def check(config: Finetune) -> Rows:
     """What would be trained, from what, on what, with which resources."""
     data = check_data(config)
-    claim_run(run_folder(config), data)
+    check_run(config, "finetune", data)
     return [
         *(image_rows(config, data) if config.images else [*dataset_rows(data), *loop_rows(config, data)]),
         ("starts from", (config.init_from or "scratch") + (", what fits" if config.transfer else "")),

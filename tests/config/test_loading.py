@@ -307,3 +307,20 @@ def test_all_mistakes_are_told_at_once():
     told = refusal(Finetune, None, ["loop.epoch=3", "augment.adapt=tokenadapt", "model.size=huge"])
     for text in ("key run is missing", "unknown key loop.epoch", "augment.adapt_run", "key model.size is 'huge'"):
         assert text in told
+
+
+@pytest.mark.parametrize(
+    ("verb", "keys", "start"),
+    [
+        (Pretrain, ["loop.epochs=20"], "optimizer.warmup_epochs 40 of loop.epochs 20; expected a warm-up"),
+        (Finetune, ["loop.epochs=5"], "optimizer.warmup_epochs 5 of loop.epochs 5; expected a warm-up"),
+        (Quickstart, ["pretrain.loop.epochs=20"], "pretrain: optimizer.warmup_epochs 40 of loop.epochs 20; expected"),
+    ],
+)
+def test_a_warm_up_that_does_not_end_is_refused(verb, keys, start):
+    required = [] if verb is Quickstart else REQUIRED
+    text = refusal(verb, None, [*required, *keys])
+    assert text.startswith(start)
+    assert "\n" not in text
+    section = "pretrain." if verb is Quickstart else ""
+    load(verb, [], [*required, *keys, f"{section}optimizer.warmup_epochs=4"])

@@ -143,3 +143,18 @@ def test_a_key_of_the_heat_map_is_one_of_the_space():
     config = sweep("space.optimizer.lr=[1e-3]", "heat_map=[optimizer.lr, pretrain.masking.mask_ratio_mu]")
     assert len(all_of(config)) == 2
     assert full_key(config, "pretrain.masking.mask_ratio_mu") == "masking.mask_ratio_mu"
+
+
+@pytest.mark.parametrize(("key", "section"), [("loop.keep_checkpoints", "pretrain"), ("loop.compile", "pretrain")])
+def test_a_key_that_decides_no_result_is_not_searched(key, section):
+    """Trials that differ in it alone would have one name."""
+    text = refusal(sweep(space=f"space.{key}=[1, 2]"))
+    assert text.startswith(f"key {key} of the space decides no result; expected one that does; set it in the section")
+    assert text.endswith(section)
+    full = refusal(sweep(BOTH, space=f"space.finetune.{key}=[1, 2]"))
+    assert full.endswith("section finetune")
+
+
+def test_what_decides_no_result_is_no_part_of_a_name():
+    names = {trial_name(stage_configs(sweep(f"pretrain.loop.{key}"), {})) for key in ("seed=0", "log_every_steps=7")}
+    assert len(names) == 1

@@ -73,6 +73,14 @@ def augment_arguments(config: OfTokens) -> dict[str, Any]:
     return {"augment": augment.settings(), "adapt_run": adapt_run}
 
 
+def check_run(config: Training | TrainTokenAdapt, verb: str, *sources: Folder) -> None:
+    """For a dry run: ValueError where `train` would refuse the run's folder or its settings."""
+    from seit_ray.verbs.command.record import refuse_other_settings
+
+    claim_run(run_folder(config), *sources)
+    refuse_other_settings(run_folder(config), verb, config)
+
+
 def claim_run(run: Folder, *sources: Folder) -> None:
     """ValueError unless a folder is free for a run, or holds one, and is none of what the run reads."""
     for source in sources:
