@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,9 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+# What torch calls the sending round of buffers in each forward; the older name is deprecated where there is the newer.
+KNOWN = inspect.signature(DistributedDataParallel.__init__).parameters
+NO_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in KNOWN else "broadcast_buffers"
 BUCKET_MIB = 100  # gradients that are averaged at a time: fewer, larger collectives than torch's 25
 
 
@@ -36,8 +40,8 @@ class World:
             model,
             device_ids=ids,
             gradient_as_bucket_view=True,
-            broadcast_buffers=False,
             bucket_cap_mb=BUCKET_MIB,
+            **{NO_BUFFERS: False},
         )
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,9 @@
 """Processes that train together."""
 
+import inspect
+
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from seit_ray.training import world
 from seit_ray.training.world import World
@@ -14,5 +17,6 @@ def test_buffers_are_not_sent_round_in_every_step(monkeypatch):
     assert World(0, 1, torch.device("cpu")).distributed(model) is model
     assert seen == {}
     World(0, 2, torch.device("cpu")).distributed(model)
-    assert seen["broadcast_buffers"] is False
+    assert seen[world.NO_BUFFERS] is False
+    assert world.NO_BUFFERS in inspect.signature(DistributedDataParallel.__init__).parameters
     assert seen["bucket_cap_mb"] == world.BUCKET_MIB > 25
