@@ -79,7 +79,6 @@ def train_and_export(
     if init_from is not None:
         assert isinstance(model, TokenViT)  # the other kinds start from nothing
         start_from(model, init_from, init_weights, inputs.identity, transfer=transfer, train_only=train_only)
-    replay = hooks.pop("replay", None)
     identity = {"kind": kind, **inputs.identity, "init_from": init_from.uri if init_from else None}
     trainer = Trainer(
         model=model,
@@ -93,8 +92,8 @@ def train_and_export(
         world=world,
         **hooks,
     )
-    if replay is not None:
-        return replay_step(trainer, replay)
+    if trainer.replay is not None:
+        return replay_step(trainer, trainer.replay)
     start = trainer.resume()
     if world.is_main and not start:
         write_first_batch(run, objective, inputs.train, tokenizer=inputs.tokenizer, loop=loop, device=world.device)

@@ -128,7 +128,6 @@ def train_vit_vqgan(
         values = autoencoder_metrics(net, val, world) if val else {}
         return {"val_" + name: value for name, value in values.items()}
 
-    replay = hooks.pop("replay", None)
     trainer = Trainer(
         model=model,
         objective=objective,
@@ -141,8 +140,8 @@ def train_vit_vqgan(
         world=world,
         **hooks,
     )
-    if replay is not None:
-        return replay_step(trainer, replay)
+    if trainer.replay is not None:
+        return replay_step(trainer, trainer.replay)
     metrics = trainer.train()
     if world.is_main:
         if trainer.ema:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from seit_ray.progress import Progress, silent
-from seit_ray.tokenizers.search import CentroidSearch, as_floats, nearest, search_for
+from seit_ray.tokenizers.device_search import as_floats
+from seit_ray.tokenizers.search import CentroidSearch, nearest, search_for
 
 SEEDS_FROM = 32  # points a centroid that the start is drawn from
 TRIAL_ITERATIONS = 3

@@ -38,7 +38,7 @@ class Trainer:
     """One run of one objective: `train()` starts or continues it and returns the last metrics.
 
     identity: what a checkpoint must agree on (tokenizer, grid, ...), with decided_by, the user's keys that decide the
-    result. evaluate: (model, epoch) -> metrics.
+    result. evaluate: (model, epoch) -> metrics. replay: the step that whoever made it wants instead (`replay_step`).
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Trainer:
         world: World,
         on_progress: Progress = silent,
         decided_by: dict[str, Any] | None = None,
+        replay: int | None = None,
         on_metrics: Callable[[dict[str, Any]], None] = lambda record: None,
         requests: Requests | None = None,
     ):
@@ -67,7 +68,7 @@ class Trainer:
             )
         self.model, self.objective, self.store, self.evaluate = model.to(world.device), objective, store, evaluate
         self.run, self.world, self.on_progress, self.on_metrics = run, world, on_progress, on_metrics
-        self.requests = requests or Requests()
+        self.requests, self.replay = requests or Requests(), replay
         self.steps = num_steps(len(store), batch, settings.epochs)
         optimizer.check_warmup(settings.epochs)
         # with these, a step number says which samples come next
@@ -84,10 +85,7 @@ class Trainer:
         self._saved_at = 0
 
     def train(self, start: int | None = None) -> dict[str, Any]:
-        """Run to the last step from the newest checkpoint, or from the beginning; `Stopped` when asked to stop.
-
-        start: what `resume` has found, where it was called before.
-        """
+        """Run from `start`, which `resume` finds, to the last step; `Stopped` when asked to stop."""
         start = self.resume() if start is None else start
         with contextlib.ExitStack() as stack:
             log = writer = None
@@ -141,9 +139,8 @@ class Trainer:
         epoch = done * self.settings.global_batch_size / len(self.store)
         metrics = {"step": done, "epoch": round(epoch, 4), "lr": self.rate_of(done - 1), **figures}
         if evaluates:
-            metrics |= evaluations(
-                self.evaluate, metrics["epoch"], self.model, self.ema, self.world.device, self.precision
-            )
+            how = (self.world.device, self.precision)
+            metrics |= evaluations(self.evaluate, metrics["epoch"], self.model, self.ema, *how)
             self.best.update(metrics, done, self.model, self.ema)
         return metrics
 
@@ -227,9 +224,7 @@ class Trainer:
 
     def is_due(self, done: int, setting: str) -> bool:
         """Whether step number `done` ends an epoch at which something is to be done; the last step always is."""
-        interval = getattr(self.settings, setting) * len(self.store)
-        batch = self.settings.global_batch_size
-        return done == self.steps or done * batch // interval > (done - 1) * batch // interval
+        return done == self.steps or self.settings.ends_epochs(done, getattr(self.settings, setting), len(self.store))
 
     def save_where_due(self, done: int, flags: Flags, log: MetricsLog | None, writer: CheckpointWriter | None) -> None:
         """Write a checkpoint where one is due or asked for; `Stopped` when that was asked for."""

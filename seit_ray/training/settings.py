@@ -63,6 +63,11 @@ class LoopSettings:
         torch.set_float32_matmul_precision("high" if self.tf32 else "highest")
         return "tf32" if self.tf32 else "fp32"
 
+    def ends_epochs(self, done: int, every: int, num_samples: int) -> bool:
+        """Whether step number `done` ends so many epochs, or a multiple of them."""
+        interval = every * num_samples
+        return done * self.global_batch_size // interval > (done - 1) * self.global_batch_size // interval
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:

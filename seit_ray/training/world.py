@@ -35,13 +35,14 @@ class World:
         if self.size == 1:
             return model
         ids = [self.device.index] if self.device.type == "cuda" else None
+        without_buffers: dict[str, Any] = {NO_BUFFERS: False}
         # Buffers are equal on all ranks by construction: who changes its own adds them up over the ranks itself.
         return DistributedDataParallel(
             model,
             device_ids=ids,
             gradient_as_bucket_view=True,
             bucket_cap_mb=BUCKET_MIB,
-            **{NO_BUFFERS: False},
+            **without_buffers,
         )
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
