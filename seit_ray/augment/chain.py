@@ -7,6 +7,7 @@ synonyms.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -166,6 +167,14 @@ class Augment:
             reference=s.reference,
         )
 
+    @functools.cached_property
+    def noise_units(self) -> Tensor | None:
+        """What noise of 1 is in each channel [D]; None for 1 itself, as published.
+
+        That was on a codebook whose channels deviate by about 1; another has units of its own (SeiT, Emb-Noise).
+        """
+        return None if self.settings.reference else self.codebook.std(0, correction=0)
+
     def _color(self, maps: Tensor, rng: StepRandom) -> Tensor:
         """Noise or a partner's colours, per sample exactly one or none; may change `maps` themselves."""
         s = self.settings
@@ -177,7 +186,8 @@ class Augment:
             out = random_color_adapt(out, chosen, rng)
         if s.noise_prob:
             noisy = (kind < s.noise_prob) & takes_part
-            out = random_noise(out, noisy, rng, scale=s.noise_scale, std=s.noise_std, inplace=True)
+            units = self.noise_units
+            out = random_noise(out, noisy, rng, scale=s.noise_scale, std=s.noise_std, units=units, inplace=True)
         return out
 
     def _plain(self, maps: Tensor, labels: Tensor | None, rng: StepRandom) -> Augmented:
@@ -201,7 +211,7 @@ class Augment:
         """f, geometry, mixing, g."""
         s, adapter = self.settings, self.token_adapt
         assert adapter is not None  # else all rows go the plain way
-        maps = adapter.to_feature(maps).float()
+        maps = adapter.to_feature(maps)
         height, width = maps.shape[-2:]
         geometry = s.draw_geometry(rng, (height, width))
         maps = apply_geometry(maps, geometry, adapter.map_size, one_by_one=s.reference)

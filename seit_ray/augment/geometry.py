@@ -138,10 +138,16 @@ def apply_geometry(maps: Tensor, geometry: Geometry, size: tuple[int, int], *, o
 
     The chain is resampled once, by the product of its links; one_by_one=True resamples after each, as published,
     which blurs more, cuts what leaves the map in between and fades borders (`warp`). Samples without a link are not
-    resampled. Integer maps are a ValueError.
+    resampled. In full precision whatever autocast says, for half of it would move cells: maps of 16 bits come out in
+    float32. Integer maps are a ValueError.
     """
     if not maps.is_floating_point():
         raise ValueError(f"maps {maps.dtype}; expected floats; convert them first")
+    with torch.autocast(maps.device.type, enabled=False):
+        return _apply(maps.float() if maps.element_size() < 4 else maps, geometry, size, one_by_one)
+
+
+def _apply(maps: Tensor, geometry: Geometry, size: tuple[int, int], one_by_one: bool) -> Tensor:
     height, width = maps.shape[-2:]
     maps = torch.where(geometry.flip.view(-1, 1, 1, 1), maps.flip(-1), maps)
     chain = (geometry.angle, geometry.translate_x, geometry.translate_y, geometry.shear_x, geometry.shear_y)
@@ -160,5 +166,4 @@ def apply_geometry(maps: Tensor, geometry: Geometry, size: tuple[int, int], *, o
 
 def warp_pixels(images: Tensor, geometry: Geometry, size: tuple[int, int]) -> Tensor:
     """uint8 images [B,3,H,W] under a geometry, uint8 [B,3,*size]; what comes from outside is black (0)."""
-    with torch.autocast(images.device.type, enabled=False):
-        return apply_geometry(images.float(), geometry, size).round_().clamp_(0, 255).to(torch.uint8)
+    return apply_geometry(images.float(), geometry, size).round_().clamp_(0, 255).to(torch.uint8)

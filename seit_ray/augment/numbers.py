@@ -21,8 +21,8 @@ class ChainSettings:
 
     # Colour: a sample has noise, or its partner's colours, or stays. SeiT: noise 0.5; SeiT++ fine-tuning: 0.75, 0.25.
     noise_prob: float = 0.0
-    noise_scale: float = 1.0  # of the offset of a channel
-    noise_std: float = 1.0  # of each element
+    noise_scale: float = 1.0  # of the offset of a channel, in deviations of the codebook's channel
+    noise_std: float = 1.0  # of each element, in the same units
     color_adapt_prob: float = 0.0
     color_per: str = "sample"  # what draws for itself; "batch": one kind for the whole global batch, as published
     color_share: float = 1.0  # of the samples that take part; published: 0.5, with color_per "batch"
@@ -46,4 +46,4 @@ class ChainSettings:
     max_translate: float = 0.2  # of the side
     max_shear: float = 15.0  # degrees
 
-    reference: bool = False  # exchanged squares and geometry with the oddities of the published code
+    reference: bool = False  # squares, geometry and units of noise with the oddities of the published code

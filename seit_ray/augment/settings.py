@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -62,8 +62,8 @@ class AugmentSettings(ChainSettings):
         return random_boxes(rng, self.grid, area=self.crop_area, aspect=self.crop_aspect)
 
     def draw_geometry(self, rng: StepRandom, size: tuple[int, int]) -> Geometry:
-        """A draw for each row, on maps of `size`."""
-        return draw_geometry(
+        """A draw for each row, on maps of `size`; without random crops, of the centre that other rows keep too."""
+        drawn = draw_geometry(
             rng,
             size,
             flip_prob=self.flip_prob,
@@ -75,6 +75,14 @@ class AugmentSettings(ChainSettings):
             aspect=self.crop_aspect,
             reference=self.reference,
         )
+        return drawn if self.random_crop else replace(drawn, boxes=self._centre(len(rng.rows), drawn.boxes.device))
+
+    def _centre(self, num: int, device: torch.device) -> Tensor:
+        """The box of `center_crop`, in shares of the grid's sides, for so many rows [num,4]."""
+        (height, width), (rows, columns) = self.grid, self.result_grid
+        top, left = (height - rows) // 2 / height, (width - columns) // 2 / width
+        box = [top, left, rows / height, columns / width]
+        return torch.stack([torch.full((num,), value, device=device) for value in box], dim=1)
 
     def draw_share(self, rng: StepRandom, size: tuple[int, int], alphas: tuple[float, float], stream: str) -> Tensor:
         """How much of itself each cell keeps [B,*size], with these alphas of MixUp and CutMix, not both 0."""

@@ -40,6 +40,9 @@ class SampleStore(Samples, Protocol):
     def host_batch(self, rows: np.ndarray | slice, *, pinned: bool = False) -> HostBatch:
         """The given rows on the host."""
 
+    def keys(self, rows: np.ndarray) -> list[str]:
+        """What the given rows are called in their source; nothing where that is not known."""
+
     def describe(self) -> str:
         """A few words on where the rows are."""
 

@@ -18,7 +18,7 @@ import torch
 from seit_ray.batches.batch import Batch, HostBatch, gather
 from seit_ray.batches.held import HeldShards
 from seit_ray.batches.memory import memory_budget
-from seit_ray.batches.shared import SharedArrays, shared_arrays
+from seit_ray.batches.shared import Layout, SharedArrays, shared_arrays
 from seit_ray.images.decoded import Decoding, decoded_chunks
 from seit_ray.images.manifest import Manifest
 from seit_ray.progress import Progress, silent
@@ -113,7 +113,7 @@ class ImageStream:
     def read(self, shard: int) -> SharedArrays:
         """The pixels and labels of a shard, decoded by the first process of the node that asks for them."""
         rows, size = self.images.read(shard), self.decoding.image_size
-        layout = {
+        layout: Layout = {
             "pixels": ((len(rows), 3, size, size), np.dtype(np.uint8)),
             "labels": ((len(rows),), np.dtype(np.int64)),
         }
@@ -160,6 +160,12 @@ class ImageStream:
     def batch(self, rows: np.ndarray | slice, device: torch.device) -> Batch:
         """Images uint8 [B,3,H,W] and labels int64 [B] of the given rows."""
         return self.host_batch(rows, pinned=device.type == "cuda").to(device)
+
+    def keys(self, rows: np.ndarray) -> list[str]:
+        """What the given images are called in their source."""
+        found = np.searchsorted(self.held.starts, rows, "right") - 1
+        names = {shard: self.images.read(shard)["key"].to_pylist() for shard in set(found.tolist())}
+        return [names[shard][row - self.held.starts[shard]] for shard, row in zip(found, rows, strict=True)]
 
     def in_order(self, shuffle_rows: int) -> ImageStream:
         """The same images in the order of a run that shuffles so many at a time."""

@@ -29,6 +29,7 @@ class TokenStore:
     shard_rows: tuple[int, ...] = ()
     shuffle_rows: int = 0
     shared: SharedArrays | None = field(default=None, repr=False, compare=False)  # kept: the node's copy lives with it
+    read_from: tuple[TokenDataset, str] | None = field(default=None, repr=False, compare=False)  # dataset and split
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -55,6 +56,10 @@ class TokenStore:
         """The same rows in the order of a run that shuffles so many at a time; all at once is the usual one."""
         return replace(self, shuffle_rows=shuffle_rows)
 
+    def keys(self, rows: np.ndarray) -> list[str]:
+        """What the given rows are called in their source; nothing where they were not read from a dataset."""
+        return keys_of(*self.read_from, rows) if self.read_from else []
+
     def describe(self) -> str:
         """A few words on where the rows are."""
         size = f"{self.tokens.nbytes / 2**20:,.0f} MiB"
@@ -79,7 +84,8 @@ class TokenStore:
         tokens, labels = arrays["tokens"], arrays["labels"]
         if need_labels:
             check_labels(dataset, split, int((labels < 0).sum()), num)
-        return cls(tokens, labels, tuple(shard.rows for shard in shards), shared=shared)
+        read_from = (dataset, split)
+        return cls(tokens, labels, tuple(shard.rows for shard in shards), shared=shared, read_from=read_from)
 
 
 def array_layout(num: int, num_tokens: int) -> Layout:
@@ -97,6 +103,19 @@ def fill_arrays(
         arrays["tokens"][at : at + len(rows)] = rows.tokens
         arrays["labels"][at : at + len(rows)] = rows.meta["label"].fill_null(-1).to_numpy()
         at += len(rows)
+
+
+def keys_of(dataset: TokenDataset, split: str, rows: np.ndarray) -> list[str]:
+    """Keys of rows of a split, in their order; of the shards that hold them the column of keys is read."""
+    shards = dataset.split(split).shards
+    starts = np.cumsum([0, *(shard.rows for shard in shards)])
+    found = np.searchsorted(starts, rows, "right") - 1
+    keys = np.empty(len(rows), object)
+    for number in np.unique(found).tolist():
+        here = found == number
+        column = dataset.read_columns(split, shards[number], ["key"])["key"].to_numpy()
+        keys[here] = column[rows[here] - starts[number]]
+    return keys.tolist()
 
 
 def key_of(dataset: TokenDataset, shards: list[Shard]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pyarrow.compute as pc
 import torch
@@ -12,7 +14,7 @@ from seit_ray.batches.crop import center_crop_tokens
 from seit_ray.batches.held import HeldShards
 from seit_ray.batches.memory import memory_budget
 from seit_ray.batches.shared import SharedArrays, shared_arrays
-from seit_ray.batches.store import TokenStore, array_layout, check_labels, check_rows, fill_arrays, key_of
+from seit_ray.batches.store import TokenStore, array_layout, check_labels, check_rows, fill_arrays, key_of, keys_of
 from seit_ray.shards.dataset import TokenDataset
 
 Crop = tuple[tuple[int, int], tuple[int, int]]  # (grid, out_grid)
@@ -72,9 +74,9 @@ class TokenStream:
         """How many rows are shuffled at a time."""
         return self.held.shuffle_rows
 
-    @property
+    @functools.cached_property
     def labels(self) -> np.ndarray:
-        """Labels int64 [N] of all rows, -1 for none; their columns alone are read."""
+        """Labels int64 [N] of all rows, -1 for none; their columns alone are read, and once."""
         tables = (self.dataset.read_columns(self.split, shard, ["label"]) for shard in self.shards)
         return np.concatenate([pc.fill_null(t["label"], -1).to_numpy().astype(np.int64) for t in tables])
 
@@ -118,6 +120,10 @@ class TokenStream:
         return TokenStream(
             self.dataset, self.split, memory_bytes=self.memory_bytes, crop=crop, shuffle_rows=shuffle_rows
         )
+
+    def keys(self, rows: np.ndarray) -> list[str]:
+        """What the given rows are called in their source."""
+        return keys_of(self.dataset, self.split, rows)
 
     def describe(self) -> str:
         """A few words on where the rows are."""

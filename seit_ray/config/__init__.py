@@ -3,20 +3,21 @@
 Below the pipelines nothing sees these classes: a verb passes plain keyword arguments on (`model_dump`).
 """
 
+from seit_ray.config.augment import Augment, Masking
 from seit_ray.config.costs import GivenRates, PlanCost
+from seit_ray.config.deciding import deciding, deciding_keys, defaults
 from seit_ray.config.keys import fields, holds_secret, type_name
 from seit_ray.config.loading import load, write
+from seit_ray.config.quickstart import FinetunePart, PretrainPart, Quickstart, RunAll
 from seit_ray.config.sections import Cluster, Section, Source, Storage, Tokenize
 from seit_ray.config.sweep import Search, Sweep, SweepPretrain
 from seit_ray.config.tokenadapt import TrainTokenAdapt
 from seit_ray.config.tokenizers import Centroid, VitVqgan, VqganLoop, VqganOptimizer
 from seit_ray.config.training import (
-    Augment,
     Classifier,
     FinetuneLoop,
     FinetuneOptimizer,
     Loop,
-    Masking,
     Model,
     Optimizer,
     Pixels,
@@ -27,17 +28,13 @@ from seit_ray.config.verbs import (
     Evaluate,
     ExportTokens,
     Finetune,
-    FinetunePart,
     FitTokenizer,
     ImportTokens,
     ImportWeights,
     InspectTokens,
     Predict,
     Pretrain,
-    PretrainPart,
-    Quickstart,
     RecodeTokens,
-    RunAll,
     TokenFiles,
     TokenizeImages,
     Training,
@@ -89,6 +86,9 @@ __all__ = [
     "VqganLoop",
     "VqganOptimizer",
     "Workers",
+    "deciding",
+    "deciding_keys",
+    "defaults",
     "fields",
     "holds_secret",
     "load",

@@ -20,10 +20,14 @@ class Section(BaseModel):
     """A group of keys; a key it does not know is an error.
 
     frozen: module:class of the frozen dataclass that the packages below take in its place, if there is one.
+    undecided: keys, or sections, that decide nothing of a result: where it is made, how often it is looked at.
+    places: keys that hold the address of a folder or file.
     """
 
     model_config = ConfigDict(extra="forbid", validate_default=True)
     frozen: ClassVar[str | None] = None
+    undecided: ClassVar[frozenset[str]] = frozenset()
+    places: ClassVar[frozenset[str]] = frozenset()
 
     def settings(self) -> Any:
         """The dataclass that holds these values; of fields that it has not, nothing is passed on."""
@@ -51,6 +55,7 @@ class Source(Section):
     """Where labels and pictures are in what the user points at."""
 
     frozen = "seit_ray.images.sources.settings:SourceSettings"
+    places = frozenset({"inventory", "class_names"})
 
     kind: Literal["auto", "folders", "flat", "table", "parquet", "webdataset"] = Field(
         "auto",
@@ -102,6 +107,12 @@ class Tokenize(Section):
     """How images become a token dataset."""
 
     frozen = "seit_ray.distributed.data.tokenize_job:TokenizeSettings"
+    undecided = frozenset(
+        {
+            *("mode", "check_source", "keep_changed", "max_reject_fraction", "num_actors", "gpus_per_actor"),
+            *("memory_mib", "batch_size", "patience_s"),
+        }
+    )
 
     mode: Literal["create", "append"] = Field(
         "create", description="append: images that came since a dataset was finished go to new shards of it"

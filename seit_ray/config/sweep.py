@@ -9,25 +9,27 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from seit_ray.config.deciding import deciding, deciding_keys
 from seit_ray.config.keys import fields
 from seit_ray.config.loading import explain, set_key
+from seit_ray.config.quickstart import FinetunePart, PretrainPart
 from seit_ray.config.sections import NonNegativeInt, PositiveInt, Section
 from seit_ray.config.space import Range, Settings, list_trials, parse_space
 from seit_ray.config.training import Probe, Workers
-from seit_ray.config.verbs import Finetune, FinetunePart, Pretrain, PretrainPart, Verb
+from seit_ray.config.verbs import Finetune, Pretrain, Verb
 
 VERBS: dict[str, type[Pretrain] | type[Finetune]] = {"pretrain": Pretrain, "finetune": Finetune}
 TRAINING_METRICS = {
     "pretrain": ("train_loss", "val_loss", "val_masked_accuracy", "probe_linear_top1", "probe_knn_top1"),
     "finetune": ("train_loss", "val_loss", "val_top1", "val_top5"),
 }
-PLACES = {"storage", "cluster", "workers", "output", "run"}  # keys of a training that do not change its result
 
 
 class Search(Section):
     """How the space is searched."""
 
     frozen = "seit_ray.studies.sweep:SearchSettings"
+    undecided = frozenset({"max_concurrent"})
 
     searcher: Literal["random", "grid", "optuna"] = Field(
         "random", description="draws; all combinations; or Optuna's proposals (pip install optuna)"
@@ -53,6 +55,9 @@ class SweepPretrain(PretrainPart):
 class Sweep(Verb):
     """Search settings by short trainings: a table, pictures, and best.yaml for pretrain or finetune."""
 
+    undecided = Verb.undecided | {"output", "run", "workers"}
+    places = frozenset({"dataset", "init_from"})
+
     dataset: str = Field(description="folder of the token dataset")
     output: str = Field("runs", description="folder that holds the sweep: a path or s3://")
     run: str = Field(description="name of the sweep; the same name continues it")
@@ -70,6 +75,9 @@ class Sweep(Verb):
     pretrain: SweepPretrain = Field(default_factory=SweepPretrain)
     finetune: FinetunePart = Field(default_factory=FinetunePart)
     init_from: str | None = Field(None, description="of finetune alone: folder of a finished run to start from")
+    init_weights: Literal["model", "ema", "best"] = Field(
+        "model", description="of finetune alone: the last weights of init_from, their moving average, or the best"
+    )
     transfer: bool = Field(False, description="of finetune alone: what fits of init_from is taken over")
     heat_map: tuple[str, str] | None = Field(None, description="two keys of the heat map; default the first two")
     workers: Workers = Field(default_factory=lambda: Workers(num_workers=0))
@@ -94,10 +102,18 @@ def check_stages(sweep: Sweep) -> None:
 def space_of(sweep: Sweep) -> dict[str, Range]:
     """The checked space: a key -> its range; with two stages every key begins with its stage.
 
-    ValueError for an unknown key, with the nearest known one, and for a value that a training would refuse.
+    ValueError for an unknown key, with the nearest known one, for one that decides no result, and for a value that a
+    training would refuse.
     """
     check_stages(sweep)
     ranges = {full_key(sweep, key): found for key, found in parse_space(sweep.space).items()}
+    known = {f"{stage}.{key}" for stage in sweep.stages for key, _ in deciding_keys(type(getattr(sweep, stage)))}
+    for key in ranges:
+        if (key if len(sweep.stages) > 1 else f"{sweep.stages[0]}.{key}") not in known:
+            raise ValueError(
+                f"key {key} of the space decides no result; expected one that does; set it in the section "
+                f"{key.partition('.')[0] if len(sweep.stages) > 1 else sweep.stages[0]}"
+            )
     for key, found in ranges.items():
         for value in found.edges():
             stage_configs(sweep, {key: value})
@@ -150,7 +166,7 @@ def stage_configs(sweep: Sweep, settings: Settings) -> dict[str, Pretrain | Fine
         stage, path = (sweep.stages[0], key) if len(sweep.stages) == 1 else key.split(".", 1)
         set_key(values[stage], path.split("."), value)
     if sweep.stages == ("finetune",):
-        values["finetune"] |= {"init_from": sweep.init_from, "transfer": sweep.transfer}
+        values["finetune"] |= {name: getattr(sweep, name) for name in ("init_from", "init_weights", "transfer")}
     found: dict[str, Pretrain | Finetune] = {}
     for stage, keys in values.items():
         try:
@@ -162,7 +178,7 @@ def stage_configs(sweep: Sweep, settings: Settings) -> dict[str, Pretrain | Fine
 
 def trial_name(configs: dict[str, Pretrain | Finetune]) -> str:
     """Ten hexadecimal digits of all that decides a trial's result: the same trainings always have the same name."""
-    values = [config.model_dump(mode="json", exclude=PLACES) for config in configs.values()]
+    values = [deciding(config) for config in configs.values()]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from seit_ray.config.sections import (
     NonNegativeFloat,
@@ -15,7 +15,7 @@ from seit_ray.config.sections import (
     Share,
     Source,
 )
-from seit_ray.config.training import Loop, Optimizer, Workers
+from seit_ray.config.training import Loop, Optimizer, Workers, check_warmup
 from seit_ray.config.verbs import Verb
 
 
@@ -62,6 +62,9 @@ class AdaptLoop(Loop):
 class TrainTokenAdapt(Verb):
     """Train TokenAdapt, spatial augmentation of tokens, from images and their tokenizer."""
 
+    undecided = Verb.undecided | {"output", "run", "workers", "replay"}
+    places = frozenset({"images", "tokenizer"})
+
     images: str = Field(description="folder, table or Parquet of images: a path or s3://")
     tokenizer: str = Field(description="folder of the tokenizer; in a token dataset, its folder tokenizer")
     output: str = Field("runs", description="folder that holds the runs: a path or s3://")
@@ -78,3 +81,9 @@ class TrainTokenAdapt(Verb):
     loop: AdaptLoop = Field(default_factory=AdaptLoop)
     optimizer: AdaptOptimizer = Field(default_factory=AdaptOptimizer)
     workers: Workers = Field(default_factory=Workers)
+    replay: PositiveInt | None = Field(None, description="run just this step, which was not finite; writes nothing")
+
+    @model_validator(mode="after")
+    def _warmed_up(self) -> Self:
+        check_warmup(self.loop, self.optimizer)
+        return self

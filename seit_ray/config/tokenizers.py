@@ -13,6 +13,8 @@ from seit_ray.config.training import Loop, Optimizer
 class Centroid(Section):
     """The centroid tokenizer: k-means of pixel patches (CCViT)."""
 
+    undecided = frozenset({"num_workers"})
+
     image_size: PositiveInt = Field(256, description="side in pixels that images are brought to")
     patch_size: PositiveInt = Field(8, description="side in pixels of a patch; one token a patch")
     codebook_size: Annotated[int, Field(ge=2, le=65536)] = Field(1024, description="number of centroids K")
@@ -31,6 +33,7 @@ class VitVqgan(Section):
     """The ViT-VQGAN tokenizer: an autoencoder with a codebook, trained on images, or published weights of one."""
 
     frozen = "seit_ray.runs.settings:VqganSettings"
+    places = frozenset({"published", "perceptual_weights"})
 
     published: str | None = Field(
         None, description="file of published weights to take as they are, without training: a path or s3://"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_serializer, field_validator, model_validator
+from pydantic import Field, field_serializer, field_validator
 
 from seit_ray.config.sections import (
     NonNegativeFloat,
@@ -83,81 +83,6 @@ class Classifier(Model):
     drop_path: Share = Field(0.1, description="stochastic depth of the last block, linear over depth")
 
 
-class Masking(Section):
-    """Mask ratio: one draw a step from a normal truncated to [min, max] (SeiT++); std 0 = always mu."""
-
-    frozen = "seit_ray.runs.settings:MaskingSettings"
-
-    mask_ratio_min: Share = Field(0.40, description="least ratio; this share leaves the encoder")
-    mask_ratio_mu: float = Field(0.45, description="mean of the untruncated normal")
-    mask_ratio_std: NonNegativeFloat = Field(0.25, description="its standard deviation")
-    mask_ratio_max: Share = Field(1.0, description="largest ratio")
-    label_smoothing: Share = Field(0.0, description="label smoothing of the cross-entropy over codes")
-    loss: Literal["ce", "bce"] = Field("ce", description="cross-entropy, or binary cross-entropy a code")
-
-
-class Augment(Section):
-    """What changes tokens on their way to the model, in this order (SeiT, SeiT++); everything is off by default."""
-
-    frozen = "seit_ray.runs.settings:AugmentationSettings"
-
-    synonym_prob: Share = Field(0.0, description="share of samples with synonyms (Token-EDA; SeiT: 0.25)")
-    synonym_share: Share = Field(0.25, description="of their tokens become a synonym")
-    num_synonyms: PositiveInt = Field(5, description="nearest codes that a synonym is picked from")
-    synonym_metric: Literal["cosine", "l2"] | None = Field(
-        None,
-        description="make the synonyms anew by this metric; default the dataset's table, or the tokenizer's metric",
-    )
-    swap_prob: Share = Field(0.0, description="share of samples with two squares exchanged (Token-EDA; SeiT: 0.25)")
-    random_crop: bool = Field(False, description="random resized crop of the token map; the centre when off")
-    crop_area: tuple[Share, Share] = Field(
-        (0.08, 1.0), description="range of the crop's area (SeiT++ pre-training: 0.2, 1)"
-    )
-    crop_aspect: tuple[PositiveFloat, PositiveFloat] = Field((0.75, 4 / 3), description="range of its width / height")
-    noise_prob: Share = Field(0.0, description="share of samples with Emb-Noise (SeiT: 0.5; SeiT++: 0.75)")
-    noise_scale: NonNegativeFloat = Field(1.0, description="deviation of the noise of a channel")
-    noise_std: NonNegativeFloat = Field(1.0, description="deviation of the noise of each element")
-    color_adapt_prob: Share = Field(0.0, description="share of samples with a partner's colours (ColorAdapt; 0.25)")
-    color_per: Literal["sample", "batch"] = Field(
-        "sample", description="noise or ColorAdapt is drawn a sample; or one kind a batch, as published"
-    )
-    color_share: Share = Field(1.0, description="of the samples that take part in it (published: 0.5)")
-    color_before_crop: bool = Field(
-        False, description="colour level on the whole grid; true where adapt is on, which needs it"
-    )
-    mixup_alpha: NonNegativeFloat = Field(0.0, description="MixUp, 0 = off; needs labels")
-    cutmix_alpha: NonNegativeFloat = Field(0.0, description="CutMix, 0 = off (SeiT: 1); needs labels")
-    mix_prob: Share = Field(1.0, description="of batches, or pairs, that are mixed")
-    switch_prob: Share = Field(0.5, description="of CutMix where MixUp is on too")
-    mix_mode: Literal["batch", "pair"] = Field("batch", description="one draw a batch, or for each two neighbours")
-    adapt: Literal["none", "tokenadapt", "pixels"] = Field(
-        "none",
-        description="spatial augmentation: learnt f and g (with adapt_run), or through pixels of a centroid tokenizer",
-    )
-    adapt_run: str | None = Field(None, description="folder of a train_tokenadapt run, for adapt=tokenadapt")
-    adapt_share: Share = Field(0.5, description="share of samples that go this way instead of the plain crop")
-    adapt_mixup_alpha: NonNegativeFloat = Field(0.0, description="MixUp between f and g (SeiT++: 0.8)")
-    adapt_cutmix_alpha: NonNegativeFloat = Field(0.0, description="CutMix between f and g (SeiT++: 1)")
-    flip_prob: Share = Field(0.5, description="horizontal flip between f and g")
-    affine_prob: Share = Field(0.5, description="rotation, shift and shear between f and g, each again one in two")
-    max_angle: NonNegativeFloat = Field(30.0, description="degrees of rotation")
-    max_translate: Share = Field(0.2, description="shift, share of the side")
-    max_shear: NonNegativeFloat = Field(15.0, description="degrees of shear")
-    reference: bool = Field(False, description="exchanged squares and geometry with the oddities of the published code")
-
-    @model_validator(mode="after")
-    def _implied(self) -> Augment:
-        """adapt_run is a TokenAdapt; that reads the whole grid, so colours change before the crop."""
-        given = self.model_fields_set
-        if self.adapt_run and "adapt" not in given:
-            self.adapt = "tokenadapt"
-        if self.adapt == "tokenadapt" and not self.adapt_run:
-            raise ValueError("a run of train_tokenadapt; augment.adapt is tokenadapt: set augment.adapt_run=FOLDER")
-        if self.adapt != "none" and "color_before_crop" not in given:
-            self.color_before_crop = True
-        return self
-
-
 class Probe(Section):
     """Accuracy of a linear and a kNN probe on the frozen encoder while it is pre-trained; needs labels."""
 
@@ -181,6 +106,7 @@ class Pixels(Section):
         "squash", description="squash both sides, or scale the short side and crop the centre"
     )
     val_fraction: Share = Field(0.0, description="share held out as val where the source names no splits")
+    seed: NonNegativeInt = Field(0, description="seed of the hold-out and the sample; of tokens it is tokenize.seed")
     max_images: PositiveInt | None = Field(None, description="a seeded sample of each split; all when left out")
     crop_area: tuple[Share, Share] | None = Field((0.08, 1.0), description="random resized crop; empty = none")
     flip_prob: Share = Field(0.5, description="horizontal flip")
@@ -229,6 +155,13 @@ class Loop(Section):
     """How long, in what batches, how often to look."""
 
     frozen = "seit_ray.training.settings:LoopSettings"
+    undecided = frozenset(
+        {
+            *("accum_steps", "max_micro_batch", "compile", "memory_gib", "max_skipped_steps", "log_every_steps"),
+            *("checkpoint_every_epochs", "checkpoint_every_steps", "checkpoint_every_minutes", "keep_checkpoints"),
+            "trackers",
+        }
+    )
 
     epochs: PositiveInt = Field(400, description="passes over the train split")
     global_batch_size: PositiveInt = Field(4096, description="samples a step over all workers")
@@ -262,6 +195,15 @@ class Loop(Section):
     trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
         ("tensorboard",), description="where metrics are shown live, beside metrics.jsonl"
     )
+
+
+def check_warmup(loop: Loop, optimizer: Optimizer) -> None:
+    """ValueError where the warm-up would not end before the training does."""
+    if optimizer.warmup_epochs >= loop.epochs:
+        raise ValueError(
+            f"optimizer.warmup_epochs {optimizer.warmup_epochs:g} of loop.epochs {loop.epochs}; expected a warm-up "
+            "that ends before the training; lower optimizer.warmup_epochs, or raise loop.epochs"
+        )
 
 
 class FinetuneLoop(Loop):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from seit_ray.config.augment import Augment, Masking
 from seit_ray.config.sections import (
     Cluster,
     NonNegativeFloat,
@@ -19,22 +20,23 @@ from seit_ray.config.sections import (
 )
 from seit_ray.config.tokenizers import Centroid, VitVqgan, VqganLoop, VqganOptimizer
 from seit_ray.config.training import (
-    Augment,
     Classifier,
     FinetuneLoop,
     FinetuneOptimizer,
     Loop,
-    Masking,
     Model,
     Optimizer,
     Pixels,
     Probe,
     Workers,
+    check_warmup,
 )
 
 
 class Verb(Section):
     """Keys that every verb has."""
+
+    undecided = frozenset({"storage", "cluster"})
 
     storage: Storage = Field(default_factory=Storage)
     cluster: Cluster = Field(default_factory=Cluster)
@@ -42,6 +44,9 @@ class Verb(Section):
 
 class FitTokenizer(Verb):
     """Fit a tokenizer: k-means of patches in seconds, or a ViT-VQGAN by training (or from published weights)."""
+
+    undecided = Verb.undecided | {"output", "workers", "replay"}
+    places = frozenset({"images"})
 
     tokenizer: Literal["centroid", "vit_vqgan"] = Field("centroid", description="which kind")
     images: str = Field(description="folder, table or Parquet of images: a path or s3://")
@@ -54,10 +59,22 @@ class FitTokenizer(Verb):
     workers: Workers = Field(default_factory=Workers)
     val_fraction: Share = Field(0.0, description="the hold-out of tokenize_images, so that it is not fitted on")
     seed: NonNegativeInt = Field(0, description="seed of the hold-out, the sample and k-means")
+    replay: PositiveInt | None = Field(
+        None, description="of vit_vqgan: run just this step, which was not finite; writes nothing"
+    )
+
+    @model_validator(mode="after")
+    def _warmed_up(self) -> Self:
+        if self.tokenizer == "vit_vqgan" and not self.vit_vqgan.published:
+            check_warmup(self.loop, self.optimizer)
+        return self
 
 
 class TokenizeImages(Verb):
     """Tokenise images into a token dataset with a Ray Data job; a rerun does only what is missing."""
+
+    undecided = Verb.undecided | {"output"}
+    places = frozenset({"images", "tokenizer"})
 
     images: str = Field(description="folder, table or Parquet of images: a path or s3://")
     tokenizer: str = Field(description="folder of a fitted tokenizer")
@@ -80,12 +97,21 @@ class InspectTokens(Verb):
 class Training(Verb):
     """Keys of both training verbs."""
 
+    undecided = Verb.undecided | {"output", "run", "workers", "replay"}
+    places = frozenset({"dataset"})
+
     dataset: str | None = Field(None, description="folder of the token dataset")
     output: str = Field("runs", description="folder that holds the runs: a path or s3://")
     run: str = Field(description="name of the run; the same name continues it")
     workers: Workers = Field(default_factory=Workers)
     loop: Loop = Field(default_factory=Loop)
     optimizer: Optimizer = Field(default_factory=Optimizer)
+    replay: PositiveInt | None = Field(None, description="run just this step, which was not finite; writes nothing")
+
+    @model_validator(mode="after")
+    def _warmed_up(self) -> Self:
+        check_warmup(self.loop, self.optimizer)
+        return self
 
 
 class Pretrain(Training):
@@ -101,11 +127,16 @@ class Pretrain(Training):
 class Finetune(Training):
     """Train a classifier of tokens, or of pixels, from a trained run or from scratch."""
 
+    places = Training.places | {"images", "init_from"}
+
     dataset: str | None = Field(None, description="folder of the token dataset; this or images")
     images: str | None = Field(None, description="images to train on as pixels: a folder, table or Parquet")
     source: Source = Field(default_factory=Source)
     pixels: Pixels = Field(default_factory=Pixels)
     init_from: str | None = Field(None, description="folder of a finished run; from scratch when left out")
+    init_weights: Literal["model", "ema", "best"] = Field(
+        "model", description="of init_from: the last weights, their moving average, or the best"
+    )
     transfer: bool = Field(
         False, description="init_from may have other tokens, another grid or other classes: what fits is taken over"
     )
@@ -230,49 +261,3 @@ class ImportWeights(Verb):
     stem_stride: PositiveInt | None = Field(None, description="stride of the stem; default that of its kernel")
     stem_padding: NonNegativeInt | None = Field(None, description="padding of the stem; default that of its kernel")
     pool: Literal["mean", "cls"] | None = Field(None, description="read-out of a classifier; mean when left out")
-
-
-class PretrainPart(Section):
-    """The quickstart's pre-training."""
-
-    model: Model = Field(default_factory=Model)
-    masking: Masking = Field(default_factory=Masking)
-    augment: Augment = Field(default_factory=Augment)
-    probe: Probe = Field(default_factory=Probe)
-    loop: Loop = Field(default_factory=Loop)
-    optimizer: Optimizer = Field(default_factory=Optimizer)
-
-
-class FinetunePart(Section):
-    """The quickstart's fine-tunings, from the pre-trained model and from scratch."""
-
-    model: Classifier = Field(default_factory=Classifier)
-    label_smoothing: Share = Field(0.1, description="label smoothing of the cross-entropy")
-    augment: Augment = Field(default_factory=Augment)
-    loop: FinetuneLoop = Field(default_factory=FinetuneLoop)
-    optimizer: FinetuneOptimizer = Field(default_factory=FinetuneOptimizer)
-
-
-class Quickstart(Verb):
-    """From images to a fine-tuned classifier: every verb in a row, and a report."""
-
-    images: str | None = Field(None, description="your images (folder per class); the bundled sample if left out")
-    output: str = Field("runs/quickstart", description="folder for everything that is written")
-    source: Source = Field(default_factory=Source)
-    centroid: Centroid = Field(default_factory=Centroid)
-    tokenize: Tokenize = Field(default_factory=Tokenize)
-    pretrain: PretrainPart = Field(default_factory=PretrainPart)
-    finetune: FinetunePart = Field(default_factory=FinetunePart)
-    workers: Workers = Field(default_factory=Workers)
-    seed: NonNegativeInt = Field(0, description="seed of every phase")
-
-
-class RunAll(Quickstart):
-    """Tokenise, pre-train, fine-tune and evaluate with one config; each phase a job of a cluster if asked."""
-
-    images: str = Field(description="folder, table or Parquet of images: a path or s3://")
-    output: str = Field(description="folder for everything that is written: a path or s3://")
-    submit: bool = Field(False, description="each phase is a job, so that its nodes are released when it ends")
-    retries: NonNegativeInt = Field(2, description="with submit: new attempts of a failed phase")
-    installed: bool = Field(False, description="with submit: the nodes have all packages, the jobs install none")
-    env: list[str] = Field([], description="with submit: names of variables of this shell that the jobs get")

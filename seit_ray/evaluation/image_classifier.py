@@ -14,6 +14,7 @@ from seit_ray.models.vit import TokenViT
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.contract import Tokenizer
 from seit_ray.tokenizers.files import load_tokenizer
+from seit_ray.training.precision import autocast, precision_of
 
 __all__ = ["ImageClassifier"]
 
@@ -33,7 +34,7 @@ class ImageClassifier:
             self.image_size, self.resize = about["image_size"], about["resize"]
         else:
             self.image_size, self.resize = tokenizer.image_size, tokenizer.resize
-        self.decode, self.device = decode, torch.device("cpu")
+        self.about, self.decode, self.device = about, decode, torch.device("cpu")
 
     @classmethod
     def load(cls, run: Folder, *, tokenizer: Folder | None = None, weights: str = "model") -> Self:
@@ -65,4 +66,5 @@ class ImageClassifier:
             inputs = self.tokenizer.encode(inputs)
             if self.tokenizer.grid != self.model.grid:
                 inputs = center_crop_tokens(inputs, self.tokenizer.grid, self.model.grid)
-        return self.model(inputs).float()
+        with autocast(self.device, precision_of(self.about, self.device)):
+            return self.model(inputs).float()

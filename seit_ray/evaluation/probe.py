@@ -13,6 +13,7 @@ from seit_ray.evaluation.knn import knn_probe
 from seit_ray.evaluation.linear_probe import linear_probe
 from seit_ray.models.mtm import MaskedTokenModel
 from seit_ray.models.vit import TokenViT
+from seit_ray.tokenizers.exact import exact_products
 from seit_ray.training.world import World
 
 METHODS = ("linear", "knn")
@@ -55,11 +56,12 @@ def probe_metrics(
         model.train(was_training)
     # Every rank has all features and scores them itself: no rank waits for another, whatever goes wrong.
     metrics = {}
-    if "linear" in methods:
-        metrics["probe_linear_top1"] = linear_probe(train_x, train_y, val_x, val_y, num_classes).top1
-    if "knn" in methods:
-        found = knn_probe(train_x, train_y, val_x, val_y, num_classes, k=min(k, len(train)))
-        metrics["probe_knn_top1"] = found.top1
+    with exact_products(world.device):  # only the encoder runs in the precision of the training
+        if "linear" in methods:
+            metrics["probe_linear_top1"] = linear_probe(train_x, train_y, val_x, val_y, num_classes).top1
+        if "knn" in methods:
+            found = knn_probe(train_x, train_y, val_x, val_y, num_classes, k=min(k, len(train)))
+            metrics["probe_knn_top1"] = found.top1
     return metrics
 
 

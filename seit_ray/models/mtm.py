@@ -114,17 +114,17 @@ class MaskedTokenModel(nn.Module):
         maps = units.reshape(-1, rows, columns, unit, unit, *tail).transpose(2, 3)
         return maps.reshape(-1, self.num_patches * unit * unit, *tail)
 
-    def _order(self, noise: Tensor, num_masked: int) -> Tensor:
+    def _order(self, noise: Tensor, num_masked: int, num_dropped: int) -> Tensor:
         """Noise [B,P] -> ids of the units [B,P], lowest noise first."""
         if tuple(noise.shape[1:]) != (self.num_patches,):
             raise ValueError(
                 f"noise of shape {list(noise.shape)}; expected [B,{self.num_patches}]; draw a number a unit"
             )
-        least = max(self.num_dropped, 1)
+        least = max(num_dropped, 1)
         if not least <= num_masked <= self.num_patches:
             raise ValueError(
                 f"num_masked {num_masked}; expected {least} to {self.num_patches}, since the model drops "
-                f"{self.num_dropped} units; draw a higher ratio or build it with a lower mask_ratio_min"
+                f"{num_dropped} units; draw a higher ratio or build it with a lower mask_ratio_min"
             )
         # Stable, so that equal noise gives the same mask on every device.
         return noise.argsort(dim=1, stable=True)
@@ -156,16 +156,18 @@ class MaskedTokenModel(nn.Module):
     def _score(self, decoded: Tensor) -> Tensor:
         return self.mlm_layer(decoded, self.token_emb.word_embeddings.weight)
 
-    def _decoded(self, tokens: Tensor, noise: Tensor, num_masked: int) -> tuple[Tensor, Tensor, Tensor]:
-        order = self._order(noise, num_masked)
+    def _decoded(
+        self, tokens: Tensor, noise: Tensor, num_masked: int, num_dropped: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        order = self._order(noise, num_masked, num_dropped)
         rank = order.argsort(dim=1)
         masked = rank < num_masked
-        latent = self._encode(tokens, order, self.num_dropped, masked)
-        return self._decode(latent, rank, self.num_dropped, masked), order, masked
+        latent = self._encode(tokens, order, num_dropped, masked)
+        return self._decode(latent, rank, num_dropped, masked), order, masked
 
     def encode(self, tokens: Tensor, noise: Tensor, num_masked: int) -> Tensor:
         """Tokens, noise [B,P] -> latent [B,1+V,width]: class token, then the units kept, in raster order."""
-        order = self._order(noise, num_masked)
+        order = self._order(noise, num_masked, self.num_dropped)
         latent = self._encode(tokens, order, self.num_dropped, order.argsort(dim=1) < num_masked)
         raster = order[:, self.num_dropped :].argsort(dim=1)
         raster = raster.unsqueeze(-1).expand(-1, -1, latent.shape[-1])
@@ -176,13 +178,17 @@ class MaskedTokenModel(nn.Module):
         order = torch.arange(self.num_patches, device=tokens.device).expand(len(tokens), -1)
         return self._encode(tokens, order, 0, torch.zeros_like(order, dtype=torch.bool))[:, 1:].mean(dim=1)
 
-    def forward(self, tokens: Tensor, noise: Tensor, num_masked: int) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, tokens: Tensor, noise: Tensor, num_masked: int, num_dropped: int | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Mask the `num_masked` units of lowest noise and score the codes of just those.
 
+        num_dropped: of them, so many that the encoder does not see; those of `mask_ratio_min` by default.
         Shapes: tokens [B,L] or [B,h,w], noise [B,P], M = num_masked -> logits [B,M,U,K], targets [B,M,U] and
         mask [B,P] (True = masked). Other shapes, or fewer masked than the model drops, are a ValueError.
         """
-        decoded, order, masked = self._decoded(tokens, noise, num_masked)
+        num_dropped = self.num_dropped if num_dropped is None else num_dropped
+        decoded, order, masked = self._decoded(tokens, noise, num_masked, num_dropped)
         ids = order[:, :num_masked].unsqueeze(-1)
         logits = self._score(decoded.gather(1, ids.expand(-1, -1, decoded.shape[-1])))
         targets = self.units(tokens).long().gather(1, ids.expand(-1, -1, self.unit * self.unit))
@@ -190,7 +196,7 @@ class MaskedTokenModel(nn.Module):
 
     def all_logits(self, tokens: Tensor, noise: Tensor, num_masked: int) -> tuple[Tensor, Tensor]:
         """Like `forward`, but score every position: logits [B,L,K] in raster order, and mask [B,P]."""
-        decoded, _, masked = self._decoded(tokens, noise, num_masked)
+        decoded, _, masked = self._decoded(tokens, noise, num_masked, self.num_dropped)
         return self.tokens_of(self._score(decoded)), masked
 
     @torch.no_grad()

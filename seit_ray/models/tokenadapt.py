@@ -173,8 +173,7 @@ class TokenAdapt(nn.Module):
 
     def forward(self, maps: Tensor, geometry: Geometry) -> Tensor:
         """g(A(f(maps))): embedded codes [B,D,h,w] and a draw of A -> scores [B,L',K]; for training."""
-        # In full precision under autocast too: half of it would move cells.
-        return self.to_logits(apply_geometry(self.to_feature(maps).float(), geometry, self.map_size))
+        return self.to_logits(apply_geometry(self.to_feature(maps), geometry, self.map_size))
 
     @torch.no_grad()
     def to_codes(self, maps: Tensor) -> Tensor:

@@ -45,6 +45,8 @@ class AutoencoderObjective:
     onto vectors of the batch. Negative numbers are ValueErrors. Weights: ViT-VQGAN release.
     """
 
+    collective = True  # a forward in training meets the other ranks, to count codes
+
     def __init__(
         self,
         *,

@@ -133,8 +133,7 @@ def warp_codes(tokens: Tensor, geometry: Geometry, size: tuple[int, int], outsid
     y = torch.arange(height, device=device, dtype=torch.float32).view(height, 1).expand(height, width)
     x = torch.arange(width, device=device, dtype=torch.float32).expand(height, width)
     places = torch.stack([torch.ones_like(x), y, x]).expand(rows, -1, -1, -1)
-    with torch.autocast(device.type, enabled=False):
-        inside, y, x = apply_geometry(places, geometry, size).unbind(1)
+    inside, y, x = apply_geometry(places, geometry, size).unbind(1)
     weight = inside.clamp(min=0.5)  # below, the cell is mostly outside
     y = (y / weight).round().long().clamp(0, height - 1)
     x = (x / weight).round().long().clamp(0, width - 1)

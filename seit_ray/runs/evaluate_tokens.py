@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from seit_ray.batches.store import TokenStore
+from seit_ray.batches.stream import open_split
 from seit_ray.evaluation.classification import class_counts, figures_of_counts
 from seit_ray.models.exports import import_model
 from seit_ray.runs.inputs import cropped
@@ -12,6 +12,7 @@ from seit_ray.shards import TokenDataset
 from seit_ray.shards.dataset import identity_of
 from seit_ray.storage import Folder
 from seit_ray.training.identity import check_same
+from seit_ray.training.precision import autocast, precision_of
 from seit_ray.training.world import World
 
 
@@ -36,6 +37,7 @@ def evaluate_tokens(
             f"{dataset.uri} has {len(names or [])} classes; expected the {len(about['class_names'])} that {run.uri} "
             "was trained with, by the same names; name the matching dataset"
         )
-    store = cropped(TokenStore.read(tokens, split, need_labels=True), tokens.info.grid, model.grid)
-    counts = class_counts(model.to(world.device), store, len(names), world, batch_size)
+    store = cropped(open_split(tokens, split, need_labels=True), tokens.info.grid, model.grid)
+    with autocast(world.device, precision_of(about, world.device)):
+        counts = class_counts(model.to(world.device), store, len(names), world, batch_size)
     return {"split": split, **figures_of_counts(counts.cpu(), names)}

@@ -42,13 +42,14 @@ def finetune(
     source: SourceSettings | None = None,
     pixels: PixelSettings | None = None,
     init_from: Folder | None = None,
+    init_weights: str = "model",
     transfer: bool = False,
     **hooks: Unpack[Hooks],
 ) -> dict[str, Any]:
     """A classifier of tokens (`dataset`) or of pixels (`images`), from a trained run or from scratch.
 
-    `transfer` lets the run to start from have other tokens, another grid, other classes or tokens where these are
-    pixels. Sources: SeiT; SeiT++, section 4.
+    init_weights: which of the run to start from: model, ema or best. `transfer` lets that run have other tokens,
+    another grid, other classes or tokens where these are pixels. Sources: SeiT; SeiT++, section 4.
     """
     augmentation: Callable[[Tensor, Tensor, StepRandom], Augmented]
     inputs: Inputs
@@ -59,7 +60,6 @@ def finetune(
             run,
             source=source or SourceSettings(),
             pixels=pixels,
-            seed=loop.seed,
             world=world,
             memory_gib=loop.memory_gib,
             on_progress=hooks.get("on_progress", silent),
@@ -90,6 +90,7 @@ def finetune(
         optimizer,
         world,
         init_from=init_from,
+        init_weights=init_weights,
         transfer=transfer,
         train_only=model.train_only,
         **hooks,

@@ -35,7 +35,6 @@ def pretrain(
 ) -> dict[str, Any]:
     """Masked token modelling on the train split (SeiT++, section 3)."""
     inputs = token_inputs(dataset, need_labels=False, grid_side=model.grid_side, memory_gib=loop.memory_gib)
-    plain = MTMObjective(**asdict(masking))
     augmentation = token_augmentation(inputs, augment, adapt_run, world, quantize=True)
     objective = MTMObjective(**asdict(masking), augment=augmentation)
     settings = model_settings(
@@ -46,7 +45,7 @@ def pretrain(
     probed = cropped(inputs.train, inputs.dataset.info.grid, inputs.grid) if every else None
 
     def evaluate(net: MaskedTokenModel, epoch: float) -> dict[str, float]:
-        values = masked_metrics(net, plain, inputs.val, world) if inputs.val else {}
+        values = masked_metrics(net, inputs.val, world) if inputs.val else {}
         metrics = {"val_" + name: value for name, value in values.items()}
         due = every and (round(epoch) % every == 0 or epoch >= loop.epochs)
         if due and probed and inputs.val and inputs.class_names:

@@ -76,6 +76,7 @@ class PixelSettings:
     patch_size: int = 16
     resize: str = "squash"
     val_fraction: float = 0.0
+    seed: int = 0
     max_images: int | None = None
     crop_area: tuple[float, float] | None = (0.08, 1.0)
     flip_prob: float = 0.5

@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 import torch
 
-from seit_ray.models.about import SOURCES, read_about
+from seit_ray.models.about import SOURCES, check_weights, read_about
 from seit_ray.models.build import build_model
 from seit_ray.models.exports import export_model, import_model
 from seit_ray.models.transfer import freeze_all_but, transfer_weights
@@ -19,7 +19,10 @@ from seit_ray.runs.first_batch import write_first_batch
 from seit_ray.runs.inputs import Inputs
 from seit_ray.runs.settings import ModelSettings
 from seit_ray.storage import Folder
-from seit_ray.training.loop import Evaluate, Trainer
+from seit_ray.training.averages import Evaluate
+from seit_ray.training.identity import DECIDED_BY
+from seit_ray.training.loop import Trainer
+from seit_ray.training.replay import replay_step
 from seit_ray.training.requests import Hooks
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
 from seit_ray.training.world import World
@@ -34,9 +37,15 @@ def model_settings(model: ModelSettings, **decided: Any) -> dict[str, Any]:
     return {"size": size, **given, **decided}
 
 
-def start_from(net: TokenViT, folder: Folder, identity: dict[str, Any], *, transfer: bool, train_only: str) -> None:
-    """Load a finished run's weights into a new classifier, and freeze what is not to be trained."""
-    state = load_weights(folder.read("model.safetensors"))
+def start_from(
+    net: TokenViT, folder: Folder, weights: str, identity: dict[str, Any], *, transfer: bool, train_only: str
+) -> None:
+    """Load a finished run's weights into a new classifier, and freeze what is not to be trained.
+
+    weights: model, ema or best; ValueError where the run has none such.
+    """
+    check_weights(folder, weights)
+    state = load_weights(folder.read(f"{weights}.safetensors"))
     if transfer:
         about = read_about(folder, *SOURCES)
         trained, _ = import_model(folder, about["kind"])
@@ -59,16 +68,17 @@ def train_and_export(
     world: World,
     *,
     init_from: Folder | None = None,
+    init_weights: str = "model",
     transfer: bool = False,
     train_only: str = "all",
     **hooks: Unpack[Hooks],
 ) -> dict[str, Any]:
-    """Build the seeded model, train it, write it out."""
+    """Build the seeded model, train it, write it out; or replay one of its steps, where that is asked for."""
     torch.manual_seed(loop.seed)
     model = build_model(kind, **settings)
     if init_from is not None:
         assert isinstance(model, TokenViT)  # the other kinds start from nothing
-        start_from(model, init_from, inputs.identity, transfer=transfer, train_only=train_only)
+        start_from(model, init_from, init_weights, inputs.identity, transfer=transfer, train_only=train_only)
     identity = {"kind": kind, **inputs.identity, "init_from": init_from.uri if init_from else None}
     trainer = Trainer(
         model=model,
@@ -82,12 +92,16 @@ def train_and_export(
         world=world,
         **hooks,
     )
-    if world.is_main:
+    if trainer.replay is not None:
+        return replay_step(trainer, trainer.replay)
+    start = trainer.resume()
+    if world.is_main and not start:
         write_first_batch(run, objective, inputs.train, tokenizer=inputs.tokenizer, loop=loop, device=world.device)
-    metrics = trainer.train()
+    metrics = trainer.train(start)
     if world.is_main:
         about = {**identity, "data": inputs.where, "class_names": inputs.class_names, "metrics": metrics}
-        about["best"] = trainer.best.about()
+        about[DECIDED_BY] = trainer.identity[DECIDED_BY]
+        about |= {"best": trainer.best.about(), "precision": trainer.precision, "device": world.device.type}
         weights = {"ema": trainer.ema, "best": trainer.best.weights}
         export_model(run, model, kind=kind, settings=settings, about=about, **weights)
     return metrics

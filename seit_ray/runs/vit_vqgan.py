@@ -24,6 +24,7 @@ from seit_ray.tokenizers.vit_vqgan.network import VitVqgan
 from seit_ray.tokenizers.vit_vqgan.published import read_state_dict
 from seit_ray.tokenizers.vit_vqgan.training import VqganTrainingModel
 from seit_ray.training.loop import Trainer
+from seit_ray.training.replay import replay_step
 from seit_ray.training.requests import Hooks
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
 from seit_ray.training.world import World
@@ -143,6 +144,8 @@ def train_vit_vqgan(
         world=world,
         **hooks,
     )
+    if trainer.replay is not None:
+        return replay_step(trainer, trainer.replay)
     metrics = trainer.train()
     if world.is_main:
         if trainer.ema:

@@ -23,7 +23,7 @@ PLAN = "plan.json"
 JOURNAL = "journal"
 OURS = ("dataset.json", f"{WORK}/{PLAN}")  # one of these says that a folder holds a token dataset, or its beginning
 SHOWN = 3  # names that a message tells
-RECORD = re.compile(r"[a-z_]+\.(run\.json|error\.txt)")  # of a verb
+RECORD = re.compile(r"[a-z_]+\.(run\.json|history\.jsonl|error\.txt)")  # of a verb
 
 
 def refuse_overlap(output: Folder, other: Folder, what: str) -> None:

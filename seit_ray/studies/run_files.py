@@ -50,12 +50,13 @@ class Place:
         """Whether what its verb writes last stands; a report, which each call writes again, behind the record."""
         verb = self.verb or ""
         marker = MARKERS.get(verb, MODEL) or f"{verb}.run.json"
-        return marker in self.files and (marker != "report.html" or not self._is_older(marker, f"{verb}.run.json"))
+        calls = (f"{verb}.run.json", f"{verb}.history.jsonl")
+        return marker in self.files and (marker != "report.html" or not any(self._is_older(marker, c) for c in calls))
 
     @property
     def has_failed(self) -> bool:
         """Whether its verb left a traceback, and nothing was begun or recorded after that."""
-        error, later = f"{self.verb}.error.txt", (METRICS, f"{self.verb}.run.json")
+        error, later = f"{self.verb}.error.txt", (METRICS, f"{self.verb}.run.json", f"{self.verb}.history.jsonl")
         return error in self.files and not any(self._is_older(error, name) for name in later)
 
     def _is_older(self, name: str, other: str) -> bool:
@@ -70,7 +71,7 @@ def find_runs(folder: Folder) -> dict[str, Place]:
         path, _, file = entry.name.rpartition("/")
         place = places.setdefault(path, Place())
         place.modified = max(place.modified, entry.modified)
-        if file in READ or file.endswith((".run.json", ".error.txt")):
+        if file in READ or file.endswith((".run.json", ".history.jsonl", ".error.txt")):
             place.files[file] = entry.modified
         if found := CHECKPOINT.fullmatch(entry.name):
             owner = found[1] or ""

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from seit_ray.tokenizers.exact import exact_products
+
 __all__ = ["METRICS", "embed_codes", "nearest_in_codebook", "quantize_maps"]
 
 METRICS = ("cosine", "l2")
@@ -26,7 +28,7 @@ def nearest_in_codebook(vectors: Tensor, codebook: Tensor, metric: str = "cosine
             f"vectors of width {vectors.shape[-1]} for a codebook of width {codebook.shape[1]}; expected one width; "
             "take the codebook that the vectors were made with"
         )
-    with torch.autocast(vectors.device.type, enabled=False):
+    with exact_products(vectors.device):
         rows, table = vectors.detach().reshape(-1, vectors.shape[-1]).float(), codebook.detach().float()
         if metric == "cosine":
             # The length of a vector does not change which cosine is largest: only the table is normalised.

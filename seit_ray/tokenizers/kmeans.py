@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from seit_ray.progress import Progress, silent
-from seit_ray.tokenizers.search import CentroidSearch, as_floats, nearest, search_for
+from seit_ray.tokenizers.device_search import as_floats
+from seit_ray.tokenizers.search import CentroidSearch, nearest, search_for
 
 SEEDS_FROM = 32  # points a centroid that the start is drawn from
 TRIAL_ITERATIONS = 3
@@ -55,8 +56,7 @@ class PointsPart:
     def assign(self, centroids: Tensor) -> tuple[Tensor, Tensor, float]:
         """Sums float64 [K,D] and counts int64 [K] of the points nearest to each centroid, summed squared distance."""
         centroids = centroids.to(self.points.device)
-        half = centroids.is_cuda and self.points.dtype == torch.uint8
-        search = CentroidSearch(centroids, self.basis, origin=self.origin, half=half)
+        search = CentroidSearch(centroids, self.basis, origin=self.origin)
         ids, self.distances = search(self.points, self.coordinates)
         if self.last is None:
             before, sums = None, torch.zeros(centroids.shape, dtype=torch.float64, device=centroids.device)

@@ -1,6 +1,6 @@
 """Exact search of the nearest centroid: bounds in a few directions first, whole distances only where these leave doubt.
 
-Shapes: N points, K centroids, D width, M directions. Everything runs on the device of the points.
+Shapes: N points, K centroids, D width, M directions. This is the way of a CPU; a GPU has another (device_search.py).
 
 The score x.c - |c|^2/2 is the higher, the nearer a centroid c is to x. With M orthonormal directions that hold most
 of the spread, x.c is the product of M coordinates plus that of the remainders, and the latter is at most the product
@@ -17,9 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from seit_ray.tokenizers.device_search import as_floats, search_on_device
+from seit_ray.tokenizers.exact import exact_products
+
 CHUNK_VALUES = 1 << 21  # bounds held at a time: rows of a chunk = this / K; stays in reach of a CPU's cache
 CHUNK_ROWS = 256  # at least, that the overhead of a chunk is small
-CHUNK_PAIRS = 1 << 16  # pairs gathered at a time where there is no kernel that reads them in place
 WORTH_A_BASIS = 1 << 11  # points from which on the search for directions pays
 SAMPLE_ROWS = 512  # points that the number of directions is chosen on
 DIRECTIONS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
@@ -42,13 +44,10 @@ class CentroidSearch:
     """Ids and distances of the nearest of centroids float32 [K,D].
 
     basis [D,M] with orthonormal columns makes it fast where few directions hold most of the spread, and never wrong.
-    half has the bounds computed in float16, for points and centroids between 0 and 1.
     """
 
-    def __init__(
-        self, centroids: Tensor, basis: Tensor | None = None, *, origin: Tensor | None = None, half: bool = False
-    ):
-        self.centroids, self.basis, self.half = centroids, basis, half
+    def __init__(self, centroids: Tensor, basis: Tensor | None = None, *, origin: Tensor | None = None):
+        self.centroids, self.basis = centroids, basis
         # Distances do not depend on the origin, but rounding does: norms are least from the middle.
         self.origin = centroids.mean(0) if origin is None else origin
         self.centred = centroids - self.origin
@@ -62,7 +61,7 @@ class CentroidSearch:
         factors[:, -1] = -self.offsets
         factors = pad(factors, (0, 0, 0, filling))
         factors[len(centroids) :, -1] = -torch.inf  # what fills up the last groups is never near
-        self._factors = factors.T.contiguous().to(torch.float16 if half else torch.float32)
+        self._factors = factors.T.contiguous()
 
     def __call__(self, points: Tensor, coordinates: Coordinates | None = None) -> tuple[Tensor, Tensor]:
         """Ids int64 [N], lowest on ties, and squared distances float32 [N] of points [N,D].
@@ -71,6 +70,12 @@ class CentroidSearch:
         Exact whatever the device, thread count or batch: scores that differ by less than the rounding error of
         float32 are settled in float64.
         """
+        if points.device.type != "cpu":
+            return search_on_device(points, self.centroids, self.origin)
+        with exact_products(points.device):
+            return self._search_chunks(points, coordinates)
+
+    def _search_chunks(self, points: Tensor, coordinates: Coordinates | None) -> tuple[Tensor, Tensor]:
         ids = torch.zeros(len(points), dtype=torch.int64, device=points.device)
         distances = torch.empty(len(points), dtype=torch.float32, device=points.device)
         rows = min(max(CHUNK_ROWS, CHUNK_VALUES // len(self.centroids)), len(points))
@@ -108,7 +113,8 @@ class CentroidSearch:
         squares = torch.linalg.vector_norm(x, dim=1).square_()
         if self.basis is None:
             return Coordinates(pad(x, (0, 1), value=1.0), squares)
-        along = x @ pad(self.basis, (0, 2))
+        with exact_products(x.device):
+            along = x @ pad(self.basis, (0, 2))
         error = 4 * x.shape[1] ** 0.5 * torch.finfo(torch.float32).eps
         found = torch.linalg.vector_norm(along, dim=1).square_()
         along[:, -2] = (squares * (1 + error) - found * (1 - error)).clamp_(min=0).sqrt_()
@@ -117,16 +123,14 @@ class CentroidSearch:
 
     def _bounds(self, known: Coordinates, buffer: Tensor | None) -> Tensor:
         """No score is higher, by more than rounding: [N,slots,groups], -inf where no centroid is."""
-        bounds = torch.mm(known.along.to(self._factors.dtype), self._factors, out=buffer)
+        bounds = torch.mm(known.along, self._factors, out=buffer)
         return bounds.view(-1, self.slots, self.groups)
 
     def _limits(self, x: Tensor, known: Coordinates, blocks: Tensor, most: Tensor) -> Tensor:
         """[N] that the bound of the nearest centroid reaches; most [N,groups] of the bounds."""
         lengths = known.squares.sqrt()
         slack = rounding_error(lengths, self.longest, self.centred)
-        if self.half:  # both factors and the sum are rounded to 11 bits
-            slack = slack + 2.0**-9 * self.longest * (lengths + self.longest)
-        elif self.basis is None:  # these are no bounds but the scores themselves
+        if self.basis is None:  # these are no bounds but the scores themselves
             return most.amax(1) - slack
         group = most.argmax(1)
         slot = blocks.gather(2, group[:, None, None].expand(-1, self.slots, 1)).squeeze(2).argmax(1)
@@ -144,8 +148,7 @@ class CentroidSearch:
         pair, slot = (blocks[row, :, group] >= limits[row, None]).nonzero(as_tuple=True)
         row, group = row[pair], group[pair]
         column = slot * self.groups + group
-        whole = self.basis is None and not self.half
-        scores = blocks[row, slot, group] if whole else self._scores(x, row, column)
+        scores = blocks[row, slot, group] if self.basis is None else self._scores(x, row, column)
         best = scores.new_full((len(x),), -torch.inf).scatter_reduce_(0, row, scores, "amax")
         slack = rounding_error(known.squares.sqrt(), self.longest, self.centred)
         near = scores >= (best - slack)[row]
@@ -171,8 +174,9 @@ def nearest(points: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
 def search_for(points: Tensor, centroids: Tensor, *, origin: Tensor | None = None) -> CentroidSearch:
     """The search that is cheapest for points like these [N,D], judged by a sample of them."""
     count, width = centroids.shape
-    half = centroids.is_cuda and points.dtype == torch.uint8 and bool((centroids.abs() <= 1).all())
-    plain = CentroidSearch(centroids, origin=origin, half=half)
+    plain = CentroidSearch(centroids, origin=origin)
+    if centroids.device.type != "cpu":
+        return plain
     best, cost = plain, 0.9 * count * width
     fixed = {m: BOUNDED_ROW + THIN_PRODUCT * m * (count + width) for m in DIRECTIONS if m <= width // 2}
     if len(points) < WORTH_A_BASIS or min(fixed.values(), default=cost) >= cost:
@@ -183,7 +187,7 @@ def search_for(points: Tensor, centroids: Tensor, *, origin: Tensor | None = Non
     for m in fixed:
         if fixed[m] >= cost:
             break
-        search = CentroidSearch(centroids, directions[:, :m].contiguous(), origin=plain.origin, half=half)
+        search = CentroidSearch(centroids, directions[:, :m].contiguous(), origin=plain.origin)
         new = fixed[m] + (SINGLE_SCORE * width + FOUND_PAIR) * search.candidates(sample)
         if new < cost:
             best, cost = search, new
@@ -207,9 +211,6 @@ def principal_directions(vectors: Tensor, num: int) -> Tensor:
 
 def pair_products(x: Tensor, c: Tensor, row: Tensor, column: Tensor) -> Tensor:
     """Products [P] of rows of x [N,D] with rows of c [K,D]; row ascends."""
-    if x.is_cuda:
-        parts = zip(row.split(CHUNK_PAIRS), column.split(CHUNK_PAIRS), strict=True)
-        return torch.cat([(x[i] * c[j]).sum(1) for i, j in parts]) if len(row) else x.new_empty(0)
     # The product of two matrices at single places: on a CPU it reads the rows where they lie, which is ten times
     # as fast as to gather them.
     ends = torch.bincount(row, minlength=len(x)).cumsum(0)
@@ -217,11 +218,6 @@ def pair_products(x: Tensor, c: Tensor, row: Tensor, column: Tensor) -> Tensor:
         pad(ends, (1, 0)), column, x.new_zeros(len(row)), (len(x), len(c)), check_invariants=False
     )
     return torch.sparse.sampled_addmm(places, x, c.T, beta=0.0).values()
-
-
-def as_floats(points: Tensor) -> Tensor:
-    """float32 of points, where uint8 stand for 0 to 1."""
-    return points.float() / 255 if points.dtype == torch.uint8 else points.float()
 
 
 def rounding_error(lengths: Tensor, longest: Tensor, vectors: Tensor) -> Tensor:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from seit_ray.batches.contract import SampleStore
-from seit_ray.storage import Folder
 from seit_ray.training.requests import Requests
-from seit_ray.training.settings import LoopSettings
 from seit_ray.training.world import World
 
-BAD_STEPS = "skipped_steps.json"
 LAG_STEPS = 2  # on a GPU, flags are read when the device is two steps further: it never runs dry
 
 
@@ -68,18 +63,3 @@ class Agreement:
             event.synchronize()
         bad, stop, save = values.tolist()
         return Flags(step, int(bad), stop > 0, save > 0)
-
-
-def bad_steps_error(flags: Flags, settings: LoopSettings, store: SampleStore, run: Folder | None) -> ValueError:
-    """What ends a run of too many bad steps; their sample numbers are written to `run`, if one is given."""
-    first, batch = flags.step - flags.bad_in_a_row, settings.global_batch_size
-    rows = {step + 1: store.step_rows(batch, settings.seed, step).tolist() for step in range(first, flags.step)}
-    if run is not None:
-        steps = [{"step": step, "samples": samples} for step, samples in rows.items()]
-        run.write(BAD_STEPS, json.dumps(steps, indent=1).encode())
-    epoch = flags.step * batch / len(store)
-    return ValueError(
-        f"loss or gradients not finite in {flags.bad_in_a_row} steps in a row, up to step {flags.step} (epoch "
-        f"{epoch:.2f}); expected finite numbers; lower the learning rate, lengthen the warm-up or set clip_grad; the "
-        f"numbers of their samples are in {BAD_STEPS} of the run"
-    )

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from seit_ray.training.best import EMA
+from seit_ray.training.precision import autocast
+
+Evaluate = Callable[[Any, float], dict[str, float]]  # (the model as it was given, epoch) -> metrics
 
 
 def new_average(model: nn.Module) -> dict[str, Tensor]:
@@ -15,11 +21,14 @@ def new_average(model: nn.Module) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def update_average(average: dict[str, Tensor], model: nn.Module, decay: float) -> None:
-    """Move the averaged weights towards the model's: a step of 1 - decay."""
+def update_average(average: dict[str, Tensor], model: nn.Module, decay: float, skipped: Tensor) -> None:
+    """Move the averaged weights towards the model's: a step of 1 - decay, none where skipped is 1.0."""
     state = model.state_dict()
     floats = [name for name, value in average.items() if value.is_floating_point()]
-    torch._foreach_lerp_([average[n] for n in floats], [state[n] for n in floats], weight=1 - decay)
+    averages = [average[name] for name in floats]
+    steps = torch._foreach_sub([state[name] for name in floats], averages)
+    torch._foreach_mul_(steps, (1 - decay) * (1 - skipped))
+    torch._foreach_add_(averages, steps)
 
 
 @contextlib.contextmanager
@@ -31,3 +40,15 @@ def holding(model: nn.Module, weights: dict[str, Tensor]) -> Iterator[None]:
         yield
     finally:
         model.load_state_dict(current)
+
+
+def evaluations(
+    evaluate: Evaluate, epoch: float, model: nn.Module, average: dict[str, Tensor], device: torch.device, precision: str
+) -> dict[str, float]:
+    """Metrics of the val split in the precision of the training, for the model and, as ema_..., for its average."""
+    with autocast(device, precision):
+        metrics = evaluate(model, epoch)
+        if average:
+            with holding(model, average):
+                metrics |= {EMA + name: value for name, value in evaluate(model, epoch).items()}
+    return metrics

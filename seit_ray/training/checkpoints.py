@@ -6,6 +6,7 @@ Nothing is pickled. Random states need no place: all randomness is a function of
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,7 +16,10 @@ from safetensors.torch import save as save_safetensors
 from torch import nn
 
 from seit_ray.shards.parquet import checksum
-from seit_ray.storage import Folder
+from seit_ray.storage import Folder, StorageError
+from seit_ray.training.world import World
+
+Checkpoint = tuple[dict[str, torch.Tensor], dict[str, Any]]  # tensors by name, and the marker
 
 
 def state_tensors(
@@ -72,9 +76,14 @@ def tensors_of(tensors: dict[str, torch.Tensor], kind: str) -> dict[str, torch.T
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
+def checkpoint_name(step: int) -> str:
+    """Its folder's."""
+    return f"step-{step:09d}"
+
+
 def save_checkpoint(run: Folder, tensors: dict[str, torch.Tensor], about: dict[str, Any], keep: int) -> None:
     """Write step-<n>: tensors, then the marker; then delete all but the newest `keep`, marker first."""
-    folder = run.join("checkpoints", f"step-{about['step']:09d}")
+    folder = run.join("checkpoints", checkpoint_name(about["step"]))
     data = save_safetensors(tensors)
     folder.write("state.safetensors", data)
     folder.write("checkpoint.json", json.dumps({**about, "sha256": checksum(data)}, indent=1).encode())
@@ -90,12 +99,41 @@ def checkpoint_names(run: Folder) -> list[str]:
     return [name for name in folder.list_folders() if folder.exists(f"{name}/checkpoint.json")]
 
 
-def load_checkpoint(run: Folder) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-    """Tensors and marker of the newest checkpoint; None when there is none; ValueError when it is damaged."""
-    names = checkpoint_names(run)
-    if not names:
-        return None
-    folder = run.join("checkpoints", names[-1])
+def load_checkpoint(run: Folder, on_damaged: Callable[[str], None] = lambda text: None) -> Checkpoint | None:
+    """Tensors and marker of the newest checkpoint that can be read; None when there is none.
+
+    on_damaged: told of each newer one that cannot be read. ValueError when none of several can.
+    """
+    first: ValueError | None = None
+    for name in reversed(checkpoint_names(run)):
+        try:
+            return read_checkpoint(run, name)
+        except ValueError as error:
+            if isinstance(error, StorageError) and error.kind != "missing":  # of the storage, and no damage
+                raise
+            on_damaged(f"{str(error).partition(';')[0]}: the one before it is taken, if there is one")
+            first = first or error
+    if first:
+        raise first
+    return None
+
+
+def agreed_checkpoint(run: Folder, world: World, on_damaged: Callable[[str], None]) -> Checkpoint | None:
+    """The newest checkpoint that the first rank can read, on all ranks: each by itself may see another as the newest.
+
+    on_damaged: told, on the first rank, of newer ones that are passed over.
+    """
+    leads = world.is_main or world.size == 1
+    found = load_checkpoint(run, on_damaged) if leads else None
+    step = world.gather(found[1]["step"] if found else None)[0]
+    if step is None or found is not None:
+        return found
+    return read_checkpoint(run, checkpoint_name(step))
+
+
+def read_checkpoint(run: Folder, name: str) -> Checkpoint:
+    """Tensors and marker of a checkpoint; ValueError when it is damaged."""
+    folder = run.join("checkpoints", name)
     text, data = folder.read("checkpoint.json"), folder.read("state.safetensors")
     try:
         about = json.loads(text)
@@ -104,5 +142,5 @@ def load_checkpoint(run: Folder) -> tuple[dict[str, torch.Tensor], dict[str, Any
         return load_safetensors(data), about
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ValueError(
-            f"checkpoint {folder.uri} cannot be read ({error}); delete that folder to continue from an earlier one"
+            f"checkpoint {folder.uri} cannot be read ({error}); delete that folder to begin the run anew"
         ) from error

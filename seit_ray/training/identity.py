@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+
+DECIDED_BY = "decided_by"  # the user's keys that decide a result, compared one by one
 
 
 def check_same(about: dict[str, Any], expected: dict[str, Any], uri: str) -> None:
-    """ValueError naming what differs between a stored run and what is asked of it now."""
+    """ValueError naming what differs between a stored run and what is asked of it now.
+
+    Of `decided_by`, keys that only one of the two has are not compared: they are younger than the other.
+    """
     for key, value in expected.items():
-        if about.get(key) != value:
+        if key == DECIDED_BY:
+            before, now = about.get(key) or {}, json.loads(json.dumps(value))
+            check_same(before, {name: now[name] for name in now if name in before}, uri)
+        elif about.get(key) != value:
             raise ValueError(
                 f"{uri} was made with {key} {about.get(key)!r}; expected {value!r} of what is given now; "
                 "use the matching token dataset and settings, or another run name"

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel as Distributed
+from torch import Tensor, nn
 
-from seit_ray.augment.random import StepRandom
-from seit_ray.batches.batch import HostBatch
 from seit_ray.batches.contract import SampleStore
 from seit_ray.batches.prefetch import Prefetch
-from seit_ray.batches.sampler import num_steps, part_spans, rank_span
+from seit_ray.batches.sampler import num_steps
 from seit_ray.objectives.contract import Objective
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
-from seit_ray.training.agreement import Agreement, Flags, bad_steps_error
-from seit_ray.training.averages import holding, new_average, update_average
-from seit_ray.training.best import EMA, Best
-from seit_ray.training.checkpoints import load_checkpoint, restore, state_tensors, tensors_of
-from seit_ray.training.identity import check_same
+from seit_ray.training.agreement import Agreement, Flags
+from seit_ray.training.averages import Evaluate, evaluations, new_average, update_average
+from seit_ray.training.bad_steps import BadSteps
+from seit_ray.training.best import Best
+from seit_ray.training.checkpoints import agreed_checkpoint, restore, state_tensors, tensors_of
+from seit_ray.training.gradients import add_gradients
+from seit_ray.training.identity import DECIDED_BY, check_same
 from seit_ray.training.metrics import MetricsLog, describe, read_metrics
+from seit_ray.training.micro_batches import MicroBatches, Parts
 from seit_ray.training.optimizer import gradient_norm, optimizer_of, set_lr, take_step
 from seit_ray.training.requests import Requests, Stopped
 from seit_ray.training.saving import CheckpointWriter
@@ -33,14 +33,12 @@ from seit_ray.training.throughput import Throughput, counting_flops
 from seit_ray.training.window import Window
 from seit_ray.training.world import World
 
-Parts = list[tuple[slice, HostBatch]]  # micro-batches: rows of the global batch, and what they hold
-Evaluate = Callable[[Any, float], dict[str, float]]  # (the model as it was given, epoch) -> metrics
-
 
 class Trainer:
     """One run of one objective: `train()` starts or continues it and returns the last metrics.
 
-    identity: what a checkpoint must agree on (tokenizer, grid, ...). evaluate: (model, epoch) -> metrics.
+    identity: what a checkpoint must agree on (tokenizer, grid, ...), with decided_by, the user's keys that decide the
+    result. evaluate: (model, epoch) -> metrics. replay: the step that whoever made it wants instead (`replay_step`).
     """
 
     def __init__(
@@ -56,6 +54,8 @@ class Trainer:
         identity: dict[str, Any],
         world: World,
         on_progress: Progress = silent,
+        decided_by: dict[str, Any] | None = None,
+        replay: int | None = None,
         on_metrics: Callable[[dict[str, Any]], None] = lambda record: None,
         requests: Requests | None = None,
     ):
@@ -68,24 +68,25 @@ class Trainer:
             )
         self.model, self.objective, self.store, self.evaluate = model.to(world.device), objective, store, evaluate
         self.run, self.world, self.on_progress, self.on_metrics = run, world, on_progress, on_metrics
-        self.requests = requests or Requests()
+        self.requests, self.replay = requests or Requests(), replay
         self.steps = num_steps(len(store), batch, settings.epochs)
+        optimizer.check_warmup(settings.epochs)
         # with these, a step number says which samples come next
         numbers = {"steps": self.steps, "num_samples": len(store), "global_batch_size": batch, "seed": settings.seed}
-        self.identity = {**identity, **numbers}
+        self.identity = {**identity, **numbers, DECIDED_BY: dict(decided_by or {})}
         self.optimizer = optimizer_of(self.model, optimizer)
         self.rates, self.peak = optimizer, optimizer.peak(batch)
         self.ema = new_average(self.model) if settings.ema_decay > 0 else {}
         self.best, self.window = Best(settings.keep_best), Window(world)
         self.agreement = Agreement(world, self.requests)
         self.precision = settings.precision_on(world.device)
-        bf16 = self.precision == "bf16"
-        self.autocast = torch.autocast(world.device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
+        self.micro_batches = MicroBatches(settings, world, lambda note: self.on_progress("train", 0, 0, note))
+        self.bad_steps = BadSteps(self.model, settings, world, self.agreement.lag)
         self._saved_at = 0
 
-    def train(self) -> dict[str, Any]:
-        """Run to the last step from the newest checkpoint, or from the beginning; `Stopped` when asked to stop."""
-        start = self.resume()
+    def train(self, start: int | None = None) -> dict[str, Any]:
+        """Run from `start`, which `resume` finds, to the last step; `Stopped` when asked to stop."""
+        start = self.resume() if start is None else start
         with contextlib.ExitStack() as stack:
             log = writer = None
             if self.world.is_main:
@@ -115,8 +116,7 @@ class Trainer:
                 self.step(model, step, parts)
             done = step + 1
             flags = self.agreement.read(last=done == self.steps)
-            if flags.bad_in_a_row >= self.settings.max_skipped_steps:
-                raise bad_steps_error(flags, self.settings, self.store, self.run if log else None)
+            self.bad_steps.heed(flags, self.store, self.run if log else None)
             evaluates = self.is_due(done, "eval_every_epochs")
             records = evaluates or not done % self.settings.log_every_steps
             if records:
@@ -137,16 +137,16 @@ class Trainer:
     def record(self, done: int, figures: dict[str, float], evaluates: bool) -> dict[str, Any]:
         """The record of step number `done`: figures of the steps since the last one, and the evaluation where due."""
         epoch = done * self.settings.global_batch_size / len(self.store)
-        lr = self.rates.rate(epoch, peak=self.peak, epochs=self.settings.epochs)
-        metrics = {"step": done, "epoch": round(epoch, 4), "lr": lr, **figures}
+        metrics = {"step": done, "epoch": round(epoch, 4), "lr": self.rate_of(done - 1), **figures}
         if evaluates:
-            metrics |= self.evaluations(metrics["epoch"])
+            how = (self.world.device, self.precision)
+            metrics |= evaluations(self.evaluate, metrics["epoch"], self.model, self.ema, *how)
             self.best.update(metrics, done, self.model, self.ema)
         return metrics
 
     def resume(self) -> int:
-        """Restore the newest checkpoint; the step to go on from."""
-        found = load_checkpoint(self.run)
+        """Restore the newest checkpoint; the step to go on from. ValueError where it is of other settings."""
+        found = agreed_checkpoint(self.run, self.world, lambda note: self.on_progress("train", 0, 0, note))
         if found is None:
             wanted = self.world.gather(self.store.shuffle_rows)
             self.keep_order(min((rows for rows in wanted if rows), default=0))  # nodes may have less memory than others
@@ -156,6 +156,7 @@ class Trainer:
         restore(tensors, self.model, self.optimizer, self.ema)
         self.best.restore(about.get("best"), tensors_of(tensors, "best"))
         self.window.restore(tensors_of(tensors, "window"), about.get("window_steps", 0))
+        self.agreement.bad_in_a_row.fill_(about.get("bad_in_a_row", 0))
         self.keep_order(about.get("shuffle_rows", 0))
         return about["step"]
 
@@ -166,15 +167,14 @@ class Trainer:
 
     def host_parts(self, step: int) -> Parts:
         """This rank's micro-batches of a step."""
-        settings, world = self.settings, self.world
-        rows = self.store.step_rows(settings.global_batch_size, settings.seed, step)
-        mine = rank_span(settings.global_batch_size, world.rank, world.size)
-        spans = part_spans(mine, settings.accum_steps, settings.max_micro_batch)
-        pinned = world.device.type == "cuda"
-        return [(span, self.store.host_batch(rows[span], pinned=pinned)) for span in spans]
+        return self.micro_batches.of_step(self.store, step)
 
     def first_step(self, model: nn.Module, step: int, parts: Parts, speed: Throughput) -> None:
         """The first step of this process: its operations are counted, and then the model is compiled where asked."""
+        meets = getattr(self.objective, "collective", False)  # in its forward: no rank may try by itself
+        if self.world.size > 1 and self.world.device.type == "cuda" and not meets:
+            add = functools.partial(self.gradients, model, step, synced=False)
+            self.micro_batches.try_memory(add, model, parts, drop=self.drop_step)
         if not self.world.is_main:
             self.step(model, step, parts)
         else:
@@ -186,41 +186,45 @@ class Trainer:
 
     def step(self, model: nn.Module, step: int, parts: Parts) -> None:
         """One optimizer step. Every rank scales by its share of the global batch, so uneven shares stay exact."""
-        settings, world = self.settings, self.world
-        batch_size = settings.global_batch_size
-        epoch = step * batch_size / len(self.store)
-        set_lr(self.optimizer, self.rates.rate(epoch, peak=self.peak, epochs=settings.epochs))
-        self.seed_dropout(step)
-        model.train()
-        bad = torch.zeros((), dtype=torch.bool, device=world.device)
-        for number, (span, batch) in enumerate(parts):
-            random = StepRandom(settings.seed, step, span, batch_size, world.device)
-            share = len(batch) / batch_size
-            goes_on = number < len(parts) - 1  # the last micro-batch averages the gradients of all
-            with model.no_sync() if goes_on and isinstance(model, Distributed) else contextlib.nullcontext():
-                with self.autocast:
-                    loss, metrics = self.objective.loss(model, batch.to(world.device), random)
-                (loss * (share * world.size)).backward()  # DDP averages over ranks; this makes it the global mean
-            bad |= ~loss.detach().isfinite()
-            self.window.add({"loss": loss, **metrics}, share)
+        set_lr(self.optimizer, self.rate_of(step))
+        bad = self.gradients(model, step, parts)
         norm = gradient_norm(self.optimizer)
-        self.window.add({"grad_norm": norm}, 1 / world.size)
+        self.window.add({"grad_norm": norm}, 1 / self.world.size)
         skipped = self.agreement.settle(step + 1, bad, norm)
         self.window.end_step(skipped)
         take_step(self.optimizer, norm, skipped, clip_grad=self.rates.clip_grad)
+        self.bad_steps.remember(self.agreement.bad_in_a_row)
         if self.ema:
-            update_average(self.ema, self.model, settings.ema_decay)
+            update_average(self.ema, self.model, self.settings.ema_decay, skipped)
 
-    def seed_dropout(self, step: int) -> None:
-        """Dropout and drop path draw from torch's generator: start it anew each step, so that resuming is exact."""
-        draw = StepRandom(self.settings.seed, step, slice(0, 0), 0).number(f"dropout of rank {self.world.rank}")
-        torch.manual_seed(int(draw * 2**53))
+    def gradients(self, model: nn.Module, step: int, parts: Parts, *, synced: bool = True) -> Tensor:
+        """Gradients of a step; whether a loss is bad."""
+        add = functools.partial(
+            add_gradients,
+            model,
+            self.objective,
+            step,
+            settings=self.settings,
+            world=self.world,
+            precision=self.precision,
+            on_loss=self.window.add,
+            synced=synced,
+        )
+        return self.micro_batches.fitting(add, step, parts, drop=self.drop_step, alone=not synced)
+
+    def drop_step(self) -> None:
+        """Forget what a step has left so far."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.window.drop_step()
+
+    def rate_of(self, step: int) -> float:
+        """The learning rate of the step with this number, from 0."""
+        epoch = step * self.settings.global_batch_size / len(self.store)
+        return self.rates.rate(epoch, peak=self.peak, epochs=self.settings.epochs)
 
     def is_due(self, done: int, setting: str) -> bool:
         """Whether step number `done` ends an epoch at which something is to be done; the last step always is."""
-        interval = getattr(self.settings, setting) * len(self.store)
-        batch = self.settings.global_batch_size
-        return done == self.steps or done * batch // interval > (done - 1) * batch // interval
+        return done == self.steps or self.settings.ends_epochs(done, getattr(self.settings, setting), len(self.store))
 
     def save_where_due(self, done: int, flags: Flags, log: MetricsLog | None, writer: CheckpointWriter | None) -> None:
         """Write a checkpoint where one is due or asked for; `Stopped` when that was asked for."""
@@ -235,20 +239,11 @@ class Trainer:
         self._saved_at, self.requests.save = done, False
         window = self.window.total()  # of all ranks: all have to be here
         if writer and log:
-            log.flush()
             tensors = state_tensors(self.model, self.optimizer, self.ema, best=self.best.weights, window=window)
             more = {"step": done, "window_steps": self.window.steps, "best": self.best.about()}
-            more["shuffle_rows"] = self.store.shuffle_rows
-            writer.submit(tensors, {**self.identity, **more})
+            more |= {"shuffle_rows": self.store.shuffle_rows, "bad_in_a_row": int(self.agreement.bad_in_a_row)}
+            writer.submit(tensors, {**self.identity, **more}, after=log.flush_later())
         if flags.stop and done < self.steps:
             if writer:
                 writer.wait()
             raise Stopped(done)
-
-    def evaluations(self, epoch: float) -> dict[str, float]:
-        """Metrics of the val split, for the model and, with the prefix ema_, for its average."""
-        metrics = self.evaluate(self.model, epoch)
-        if self.ema:
-            with holding(self.model, self.ema):
-                metrics |= {EMA + name: value for name, value in self.evaluate(self.model, epoch).items()}
-        return metrics

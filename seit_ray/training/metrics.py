@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from seit_ray.progress import duration
@@ -12,10 +14,15 @@ from seit_ray.storage import Folder
 from seit_ray.training.trackers import open_trackers
 
 FLUSH_EVERY_S = 20.0
+MOST_WAITING = 100  # records behind a slow storage: until they are through, nothing more is asked to be written
 
 
 class MetricsLog:
-    """Records of one run. Object stores cannot append, so the file is rewritten at each flush: it is small."""
+    """Records of one run, added by the training and written by a thread: no step waits for a storage or a tracker.
+
+    An error of the thread comes up at the next `add`, `flush` or `close`. Object stores cannot append: the file is
+    written whole, of lines that are encoded once.
+    """
 
     def __init__(
         self,
@@ -25,31 +32,75 @@ class MetricsLog:
         about: dict[str, Any] | None = None,
     ):
         self.run = run
-        self.records = [r for r in read_metrics(run) if r["step"] <= start_step]  # a killed run may be ahead
-        self.trackers = open_trackers(trackers, run, start_step, about or {})
+        kept = [record for record in read_metrics(run) if record["step"] <= start_step]  # a killed run may be ahead
+        self._lines = bytearray(b"".join(map(line_of, kept)))  # of the thread alone from here on, as are the trackers
+        self.trackers = open_trackers(trackers, run, start_step, flat(about or {}))
+        self._thread = ThreadPoolExecutor(1, "metrics")
+        self._waiting: deque[Future[None]] = deque()
         self._flushed = time.monotonic()
 
     def add(self, record: dict[str, Any]) -> None:
         """Append a record; numbers beside `step` go to the trackers. Now and then, all is written."""
-        self.records.append(record)
-        numbers = {k: v for k, v in record.items() if k != "step" and isinstance(v, int | float)}
-        for tracker in self.trackers:
-            tracker.add(record["step"], numbers)
-        if time.monotonic() - self._flushed > FLUSH_EVERY_S:
-            self.flush()
+        self._submit(self._take, dict(record))
+        if time.monotonic() - self._flushed > FLUSH_EVERY_S and len(self._waiting) < MOST_WAITING:
+            self.flush_later()
+
+    def flush_later(self) -> Future[None]:
+        """Have all that there is written; done when it is."""
+        self._flushed = time.monotonic()
+        return self._submit(self._write)
 
     def flush(self) -> None:
         """Write what there is."""
-        self.run.write("metrics.jsonl", "".join(json.dumps(r) + "\n" for r in self.records).encode())
-        for tracker in self.trackers:
-            tracker.flush()
-        self._flushed = time.monotonic()
+        self.flush_later().result()
 
     def close(self) -> None:
         """Flush and end."""
-        self.flush()
+        try:
+            self.flush()
+            self._submit(self._end).result()
+            self._raise_errors(all_of_them=True)
+        finally:
+            self._thread.shutdown()
+
+    def _submit(self, work: Callable[..., None], *arguments: Any) -> Future[None]:
+        self._raise_errors()
+        future = self._thread.submit(work, *arguments)
+        self._waiting.append(future)
+        return future
+
+    def _raise_errors(self, *, all_of_them: bool = False) -> None:
+        while self._waiting and (all_of_them or self._waiting[0].done()):
+            self._waiting.popleft().result()
+
+    def _take(self, record: dict[str, Any]) -> None:
+        self._lines += line_of(record)
+        numbers = {k: v for k, v in record.items() if k != "step" and isinstance(v, int | float)}
+        for tracker in self.trackers:
+            tracker.add(record["step"], numbers)
+
+    def _write(self) -> None:
+        self.run.write("metrics.jsonl", bytes(self._lines))
+        for tracker in self.trackers:
+            tracker.flush()
+
+    def _end(self) -> None:
         for tracker in self.trackers:
             tracker.close()
+
+
+def line_of(record: dict[str, Any]) -> bytes:
+    """A record as a line of metrics.jsonl."""
+    return json.dumps(record).encode() + b"\n"
+
+
+def flat(about: dict[str, Any]) -> dict[str, Any]:
+    """What a run is, for trackers: the keys of mappings beside the others."""
+    return {
+        name: inner
+        for key, value in about.items()
+        for name, inner in (value.items() if isinstance(value, dict) else [(key, value)])
+    }
 
 
 def read_metrics(run: Folder) -> list[dict[str, Any]]:

@@ -28,8 +28,14 @@ class Requests:
 
 
 class Hooks(TypedDict, total=False):
-    """What whoever starts a training gives it: whom to tell of its way and its metrics, and who may ask."""
+    """What whoever starts a training gives it: whom to tell of its way and its metrics, and who may ask.
 
+    decided_by: the user's keys and values that decide the result, part of the run's identity. replay: number of a step
+    to run by itself, instead of training.
+    """
+
+    decided_by: dict[str, Any]
+    replay: int
     on_progress: Progress
     on_metrics: Callable[[dict[str, Any]], None]
     requests: Requests

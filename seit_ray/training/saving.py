@@ -25,13 +25,20 @@ class CheckpointWriter:
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._writing: Future[None] | None = None
 
-    def submit(self, tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
-        """Begin to write; waits for the one before. The tensors are not to be changed afterwards."""
+    def submit(
+        self, tensors: dict[str, torch.Tensor], about: dict[str, Any], after: Future[None] | None = None
+    ) -> None:
+        """Begin to write; waits for the one before. The tensors are not to be changed afterwards.
+
+        after: what has to be written before, such as the metrics up to here.
+        """
         self.wait()
         self.began = time.monotonic()
-        self._writing = self._thread.submit(self._write, tensors, about)
+        self._writing = self._thread.submit(self._write, tensors, about, after)
 
-    def _write(self, tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
+    def _write(self, tensors: dict[str, torch.Tensor], about: dict[str, Any], after: Future[None] | None) -> None:
+        if after is not None:
+            after.result()
         save_checkpoint(self.run, tensors, about, self.keep)
         self.on_saved(about["step"])
 

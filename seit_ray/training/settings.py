@@ -48,15 +48,25 @@ class LoopSettings:
         check_trackers(self.trackers)
 
     def precision_on(self, device: torch.device) -> str:
-        """The precision of most products there: bf16, tf32 or fp32. On a GPU, says so to torch for this process."""
-        if self.precision == "bf16" or (self.precision == "auto" and device.type == "cuda"):
+        """The precision of most products there: bf16, tf32 or fp32. On a GPU, says so to torch for this process.
+
+        auto is bf16 where the chip has it (not a V100 or T4, which would pretend).
+        """
+        if self.precision == "bf16":
             return "bf16"
         if device.type != "cuda":
             return "fp32"
         import torch  # takes seconds, and a dry run reads these numbers too
 
+        if self.precision == "auto" and torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16"
         torch.set_float32_matmul_precision("high" if self.tf32 else "highest")
         return "tf32" if self.tf32 else "fp32"
+
+    def ends_epochs(self, done: int, every: int, num_samples: int) -> bool:
+        """Whether step number `done` ends so many epochs, or a multiple of them."""
+        interval = every * num_samples
+        return done * self.global_batch_size // interval > (done - 1) * self.global_batch_size // interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +86,14 @@ class OptimizerSettings:
     layer_decay: float = 1.0
     token_emb_last: bool = False
     clip_grad: float | None = None
+
+    def check_warmup(self, epochs: float) -> None:
+        """ValueError where the warm-up would not end before a training of so many epochs does."""
+        if self.warmup_epochs >= epochs:
+            raise ValueError(
+                f"optimizer.warmup_epochs {self.warmup_epochs:g} of {epochs:g} epochs; expected a warm-up that ends "
+                "before the training; lower it, or raise loop.epochs"
+            )
 
     def peak(self, global_batch_size: int) -> float:
         """The rate after warm-up."""

@@ -7,6 +7,7 @@ those that the devices could have done in the time.
 from __future__ import annotations
 
 import functools
+import re
 import resource
 import time
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ PEAKS: dict[str, dict[str, float]] = {
     "A10G": {"bf16": 70, "tf32": 35, "fp32": 31.2},
     "A10": {"bf16": 125, "tf32": 62.5, "fp32": 31.2},
     "L40S": {"bf16": 362, "tf32": 183, "fp32": 91.6},
+    "L40": {"bf16": 181, "tf32": 90.5, "fp32": 90.5},
     "L4": {"bf16": 121, "tf32": 60, "fp32": 30.3},
     "RTX 4090": {"bf16": 165, "tf32": 82.6, "fp32": 82.6},
     "V100": {"fp32": 15.7},
@@ -51,7 +53,7 @@ def peak_flops(device: torch.device, precision: str) -> float | None:
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
-    rates = next((rates for known, rates in PEAKS.items() if known in name), {})
+    rates = next((rates for known, rates in PEAKS.items() if re.search(rf"\b{known}\b", name)), {})
     return rates[precision] * 1e12 if precision in rates else None
 
 

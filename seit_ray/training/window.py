@@ -26,6 +26,10 @@ class Window:
         for name, value in metrics.items():
             _add(self._step, name, value.detach().float() * share)
 
+    def drop_step(self) -> None:
+        """Forget the parts of a step that is not whole."""
+        self._step.clear()
+
     def end_step(self, found: Tensor) -> None:
         """The step is whole; found: 1.0 when it was skipped, 0.0 else."""
         for name, value in self._step.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,11 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+
+# What torch calls the sending round of buffers in each forward; the older name is deprecated where there is the newer.
+KNOWN = inspect.signature(DistributedDataParallel.__init__).parameters
+NO_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in KNOWN else "broadcast_buffers"
+BUCKET_MIB = 100  # gradients that are averaged at a time: fewer, larger collectives than torch's 25
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,15 @@ class World:
         if self.size == 1:
             return model
         ids = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
+        without_buffers: dict[str, Any] = {NO_BUFFERS: False}
+        # Buffers are equal on all ranks by construction: who changes its own adds them up over the ranks itself.
+        return DistributedDataParallel(
+            model,
+            device_ids=ids,
+            gradient_as_bucket_view=True,
+            bucket_cap_mb=BUCKET_MIB,
+            **without_buffers,
+        )
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """Sum over all processes, in place."""

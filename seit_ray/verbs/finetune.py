@@ -9,13 +9,21 @@ from seit_ray.config import Finetune
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 from seit_ray.verbs.command.places import Rows, cluster_rows, dataset_rows, folder_of, output_rows, source_rows
-from seit_ray.verbs.command.training import augment_arguments, claim_run, loop_rows, run_folder, steps_row, train
+from seit_ray.verbs.command.training import (
+    augment_arguments,
+    check_run,
+    loop_rows,
+    replay_rows,
+    run_folder,
+    steps_row,
+    train,
+)
 
 
 def check(config: Finetune) -> Rows:
     """What would be trained, from what, on what, with which resources."""
     data = check_data(config)
-    claim_run(run_folder(config), data)
+    check_run(config, "finetune", data)
     return [
         *(image_rows(config, data) if config.images else [*dataset_rows(data), *loop_rows(config, data)]),
         ("starts from", (config.init_from or "scratch") + (", what fits" if config.transfer else "")),
@@ -41,8 +49,35 @@ def check_data(config: Finetune) -> Folder:
     if config.dataset:
         check_tokens(config, data, start)
     elif start:
-        check_start(start)
+        check_hold_out(config, data, check_start(start))
+    if start:
+        from seit_ray.models.about import check_weights
+
+        check_weights(start, config.init_weights)
     return data
+
+
+def check_hold_out(config: Finetune, images: Folder, about: dict[str, Any]) -> None:
+    """ValueError when the run to start from was trained on images that are held out here, by another hold-out.
+
+    about: its model.json, which names the token dataset; one that is not at hand any more is not compared.
+    """
+    from seit_ray.shards import TokenDataset
+
+    mine = {"val_fraction": config.pixels.val_fraction, "seed": config.pixels.seed}
+    if not mine["val_fraction"] or "tokenizer" not in about:
+        return
+    dataset = folder_of(about["data"], config.storage)
+    if not dataset.exists("dataset.json"):
+        return
+    plan = TokenDataset(dataset).info.plan
+    theirs = {name: plan.get(name, 0) for name in mine}
+    if plan.get("images") == images.uri and theirs != mine:
+        raise ValueError(
+            f"pixels.val_fraction {mine['val_fraction']:g} and pixels.seed {mine['seed']}; expected "
+            f"{theirs['val_fraction']:g} and {theirs['seed']}, the hold-out of the tokens that {config.init_from} was "
+            "trained on; else it has seen images that are held out here; set them so"
+        )
 
 
 def check_tokens(config: Finetune, folder: Folder, start: Folder | None) -> None:
@@ -69,7 +104,7 @@ def check_start(run: Folder) -> dict[str, Any]:
 def image_rows(config: Finetune, images: Folder) -> Rows:
     """The images, the model and its steps."""
     pixels = config.pixels
-    rows = source_rows(images, config.source, val_fraction=pixels.val_fraction, seed=config.loop.seed)
+    rows = source_rows(images, config.source, val_fraction=pixels.val_fraction, seed=pixels.seed)
     sizes = f"{pixels.image_size}x{pixels.image_size}, patches of {pixels.patch_size}x{pixels.patch_size}"
     return [*rows, ("pixels", sizes), steps_row(config, "steps")]
 
@@ -82,6 +117,8 @@ def finetune(config: Finetune, progress: Progress = silent) -> Rows:
     run = run_folder(config)
     arguments = own_arguments(config) | data_arguments(config, data)
     metrics = train(config, "finetune", run_function, arguments, run, progress, sources=[data])
+    if config.replay:
+        return replay_rows(metrics)
     rows = [("run", run.uri), ("steps", str(metrics["step"])), ("train loss", f"{metrics['train_loss']:.4f}")]
     if "val_top1" in metrics:
         rows.append(("val top-1 / top-5", f"{metrics['val_top1']:.2%} / {metrics['val_top5']:.2%}"))
@@ -101,6 +138,7 @@ def own_arguments(config: Finetune) -> dict[str, Any]:
     """What a fine-tuning run takes beside what all runs take, and its data."""
     return {
         "init_from": folder_of(config.init_from, config.storage) if config.init_from else None,
+        "init_weights": config.init_weights,
         "transfer": config.transfer,
         "label_smoothing": config.label_smoothing,
         **augment_arguments(config),

@@ -90,11 +90,11 @@ def load_weights(config: FitTokenizer, published: str) -> Tokenizer:
 def import_published(config: FitTokenizer, published: str) -> Rows:
     """Save the tokenizer of published weights."""
     from seit_ray.tokenizers.files import save_tokenizer
-    from seit_ray.verbs.command.record import write_record
+    from seit_ray.verbs.command.record import begin_record
 
     output = folder_of(config.output, config.storage)
     tokenizer = load_weights(config, published)
-    write_record(output, "fit_tokenizer", config)
+    begin_record(output, "fit_tokenizer", config)
     fingerprint = save_tokenizer(tokenizer, output, {"published": published})
     grid = f"{tokenizer.grid[0]}x{tokenizer.grid[1]}"
     return [("tokenizer", f"{output.uri} ({fingerprint})"), ("codes", f"K {len(tokenizer.codebook)}, grid {grid}")]
@@ -103,7 +103,7 @@ def import_published(config: FitTokenizer, published: str) -> Rows:
 def train_vqgan(config: FitTokenizer, progress: Progress) -> Rows:
     """Train a ViT-VQGAN; the same output continues."""
     from seit_ray.runs.vit_vqgan import train_vit_vqgan
-    from seit_ray.verbs.command.training import train
+    from seit_ray.verbs.command.training import replay_rows, train
 
     more = {
         "images": folder_of(config.images, config.storage),
@@ -114,6 +114,8 @@ def train_vqgan(config: FitTokenizer, progress: Progress) -> Rows:
     }
     output = folder_of(config.output, config.storage)
     metrics = train(config, "fit_tokenizer", train_vit_vqgan, more, output, progress, sources=[more["images"]])
+    if config.replay:
+        return replay_rows(metrics)
     rows = [("tokenizer", output.uri), ("steps", str(metrics["step"])), ("train loss", f"{metrics['train_loss']:.5f}")]
     if "val_psnr_db" in metrics:
         rows.append(("val PSNR", f"{metrics['val_psnr_db']:.2f} dB"))
@@ -124,7 +126,7 @@ def train_vqgan(config: FitTokenizer, progress: Progress) -> Rows:
 def fit_centroid(config: FitTokenizer, progress: Progress) -> Rows:
     """Sample, decode, fit, save."""
     from seit_ray.tokenizers.files import save_tokenizer
-    from seit_ray.verbs.command.record import write_record
+    from seit_ray.verbs.command.record import begin_record
 
     images, output = folder_of(config.images, config.storage), folder_of(config.output, config.storage)
     claim_run(output, images)
@@ -137,7 +139,7 @@ def fit_centroid(config: FitTokenizer, progress: Progress) -> Rows:
     fit = fit_on_cluster if config.centroid.num_workers else fit_here
     tokenizer, report = fit(config, rows, images, progress)
     progress("k-means", report["iterations"], report["iterations"], "done")
-    write_record(output, "fit_tokenizer", config)  # before the tokenizer: it says that this was fitted here
+    begin_record(output, "fit_tokenizer", config)  # before the tokenizer: it says that this was fitted here
     fingerprint = save_tokenizer(tokenizer, output, report)
     return [
         ("tokenizer", f"{output.uri} ({fingerprint})"),

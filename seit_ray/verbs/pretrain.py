@@ -8,13 +8,13 @@ from typing import Any
 from seit_ray.config import Pretrain
 from seit_ray.progress import Progress, silent
 from seit_ray.verbs.command.places import Rows, cluster_rows, dataset_rows, folder_of, output_rows
-from seit_ray.verbs.command.training import augment_arguments, claim_run, loop_rows, run_folder, train
+from seit_ray.verbs.command.training import augment_arguments, check_run, loop_rows, replay_rows, run_folder, train
 
 
 def check(config: Pretrain) -> Rows:
     """What would be trained, on what, with which resources."""
     dataset = folder_of(config.dataset, config.storage)
-    claim_run(run_folder(config), dataset)
+    check_run(config, "pretrain", dataset)
     return [
         *dataset_rows(dataset),
         *loop_rows(config, dataset),
@@ -33,6 +33,8 @@ def pretrain(config: Pretrain, progress: Progress = silent) -> Rows:
 
     arguments = {"dataset": dataset, **own_arguments(config)}
     metrics = train(config, "pretrain", run_function, arguments, run, progress, sources=[dataset])
+    if config.replay:
+        return replay_rows(metrics)
     rows = [("run", run.uri), ("steps", str(metrics["step"])), ("train loss", f"{metrics['train_loss']:.4f}")]
     if "val_loss" in metrics:
         rows.append(("val loss", f"{metrics['val_loss']:.4f}"))

@@ -111,7 +111,7 @@ def quickstart(config: Quickstart, progress: Progress = silent) -> Rows:
     """Run everything; finished phases of an earlier call with the same settings are not done again."""
     from seit_ray.distributed.cluster import connected
     from seit_ray.studies.quickstart import write_report
-    from seit_ray.verbs.command.record import record_of, refuse_other_settings, write_record
+    from seit_ray.verbs.command.record import begin_record, record_of, refuse_other_settings
     from seit_ray.verbs.evaluate import evaluate
     from seit_ray.verbs.finetune import finetune
     from seit_ray.verbs.fit_tokenizer import fit_tokenizer
@@ -126,7 +126,7 @@ def quickstart(config: Quickstart, progress: Progress = silent) -> Rows:
         if name in MADE and isinstance(part, configs.Verb):
             folder, verb = MADE[name]
             refuse_other_settings(output.join(folder), verb, part)
-    write_record(output, "quickstart", config)
+    begin_record(output, "quickstart", config)
     if not output.exists("tokenizer/tokenizer.json"):
         fit_tokenizer(each["fit_tokenizer"], progress)
     with connected(**config.cluster.model_dump()):

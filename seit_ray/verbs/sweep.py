@@ -65,9 +65,9 @@ def sweep(config: Sweep, progress: Progress = silent) -> Rows:
     job.folder.check_writable()
     from seit_ray.distributed.cluster import connected
     from seit_ray.distributed.tune.sweep_job import run_sweep
-    from seit_ray.verbs.command.record import write_record
+    from seit_ray.verbs.command.record import begin_record
 
-    write_record(job.folder, "sweep", config)
+    begin_record(job.folder, "sweep", config)
     with connected(**config.cluster.model_dump()) as cluster:
         outcomes = run_sweep(job, cluster, progress)
     return write_results(config, job, outcomes)

@@ -8,6 +8,7 @@ from seit_ray.config.sweep import stage_configs, trial_name
 from seit_ray.studies.trials import Stage, Trial
 from seit_ray.verbs import finetune, pretrain
 from seit_ray.verbs.command.places import folder_of
+from seit_ray.verbs.command.record import decided_by
 from seit_ray.verbs.command.training import shared_arguments
 
 
@@ -36,6 +37,7 @@ def trial_of(config: Sweep, settings: Settings) -> Trial:
             {
                 "run": folder_of(stage.output, stage.storage).join(stage.run),
                 "dataset": folder_of(config.dataset, stage.storage),
+                "decided_by": decided_by(stage),
                 **shared_arguments(stage),
                 **own_arguments(stage),
             },

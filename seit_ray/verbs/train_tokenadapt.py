@@ -8,7 +8,7 @@ from dataclasses import asdict
 from seit_ray.config import TrainTokenAdapt
 from seit_ray.progress import Progress, silent
 from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, output_rows, source_rows
-from seit_ray.verbs.command.training import claim_run, run_folder, train
+from seit_ray.verbs.command.training import check_run, replay_rows, run_folder, train
 
 
 def check(config: TrainTokenAdapt) -> Rows:
@@ -25,7 +25,7 @@ def check(config: TrainTokenAdapt) -> Rows:
     model = TokenAdapt(grid=tokenizer.grid, out_grid=out_grid, num_codes=num_codes, dim=dim, **sizes)
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     images = folder_of(config.images, config.storage)
-    claim_run(run_folder(config), images)
+    check_run(config, "train_tokenadapt", images)
     return [
         *source_rows(images, config.source, val_fraction=config.val_fraction, seed=config.seed),
         ("tokenizer", f"{tokenizer.family} {about['fingerprint']}, K {num_codes}"),
@@ -50,6 +50,8 @@ def train_tokenadapt(config: TrainTokenAdapt, progress: Progress = silent) -> Ro
     run = run_folder(config)
     sources = [more["images"], more["tokenizer"]]
     metrics = train(config, "train_tokenadapt", run_function, more, run, progress, sources=sources)
+    if config.replay:
+        return replay_rows(metrics)
     rows = [("run", run.uri), ("steps", str(metrics["step"])), ("train loss", f"{metrics['train_loss']:.4f}")]
     split = "val" if "val_hit_rate" in metrics else "train"
     hits, naive = metrics[f"{split}_hit_rate"], metrics[f"{split}_naive_hit_rate"]

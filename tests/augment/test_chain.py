@@ -7,6 +7,7 @@ import torch
 
 from seit_ray.augment.chain import Augment
 from seit_ray.augment.crops import crop_resize, random_boxes
+from seit_ray.augment.lookup import PixelAdapter
 from seit_ray.augment.mixing import draw_share, mix_maps
 from seit_ray.augment.noise import add_noise, draw_noise
 from seit_ray.augment.random import StepRandom
@@ -72,7 +73,8 @@ def test_seits_chain_is_its_parts_in_order():
     r = rng(0, 11)
     maps = embed_codes(token_eda(tokens, GRID, SYNONYMS, r).view(-1, *GRID), CODEBOOK)
     maps = crop_resize(maps, random_boxes(r, GRID), OUT)
-    maps = add_noise(maps, r.uniform("color") < 0.5, *draw_noise(r, (D, *OUT)))
+    units = CODEBOOK.std(0, correction=0)
+    maps = add_noise(maps, r.uniform("color") < 0.5, *draw_noise(r, (D, *OUT)), units=units)
     share, partner = draw_share(r, OUT, cutmix_alpha=1.0), partners(r.rows)
     assert torch.allclose(out.inputs, mix_maps(maps, partner, share), atol=1e-5)
     assert out.partner_labels.tolist() == [1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 10]
@@ -245,3 +247,33 @@ def test_a_gpu_computes_the_same_and_is_never_waited_for(settings):
         expected.append(out.inputs.cpu().float())
     close = torch.isclose(*expected, atol=1e-4).float().mean()
     assert close > 0.99
+
+
+@pytest.mark.parametrize("reference", [False, True])
+def test_noise_is_in_units_of_the_codebook_or_absolute_as_published(reference):
+    tokens, _ = batch(6)
+    settings = {"grid": GRID, "noise_prob": 1.0, "reference": reference}
+    moved = []
+    for factor in (1.0, 0.25):
+        codebook = CODEBOOK * factor
+        maps = embed_codes(tokens.view(-1, *GRID), codebook)
+        moved.append(Augment(codebook, **settings)(tokens, None, rng(0, 6)).inputs - maps)
+    assert torch.allclose(moved[1], moved[0] * (1.0 if reference else 0.25), atol=1e-5)
+
+
+def pixel_adapter(grid, out_grid):
+    codebook = torch.rand(K, 12, generator=torch.Generator().manual_seed(3))
+    return codebook, PixelAdapter(codebook, grid=grid, out_grid=out_grid)
+
+
+@pytest.mark.parametrize("out_grid", [GRID, OUT, (3, 7)])
+def test_without_random_crops_adapted_rows_keep_the_centre_that_others_keep(out_grid):
+    """Flips are drawn too, so that without them nothing changes, and with them all cells stay whole."""
+    codebook, token_adapt = pixel_adapter(GRID, out_grid)
+    settings = {"grid": GRID, "out_grid": out_grid, "output": "codes", "metric": "l2", "affine_prob": 0.0}
+    tokens, _ = batch(16)
+    tables = {"token_adapt": token_adapt, "adapt_share": 1.0, "color_before_crop": True}
+    chain = Augment(codebook, **settings, **tables, flip_prob=0.0)
+    assert torch.equal(chain(tokens, None, rng(0, 16)).inputs, chain.eval_tokens(tokens))
+    cropping = Augment(codebook, **settings, **tables, flip_prob=0.0, random_crop=True)
+    assert not torch.equal(cropping(tokens, None, rng(0, 16)).inputs, chain.eval_tokens(tokens))

@@ -148,3 +148,15 @@ def test_wrong_input_is_refused():
             draw_geometry(rng(2), (8, 8), **numbers)
     with pytest.raises(ValueError, match=r"maps torch\.int64; expected floats"):
         apply_geometry(torch.zeros(1, 1, 4, 4, dtype=torch.long), geometry(), (4, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_cells_stay_where_they_are_under_autocast(dtype):
+    """A ramp of coordinates: in half precision they would move by a good part of a cell."""
+    places = torch.arange(64.0).expand(2, 1, 64, 64).to(dtype)
+    drawn = geometry(2, angle=17.0, shear_x=9.0, translate_y=0.11)
+    expected = apply_geometry(places.float(), drawn, (56, 56))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = apply_geometry(places, drawn, (56, 56))
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)

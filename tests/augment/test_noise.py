@@ -49,3 +49,13 @@ def test_negative_noise_is_refused():
     rng, maps = StepRandom(0, 0, slice(0, 1), 1), torch.zeros(1, 1, 1, 1)
     with pytest.raises(ValueError, match=r"noise scale 1\.0, std -1\.0; expected 0 or more"):
         random_noise(maps, torch.ones(1, dtype=torch.bool), rng, std=-1.0)
+
+
+def test_noise_in_the_units_of_each_channel():
+    rng, units = StepRandom(0, 3, slice(0, 6), 6), torch.tensor([0.1, 0.0, 3.0])
+    maps, chosen = torch.randn(6, 3, 4, 5), torch.arange(6) != 1
+    plain = random_noise(torch.zeros_like(maps), chosen, rng, scale=0.7, std=1.3)
+    found = random_noise(maps, chosen, rng, scale=0.7, std=1.3, units=units)
+    assert torch.allclose(found, maps + plain * units[:, None, None], atol=1e-6)
+    expected = add_noise(maps, chosen, *draw_noise(rng, maps.shape[1:]), scale=0.7, std=1.3, units=units)
+    assert torch.allclose(found, expected, atol=1e-6)

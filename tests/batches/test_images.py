@@ -172,3 +172,10 @@ def test_another_picture_of_the_same_name_is_not_taken_for_it(source, tmp_path):
     assert not torch.equal(found[0], first[0])
     assert found[0, 0].min() == 255
     assert torch.equal(found[1:], first[1:])
+
+
+def test_images_have_the_keys_of_their_source(source, tmp_path):
+    stream = stream_of(listing_of(source, tmp_path), source, 40)
+    keys = [row["key"] for part in range(10) for row in stream.images.read(part).to_pylist()]
+    assert stream.keys(np.array([94, 3, 3, 50])) == [keys[94], keys[3], keys[3], keys[50]]
+    assert len(set(keys)) == 95

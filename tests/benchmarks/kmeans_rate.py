@@ -17,8 +17,9 @@ import torch
 from seit_ray.images.decode import decode_image
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.centroid import image_patches
+from seit_ray.tokenizers.device_search import as_floats
 from seit_ray.tokenizers.kmeans import fit_kmeans
-from seit_ray.tokenizers.search import as_floats, nearest, search_for
+from seit_ray.tokenizers.search import nearest, search_for
 
 
 def read_patches(folder: Folder, size: int, patch_size: int, num: int) -> torch.Tensor:

@@ -32,20 +32,20 @@ def written(tmp_path, text):
 
 
 def test_overrides_win_over_the_file_and_that_over_defaults(tmp_path):
-    file = written(tmp_path, "run: mtm\ndataset: a\nloop:\n  epochs: 7\n  seed: 3\nmodel: {size: tiny}\n")
-    found = load(Pretrain, [file], ["loop.epochs=9", "dataset=b", "masking.mask_ratio_std=0"])
+    file = written(tmp_path, "run: mtm\ndataset: a\nloop:\n  epochs: 70\n  seed: 3\nmodel: {size: tiny}\n")
+    found = load(Pretrain, [file], ["loop.epochs=90", "dataset=b", "masking.mask_ratio_std=0"])
     assert (found.run, found.dataset) == ("mtm", "b")
-    assert (found.loop.epochs, found.loop.seed, found.loop.global_batch_size) == (9, 3, 4096)
+    assert (found.loop.epochs, found.loop.seed, found.loop.global_batch_size) == (90, 3, 4096)
     assert (found.model.size, found.masking.mask_ratio_std) == ("tiny", 0.0)
 
 
 @pytest.mark.parametrize(
     ("text", "key", "value"),
     [
-        ("loop.epochs=12", "epochs", 12),
+        ("loop.epochs=120", "epochs", 120),
         ("loop.compile=true", "compile", True),
         ("loop.ema_decay=0.5", "ema_decay", 0.5),
-        ("loop={epochs: 3, seed: 4}", "seed", 4),
+        ("loop={epochs: 300, seed: 4}", "seed", 4),
         ("optimizer.lr=1e-3", "lr", 1e-3),
         ("optimizer.lr=", "lr", None),
         ("optimizer.lr=null", "lr", None),
@@ -70,7 +70,7 @@ def test_a_value_may_hold_an_equals_sign():
 
 
 def test_the_last_of_two_overrides_counts():
-    assert load(Pretrain, [], [*REQUIRED, "loop.epochs=2", "loop.epochs=5"]).loop.epochs == 5
+    assert load(Pretrain, [], [*REQUIRED, "loop.epochs=200", "loop.epochs=500"]).loop.epochs == 500
 
 
 @pytest.mark.parametrize(
@@ -239,12 +239,12 @@ def test_published_settings_of_seitpp():
 
 def test_files_lie_over_each_other_and_overrides_over_them(tmp_path):
     """Sections are joined, key by key; what a later file does not name stays."""
-    first = written(tmp_path, "dataset: a\nrun: x\nloop: {epochs: 3, seed: 1}\nprobe: {methods: [knn]}\n")
+    first = written(tmp_path, "dataset: a\nrun: x\nloop: {epochs: 300, seed: 1}\nprobe: {methods: [knn]}\n")
     second = tmp_path / "second.yaml"
     second.write_text("loop: {seed: 2}\nprobe: {methods: [linear, knn]}\nrun: y\n")
     found = load(Pretrain, [first, str(second)], ["run=z"])
     assert (found.dataset, found.run) == ("a", "z")
-    assert (found.loop.epochs, found.loop.seed) == (3, 2)
+    assert (found.loop.epochs, found.loop.seed) == (300, 2)
     assert found.probe.methods == ("linear", "knn")
     assert load(Pretrain, [str(second), first], []).loop.seed == 1
 
@@ -256,7 +256,7 @@ def test_a_recipe_is_found_by_its_name():
 
 
 def test_what_is_written_is_read_back(tmp_path):
-    found = load(Pretrain, [], [*REQUIRED, "loop.epochs=3", "storage.secret_access_key=hunter2"])
+    found = load(Pretrain, [], [*REQUIRED, "loop.epochs=300", "storage.secret_access_key=hunter2"])
     write(found, str(tmp_path / "all.yaml"))
     text = (tmp_path / "all.yaml").read_text()
     assert "hunter2" not in text
@@ -307,3 +307,20 @@ def test_all_mistakes_are_told_at_once():
     told = refusal(Finetune, None, ["loop.epoch=3", "augment.adapt=tokenadapt", "model.size=huge"])
     for text in ("key run is missing", "unknown key loop.epoch", "augment.adapt_run", "key model.size is 'huge'"):
         assert text in told
+
+
+@pytest.mark.parametrize(
+    ("verb", "keys", "start"),
+    [
+        (Pretrain, ["loop.epochs=20"], "optimizer.warmup_epochs 40 of loop.epochs 20; expected a warm-up"),
+        (Finetune, ["loop.epochs=5"], "optimizer.warmup_epochs 5 of loop.epochs 5; expected a warm-up"),
+        (Quickstart, ["pretrain.loop.epochs=20"], "pretrain: optimizer.warmup_epochs 40 of loop.epochs 20; expected"),
+    ],
+)
+def test_a_warm_up_that_does_not_end_is_refused(verb, keys, start):
+    required = [] if verb is Quickstart else REQUIRED
+    text = refusal(verb, None, [*required, *keys])
+    assert text.startswith(start)
+    assert "\n" not in text
+    section = "pretrain." if verb is Quickstart else ""
+    load(verb, [], [*required, *keys, f"{section}optimizer.warmup_epochs=4"])

@@ -26,22 +26,22 @@ def refusal(config):
 
 
 def test_settings_reach_their_keys_and_the_rest_is_that_of_the_section():
-    config = sweep("pretrain.loop.epochs=3", "workers.cpus_per_worker=2", "output=out")
+    config = sweep("pretrain.loop.epochs=300", "workers.cpus_per_worker=2", "output=out")
     stage = stage_configs(config, {"masking.mask_ratio_mu": 0.6, "augment.crop_area": [0.3, 1]})["pretrain"]
     assert isinstance(stage, Pretrain)
     assert (stage.masking.mask_ratio_mu, stage.augment.crop_area) == (0.6, (0.3, 1.0))
-    assert (stage.masking.mask_ratio_std, stage.loop.epochs, stage.workers.cpus_per_worker) == (0.25, 3, 2)
+    assert (stage.masking.mask_ratio_std, stage.loop.epochs, stage.workers.cpus_per_worker) == (0.25, 300, 2)
     assert (stage.dataset, stage.output, stage.run) == ("tokens", "out", "pretrain")
 
 
 def test_two_stages_share_a_key_only_by_its_full_name():
     both = sweep(BOTH, space="space.finetune.optimizer.lr=[1e-3, 2e-3]")
     assert list(space_of(both)) == ["finetune.optimizer.lr"]
-    configs = stage_configs(both, {"finetune.optimizer.lr": 2e-3, "pretrain.loop.epochs": 5})
+    configs = stage_configs(both, {"finetune.optimizer.lr": 2e-3, "pretrain.loop.epochs": 500})
     assert list(configs) == ["pretrain", "finetune"]
     assert isinstance(configs["finetune"], Finetune)
     assert (configs["finetune"].optimizer.lr, configs["pretrain"].optimizer.lr) == (2e-3, None)
-    assert (configs["finetune"].loop.epochs, configs["pretrain"].loop.epochs) == (100, 5)
+    assert (configs["finetune"].loop.epochs, configs["pretrain"].loop.epochs) == (100, 500)
     assert "in both stages; expected pretrain.optimizer.lr or finetune.optimizer.lr" in refusal(
         sweep(BOTH, space="space.optimizer.lr=[1]")
     )
@@ -61,7 +61,10 @@ def test_two_stages_share_a_key_only_by_its_full_name():
         ("space.optimizer.lr=[1e-3, -1]", "in the space: key optimizer.lr is -1; expected: Input should be greater"),
         ("space.model.size=[nano, huge]", "in the space: key model.size is 'huge'; expected: Input should be 'nano'"),
         ("space.masking.mask_ratio_min={uniform: [0.5, 1.5]}", "key masking.mask_ratio_min is 1.5; expected"),
-        ("space.loop.epochs={uniform: [1, 5]}", "key loop.epochs is 2.528; expected: Input should be a valid integer"),
+        (
+            "space.loop.epochs={uniform: [50, 90]}",
+            "key loop.epochs is 65.28; expected: Input should be a valid integer",
+        ),
         ("space.augment.crop_area=[[0.1]]", "key augment.crop_area.1"),
         ("space=3", "key space is 3; expected: Input should be a valid dictionary"),
     ],
@@ -79,7 +82,7 @@ def test_a_space_that_a_training_would_refuse(space, text):
     [
         (["stages=[finetune, pretrain]"], "stages ['finetune', 'pretrain']; expected [pretrain], [finetune] or"),
         (["stages=[]"], "stages []; expected"),
-        (["finetune.loop.epochs=3"], "section finetune with stages ['pretrain']; expected no such section"),
+        (["finetune.loop.epochs=30"], "section finetune with stages ['pretrain']; expected no such section"),
         (["init_from=a"], "init_from or transfer with a pretrain stage"),
         (["stages=[finetune]", "transfer=true"], "transfer without init_from"),
         (["heat_map=[masking.mask_ratio_mu, optimizer.lr]"], "unknown key optimizer.lr of heat_map; expected two of"),
@@ -128,7 +131,7 @@ def test_a_name_follows_from_what_decides_the_result():
 
     same = (sweep("run=other"), sweep("output=s3://b/o"), sweep("workers.num_workers=2"), sweep("search.seed=4"))
     assert {name(c, settings) for c in (config, *same)} == {name(config, settings)}
-    others = (sweep("dataset=b"), sweep("pretrain.loop.epochs=3"), sweep("pretrain.loop.seed=1"))
+    others = (sweep("dataset=b"), sweep("pretrain.loop.epochs=300"), sweep("pretrain.loop.seed=1"))
     assert len({name(c, settings) for c in (config, *others)}) == 4
     assert name(config, {"masking.mask_ratio_mu": 0.6}) != name(config, settings)
     assert name(sweep("pretrain.masking.mask_ratio_mu=0.6"), {}) == name(config, {"masking.mask_ratio_mu": 0.6})
@@ -140,3 +143,18 @@ def test_a_key_of_the_heat_map_is_one_of_the_space():
     config = sweep("space.optimizer.lr=[1e-3]", "heat_map=[optimizer.lr, pretrain.masking.mask_ratio_mu]")
     assert len(all_of(config)) == 2
     assert full_key(config, "pretrain.masking.mask_ratio_mu") == "masking.mask_ratio_mu"
+
+
+@pytest.mark.parametrize(("key", "section"), [("loop.keep_checkpoints", "pretrain"), ("loop.compile", "pretrain")])
+def test_a_key_that_decides_no_result_is_not_searched(key, section):
+    """Trials that differ in it alone would have one name."""
+    text = refusal(sweep(space=f"space.{key}=[1, 2]"))
+    assert text.startswith(f"key {key} of the space decides no result; expected one that does; set it in the section")
+    assert text.endswith(section)
+    full = refusal(sweep(BOTH, space=f"space.finetune.{key}=[1, 2]"))
+    assert full.endswith("section finetune")
+
+
+def test_what_decides_no_result_is_no_part_of_a_name():
+    names = {trial_name(stage_configs(sweep(f"pretrain.loop.{key}"), {})) for key in ("seed=0", "log_every_steps=7")}
+    assert len(names) == 1

@@ -151,7 +151,10 @@ def test_a_dry_run_of_every_verb_writes_nothing(notebook, capsys):
     root, _ = notebook
     new = root / "new"
     images, tokens, runs = f"images={root / 'images'}", f"dataset={root / 'tokens'}", f"output={root / 'runs'}"
-    model, loop = ["model.size=nano", "model.stem_kernel=1"], ["loop.epochs=3", "loop.global_batch_size=32"]
+    model, loop = (
+        ["model.size=nano", "model.stem_kernel=1"],
+        ["loop.epochs=3", "loop.global_batch_size=32", "optimizer.warmup_epochs=1"],
+    )
     plans = {
         "quickstart": ([images, f"output={new}"], "scratch"),
         "fit_tokenizer": ([images, f"output={new}"], "train 200"),

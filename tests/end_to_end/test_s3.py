@@ -88,6 +88,7 @@ def test_from_images_to_accuracy_in_a_bucket(ray_cluster, bucket, storage, s3_se
             run="mtm",
             model=configs.Model(**model),
             loop=configs.Loop(**LOOP),
+            optimizer=configs.Optimizer(warmup_epochs=0),
             workers=configs.Workers(num_workers=1),
             **training,
         )
@@ -100,6 +101,7 @@ def test_from_images_to_accuracy_in_a_bucket(ray_cluster, bucket, storage, s3_se
             init_from=f"{root}/runs/mtm",
             model=configs.Classifier(**model),
             loop=configs.FinetuneLoop(**LOOP),
+            optimizer=configs.FinetuneOptimizer(warmup_epochs=0),
             workers=configs.Workers(num_workers=0),
             **training,
         )

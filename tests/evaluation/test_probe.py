@@ -12,11 +12,13 @@ import torch
 
 from seit_ray.batches.crop import center_crop_tokens
 from seit_ray.batches.store import TokenStore
+from seit_ray.batches.stream import TokenStream
 from seit_ray.evaluation.knn import knn_probe
 from seit_ray.evaluation.linear_probe import linear_probe
 from seit_ray.evaluation.probe import encoder_of, probe_metrics
+from seit_ray.shards import TokenDataset
 from tests.evaluation.probing import main as probe_in_process
-from tests.tiny_dataset import learnable_rows
+from tests.tiny_dataset import learnable_rows, write_dataset
 from tests.tiny_trainers import CPU, tiny_classifier, tiny_masked, tiny_store
 
 ROOT = Path(__file__).parents[2]
@@ -130,3 +132,22 @@ def test_two_processes_find_what_one_finds(tmp_path):
     assert len(alone) == 2
     assert alone[0].keys() == {"probe_linear_top1", "probe_knn_top1"}
     assert together == [alone, alone]
+
+
+def test_a_probe_reads_the_labels_of_a_streamed_split_once(tmp_path, monkeypatch):
+    dataset = TokenDataset(write_dataset(tmp_path / "tokens", sizes={"train": 60, "val": 20}, rows_per_shard=5))
+    read = []
+    for name in ("read_columns", "read_shard"):
+        real = getattr(TokenDataset, name)
+
+        def spy(self, split, shard, *more, real=real, name=name):
+            read.append((name, split, shard.name))
+            return real(self, split, shard, *more)
+
+        monkeypatch.setattr(TokenDataset, name, spy)
+    train, val = (TokenStream(dataset, split, memory_bytes=1, need_labels=True) for split in ("train", "val"))
+    probe_metrics(tiny_masked(), train, val, 4, CPU, max_train=30, max_val=10)
+    assert len(read) == len(set(read))  # each column of labels, and each shard, at most once
+    assert sum(name == "read_columns" for name, *_ in read) == 12 + 4
+    probe_metrics(tiny_masked(), train, val, 4, CPU, max_train=30, max_val=10)
+    assert sum(name == "read_columns" for name, *_ in read) == 12 + 4

@@ -12,7 +12,9 @@ from seit_ray.objectives.tokenadapt import TokenAdaptObjective, warp_codes
 from seit_ray.tokenizers.centroid import CentroidTokenizer
 from seit_ray.tokenizers.codebook import nearest_in_codebook
 from seit_ray.tokenizers.codebook_only import CodebookTokenizer
+from seit_ray.tokenizers.device_search import search_on_device
 from tests.augment.draws import STILL, WILD, rows, shifted, tokens_of
+from tests.tokenizers.test_device_search import NothingWaits
 from tests.tokenizers.test_pixels import centroids, images
 
 
@@ -218,3 +220,22 @@ def test_a_codebook_alone_is_refused():
 def test_wrong_ranges_are_refused_at_once(geometry):
     with pytest.raises(ValueError, match="expected"):
         TokenAdaptObjective(tokenizer=centroids(), out_grid=(4, 4), geometry=geometry)
+
+
+def test_a_loss_on_a_gpu_waits_for_nothing(monkeypatch):
+    """With the search that a GPU takes, on the CPU."""
+    tokenizer = distinct(8, 2)
+
+    def on_device(points, codebook):
+        return lambda x: search_on_device(x, codebook, codebook.mean(0))
+
+    monkeypatch.setattr("seit_ray.tokenizers.centroid.search_for", on_device)
+    objective = TokenAdaptObjective(tokenizer=tokenizer, out_grid=(4, 4), geometry=WILD)
+    model, batch = adapt(tokenizer, (4, 4)), Batch(images(6, 8, 8))
+    with NothingWaits() as mode:
+        loss, _ = objective.loss(model, batch, rows(6))
+        loss.backward()
+    assert mode.calls > 100
+    monkeypatch.undo()
+    expected = TokenAdaptObjective(tokenizer=distinct(8, 2), out_grid=(4, 4), geometry=WILD).loss(model, batch, rows(6))
+    assert loss.item() == pytest.approx(expected[0].item())

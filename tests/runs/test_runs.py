@@ -39,7 +39,7 @@ def augment_settings(**settings):
 
 
 AUGMENT = augment_settings()
-OPTIMIZER = config.Optimizer(lr=5e-3, warmup_epochs=1).settings()
+OPTIMIZER = config.Optimizer(lr=5e-3, warmup_epochs=0.5).settings()
 
 
 @pytest.fixture(scope="module")

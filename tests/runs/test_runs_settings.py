@@ -254,3 +254,63 @@ def test_unlabelled_pictures_are_no_training_set(tmp_path):
     data = {"images": folder, "source": config.Source().settings()}
     with pytest.raises(ValueError, match="has 6 images without a label"):
         finetune(Folder(tmp_path / "run"), pixels=config.Pixels(image_size=16, patch_size=4).settings(), **data)
+
+
+def test_the_hold_out_of_pixels_does_not_depend_on_the_seed_of_the_training(tmp_path):
+    folder = write_files(tmp_path / "pictures", image_files(40))
+
+    def held_out(name, pixels=None, **loop):
+        run = Folder(tmp_path / name)
+        settings = {"image_size": 16, "patch_size": 4, "val_fraction": 0.3, **(pixels or {})}
+        data = {"images": folder, "source": config.Source().settings(), "pixels": config.Pixels(**settings).settings()}
+        seen = []
+        hooks = {"on_metrics": seen.append}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("seit_ray.runs.finetune.train_and_export", lambda *a, **more: seen.append(a[3].val.keys(...)))
+            finetune(run, loop={"global_batch_size": 8, **loop}, **data, **hooks)
+        return sorted(seen[0])
+
+    first = held_out("a", seed=0)
+    assert 4 <= len(first) <= 20
+    assert held_out("b", seed=1) == first
+    assert held_out("c", {"seed": 1}) != first
+
+
+@pytest.mark.parametrize("weights", ["ema", "best"])
+def test_fine_tuning_may_start_from_averaged_or_best_weights(dataset, tmp_path, weights):
+    source = Folder(tmp_path / "source")
+    finetune(source, dataset=dataset, loop={"ema_decay": 0.9, "keep_best": "val_loss", "epochs": 3})
+    starts = []
+    for chosen in ("model", weights):
+        run = Folder(tmp_path / chosen)
+        loop = {"epochs": 1, "global_batch_size": 64}  # one step, at rate 0: the start itself
+        finetune(run, dataset=dataset, init_from=source, init_weights=chosen, loop=loop)
+        starts.append(weights_of(run)["blocks.0.mlp.fc1.weight"])
+        assert torch.equal(starts[-1], load_weights(source.read(f"{chosen}.safetensors"))["blocks.0.mlp.fc1.weight"])
+    assert weights == "best" or not torch.equal(*starts)
+
+
+def test_weights_that_a_run_has_not_are_no_start(dataset, pretrained, tmp_path):
+    with pytest.raises(ValueError, match="has no averaged weights"):
+        finetune(Folder(tmp_path / "run"), dataset=dataset, init_from=pretrained, init_weights="ema")
+
+
+def test_evaluation_is_in_the_precision_of_the_run(dataset, tmp_path, monkeypatch):
+    run = Folder(tmp_path / "run")
+    metrics = finetune(run, dataset=dataset, loop={"precision": "bf16"})
+    about = json.loads(run.read("model.json"))
+    assert (about["precision"], about["device"]) == ("bf16", "cpu")
+    figures = evaluate_tokens(dataset=dataset, run=run, split="val", batch_size=512, world=CPU)
+    assert figures["loss"] == pytest.approx(metrics["val_loss"], rel=1e-6)
+    run.write("model.json", json.dumps({**about, "device": "cuda"}).encode())  # trained elsewhere: fp32 on a CPU
+    exact = evaluate_tokens(dataset=dataset, run=run, split="val", batch_size=512, world=CPU)
+    assert exact["loss"] != figures["loss"]
+
+
+def test_a_split_that_does_not_fit_is_streamed_to_be_evaluated(dataset, tmp_path, monkeypatch):
+    run = Folder(tmp_path / "run")
+    metrics = finetune(run, dataset=dataset)
+    monkeypatch.setattr("seit_ray.batches.stream.memory_budget", lambda given: 1)
+    monkeypatch.setattr("seit_ray.batches.store.TokenStore.read", None)  # would be called
+    figures = evaluate_tokens(dataset=dataset, run=run, split="val", batch_size=7, world=CPU)
+    assert figures["loss"] == pytest.approx(metrics["val_loss"], rel=1e-5)

@@ -48,7 +48,7 @@ def train(images, run, *, loop=None, **changes):
         val_fraction=0.0,
         seed=0,
         loop=config.VqganLoop(**{**LOOP, **(loop or {})}).settings(),
-        optimizer=config.VqganOptimizer(lr=3e-3, warmup_epochs=1).settings(),
+        optimizer=config.VqganOptimizer(lr=3e-3, warmup_epochs=0.5).settings(),
         world=CPU,
     )
 
@@ -105,7 +105,7 @@ def train_with_metrics(images, run, on_metrics):
         val_fraction=0.0,
         seed=0,
         loop=config.VqganLoop(**LOOP).settings(),
-        optimizer=config.VqganOptimizer(lr=3e-3, warmup_epochs=1).settings(),
+        optimizer=config.VqganOptimizer(lr=3e-3, warmup_epochs=0.5).settings(),
         world=CPU,
         on_metrics=on_metrics,
     )

@@ -1,5 +1,7 @@
 """Runs told from their files alone: what they are, how far, and whether they live."""
 
+import json
+
 import pytest
 
 from seit_ray.storage import Folder
@@ -154,6 +156,10 @@ def test_a_traceback_behind_the_last_metrics_is_a_failure(tmp_path):
     write(tmp_path / "a" / "finetune.run.json", record(), age_s=8)  # begun again
     assert only(tmp_path).state == "running"
     write(tmp_path / "a" / "finetune.error.txt", "ValueError: x", age_s=7)
+    assert only(tmp_path).state == "failed"
+    write(tmp_path / "a" / "finetune.history.jsonl", json.dumps(record()) + "\n", age_s=6)  # and once more
+    assert only(tmp_path).state == "running"
+    write(tmp_path / "a" / "finetune.error.txt", "ValueError: x", age_s=5)
     write_model(tmp_path / "a", age_s=20)
     assert only(tmp_path).state == "done"
 

@@ -64,7 +64,7 @@ def test_records_say_where_the_run_is(run):
     assert metrics == records[-1] == seen[-1]
     assert [r["step"] for r in seen] == [4, 7]
     assert all(r["samples_per_s"] > 0 and r["train_grad_norm"] > 0 for r in records)
-    assert records[-1]["lr"] == pytest.approx(0.0, abs=1e-12)
+    assert records[-1]["lr"] == trainer.rate_of(6) > 0  # of the last step, not of one behind it
     assert checkpoint_names(run) == ["step-000000007"]
 
 
@@ -156,3 +156,35 @@ def test_a_base_rate_is_scaled_to_the_batch(run):
 def test_batches_that_cannot_be(run, loop, world, text):
     with pytest.raises(ValueError, match=text):
         tiny_trainer(run, loop=loop, world=world)
+
+
+def test_the_recorded_rate_is_that_of_the_step(run):
+    trainer = tiny_trainer(run, loop={"log_every_steps": 1}, optimizer={"warmup_epochs": 1, "lr": 0.008})
+    used = []
+    step = trainer.step
+    trainer.step = lambda *arguments: (step(*arguments), used.append(trainer.optimizer.param_groups[0]))[0]
+    rates = []
+    trainer.on_progress = lambda *state: rates.append(max(g["lr"] for g in trainer.optimizer.param_groups))
+    trainer.train()
+    assert [record["lr"] for record in read_metrics(run)] == pytest.approx(rates[1:])
+    assert rates[1] == 0.0  # the first step of a warm-up
+
+
+@pytest.mark.parametrize("warmup", [2, 40])
+def test_a_warm_up_that_does_not_end_is_refused(run, warmup):
+    with pytest.raises(ValueError, match=rf"warmup_epochs {warmup} of 2 epochs; expected a warm-up that ends before"):
+        tiny_trainer(run, optimizer={"warmup_epochs": warmup})
+
+
+def test_evaluation_is_in_the_precision_of_the_training(run):
+    seen = []
+
+    def evaluate(net, epoch):
+        seen.append((torch.is_autocast_enabled("cpu"), net(torch.zeros(2, 16, dtype=torch.int64)).dtype))
+        return {"val_loss": 1.0}
+
+    for precision in ("fp32", "bf16"):
+        run = Folder(f"{run.uri}-{precision}")
+        loop = {"precision": precision, "epochs": 1, "ema_decay": 0.5}
+        tiny_trainer(run, loop=loop, optimizer={"warmup_epochs": 0}, evaluate=evaluate).train()
+    assert seen == [(False, torch.float32)] * 2 + [(True, torch.bfloat16)] * 2

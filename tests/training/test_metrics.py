@@ -1,10 +1,12 @@
 """Metrics: records, truncation on resuming, TensorBoard files."""
 
 import json
+import threading
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from seit_ray.training import metrics
 from seit_ray.training.metrics import MetricsLog, read_metrics
 
 
@@ -81,3 +83,54 @@ def test_remote_runs_hold_their_tensorboard_files(run, tmp_path_factory, monkeyp
     assert entry.name.startswith("tensorboard/events.out.tfevents")
     assert board_of(run) == pytest.approx({1: 1.0, 2: 0.5})
     assert list(temporary.iterdir()) == []
+
+
+class SlowFolder:
+    """A store that answers when it is let."""
+
+    is_remote = False
+
+    def __init__(self, folder):
+        self.folder, self.answers, self.asked = folder, threading.Event(), threading.Event()
+
+    def write(self, name, data):
+        self.asked.set()
+        assert self.answers.wait(20)
+        self.folder.write(name, data)
+
+    def __getattr__(self, name):
+        return getattr(self.folder, name)
+
+
+def test_no_step_waits_for_a_slow_store(run, monkeypatch):
+    monkeypatch.setattr(metrics, "FLUSH_EVERY_S", 0.0)
+    slow = SlowFolder(run)
+    log = MetricsLog(slow, 0, ())
+    for step in range(1, 200):
+        log.add({"step": step, "train_loss": 1.0})
+    assert slow.asked.wait(20)
+    assert not run.exists("metrics.jsonl")
+    later = log.flush_later()
+    assert not later.done()
+    slow.answers.set()
+    later.result(20)
+    assert [record["step"] for record in read_metrics(run)] == list(range(1, 200))
+    log.close()
+
+
+def test_an_error_of_the_thread_comes_up(run):
+    class Full(SlowFolder):
+        def write(self, name, data):
+            raise OSError("disk full")
+
+    log = MetricsLog(Full(run), 0, ())
+    log.add({"step": 1})
+    with pytest.raises(OSError, match="disk full"):
+        log.flush()
+    with pytest.raises(OSError, match="disk full"):
+        log.close()
+
+
+def test_trackers_know_each_key_that_decided_the_run():
+    about = {"seed": 1, "decided_by": {"optimizer.lr": 3e-3}}
+    assert metrics.flat(about) == {"seed": 1, "optimizer.lr": 3e-3}

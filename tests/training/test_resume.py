@@ -234,3 +234,48 @@ def test_checkpoints_hold_what_the_run_is(run):
     expected = tiny_trainer(run)
     expected.resume()
     assert evaluation(model, 1.0) == evaluation(expected.model, 1.0)
+
+
+@pytest.mark.parametrize("damage", ["tensors", "marker", "gone"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(tmp_path, damage):
+    whole, broken = Folder(tmp_path / "whole"), Folder(tmp_path / "broken")
+    noisy_trainer(whole).train()
+    with pytest.raises(Interrupted):
+        noisy_trainer(broken, on_progress=stop_at(12)).train()
+    assert checkpoint_names(broken) == ["step-000000007", "step-000000011"]
+    newest = broken.join("checkpoints", "step-000000011")
+    if damage == "tensors":
+        newest.write("state.safetensors", newest.read("state.safetensors")[:-9])
+    elif damage == "marker":
+        newest.write("checkpoint.json", b"{")
+    else:
+        newest.delete("state.safetensors")
+    told = []
+    noisy_trainer(broken, on_progress=lambda phase, done, total, note: told.append((done, note))).train()
+    assert "step-000000011" in told[0][1]
+    assert told[0][1].endswith("the one before it is taken, if there is one")
+    assert told[1][0] == 7
+    assert comparable(broken) == comparable(whole)
+
+
+def test_ranks_begin_at_the_checkpoint_of_the_first(run):
+    """A listing that comes late on the first rank, or early on another, must not part them."""
+
+    class Second(World):
+        is_main = False
+
+        def gather(self, value):
+            return [4, value] if value is None else [value, value]
+
+    loop = {"checkpoint_every_steps": 4, "keep_checkpoints": 9}
+    tiny_trainer(run, loop=loop).train()
+    assert len(checkpoint_names(run)) == 2
+    trainer = tiny_trainer(run, loop=loop, world=Second(1, 2, CPU.device))
+    assert trainer.resume() == 4
+
+
+def test_other_settings_that_decide_are_refused_by_name(run):
+    tiny_trainer(run, decided_by={"optimizer.lr": 3e-3, "augment.crop_area": (0.2, 1.0)}).train()
+    tiny_trainer(run, decided_by={"optimizer.lr": 3e-3, "augment.crop_area": (0.2, 1.0), "new.key": 1}).train()
+    with pytest.raises(ValueError, match=r"made with optimizer\.lr 0\.003; expected 1e-06"):
+        tiny_trainer(run, decided_by={"optimizer.lr": 1e-6}).train()

@@ -57,6 +57,8 @@ def test_the_peak_of_a_cpu_is_measured():
         ("NVIDIA A10G", "bf16", 70),
         ("NVIDIA L40S", "bf16", 362),
         ("NVIDIA L4", "bf16", 121),
+        ("NVIDIA L40", "bf16", 181),
+        ("NVIDIA RTX A1000 Laptop GPU", "bf16", None),
         ("Tesla T4", "bf16", None),
         ("Some Other GPU", "bf16", None),
     ],

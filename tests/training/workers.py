@@ -29,8 +29,7 @@ def case(name, world):
     val = tiny_store(23, seed=1)
     if name == "mtm":
         masked = MTMObjective(augment=tiny_augmentation(output="codes", cutmix_alpha=0.0))
-        plain = MTMObjective()
-        return tiny_masked(), masked, lambda net, epoch: masked_metrics(net, plain, val, world, 5)
+        return tiny_masked(), masked, lambda net, epoch: masked_metrics(net, val, world, 5)
     model, objective = tiny_classifier(), SupervisedObjective(label_smoothing=0.1)
     if name == "augmented":
         model, objective = tiny_classifier(codebook=tiny_codebook()), SupervisedObjective(augment=tiny_augmentation())

@@ -204,6 +204,7 @@ def test_an_imported_masked_model_is_a_start_for_fine_tuning(tmp_path, release):
         "model.size=nano",
         "model.token_dim=4",
         "loop.epochs=1",
+        "optimizer.warmup_epochs=0",
         "loop.global_batch_size=8",
         "workers.num_workers=0",
     ]

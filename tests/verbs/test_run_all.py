@@ -20,6 +20,7 @@ SMALL = [
 ]
 for part in ("pretrain", "finetune"):
     SMALL += [f"{part}.model.size=nano", f"{part}.loop.epochs=1", f"{part}.loop.global_batch_size=20"]
+    SMALL += [f"{part}.optimizer.warmup_epochs=0"]
 
 
 def config_of(images, output, *more):

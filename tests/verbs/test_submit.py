@@ -58,7 +58,7 @@ def test_secrets_are_not_repeated(capsys):
 
 def test_what_is_sent_is_the_package_with_all_that_it_needs(tmp_path):
     mine = tmp_path / "mine.yaml"
-    mine.write_text("loop: {epochs: 3}\n")
+    mine.write_text("loop: {epochs: 300}\n")
     with staged([str(mine), "quickstart"]) as (folder, configs):
         names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
         assert configs == ["config-0-mine.yaml", "config-1-quickstart.yaml"]
@@ -82,10 +82,10 @@ def test_the_environment_of_a_job(monkeypatch):
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
     full = environment_of(None, installed=False, names=["AWS_REGION"])
     assert full["pip"]["packages"][0].startswith("-c ")
-    assert full["env_vars"] == {"PYTHONUNBUFFERED": "1", "AWS_REGION": "eu-central-1"}
+    assert full["env_vars"] == {"PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "PASSIVE", "AWS_REGION": "eu-central-1"}
     installed = environment_of(None, installed=True, names=[])
     assert set(full) - set(installed) == {"pip"}
-    assert installed["env_vars"] == {"PYTHONUNBUFFERED": "1"}
+    assert installed["env_vars"] == {"PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 class Client:
@@ -114,7 +114,7 @@ def client(monkeypatch):
 
 def test_a_submission_without_waiting(capsys, client):
     recipe = "pretrain_base_in1k_400e"
-    arguments = ["pretrain", *REQUIRED[:2], "--config", recipe, "run=a b", "loop.epochs=3", "--dry-run"]
+    arguments = ["pretrain", *REQUIRED[:2], "--config", recipe, "run=a b", "loop.epochs=300", "--dry-run"]
     with pytest.raises(SystemExit) as caught:
         main(["submit", *arguments, "--run-name", "my run", "--num-cpus", "4", "--installed"])
     assert caught.value.code == 0
@@ -122,7 +122,7 @@ def test_a_submission_without_waiting(capsys, client):
     assert job["submission_id"] == "pretrain-my_run-1"
     assert job["entrypoint"] == (
         f"python -m seit_ray pretrain --config config-0-{recipe}.yaml dataset=/tokens output=/runs 'run=a b' "
-        "loop.epochs=3 'run=my run' --dry-run"
+        "loop.epochs=300 'run=my run' --dry-run"
     )
     assert job["entrypoint_num_cpus"] == 4
     assert "seit_ray-" in job["runtime_env"]["working_dir"]

@@ -12,6 +12,7 @@ import typing
 from seit_ray import config as configs
 from seit_ray.verbs.command.arguments import TOOLS, VERBS, config_files, fail, parse, usage
 from seit_ray.verbs.command.errors import telling
+from seit_ray.verbs.command.recipes import recipe_note
 
 STOP = threading.Event()
 
@@ -39,7 +40,12 @@ def run_verb(verb: str, arguments: list[str] | None = None) -> None:
             config = ending.config = configs.load(VERBS[verb], config_files(parsed), parsed.overrides)
             config.cluster.address = parsed.address or config.cluster.address
             config.cluster.show_logs |= parsed.debug
+            note = None if config_files(parsed) else recipe_note(verb, config)
+            if note and not parsed.dry_run:
+                print(note, flush=True)
             show(verb, config, dry_run=parsed.dry_run)
+            if note and parsed.dry_run:
+                print(note)
             if parsed.write_config:
                 configs.write(config, parsed.write_config)
     except SystemExit:

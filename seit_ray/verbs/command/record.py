@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from seit_ray.config import Verb, fields, holds_secret
+from seit_ray.config import Verb, deciding, deciding_keys, defaults, holds_secret
 from seit_ray.storage import Folder
 
 PACKAGES = (
@@ -28,6 +28,10 @@ PACKAGES = (
 )
 
 
+# The first of what stands, beside checkpoints, when something was made.
+RESULTS = ("dataset.json", "tokenizer.json", "model.json", "metrics.jsonl", "report.html")
+
+
 def record_of(verb: str, config: Verb) -> dict[str, Any]:
     """The record of a verb as plain values; secrets appear as stars."""
     return {
@@ -35,6 +39,7 @@ def record_of(verb: str, config: Verb) -> dict[str, Any]:
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": [without_secret(argument, config) for argument in sys.argv],
         "config": config.model_dump(mode="json"),
+        "decided_by": decided_by(config),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "machine": platform.platform(),
         "git": git_state(),
@@ -74,26 +79,55 @@ def git_state() -> dict[str, Any] | None:
         return None
 
 
-def refuse_other_settings(folder: Folder, verb: str, part: Verb) -> None:
-    """ValueError naming the keys in which a verb's config differs from what its folder was made with."""
-    if not folder.exists(f"{verb}.run.json"):
+def begin_record(folder: Folder, verb: str, config: Verb) -> None:
+    """Record what is begun, once: later calls with the same settings go to <verb>.history.jsonl, a record a line.
+
+    Where other settings are allowed, since there is no result yet or the verb takes them up, they are begun anew.
+    """
+    record = record_of(verb, config)
+    if not folder.exists(name := f"{verb}.run.json") or differing(folder, verb, config):
+        folder.write(name, json.dumps(record, indent=1).encode())
         return
-    before, now = json.loads(folder.read(f"{verb}.run.json"))["config"], part.model_dump(mode="json")
-    ignored = ("cluster.", "storage.", "workers.")
-    keys = [key for key, _ in fields(type(part)) if not key.startswith(ignored)]
-    differ = [key for key in keys if at(before, key) is not KeyError and at(before, key) != at(now, key)]
-    if differ:
-        said = ", ".join(f"{key} {at(before, key)!r} (now {at(now, key)!r})" for key in differ[:4])
+    history = f"{verb}.history.jsonl"
+    before = folder.read(history) if folder.exists(history) else b""
+    folder.write(history, before + json.dumps(record).encode() + b"\n")
+
+
+def refuse_other_settings(folder: Folder, verb: str, config: Verb) -> None:
+    """ValueError naming the keys in which a verb's config differs from what its folder was made with."""
+    if not holds_results(folder):
+        return
+    if differ := differing(folder, verb, config):
+        said = ", ".join(f"{key} {before!r} (now {now!r})" for key, (before, now) in list(differ.items())[:4])
+        more = f" and {len(differ) - 4} more" if len(differ) > 4 else ""
         raise ValueError(
-            f"{folder.uri} was made by {verb} with {said}; expected the same settings; choose another output, or "
-            "delete that folder and those of the phases behind it"
+            f"{folder.uri} was made by {verb} with {said}{more}; expected the same settings; choose another name or "
+            "output, or delete that folder and those of the phases behind it"
         )
 
 
-def at(values: Any, key: str) -> Any:
-    """The value at a dotted key; KeyError, the class, where an older record has none."""
-    for part in key.split("."):
-        if not isinstance(values, dict) or part not in values:
-            return KeyError
-        values = values[part]
-    return values
+def differing(folder: Folder, verb: str, config: Verb) -> dict[str, tuple[Any, Any]]:
+    """Key -> (recorded value, value of now) of what decides a result and differs; nothing where there is no record.
+
+    A key that is younger than the record had its default.
+    """
+    if not folder.exists(f"{verb}.run.json"):
+        return {}
+    record = json.loads(folder.read(f"{verb}.run.json"))
+    now = json.loads(json.dumps(decided_by(config)))
+    before = {**{key: value for key, value in defaults(type(config)).items() if key in now}, **record["decided_by"]}
+    return {key: (before[key], now[key]) for key in now if key in before and before[key] != now[key]}
+
+
+def decided_by(config: Verb) -> dict[str, Any]:
+    """Dotted key -> value of all that decides the result of a verb; a place as the whole uri."""
+    found = deciding(config)
+    for key, is_place in deciding_keys(type(config)):
+        if is_place and found[key]:
+            found[key] = Folder(found[key]).uri
+    return found
+
+
+def holds_results(folder: Folder) -> bool:
+    """Whether a verb has made something here that its settings have decided."""
+    return any(folder.exists(name) for name in RESULTS) or bool(folder.join("checkpoints").list_folders())

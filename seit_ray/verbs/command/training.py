@@ -26,7 +26,9 @@ OURS = (
 )
 Run = Callable[..., dict[str, Any]]  # one of `runs`
 OfTokens = Pretrain | Finetune  # trainings that may have a token dataset
-OnWorkers = Training | TrainTokenAdapt | FitTokenizer | Evaluate  # what `workers` may run
+Trained = Training | TrainTokenAdapt | FitTokenizer  # what leaves a run
+OnWorkers = Trained | Evaluate  # what `workers` may run
+SHOWN = 5  # names in a line of a replay
 
 
 def run_folder(config: Training | TrainTokenAdapt) -> Folder:
@@ -72,6 +74,14 @@ def augment_arguments(config: OfTokens) -> dict[str, Any]:
     return {"augment": augment.settings(), "adapt_run": adapt_run}
 
 
+def check_run(config: Training | TrainTokenAdapt, verb: str, *sources: Folder) -> None:
+    """For a dry run: ValueError where `train` would refuse the run's folder or its settings."""
+    from seit_ray.verbs.command.record import refuse_other_settings
+
+    claim_run(run_folder(config), *sources)
+    refuse_other_settings(run_folder(config), verb, config)
+
+
 def claim_run(run: Folder, *sources: Folder) -> None:
     """ValueError unless a folder is free for a run, or holds one, and is none of what the run reads."""
     for source in sources:
@@ -80,7 +90,7 @@ def claim_run(run: Folder, *sources: Folder) -> None:
 
 
 def train(
-    config: OnWorkers,
+    config: Trained,
     verb: str,
     function: Run,
     more: dict[str, Any],
@@ -89,12 +99,21 @@ def train(
     *,
     sources: Sequence[Folder],
 ) -> dict[str, Any]:
-    """Record a run and train it where `workers` says; its last metrics. sources: what it reads."""
-    from seit_ray.verbs.command.record import write_record
+    """Record a run and train it where `workers` says; its last metrics. sources: what it reads.
+
+    With `replay`, that step is run in this process, nothing is written, and what it gave is returned.
+    """
+    from seit_ray.verbs.command.record import begin_record, decided_by, refuse_other_settings
 
     claim_run(run, *sources)
-    run.check_writable()
+    refuse_other_settings(run, verb, config)
     name = run.uri.rstrip("/").rpartition("/")[2]
+    arguments = {"run": run, "decided_by": decided_by(config), **shared_arguments(config), **more}
+    if config.replay:
+        from seit_ray.runs.here import run_here
+
+        return run_here(function, {**arguments, "replay": config.replay}, progress)
+    run.check_writable()
     with locked(run, LOCK, on_note=lambda note: progress(name, 0, 0, note)) as lock:
 
         def watched(phase: str, done: int, total: int, note: str = "") -> None:
@@ -102,10 +121,25 @@ def train(
                 lock.check()
             progress(phase, done, total, note)
 
-        if not run.exists(f"{verb}.run.json"):  # what the run was begun with; the run itself refuses other settings
-            write_record(run, verb, config)
-        arguments = {"run": run, **shared_arguments(config), **more}
+        refuse_other_settings(run, verb, config)  # another process may have begun the run since
+        begin_record(run, verb, config)
         return run_on_workers(config, function, arguments, name, watched)
+
+
+def replay_rows(found: dict[str, Any]) -> Rows:
+    """The table of a step that was run by itself."""
+
+    def some(names: Sequence[str]) -> str:
+        return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "") or "none"
+
+    return [
+        ("step", f"{found['step']}, as it was; nothing was written"),
+        ("loss", f"{found['train_loss']:.4g} (of its micro-batches: {some([f'{x:.4g}' for x in found['losses']])})"),
+        ("gradient norm", f"{found['train_grad_norm']:.4g}"),
+        ("not finite first in", some(found["modules"])),
+        ("gradients not finite of", some(found["parameters"])),
+        ("samples of a loss not finite", some(found["keys"])),
+    ]
 
 
 def run_on_workers(

@@ -225,7 +225,7 @@ def test_arguments_reach_the_verb(monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr("seit_ray.verbs.command.main.show", lambda *a, dry_run: seen.append((*a, dry_run)))
     file = tmp_path / "finetune.yaml"
-    file.write_text("dataset: tokens\nloop: {epochs: 3}\n")
+    file.write_text("dataset: tokens\nloop: {epochs: 300}\n")
     main(
         [
             "finetune",
@@ -242,7 +242,7 @@ def test_arguments_reach_the_verb(monkeypatch, tmp_path):
     ((verb, config, dry_run),) = seen
     assert (verb, dry_run) == ("finetune", True)
     assert (config.dataset, config.run, config.output) == ("tokens", "a", "o")
-    assert (config.loop.epochs, config.loop.seed, config.cluster.address) == (3, 2, "auto")
+    assert (config.loop.epochs, config.loop.seed, config.cluster.address) == (300, 2, "auto")
 
 
 def test_the_quickstart_has_a_config_of_its_own(monkeypatch):

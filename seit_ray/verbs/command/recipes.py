@@ -1,0 +1,25 @@
+"""Which recipe fits a training for which none was named: the defaults of its verb are no paper's settings."""
+
+from __future__ import annotations
+
+import yaml
+
+from seit_ray.config import Finetune, Pretrain, Verb
+from seit_ray.config.loading import RECIPES
+
+
+def recipe_note(verb: str, config: Verb) -> str | None:
+    """A line that names the recipe of the same size and inputs, or of the size base; None where there is none."""
+    if not isinstance(config, Pretrain | Finetune) or (isinstance(config, Finetune) and config.images):
+        return None
+    inputs = getattr(config.model, "inputs", "learned")
+    fitting: dict[str, str] = {}  # size -> the first recipe of it
+    for file in sorted(RECIPES.glob(f"{verb}_*.yaml")):
+        model = yaml.safe_load(file.read_text(encoding="utf-8"))["model"]
+        if model.get("inputs", "learned") == inputs:
+            fitting.setdefault(model["size"], file.stem)
+    name = fitting.get(config.model.size) or fitting.get("base")
+    if name is None:
+        return None
+    what = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0].lstrip("# ").rstrip(".")
+    return f"note: no --config, so that augmentation is off but for what is set; --config {name} is: {what}"

@@ -1,0 +1,117 @@
+"""A run is what its record says: other settings are refused by name, before anything is written."""
+
+import json
+
+import pytest
+
+from seit_ray.config import Finetune, load
+from seit_ray.storage import Folder
+from seit_ray.training.checkpoints import checkpoint_names
+from seit_ray.verbs.command.record import begin_record, decided_by, differing, refuse_other_settings
+from seit_ray.verbs.finetune import finetune
+from tests.tiny_dataset import write_dataset
+from tests.tiny_images import contents
+
+SMALL = [
+    *("workers.num_workers=0", "model.size=nano", "model.width=32", "model.depth=1", "model.num_heads=2"),
+    *("model.stem_kernel=1", "loop.epochs=2", "loop.global_batch_size=16", "optimizer.warmup_epochs=0"),
+]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Its folder; not to be changed."""
+    return write_dataset(tmp_path_factory.mktemp("tokens"), sizes={"train": 48, "val": 16})
+
+
+def config_of(dataset, output, *more):
+    return load(Finetune, [], [f"dataset={dataset.uri}", f"output={output}", "run=a", *SMALL, *more])
+
+
+class Killed(Exception):
+    """In the middle of a training."""
+
+
+def killed_at(step):
+    def progress(phase, done, total, note=""):
+        if done >= step:
+            raise Killed
+
+    return progress
+
+
+@pytest.mark.parametrize("state", ["finished", "killed"])
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ("optimizer.lr=1e-6", "optimizer.lr 0.003 (now 1e-06)"),
+        ("label_smoothing=0.3", "label_smoothing 0.1 (now 0.3)"),
+        ("augment.cutmix_alpha=1", "augment.cutmix_alpha 0.0 (now 1.0)"),
+        ("model.train_only=attention", "model.train_only 'all' (now 'attention')"),
+        ("loop.precision=bf16", "loop.precision 'auto' (now 'bf16')"),
+    ],
+)
+def test_other_settings_are_refused_and_nothing_is_written(dataset, tmp_path, state, change, text):
+    output = tmp_path / "runs"
+    first = config_of(dataset, output, "optimizer.lr=3e-3", "loop.checkpoint_every_steps=1")
+    if state == "finished":
+        finetune(first)
+    else:
+        with pytest.raises(Killed):
+            finetune(first, killed_at(2))
+        assert checkpoint_names(Folder(output / "a"))
+    before = contents(Folder(output))
+    with pytest.raises(ValueError, match=r"was made by finetune with") as caught:
+        finetune(config_of(dataset, output, "optimizer.lr=3e-3", change))
+    assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert contents(Folder(output)) == before
+
+
+def test_the_record_is_written_once_and_later_calls_are_its_history(dataset, tmp_path, monkeypatch):
+    output, run = tmp_path / "runs", Folder(tmp_path / "runs" / "a")
+    finetune(config_of(dataset, output))
+    first = run.read("finetune.run.json")
+    assert not run.exists("finetune.history.jsonl")
+    monkeypatch.chdir(dataset.uri + "/..")
+    relative = Folder(dataset.uri).uri.rpartition("/")[2]
+    finetune(config_of(dataset, output, "loop.log_every_steps=1", f"dataset={relative}"))  # decides nothing
+    finetune(config_of(dataset, output, "loop.keep_checkpoints=1"))
+    assert run.read("finetune.run.json") == first
+    calls = [json.loads(line) for line in run.read("finetune.history.jsonl").splitlines()]
+    assert [call["config"]["loop"]["log_every_steps"] for call in calls] == [1, 50]
+    assert all(call["decided_by"] == json.loads(first)["decided_by"] for call in calls)
+
+
+def test_what_has_made_nothing_yet_is_begun_anew(dataset, tmp_path):
+    folder = Folder(tmp_path / "a")
+    begin_record(folder, "finetune", config_of(dataset, tmp_path))
+    changed = config_of(dataset, tmp_path, "optimizer.lr=1e-3")
+    refuse_other_settings(folder, "finetune", changed)
+    begin_record(folder, "finetune", changed)
+    assert json.loads(folder.read("finetune.run.json"))["decided_by"]["optimizer.lr"] == 1e-3
+    folder.write("metrics.jsonl", b"")
+    with pytest.raises(ValueError, match=r"optimizer\.lr 0\.001 \(now None\)"):
+        refuse_other_settings(folder, "finetune", config_of(dataset, tmp_path))
+
+
+def test_a_key_that_the_record_does_not_know_had_its_default(dataset, tmp_path):
+    folder, config = Folder(tmp_path / "a"), config_of(dataset, tmp_path)
+    begin_record(folder, "finetune", config)
+    record = json.loads(folder.read("finetune.run.json"))
+    del record["decided_by"]["augment.flip_prob"]
+    folder.write("finetune.run.json", json.dumps(record).encode())
+    assert differing(folder, "finetune", config) == {}
+    changed = config_of(dataset, tmp_path, "augment.flip_prob=0.25")
+    assert differing(folder, "finetune", changed) == {"augment.flip_prob": (0.5, 0.25)}
+
+
+def test_a_run_knows_what_decided_it_in_its_checkpoints_and_its_model(dataset, tmp_path):
+    config = config_of(dataset, tmp_path / "runs", "optimizer.lr=2e-3")
+    finetune(config)
+    run = Folder(tmp_path / "runs" / "a")
+    expected = json.loads(json.dumps(decided_by(config)))
+    name = checkpoint_names(run)[-1]
+    assert json.loads(run.read(f"checkpoints/{name}/checkpoint.json"))["decided_by"] == expected
+    assert json.loads(run.read("model.json"))["decided_by"] == expected
+    assert expected["dataset"] == dataset.uri

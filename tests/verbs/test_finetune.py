@@ -1,0 +1,71 @@
+"""Fine-tuning on pixels: what is held out there was held out of what it starts from; a step again, by itself."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from seit_ray.config import Finetune, load
+from seit_ray.shards import TokenDataset
+from seit_ray.storage import Folder
+from seit_ray.verbs.finetune import check_data, finetune
+from tests.tiny_dataset import write_dataset
+from tests.tiny_images import contents, image_files, write_files
+from tests.training.test_skipping import BadGradients
+
+
+@pytest.fixture
+def place(tmp_path):
+    """photos/, tokens/ of them with a hold-out of their own, and mtm/, trained on these."""
+    images = write_files(tmp_path / "photos", image_files(20))
+    tokens = write_dataset(tmp_path / "tokens")
+    info = TokenDataset(tokens).info
+    plan = {"images": images.uri, "val_fraction": 0.2, "seed": 3}
+    tokens.write("dataset.json", replace(info, plan=plan).to_json())
+    about = {"kind": "mtm", "tokenizer": info.tokenizer, "data": tokens.uri}
+    Folder(tmp_path / "mtm").write("model.json", json.dumps(about).encode())
+    return tmp_path
+
+
+def config_of(place, *more):
+    keys = [f"images={place}/photos", f"init_from={place}/mtm", f"output={place}", "run=a", "transfer=true"]
+    return load(Finetune, [], [*keys, *more])
+
+
+@pytest.mark.parametrize("keys", [["pixels.val_fraction=0.2"], ["pixels.val_fraction=0.3", "pixels.seed=3"]])
+def test_another_hold_out_than_that_of_the_tokens_is_refused(place, keys):
+    with pytest.raises(ValueError, match=r"expected 0\.2 and 3, the hold-out of the tokens that .*mtm was trained on"):
+        check_data(config_of(place, *keys))
+
+
+def test_the_same_hold_out_and_other_images_are_fine(place):
+    check_data(config_of(place, "pixels.val_fraction=0.2", "pixels.seed=3", "loop.seed=5"))
+    check_data(config_of(place))  # nothing is held out here
+    elsewhere = write_files(place / "others", image_files(20))
+    check_data(config_of(place, f"images={elsewhere.uri}", "pixels.val_fraction=0.5"))
+    (place / "tokens" / "dataset.json").unlink()
+    check_data(config_of(place, "pixels.val_fraction=0.5"))  # the tokens are not at hand any more
+
+
+SMALL = [
+    *("workers.num_workers=0", "model.size=nano", "model.width=32", "model.depth=1", "model.num_heads=2"),
+    *("model.stem_kernel=1", "loop.epochs=2", "loop.global_batch_size=16", "optimizer.warmup_epochs=0"),
+]
+
+
+def test_a_step_again_from_the_command_line(tmp_path, monkeypatch):
+    dataset = write_dataset(tmp_path / "tokens", sizes={"train": 48, "val": 16})
+    keys = [f"dataset={dataset.uri}", f"output={tmp_path}/runs", "run=a", *SMALL, "loop.max_skipped_steps=2"]
+    with monkeypatch.context() as patch:
+        patch.setattr("seit_ray.runs.finetune.SupervisedObjective", lambda **settings: BadGradients(**settings))
+        with pytest.raises(ValueError, match=r"with replay=1 shows where they come from"):
+            finetune(load(Finetune, [], keys))
+        before = contents(Folder(tmp_path / "runs"))
+        rows = dict(finetune(load(Finetune, [], [*keys, "replay=1"])))
+    assert rows["step"] == "1, as it was; nothing was written"
+    assert rows["gradient norm"] in ("nan", "inf")
+    assert rows["not finite first in"] == "none"  # the loss is finite, its gradients are not
+    assert "and" in rows["gradients not finite of"]
+    assert contents(Folder(tmp_path / "runs")) == before
+    with pytest.raises(ValueError, match=r"replay 3 of .*; expected a step that was not finite and is kept: 1"):
+        finetune(load(Finetune, [], [*keys, "replay=3"]))
