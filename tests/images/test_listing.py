@@ -10,7 +10,7 @@ from tests.benchmarks.memory_use import MadeUpKeys
 
 def test_a_bucket_is_listed_page_by_page(tmp_path, monkeypatch):
     monkeypatch.setattr("seit_ray.images.manifest.FILE_ROWS", 1024)  # of which one is in memory
-    monkeypatch.setattr("seit_ray.storage.s3_listing.FOLDERS_AHEAD", 2)
+    monkeypatch.setattr("seit_ray.storage.listing.FOLDERS_AHEAD", 2)
 
     def peak(num):
         keys = MadeUpKeys(num)
