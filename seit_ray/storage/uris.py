@@ -34,6 +34,7 @@ CLOUDS = {
     "gs": Cloud("gs", ("GOOGLE_", "GCSFS_", "STORAGE_EMULATOR_HOST", "CLOUDSDK_"), "gs", "gcsfs"),
     "az": Cloud("az", ("AZURE_",), "az", "adlfs"),
 }
+WEB_VARIABLES = ("SSL_CERT_", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy")
 OTHER_NAMES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
 
 
@@ -127,7 +128,7 @@ def path_of(uri: str) -> str:
 def reader_at(uri: str, access: Access) -> Reader:
     """What reads a normalised uri, https:// too."""
     if uri.startswith(f"{WEB}://"):
-        return cast(Reader, _connected("web", _pairs(access), (), os.getpid(), True))
+        return _connected("web", _pairs(access), _variables(WEB_VARIABLES), os.getpid(), True)
     return store_at(uri, access)
 
 
@@ -136,9 +137,9 @@ def store_at(uri: str, access: Access, *, patient: bool = True) -> ObjectStore:
     if not is_remote(uri):
         return LocalStore()
     cloud = CLOUDS[uri.partition("://")[0]]
-    environment = tuple(sorted(item for item in os.environ.items() if item[0].startswith(cloud.variables)))
     try:
-        return cast(ObjectStore, _connected(cloud.module, _pairs(access), environment, os.getpid(), patient))
+        store = _connected(cloud.module, _pairs(access), _variables(cloud.variables), os.getpid(), patient)
+        return cast(ObjectStore, store)
     except ImportError as error:
         if cloud.extra is None:
             raise
@@ -146,6 +147,10 @@ def store_at(uri: str, access: Access, *, patient: bool = True) -> ObjectStore:
             f"{uri} needs the package {cloud.package} ({error}); expected it on every machine that reads this; "
             f"pip install {cloud.package}, or 'seit_ray[{cloud.extra}]'"
         ) from error
+
+
+def _variables(beginnings: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(item for item in os.environ.items() if item[0].startswith(beginnings)))
 
 
 def _pairs(access: Access) -> tuple[tuple[str, Any], ...]:

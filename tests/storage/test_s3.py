@@ -221,3 +221,37 @@ def test_a_service_that_deletes_one_by_one(remote, monkeypatch, code):
     remote.delete_tree()
     assert calls.count("delete_object") == 3
     assert list(remote.list()) == []
+
+
+def watched(call, asked):
+    """A request of the client, noted with who pays for it."""
+
+    async def asking(**request):
+        asked.append((call.__name__, request.pop("RequestPayer", None)))  # which the server of the tests does not know
+        return await call(**request)
+
+    asking.__name__ = call.__name__
+    return asking
+
+
+def test_requester_pays_is_said_with_every_request(s3_server, remote, monkeypatch):
+    folder = Folder(remote.uri, **s3_server.credentials, requester_pays=True)
+    client, asked = store_of(folder).service.file_system.s3, []
+    requests = {"get_object", "put_object", "head_object", "list_objects_v2", "delete_object"}
+    for name in requests:
+        monkeypatch.setattr(client, name, watched(getattr(client, name), asked))
+    folder.write("f", b"1")
+    assert folder.read("f") == b"1"
+    with folder.open("f") as file:
+        assert file.read() == b"1"
+    assert names(folder.list()) == ["f"]
+    folder.delete("f")
+    assert {name for name, _ in asked} == requests
+    assert {payer for _, payer in asked} == {"requester"}
+
+
+def test_connections_are_those_of_the_client_and_of_a_read(s3_server, remote):
+    folder = Folder(remote.uri, **s3_server.credentials, connections=3)
+    service = store_of(folder).service
+    assert service.connections == service.file_system.s3.meta.config.max_pool_connections == 3
+    assert store_of(remote).service.connections == 64
