@@ -12,6 +12,7 @@ from seit_ray.storage.contract import Access, ObjectStore
 from seit_ray.storage.entry import Entry
 from seit_ray.storage.errors import StorageError, explain, explained
 from seit_ray.storage.uris import (
+    CLOUDS,
     SCHEME,
     is_remote,
     normalise_address,
@@ -29,9 +30,8 @@ CONNECTIONS = 64
 class Folder:
     """A folder at an s3://, gs:// or az:// uri, or a local path; cheap to make, safe to pickle and in threads.
 
-    What is not given (endpoint, region, keys, account) comes from the variables and profiles of the process that
-    uses it, as each cloud's own tools take them. Every operation raises StorageError, one line that names the uri and
-    how to mend it.
+    What is not given (endpoint, region, keys, account) comes from the variables and profiles of the process that uses
+    it. Every operation raises StorageError, one line that names the uri and how to mend it.
     """
 
     def __init__(
@@ -74,6 +74,11 @@ class Folder:
     def is_remote(self) -> bool:
         """Whether it lies in object storage."""
         return is_remote(self.uri)
+
+    @property
+    def version_columns(self) -> tuple[str, ...]:
+        """What a list of objects, as clouds make them, may call the column of `Entry.version`."""
+        return CLOUDS[self.uri.partition("://")[0] if self.is_remote else "s3"].versions
 
     def __repr__(self) -> str:
         return f"Folder({self.uri!r})"

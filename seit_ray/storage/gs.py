@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import contextlib
 import io
 import json
 import logging
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import aiohttp
-import google_crc32c
 from fsspec.asyn import get_loop, sync
 from gcsfs.core import GCSFileSystem
 from yarl import URL
 
 from seit_ray.storage.contract import Access
-from seit_ray.storage.entry import Entry
 from seit_ray.storage.errors import StorageError
+from seit_ray.storage.gs_json import FIELDS, crc32c_of, entry_of, quoted, refusal
 from seit_ray.storage.objects import Objects
 from seit_ray.storage.patience import REQUESTS, REQUESTS_OF_CHECKS, repeated
 from seit_ray.storage.service import Answer, Head, Page, RefusedError, Span
 from seit_ray.storage.sessions import new_session
 
 GENERATION, HASHES = "x-goog-generation", "x-goog-hash"
-FIELDS = "nextPageToken,prefixes,items(name,size,updated,generation)"
 JSON = {"Accept-Encoding": "identity"}
 NO_MORE: Mapping[str, str] = {}
 BYTES = {"Accept-Encoding": "gzip"}  # else objects that are stored gzipped arrive unpacked, unlike their checksum
@@ -221,32 +216,3 @@ class GoogleStorage:
         if response.status == 204:
             response.release()
         return response
-
-
-def quoted(name: str) -> str:
-    """A name as one part of a path."""
-    return quote(name, safe="")
-
-
-def crc32c_of(data: bytes) -> str:
-    """The checksum as Google writes it: base64 of 4 bytes, the highest first."""
-    return base64.b64encode(google_crc32c.value(data).to_bytes(4, "big")).decode()
-
-
-def entry_of(item: Mapping[str, Any], start: int) -> Entry:
-    """An object of a listing, its name from character `start` on."""
-    modified = datetime.fromisoformat(item["updated"]).isoformat()
-    return Entry(item["name"][start:], int(item["size"]), modified, str(item["generation"]))
-
-
-def refusal(status: int, text: str) -> RefusedError:
-    """What a status and its body mean: whether an object or its bucket is missing stands in words alone."""
-    with contextlib.suppress(ValueError, KeyError, TypeError):  # plain text, as of a proxy on the way
-        text = str(json.loads(text)["error"]["message"])
-    code = str(status)
-    if status == 404:
-        words = text.lower()
-        code = "NoSuchKey" if "object" in words else "NoSuchBucket" if "bucket" in words else code
-    elif status == 400 and "requester pays" in text:
-        code = "UserProjectMissing"
-    return RefusedError(status, code, text)

@@ -21,17 +21,21 @@ WEB = "https"
 
 @dataclass(frozen=True)
 class Cloud:
-    """A service with buckets: the module here that connects to it, its variables, the extra and package it needs."""
+    """A service with buckets: the module here that connects to it, its variables, the extra and package it needs.
+
+    versions: what its inventories call the column of what `Entry.version` is.
+    """
 
     module: str
     variables: tuple[str, ...]
     extra: str | None = None
     package: str = ""
+    versions: tuple[str, ...] = ("e_tag", "etag", "ETag", "Etag")
 
 
 CLOUDS = {
     "s3": Cloud("s3", ("AWS_",)),
-    "gs": Cloud("gs", ("GOOGLE_", "GCSFS_", "STORAGE_EMULATOR_HOST", "CLOUDSDK_"), "gs", "gcsfs"),
+    "gs": Cloud("gs", ("GOOGLE_", "GCSFS_", "STORAGE_EMULATOR_HOST", "CLOUDSDK_"), "gs", "gcsfs", ("generation",)),
     "az": Cloud("az", ("AZURE_",), "az", "adlfs"),
 }
 WEB_VARIABLES = ("SSL_CERT_", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy")

@@ -319,7 +319,7 @@ class AzureError(Exception):
 
 
 def google_error(status, message):
-    from seit_ray.storage.gs import refusal
+    from seit_ray.storage.gs_json import refusal
 
     return refusal(status, f'{{"error": {{"code": {status}, "message": "{message}"}}}}')
 
