@@ -15,7 +15,7 @@ from fsspec.asyn import sync
 
 from seit_ray.storage.contract import Access
 from seit_ray.storage.entry import Entry
-from seit_ray.storage.errors import StorageError
+from seit_ray.storage.errors import StorageError, causes_of
 from seit_ray.storage.objects import Objects
 from seit_ray.storage.patience import REQUESTS, REQUESTS_OF_CHECKS, repeated
 from seit_ray.storage.service import Answer, Head, Page, Span
@@ -66,7 +66,8 @@ class AzureBlobs:
         self.file_system = file_system  # closes the client when it goes
         self.requests = REQUESTS if patient else REQUESTS_OF_CHECKS
         timeouts = {"connection_timeout": 10 if patient else 4, "read_timeout": 60 if patient else 15}
-        self.each = {"retry_total": 0, **timeouts}  # requests are repeated here, as those of the other services are
+        # of each request: they are repeated here, as those of the other services are
+        self.each: dict[str, Any] = {"retry_total": 0, **timeouts}
 
     def split(self, path: str) -> tuple[str, str]:
         """(container, name) of a path."""
@@ -95,7 +96,7 @@ class AzureBlobs:
                 if delimiter
                 else container.list_blobs(include=["metadata"], **query)
             )
-            pages = items.by_page(token)
+            pages: Any = items.by_page(token)
             found = [item async for item in await anext(pages)]
             folders = [item.name[len(base) :] for item in found if isinstance(item, BlobPrefix)]
             objects = [
@@ -115,9 +116,10 @@ class AzureBlobs:
 
     async def get(self, bucket: str, key: str, span: Span | None = None) -> Answer:
         """The bytes; the checksum is that of the whole blob, where there is one."""
-        part = {} if span is None else {"offset": span[0], "length": span[1] - span[0]}
+        part: dict[str, Any] = {} if span is None else {"offset": span[0], "length": span[1] - span[0]}
+        part |= {"max_concurrency": 1, "decompress": False, **self.each}
         blob = self._blob(bucket, key)
-        stream = await repeated(lambda: blob.download_blob(max_concurrency=1, **part, **self.each), self.requests)
+        stream = await repeated(lambda: blob.download_blob(**part), self.requests)
         found = stream.properties
         md5 = found.content_settings.content_md5
         return Answer(
@@ -157,7 +159,7 @@ class AzureBlobs:
             try:
                 await repeated(lambda: blob.delete_blob(delete_snapshots="include", **self.each), self.requests)
             except HttpResponseError as error:
-                if error.error_code != "BlobNotFound":
+                if "BlobNotFound" not in causes_of(error):
                     raise
 
     def _upload(self, bucket: str, key: str, data: bytes, overwrite: bool) -> None:

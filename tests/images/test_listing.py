@@ -4,7 +4,9 @@ import tracemalloc
 
 from seit_ray.images.listing import list_images
 from seit_ray.images.sources.settings import SourceSettings
-from seit_ray.storage import Folder, s3
+from seit_ray.storage import Folder, uris
+from seit_ray.storage.objects import Objects
+from seit_ray.storage.s3 import S3
 from tests.benchmarks.memory_use import MadeUpKeys
 
 
@@ -14,8 +16,8 @@ def test_a_bucket_is_listed_page_by_page(tmp_path, monkeypatch):
 
     def peak(num):
         keys = MadeUpKeys(num)
-        store = s3.S3Store(keys)
-        monkeypatch.setattr(s3, "connect", lambda options, patient=True: store)
+        store = Objects(S3(keys, 64))
+        monkeypatch.setattr(uris, "_connected", lambda *given: store)
         monkeypatch.setattr(store, "check_readable", lambda path: None)
         tracemalloc.start()
         folder = Folder(tmp_path / str(num))
