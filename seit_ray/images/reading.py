@@ -95,8 +95,10 @@ def fetch_patiently(
     pause, start = FIRST_PAUSE_S, time.monotonic()
     end = start + limits.patience_s
     while missing := [place for place, content in enumerate(contents) if is_unavailable(content)]:
-        if time.monotonic() + pause > start + HOST_PATIENCE_S:
-            contents = without_gone_hosts(images, contents)
+        on_servers = any(host_of(images[place][1]) for place in missing)
+        if on_servers and time.monotonic() + pause > start + HOST_PATIENCE_S:
+            seen = readable if readable is not None and is_bytes(fetch([readable], source, limits)[0]) else None
+            contents = without_gone_hosts(images, contents, seen)
             missing = [place for place in missing if is_unavailable(contents[place])]
         if not missing or time.monotonic() + pause > end:
             break
@@ -111,10 +113,17 @@ def fetch_patiently(
     return contents, readable
 
 
-def without_gone_hosts(images: list[Image], contents: list[bytes | Exception]) -> list[bytes | Exception]:
-    """An ImageError in place of what a server of https:// addresses did not give while another one answered."""
+def without_gone_hosts(
+    images: list[Image], contents: list[bytes | Exception], seen: Image | None
+) -> list[bytes | Exception]:
+    """An ImageError in place of what a server of https:// addresses did not give while another one answered.
+
+    seen: an image of an earlier chunk that can be read just now.
+    """
     hosts = [host_of(uri) for _, uri, _ in images]
-    answering = {host for host, content in zip(hosts, contents, strict=True) if host and not is_unavailable(content)}
+    answering = {host for host, content in zip(hosts, contents, strict=True) if not is_unavailable(content)}
+    if seen is not None:
+        answering.add(host_of(seen[1]))
     gone = {*hosts} - {*answering, None} if answering else set()
     return [
         ImageError(str(content)) if host in gone else content for host, content in zip(hosts, contents, strict=True)

@@ -364,6 +364,18 @@ def test_a_server_that_is_gone_is_soon_given_up_while_another_answers(clock):
     assert sum(clock.slept) <= HOST_PATIENCE_S < DECODING.patience_s
 
 
+def test_a_server_that_is_gone_is_soon_given_up_while_an_earlier_one_answers(limits, clock):
+    limits(rows=2)
+    uris = ["https://here/1", "https://here/2", "https://gone/3", "https://gone/4"]
+    first, second = chunks_of(uris, MadeUp(lambda uri, times: away(uri) if "gone" in uri else None))
+    assert first == [b"https://here/1", b"https://here/2"]
+    assert all(isinstance(content, ImageError) for content in second)
+    assert sum(clock.slept) <= HOST_PATIENCE_S
+    clock.slept.clear()
+    busy = MadeUp(lambda uri, times: away(uri) if uri[-1] in "34" and times < 5 else None)  # one server, and slow
+    assert chunks_of([uri.replace("gone", "here") for uri in uris], busy)[1] == [b"https://here/3", b"https://here/4"]
+
+
 def test_a_server_that_is_the_only_one_is_waited_for(clock):
     uris = ["https://gone/1", "https://gone/2"]
     (contents,) = chunks_of(uris, MadeUp(lambda uri, times: away(uri)))
