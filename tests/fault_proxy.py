@@ -1,4 +1,4 @@
-"""Faults on demand between a client and the S3 server of the tests: a proxy in a thread of this process.
+"""Faults on demand between a client and a storage server of the tests: a proxy in a thread of this process.
 
 Requests are passed on as they came, so the server still checks signatures and digests.
 """
@@ -15,6 +15,7 @@ from typing import Literal
 from aiohttp import ClientSession, web
 from yarl import URL
 
+from tests.cloud_servers import CloudServer
 from tests.s3_server import S3Server
 
 Kind = Literal["error", "reset", "delay", "truncate", "abort", "corrupt", "headers", "corrupt upload", "lose answer"]
@@ -57,9 +58,9 @@ class Fault:
 
 
 class FaultProxy:
-    """An S3 server behind a proxy; `faults` are those of now, the first that hits happens."""
+    """A server behind a proxy; `faults` are those of now, the first that hits happens."""
 
-    def __init__(self, server: S3Server):
+    def __init__(self, server: S3Server | CloudServer):
         self.upstream = URL(server.endpoint_url)
         self.server = server
         self.faults: list[Fault] = []
@@ -107,7 +108,14 @@ class FaultProxy:
         sent = {k: v for k, v in request.headers.items() if k.lower() not in PASSED_BY_HAND}
         async with (
             ClientSession(auto_decompress=False) as session,
-            session.request(request.method, url, headers=sent, data=body, allow_redirects=False) as answer,
+            session.request(
+                request.method,
+                url,
+                headers=sent,
+                data=body or None,
+                allow_redirects=False,
+                skip_auto_headers=("Content-Type",),  # signed as it was not there
+            ) as answer,
         ):
             kept = {k: v for k, v in answer.headers.items() if k.lower() not in PASSED_BY_HAND}
             if request.method == "HEAD":
@@ -137,7 +145,7 @@ async def cut_off(request: web.Request, status: int, headers: dict[str, str], co
 
 
 @contextlib.contextmanager
-def running_fault_proxy(server: S3Server) -> Iterator[FaultProxy]:
+def running_fault_proxy(server: S3Server | CloudServer) -> Iterator[FaultProxy]:
     """A proxy before a server, which it takes the place of; stopped on exit."""
     proxy, loop = FaultProxy(server), asyncio.new_event_loop()
 

@@ -94,7 +94,7 @@ def running_s3_server(folder: Path) -> Iterator[S3Server]:
     if not is_installed():
         raise RuntimeError("no S3 server; expected the package swift; install it with: pip install swift")
     folder = Path(folder)
-    ports = dict(zip(("proxy", *SERVICES), _free_ports(4), strict=True))
+    ports = dict(zip(("proxy", *SERVICES), free_ports(4), strict=True))
     _configure(folder, ports)
     with contextlib.ExitStack() as stack:
         processes = {name: stack.enter_context(_running(folder, name)) for name in (*SERVICES, "proxy")}
@@ -103,7 +103,8 @@ def running_s3_server(folder: Path) -> Iterator[S3Server]:
         yield S3Server(endpoint_url)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens at now."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for listener in sockets:

@@ -76,8 +76,8 @@ class RunAll(Quickstart):
 
     undecided = Quickstart.undecided | {"submit", "retries", "installed", "env"}
 
-    images: str = Field(description="folder, table or Parquet of images: a path or s3://")
-    output: str = Field(description="folder for everything that is written: a path or s3://")
+    images: str = Field(description="folder, table or Parquet of images: a path or bucket")
+    output: str = Field(description="folder for everything that is written: a path or bucket")
     submit: bool = Field(False, description="each phase is a job, so that its nodes are released when it ends")
     retries: NonNegativeInt = Field(2, description="with submit: new attempts of a failed phase")
     installed: bool = Field(False, description="with submit: the nodes have all packages, the jobs install none")

@@ -37,14 +37,20 @@ class Section(BaseModel):
 
 
 class Storage(Section):
-    """How object storage is reached. What is left out comes from the usual AWS_* environment or instance role."""
+    """How object storage is reached. What is left out comes from each cloud's own variables and roles."""
 
     endpoint_url: str | None = Field(None, description="S3 endpoint, for servers other than AWS")
-    region: str | None = Field(None, description="region of the buckets")
-    access_key_id: SecretStr | None = Field(None, description="access key; better left to the environment")
-    secret_access_key: SecretStr | None = Field(None, description="secret key; better left to the environment")
-    session_token: SecretStr | None = Field(None, description="token of temporary credentials")
+    region: str | None = Field(None, description="region of the buckets of S3")
+    access_key_id: SecretStr | None = Field(None, description="access key of S3; better left to the environment")
+    secret_access_key: SecretStr | None = Field(None, description="secret key of S3; better left to the environment")
+    session_token: SecretStr | None = Field(None, description="token of temporary credentials of S3")
+    account: str | None = Field(None, description="storage account of az://; AZURE_STORAGE_ACCOUNT_NAME else")
     anonymous: bool = Field(False, description="read public buckets without credentials")
+    requester_pays: bool = Field(
+        False, description="pay for what is read from buckets of others (s3://; gs:// to GOOGLE_CLOUD_PROJECT)"
+    )
+    connections: PositiveInt = Field(64, le=1024, description="requests at once of each process; az:// has 100 at most")
+    private_addresses: bool = Field(False, description="read https:// addresses that lie in private networks too")
 
     def options(self) -> dict[str, Any]:
         """Plain keyword arguments for `storage.Folder`, secrets opened."""

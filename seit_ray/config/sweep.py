@@ -59,7 +59,7 @@ class Sweep(Verb):
     places = frozenset({"dataset", "init_from"})
 
     dataset: str = Field(description="folder of the token dataset")
-    output: str = Field("runs", description="folder that holds the sweep: a path or s3://")
+    output: str = Field("runs", description="folder that holds the sweep: a path or bucket")
     run: str = Field(description="name of the sweep; the same name continues it")
     stages: tuple[Literal["pretrain", "finetune"], ...] = Field(
         ("pretrain",), description="what a trial does: pretrain, finetune, or one from the other"

@@ -65,9 +65,9 @@ class TrainTokenAdapt(Verb):
     undecided = Verb.undecided | {"output", "run", "workers", "replay"}
     places = frozenset({"images", "tokenizer"})
 
-    images: str = Field(description="folder, table or Parquet of images: a path or s3://")
+    images: str = Field(description="folder, table or Parquet of images: a path or bucket")
     tokenizer: str = Field(description="folder of the tokenizer; in a token dataset, its folder tokenizer")
-    output: str = Field("runs", description="folder that holds the runs: a path or s3://")
+    output: str = Field("runs", description="folder that holds the runs: a path or bucket")
     run: str = Field(description="name of the run; the same name continues it")
     source: Source = Field(default_factory=Source)
     val_fraction: Share = Field(0.1, description="share held out as val where the source names no splits")

@@ -36,7 +36,7 @@ class VitVqgan(Section):
     places = frozenset({"published", "perceptual_weights"})
 
     published: str | None = Field(
-        None, description="file of published weights to take as they are, without training: a path or s3://"
+        None, description="file of published weights to take as they are, without training: a path or bucket"
     )
     image_size: PositiveInt = Field(256, description="side in pixels that images are brought to")
     patch_size: PositiveInt = Field(8, description="side in pixels of a patch; one token a patch")
@@ -62,7 +62,7 @@ class VitVqgan(Section):
     reconstruction_weight: NonNegativeFloat = Field(1.0, description="weight of the squared error")
     quantizer_weight: NonNegativeFloat = Field(1.0, description="weight of the quantiser's loss (commitment 0.25)")
     perceptual_network: str | None = Field(None, description="timm model whose feature maps are compared; none else")
-    perceptual_weights: str | None = Field(None, description="its weights: safetensors or torch, a path or s3://")
+    perceptual_weights: str | None = Field(None, description="its weights: safetensors or torch, a path or bucket")
     perceptual_weight: NonNegativeFloat = Field(0.1, description="weight of the perceptual distance")
     adversarial_weight: NonNegativeFloat = Field(0.0, description="weight of the adversarial loss (published: 0.1)")
     adversarial_start_step: NonNegativeInt = Field(0, description="from this step on")

@@ -49,7 +49,7 @@ class FitTokenizer(Verb):
     places = frozenset({"images"})
 
     tokenizer: Literal["centroid", "vit_vqgan"] = Field("centroid", description="which kind")
-    images: str = Field(description="folder, table or Parquet of images: a path or s3://")
+    images: str = Field(description="folder, table or Parquet of images: a path or bucket")
     output: str = Field(description="folder to write the tokenizer to")
     source: Source = Field(default_factory=Source)
     centroid: Centroid = Field(default_factory=Centroid)
@@ -76,7 +76,7 @@ class TokenizeImages(Verb):
     undecided = Verb.undecided | {"output"}
     places = frozenset({"images", "tokenizer"})
 
-    images: str = Field(description="folder, table or Parquet of images: a path or s3://")
+    images: str = Field(description="folder, table or Parquet of images: a path or bucket")
     tokenizer: str = Field(description="folder of a fitted tokenizer")
     output: str = Field(description="folder of the token dataset to write")
     source: Source = Field(default_factory=Source)
@@ -101,7 +101,7 @@ class Training(Verb):
     places = frozenset({"dataset"})
 
     dataset: str | None = Field(None, description="folder of the token dataset")
-    output: str = Field("runs", description="folder that holds the runs: a path or s3://")
+    output: str = Field("runs", description="folder that holds the runs: a path or bucket")
     run: str = Field(description="name of the run; the same name continues it")
     workers: Workers = Field(default_factory=Workers)
     loop: Loop = Field(default_factory=Loop)
@@ -173,9 +173,9 @@ class Predict(Verb):
 
     frozen = "seit_ray.distributed.data.predict_job:PredictSettings"
 
-    images: str = Field(description="folder, table or Parquet of images: a path or s3://")
+    images: str = Field(description="folder, table or Parquet of images: a path or bucket")
     run: str = Field(description="folder of the fine-tuned run")
-    output: str = Field(description="folder of Parquet parts, or one table, NAME.parquet or NAME.csv: a path or s3://")
+    output: str = Field(description="folder of Parquet parts, or one table, NAME.parquet or NAME.csv: a path or bucket")
     source: Source = Field(default_factory=Source)
     split: str | None = Field(None, description="only images of this split, where the source names splits")
     tokenizer: str | None = Field(None, description="folder of the run's tokenizer; default in its dataset")
@@ -204,7 +204,7 @@ class Predict(Verb):
 class TokenFiles(Section):
     """A split's token files as SeiT released them."""
 
-    data: str | None = Field(None, description="*-token.data.bin.gz, a path or s3://; no such split when left out")
+    data: str | None = Field(None, description="*-token.data.bin.gz, a path or bucket; no such split when left out")
     index: str | None = Field(None, description="*-token.index.npy.gz; beside the data when left out")
     labels: str | None = Field(None, description="*-label.txt; no labels when left out")
 
@@ -251,7 +251,7 @@ class RecodeTokens(Verb):
 class ImportWeights(Verb):
     """Import published weights (SeiT, SeiT++) as a finished run."""
 
-    weights: str = Field(description="file of the weights: torch or safetensors, a path or s3://")
+    weights: str = Field(description="file of the weights: torch or safetensors, a path or bucket")
     dataset: str = Field(description="folder of the token dataset that the model reads")
     run: str = Field(description="folder of the run to write")
     num_heads: PositiveInt | None = Field(None, description="heads; default those of the named size")

@@ -17,11 +17,10 @@ from seit_ray.images.sources.parquet import DamagedParquetError, open_parquet
 from seit_ray.images.sources.settings import Columns
 from seit_ray.images.sources.tars import ADDRESS, fetch_spans
 from seit_ray.storage import Folder, StorageError, split_uri
-from seit_ray.storage.errors import changed
 
 MAX_BYTES = 64 << 20
 BATCH_BYTES, BUFFER_BYTES = 32 << 20, 4 << 20  # of a Parquet file's images at a time; of a read of it
-OF_THE_OBJECT = ("missing", "too_large", "changed", "archived")  # kinds of StorageError
+OF_THE_OBJECT = ("missing", "too_large", "changed", "archived", "refused")  # kinds of StorageError
 _ROW = re.compile(r"(.*\.parquet)#(\d+)", re.IGNORECASE | re.DOTALL)
 
 
@@ -105,20 +104,12 @@ def _at_fault(content: bytes | Exception, some_denied: bool = False) -> bytes | 
     return ImageError(str(content)) if is_its_own else content
 
 
-def _check_version(source: Folder, uri: str, version: str | None) -> None:
-    """StorageError when a file is no longer the one that was listed."""
-    folder, name = split_uri(uri)
-    if version and source.at(folder).version(name) not in (version, None):  # one that is gone fails when it is opened
-        raise changed(uri)
-
-
 def _fetch_spans(
     source: Folder, uri: str, version: str | None, spans: Collection[tuple[int, int]], max_bytes: int
 ) -> Mapping[tuple[int, int], bytes | Exception]:
     """(offset, size) -> bytes or error, in one tar."""
     try:
-        _check_version(source, uri, version)
-        return fetch_spans(source, uri, spans, max_bytes)
+        return fetch_spans(source, uri, spans, max_bytes, version or None)
     except StorageError as error:
         return dict.fromkeys(spans, _at_fault(error))
 
@@ -138,8 +129,7 @@ def rows_of_parquet(
     folder, name = split_uri(uri)
     done = 0
     try:
-        _check_version(source, uri, version)
-        with open_parquet(source.at(folder), name, BUFFER_BYTES) as file:
+        with open_parquet(source.at(folder), name, BUFFER_BYTES, version or None) as file:
             if image_column not in file.schema_arrow.names:
                 raise missing_column(image_column, uri, file.schema_arrow.names, "image_column")
             for content in _images_of(file, rows, image_column):

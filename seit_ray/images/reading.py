@@ -14,11 +14,12 @@ import pyarrow as pa
 
 from seit_ray.images.decode import ImageError
 from seit_ray.images.fetch import address_in_parquet, fetch_images, rows_of_parquet
-from seit_ray.storage import Folder, StorageError
+from seit_ray.storage import Folder, StorageError, host_of
 from seit_ray.storage.patience import FIRST_PAUSE_S, LONGEST_PAUSE_S
 
 CHUNK_ROWS, CHUNK_BYTES = 256, 64 << 20
 UNKNOWN_BYTES = 8 << 20  # taken for an image whose size the source does not tell
+HOST_PATIENCE_S = 10.0  # with a server of https:// addresses, while others answer: among many, some are gone
 
 Chunk = tuple[pa.Table, list[bytes | Exception]]
 Image = tuple[str, str, str | None]  # key, uri, version
@@ -85,14 +86,21 @@ def fetch_patiently(
 ) -> tuple[list[bytes | Exception], Image | None]:
     """(bytes or an error for each row, an image that can be read); what a storage does not give is asked for again.
 
-    readable: an image that could be read before. What stays away while that one comes is at fault itself.
+    readable: an image that could be read before. What stays away while that one comes is at fault itself; so is,
+    soon, the server of an https:// address while another answers.
     """
     columns = (chunk[name].to_pylist() for name in ("key", "uri", "version"))
     images: list[Image] = list(zip(*columns, strict=True))
     contents = fetch(images, source, limits)
-    pause, end = FIRST_PAUSE_S, time.monotonic() + limits.patience_s
+    pause, start = FIRST_PAUSE_S, time.monotonic()
+    end = start + limits.patience_s
     while missing := [place for place, content in enumerate(contents) if is_unavailable(content)]:
-        if time.monotonic() + pause > end:
+        on_servers = any(host_of(images[place][1]) for place in missing)
+        if on_servers and time.monotonic() + pause > start + HOST_PATIENCE_S:
+            seen = readable if readable is not None and is_bytes(fetch([readable], source, limits)[0]) else None
+            contents = without_gone_hosts(images, contents, seen)
+            missing = [place for place in missing if is_unavailable(contents[place])]
+        if not missing or time.monotonic() + pause > end:
             break
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE_S)
@@ -103,6 +111,23 @@ def fetch_patiently(
         for place in missing:
             contents[place] = ImageError(str(contents[place]))
     return contents, readable
+
+
+def without_gone_hosts(
+    images: list[Image], contents: list[bytes | Exception], seen: Image | None
+) -> list[bytes | Exception]:
+    """An ImageError in place of what a server of https:// addresses did not give while another one answered.
+
+    seen: an image of an earlier chunk that can be read just now.
+    """
+    hosts = [host_of(uri) for _, uri, _ in images]
+    answering = {host for host, content in zip(hosts, contents, strict=True) if not is_unavailable(content)}
+    if seen is not None:
+        answering.add(host_of(seen[1]))
+    gone = {*hosts} - {*answering, None} if answering else set()
+    return [
+        ImageError(str(content)) if host in gone else content for host, content in zip(hosts, contents, strict=True)
+    ]
 
 
 def fetch(images: list[Image], source: Folder, limits: Limits) -> list[bytes | Exception]:

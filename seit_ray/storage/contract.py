@@ -10,26 +10,38 @@ from seit_ray.storage.entry import Entry
 
 
 class Access(TypedDict):
-    """The arguments of a Folder beside its uri; None: from the AWS_* variables and profiles of the process."""
+    """The arguments of a Folder beside its uri; None: from the variables and profiles of the process.
+
+    The first five are of S3, account is of Azure. anonymous, requester_pays (S3, Google Cloud) and connections are of
+    all; private_addresses is of https:// addresses.
+    """
 
     endpoint_url: str | None
     region: str | None
     access_key_id: str | None
     secret_access_key: str | None
     session_token: str | None
+    account: str | None
     anonymous: bool
+    requester_pays: bool
+    connections: int
+    private_addresses: bool
 
 
-class ObjectStore(Protocol):
-    """Operations on paths of one kind: local ones, or 'bucket/key'. Raises its own errors: the Folder explains."""
+class Reader(Protocol):
+    """What can be read, at addresses of one kind. Raises its own errors: the Folder explains."""
 
     def read_many(
         self, paths: Sequence[str], max_bytes: int | None, versions: Sequence[str | None] | None = None
     ) -> list[bytes | Exception]:
         """Contents in the order of paths; an error in place of what cannot be read, or is of another version."""
 
-    def open(self, path: str) -> io.BufferedReader:
-        """A seekable binary file."""
+
+class ObjectStore(Reader, Protocol):
+    """Operations on paths of one kind: local ones, or 'bucket/key'."""
+
+    def open(self, path: str, version: str | None = None) -> io.BufferedReader:
+        """A seekable binary file; an error when it is of another version."""
 
     def write(self, path: str, data: bytes) -> None:
         """Writes or replaces an object in one step."""

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An object below a folder: name relative to it, size in bytes, time of change (ISO 8601, UTC), S3's ETag."""
+    """An object below a folder: name relative to it, size in bytes, time of change (ISO 8601, UTC), ETag.
+
+    etag: of S3 and Azure, the generation of Google Cloud; '' where there is none.
+    """
 
     name: str
     size_bytes: int
@@ -14,7 +17,7 @@ class Entry:
 
     @property
     def version(self) -> str:
-        """Changes when the object is overwritten: its ETag where there is one, else its time of change."""
+        """Changes when the object is overwritten: its ETag or generation, else its time of change."""
         return self.etag or self.modified
 
 

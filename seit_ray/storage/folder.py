@@ -1,28 +1,37 @@
-"""A folder in object storage or on disk, and what an uri means."""
+"""A folder in object storage or on disk."""
 
 from __future__ import annotations
 
 import io
 import os
 import posixpath
-import re
-import urllib.parse
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 
 from seit_ray.storage.contract import Access, ObjectStore
 from seit_ray.storage.entry import Entry
 from seit_ray.storage.errors import StorageError, explain, explained
-from seit_ray.storage.local import LocalStore
+from seit_ray.storage.uris import (
+    CLOUDS,
+    SCHEME,
+    is_remote,
+    normalise_address,
+    normalise_uri,
+    path_of,
+    reader_at,
+    shown,
+    split_root,
+    store_at,
+)
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+CONNECTIONS = 64
 
 
 class Folder:
-    """A folder at an s3:// uri, a file:// uri or a local path; cheap to make, safe to pickle and in threads.
+    """A folder at an s3://, gs:// or az:// uri, or a local path; cheap to make, safe to pickle and in threads.
 
-    What is not given (endpoint, region, keys) comes from the AWS_* variables and profiles of the process that
-    uses it. Every operation raises StorageError, one line that names the uri and how to mend it.
+    What is not given (endpoint, region, keys, account) comes from the variables and profiles of the process that uses
+    it. Every operation raises StorageError, one line that names the uri and how to mend it.
     """
 
     def __init__(
@@ -34,7 +43,11 @@ class Folder:
         access_key_id: str | None = None,
         secret_access_key: str | None = None,
         session_token: str | None = None,
+        account: str | None = None,
         anonymous: bool = False,
+        requester_pays: bool = False,
+        connections: int = CONNECTIONS,
+        private_addresses: bool = False,
     ):
         if bool(access_key_id) != bool(secret_access_key):
             raise StorageError(
@@ -50,13 +63,22 @@ class Folder:
             "access_key_id": access_key_id,
             "secret_access_key": secret_access_key,
             "session_token": session_token,
+            "account": account,
             "anonymous": anonymous,
+            "requester_pays": requester_pays,
+            "connections": connections,
+            "private_addresses": private_addresses,
         }
 
     @property
     def is_remote(self) -> bool:
         """Whether it lies in object storage."""
-        return self.uri.startswith("s3://")
+        return is_remote(self.uri)
+
+    @property
+    def version_columns(self) -> tuple[str, ...]:
+        """What a list of objects, as clouds make them, may call the column of `Entry.version`."""
+        return CLOUDS[self.uri.partition("://")[0] if self.is_remote else "s3"].versions
 
     def __repr__(self) -> str:
         return f"Folder({self.uri!r})"
@@ -80,15 +102,16 @@ class Folder:
         return f"{self.uri.rstrip('/')}/{name}" if name else self.uri
 
     def resolve(self, uri: str) -> str:
-        """The absolute form of an uri written in a file of this folder: relative ones start at the folder."""
-        if _SCHEME.match(uri) or uri.startswith("/"):
-            return normalise_uri(uri)
+        """The absolute form of an address written in a file of this folder: relative ones start at the folder."""
+        if SCHEME.match(uri) or uri.startswith("/"):
+            return normalise_address(uri)
         if not self.is_remote:
             return normalise_uri(os.path.join(self.uri, uri))
         if not {".", ".."}.intersection(uri.split("/")):
             return self.uri_of(uri)
-        bucket, _, key = self._path.partition("/")
-        return f"s3://{bucket}{posixpath.normpath(f'/{key}/{uri}')}"
+        scheme, _, path = self.uri.partition("://")
+        bucket, _, key = path.partition("/")
+        return f"{scheme}://{bucket}{posixpath.normpath(f'/{key}/{uri}')}"
 
     def read(self, name: str) -> bytes:
         """All bytes of one object."""
@@ -100,48 +123,42 @@ class Folder:
     def read_many(
         self, names: Sequence[str], *, max_bytes: int | None = None, versions: Sequence[str | None] | None = None
     ) -> list[bytes | StorageError]:
-        """Contents in the order of names, on S3 fetched at once; a StorageError in place of what fails.
+        """Contents in the order of names, of buckets fetched at once; a StorageError in place of what fails.
 
         versions: those that were listed (None: not known); what is of another one fails with kind 'changed'.
         """
-        return self._read_paths(names, [self._path_of(name) for name in names], max_bytes, versions)
-
-    def _read_paths(
-        self, names: Sequence[str], paths: Sequence[str], max_bytes: int | None, versions: Sequence[str | None] | None
-    ) -> list[bytes | StorageError]:
         with explained(self.uri):
-            contents = self._store().read_many(paths, max_bytes, versions)
-        return [
-            explain(content, self.uri_of(name)) if isinstance(content, Exception) else content
-            for name, content in zip(names, contents, strict=True)
-        ]
+            contents = self._store().read_many([self._path_of(name) for name in names], max_bytes, versions)
+        return _explained_each(contents, [self.uri_of(name) for name in names])
 
     def read_uris(
         self, uris: Sequence[str], *, max_bytes: int | None = None, versions: Sequence[str | None] | None = None
     ) -> list[bytes | StorageError]:
-        """As read_many, for absolute uris anywhere, with the credentials of this folder."""
-        known = versions or [None] * len(uris)
-        places = [(*_split_root(uri), version) for uri, version in zip(uris, known, strict=True)]
-        contents: dict[tuple[str, str, str | None], bytes | StorageError] = {}
+        """As read_many, for absolute uris and https:// addresses anywhere, with the credentials of this folder."""
+        places = list(zip(uris, versions or [None] * len(uris), strict=True))
+        contents: dict[tuple[str, str | None], bytes | StorageError] = {}
         roots: dict[str, list[tuple[str, str | None]]] = {}
-        for root, name, version in dict.fromkeys(places):
+        for uri, version in dict.fromkeys(places):
+            root, name = split_root(uri)
             if name:
-                roots.setdefault(root, []).append((name, version))
+                roots.setdefault(root, []).append((uri, version))
             else:
-                message = f"uri {root}; expected that of an object; correct it"
-                contents[root, name, version] = StorageError(message, "missing")
+                contents[uri, version] = StorageError(f"uri {uri}; expected that of an object; correct it", "missing")
         for root, wanted in roots.items():
-            names, of_names = [name for name, _ in wanted], [version for _, version in wanted]
-            folder = self.at(root)
-            paths = [f"{folder._path.rstrip('/')}/{name}" for name in names]  # a key of S3 may begin with a slash
-            found = folder._read_paths(names, paths, max_bytes, of_names)
-            contents.update(zip([(root, *place) for place in wanted], found, strict=True))
+            paths, of_paths = [path_of(uri) for uri, _ in wanted], [version for _, version in wanted]
+            with explained(root):
+                found = reader_at(root, self._options).read_many(paths, max_bytes, of_paths)
+            contents.update(zip(wanted, _explained_each(found, [shown(uri) for uri, _ in wanted]), strict=True))
         return [contents[place] for place in places]
 
-    def open(self, name: str) -> io.BufferedReader:
-        """A binary, seekable file for reading parts of an object; close it, or use it in a with statement."""
+    def open(self, name: str, version: str | None = None) -> io.BufferedReader:
+        """A binary, seekable file for reading parts of an object; close it, or use it in a with statement.
+
+        version: the one that was listed; StorageError of kind 'changed' when it is another. In a bucket, whatever
+        is read comes from the version that was opened.
+        """
         with explained(self.uri_of(name)):
-            return self._store().open(self._path_of(name))
+            return self._store().open(self._path_of(name), version)
 
     def write(self, name: str, data: bytes) -> None:
         """Writes or replaces one object in one step: readers see the old bytes or the new, never a part."""
@@ -151,7 +168,7 @@ class Folder:
     def create(self, name: str, data: bytes) -> bool:
         """Writes one object unless there is one of this name; whether it was written. Of several writers one wins.
 
-        data must differ between writers: on S3 the object is read back after a pause of 2 s, to see whose it is.
+        data must differ between writers: of S3 the object is read back after a pause of 2 s, to see whose it is.
         """
         with explained(self.uri_of(name)):
             return self._store().create(self._path_of(name), data)
@@ -215,7 +232,7 @@ class Folder:
 
     @property
     def _path(self) -> str:
-        return self.uri.removeprefix("s3://")
+        return path_of(self.uri)
 
     def _path_of(self, name: str) -> str:
         if not name or name.startswith("/"):
@@ -223,48 +240,11 @@ class Folder:
         return f"{self._path.rstrip('/')}/{name}"
 
     def _store(self, *, patient: bool = True) -> ObjectStore:
-        if not self.is_remote:
-            return LocalStore()
-        from seit_ray.storage import s3  # half a second to import, and needed for s3:// alone
-
-        return s3.connect(self._options, patient=patient)
+        return store_at(self.uri, self._options, patient=patient)
 
 
-def normalise_uri(uri: str | os.PathLike[str]) -> str:
-    """s3://bucket/key without trailing slash, or an absolute local path; StorageError for other schemes."""
-    text = os.fspath(uri)
-    if not text:
-        raise StorageError("uri ''; expected s3://BUCKET/PATH or a local path; give one")
-    match = _SCHEME.match(text)
-    if match is None:
-        return _absolute(os.path.expanduser(text))
-    scheme, rest = match[1].lower(), match[2]
-    if scheme in ("s3", "s3a") and rest.strip("/") and not rest.startswith("/"):
-        return "s3://" + rest.rstrip("/")
-    if scheme == "file" and rest.removeprefix("localhost").startswith("/"):
-        return _absolute(urllib.parse.unquote(rest.removeprefix("localhost")))
-    raise StorageError(
-        f"uri {text}; expected s3://BUCKET/PATH, file:///PATH or a local path; correct it, or reach "
-        "other stores through their S3 endpoint (endpoint_url)"
-    )
-
-
-def _absolute(path: str) -> str:
-    return "/" + os.path.abspath(path).lstrip("/")  # abspath keeps two slashes at the start
-
-
-def split_uri(uri: str | os.PathLike[str]) -> tuple[str, str]:
-    """(uri of the folder, name of the object in it); the name of a bucket alone is ''."""
-    text = normalise_uri(uri)
-    if text.startswith("s3://") and "/" not in text[5:]:
-        return text, ""
-    folder, _, name = text.rpartition("/")
-    return folder or "/", name
-
-
-def _split_root(uri: str) -> tuple[str, str]:
-    """(bucket or local root, path below it) of a normalised uri: one read_many then serves many folders."""
-    if uri.startswith("s3://"):
-        bucket, _, key = uri[5:].partition("/")
-        return f"s3://{bucket}", key
-    return "/", uri.lstrip("/")
+def _explained_each(contents: Sequence[bytes | Exception], uris: Sequence[str]) -> list[bytes | StorageError]:
+    return [
+        explain(content, uri) if isinstance(content, Exception) else content
+        for content, uri in zip(contents, uris, strict=True)
+    ]

@@ -28,9 +28,14 @@ class LocalStore:
         known = versions or [None] * len(paths)
         return [_read_or_error(path, max_bytes, version) for path, version in zip(paths, known, strict=True)]
 
-    def open(self, path: str) -> io.BufferedReader:
-        """A seekable binary file."""
-        return open(path, "rb")
+    def open(self, path: str, version: str | None = None) -> io.BufferedReader:
+        """A seekable binary file; an error when it is of another version."""
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(open(path, "rb"))
+            if version is not None and _modified(os.fstat(file.fileno())) != version:
+                raise changed(path)
+            stack.pop_all()
+            return file
 
     def write(self, path: str, data: bytes) -> None:
         """Replaces the file at path in one step, making its folder where needed."""

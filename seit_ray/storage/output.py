@@ -15,8 +15,9 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from seit_ray.storage.errors import StorageError
-from seit_ray.storage.folder import Folder, split_uri
+from seit_ray.storage.folder import Folder
 from seit_ray.storage.lock import LOCK
+from seit_ray.storage.uris import split_uri
 
 WORK = "_work"
 PLAN = "plan.json"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from seit_ray.storage.errors import StorageError
+from seit_ray.storage.errors import StorageError, explain, may_pass
 
 T = TypeVar("T")
 PATIENCE_S, FIRST_PAUSE_S, LONGEST_PAUSE_S = 180.0, 1.0, 30.0
+REQUESTS, REQUESTS_OF_CHECKS = 6, 2  # at most of each kind; with the pauses about 20 s, and a second
+REQUEST_PAUSE_S = 0.5  # before the second request, then twice as long each time
 
 
 def patiently(function: Callable[[], T], patience_s: float = PATIENCE_S) -> T:
@@ -23,3 +26,17 @@ def patiently(function: Callable[[], T], patience_s: float = PATIENCE_S) -> T:
                 raise
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE_S)
+
+
+async def repeated(request: Callable[[], Awaitable[T]], requests: int) -> T:
+    """What request() gives, made again while its error may pass, for libraries that do not do it themselves."""
+    pause = REQUEST_PAUSE_S
+    while True:
+        requests -= 1
+        try:
+            return await request()
+        except Exception as error:
+            if not requests or not may_pass(explain(error, "")):
+                raise
+        await asyncio.sleep(pause)
+        pause *= 2

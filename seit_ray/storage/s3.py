@@ -1,126 +1,157 @@
-"""Objects on S3 or a server that speaks it, through s3fs; paths are 'bucket/key'; imported when needed."""
+"""Requests to S3 or a server that speaks it, through s3fs; imported when needed."""
 
 from __future__ import annotations
 
-import asyncio
-import functools
-import io
-import os
-import time
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fsspec.asyn import sync
 from s3fs import S3FileSystem
 
 from seit_ray.storage.contract import Access
-from seit_ray.storage.entry import Entry, is_hidden
-from seit_ray.storage.errors import DamagedError, StorageError, causes_of
-from seit_ray.storage.s3_bodies import ATTEMPTS, Digests, RangeReader, get_object
-from seit_ray.storage.s3_listing import listed
-
-CONNECTIONS = 64
-BUFFER_BYTES = 1 << 20
-SETTLE_S = 2.0  # longer than a small PUT takes
-Pairs = tuple[tuple[str, Any], ...]
+from seit_ray.storage.entry import Entry
+from seit_ray.storage.errors import StorageError, causes_of
+from seit_ray.storage.objects import Objects
+from seit_ray.storage.patience import REQUESTS, REQUESTS_OF_CHECKS
+from seit_ray.storage.service import Answer, Head, Page, Span
 
 
-def connect(access: Access, *, patient: bool = True) -> S3Store:
-    """The store for this access and the AWS_* variables of now, shared inside the process.
+def connect(access: Access, environment: Mapping[str, str], patient: bool) -> Objects:
+    """The store for this access and these AWS_* variables.
 
     patient: ride out outages of some 20 s; otherwise fail within about 2 s, for checks.
     """
-    environment = sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))
-    return _connect(tuple(sorted(access.items())), tuple(environment), os.getpid(), patient)
-
-
-@functools.lru_cache(maxsize=16)
-def _connect(access: Pairs, environment: Pairs, pid: int, patient: bool) -> S3Store:
-    # The key holds all that decides who we are, so that new credentials never meet an old connection (s3fs
-    # would keep instances by its arguments alone), and the pid, as an event loop does not survive a fork.
-    given, env = dict(access), dict(environment)
-    endpoint_url = given["endpoint_url"] or env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL")
-    region = given["region"] or env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION")
+    endpoint_url = access["endpoint_url"] or environment.get("AWS_ENDPOINT_URL_S3")
+    endpoint_url = endpoint_url or environment.get("AWS_ENDPOINT_URL")
+    region = access["region"] or environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
     config: dict[str, Any] = {
-        "max_pool_connections": CONNECTIONS,
+        "max_pool_connections": access["connections"],
         "connect_timeout": 10 if patient else 4,
         "read_timeout": 60 if patient else 15,
-        "retries": {"mode": "standard", "total_max_attempts": 6 if patient else 2},
+        "retries": {"mode": "standard", "total_max_attempts": REQUESTS if patient else REQUESTS_OF_CHECKS},
     }
     if endpoint_url:
         config["s3"] = {"addressing_style": "path"}  # other servers rarely have a host name for each bucket
     file_system = S3FileSystem(
-        anon=given["anonymous"],
+        anon=access["anonymous"],
         endpoint_url=endpoint_url,
-        key=given["access_key_id"],
-        secret=given["secret_access_key"],
-        token=given["session_token"],
+        key=access["access_key_id"],
+        secret=access["secret_access_key"],
+        token=access["session_token"],
+        requester_pays=access["requester_pays"],
         config_kwargs=config,
         client_kwargs={"region_name": region} if region else {},
         use_listings_cache=False,
         skip_instance_cache=True,
     )
-    return S3Store(file_system)
+    return Objects(S3(file_system, access["connections"]))
 
 
-class S3Store:
-    """The operations of a Folder on 'bucket/key'; raises what s3fs raises, which the Folder explains."""
+class Digests:
+    """Whether the ETags of a bucket are MD5s: those of S3 are, of objects in one part, unless KMS encrypts them."""
 
-    def __init__(self, file_system: S3FileSystem):
-        self.file_system = file_system
+    def __init__(self) -> None:
+        self.are_md5: bool | None = None  # None: not seen yet
+
+    def fits(self, answer: Mapping[str, Any], data: bytes) -> bool:
+        """False when the ETag of an answer about an object says that it holds other bytes than data."""
+        etag = answer.get("ETag", "").strip('"')
+        is_encrypted = answer.get("ServerSideEncryption", "").startswith("aws:kms") or answer.get("SSECustomerKeyMD5")
+        if self.are_md5 is False or is_encrypted or not re.fullmatch("[0-9a-f]{32}", etag):
+            return True
+        if hashlib.md5(data, usedforsecurity=False).hexdigest() != etag:
+            return False
+        self.are_md5 = True
+        return True
+
+    def doubt(self) -> bool:
+        """Whether the ETags of this server are something else: taken so from then on."""
+        if self.are_md5 is not None:
+            return False
+        self.are_md5 = False
+        return True
+
+
+class S3:
+    """The `Service` of S3; raises what s3fs and its client raise."""
+
+    scheme = "s3"
+    is_exclusive = False  # servers other than AWS may know no conditions
+    is_sorted = True
+
+    def __init__(self, file_system: S3FileSystem, connections: int):
+        self.file_system, self.connections = file_system, connections
+        self.loop = file_system.loop
         self.digests: dict[str, Digests] = {}  # by bucket
 
-    def read_many(
-        self, paths: Sequence[str], max_bytes: int | None, versions: Sequence[str | None] | None = None
-    ) -> list[bytes | Exception]:
-        """Contents in the order of paths, CONNECTIONS at once; an error in place of what cannot be read."""
-        # One plain GET each: the cat of s3fs asks for the size first, which doubles the requests, and expands
-        # '*' and '[' in names; a ranged GET would skip the comparison with the checksum that S3 stored.
-        client = self.file_system.s3
-        known = versions or [None] * len(paths)
+    def split(self, path: str) -> tuple[str, str]:
+        """(bucket, key) of a path."""
+        if path.startswith("arn:"):  # an access point, whose name holds slashes
+            bucket, key, _ = self.file_system.split_path(path)
+        else:  # s3fs would drop slashes in front of a key, and what follows ?versionId= in it
+            bucket, _, key = path.partition("/")
+        return bucket, key
 
-        async def read_all() -> list[bytes | BaseException]:
-            slots = asyncio.Semaphore(CONNECTIONS)
-            reads = (
-                get_object(client, slots, *self._split(path), max_bytes, self._digests(path), version)
-                for path, version in zip(paths, known, strict=True)
-            )
-            return await asyncio.gather(*reads, return_exceptions=True)
+    def page(
+        self,
+        bucket: str,
+        base: str,
+        *,
+        prefix: str = "",
+        after: str = "",
+        token: str | None = None,
+        delimiter: str = "",
+        limit: int | None = None,
+    ) -> Page:
+        """One list_objects_v2."""
+        request = {"StartAfter": base + after if after else None, "ContinuationToken": token, "MaxKeys": limit}
+        request["Delimiter"] = delimiter or None
+        given = {name: value for name, value in request.items() if value is not None}
+        answer = self.file_system.call_s3("list_objects_v2", Bucket=bucket, Prefix=base + prefix, **given)
+        start = len(base)
+        objects = [
+            Entry(item["Key"][start:], item["Size"], item["LastModified"].isoformat(), item["ETag"].strip('"'))
+            for item in answer.get("Contents", ())
+        ]
+        folders = [item["Prefix"][start:] for item in answer.get("CommonPrefixes", ())]
+        return Page(objects, folders, answer["NextContinuationToken"] if answer.get("IsTruncated") else None)
 
-        return sync(self.file_system.loop, read_all)
+    def head(self, bucket: str, key: str) -> Head | None:
+        """None where there is no such object, whatever the reason: the answer to HEAD does not say it."""
+        try:
+            answer = self.file_system.call_s3("head_object", Bucket=bucket, Key=key)
+        except FileNotFoundError:
+            return None
+        return Head(answer["ContentLength"], answer["ETag"].strip('"'))
 
-    def open(self, path: str) -> io.BufferedReader:
-        """A seekable binary file that fetches ranges of BUFFER_BYTES or more."""
-        file = self.file_system.open(path, "rb", cache_type="none")
-        return io.BufferedReader(RangeReader(file, f"s3://{path}"), BUFFER_BYTES)
+    async def get(self, bucket: str, key: str, span: Span | None = None) -> Answer:
+        """A plain GET, whose answer has the checksum; that of a span has it not.
 
-    def write(self, path: str, data: bytes) -> None:
-        """One PUT, or a multipart upload from 100 MiB, checked by CRC; S3 shows it whole or not at all.
-
-        What the answer says was stored is compared with data, and read back where it differs.
+        The cat of s3fs would ask for the size first, which doubles the requests, and expand '*' and '[' in names.
         """
-        for _ in range(ATTEMPTS):
-            answer = self.file_system.pipe_file(path, data)
-            if answer is None:  # of several parts
-                whole = self.size(path) == len(data)
-            else:
-                whole = self._digests(path).fits(answer, data) or self.read_many([path], None)[0] == data
-            if whole:
-                return
-        raise DamagedError(f"s3://{path} was stored damaged; expected what was sent; check the server")
+        more: dict[str, Any] = dict(self.file_system.req_kw)
+        if span is not None:
+            more["Range"] = f"bytes={span[0]}-{span[1] - 1}"
+        client = await self.file_system.set_session()
+        answer = await client.get_object(Bucket=bucket, Key=key, **more)
+        digests, body = self._digests(bucket), answer["Body"]
+        return Answer(
+            answer.get("ETag", "").strip('"'),
+            answer["ContentLength"],
+            body.read,
+            body.close,
+            lambda data: digests.fits(answer, data),
+            digests.doubt,
+        )
 
-    def create(self, path: str, data: bytes) -> bool:
-        """Writes the object unless there is one; whether it was written."""
-        if self.size(path) is not None or not self._put_new(path, data):
-            return False
-        # AWS lets one of two writers pass. Other servers let both, when they write at once, or know no conditions:
-        # after a pause all see what was written last.
-        time.sleep(SETTLE_S)
-        return self.read_many([path], None)[0] == data
+    def put(self, bucket: str, key: str, data: bytes) -> bool | None:
+        """One PUT, or a multipart upload from 100 MiB, checked by CRC."""
+        answer = self.file_system.pipe_file(f"{bucket}/{key}", data)
+        return None if answer is None else self._digests(bucket).fits(answer, data)
 
-    def _put_new(self, path: str, data: bytes) -> bool:
+    def put_new(self, bucket: str, key: str, data: bytes) -> bool:
         """PUT on condition that there is no object; False when the server refuses for there is one."""
-        bucket, key = self._split(path)
         try:
             self.file_system.call_s3("put_object", Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
         except Exception as error:
@@ -129,102 +160,33 @@ class S3Store:
                 return False
             if not causes & {"NotImplemented", "501"}:
                 raise
-            self.write(path, data)
+            self.put(bucket, key, data)
         return True
 
-    def size(self, path: str) -> int | None:
-        """Bytes of the object; None when there is none."""
-        try:
-            return self._call("head_object", path)["ContentLength"]
-        except FileNotFoundError:
-            return None
-
-    def version(self, path: str) -> str | None:
-        """The ETag of the object; None when there is none."""
-        try:
-            return self._call("head_object", path)["ETag"].strip('"')
-        except FileNotFoundError:
-            return None
-
-    def list_folders(self, root: str) -> list[str]:
-        """Names of the folders directly below root, sorted."""
-        start = len(self._folder_key(root))
-        pages = self._pages(root, "", Delimiter="/")
-        names = [item["Prefix"][start:-1] for page in pages for item in page.get("CommonPrefixes", ())]
-        return sorted((name for name in names if name and not is_hidden(name)), key=str.encode)
-
-    def list(
-        self, root: str, prefix: str, include_hidden: bool, on_skipped: Callable[[str], None] | None = None
-    ) -> Iterator[Entry]:
-        """Objects below root whose relative key starts with prefix, in key order, some pages in memory."""
-        start = len(self._folder_key(root))
-        ask = functools.partial(self.file_system.call_s3, "list_objects_v2", Bucket=self._split(root)[0])
-        for item in listed(ask, self._folder_key(root) + prefix):
-            name = item["Key"][start:]
-            if name and not name.endswith("/") and (include_hidden or not is_hidden(name, prefix)):
-                yield Entry(name, item["Size"], item["LastModified"].isoformat(), item["ETag"].strip('"'))
-
-    def delete(self, path: str) -> None:
-        """Removes the object, if there is one."""
-        self._call("delete_object", path)
-
-    def delete_tree(self, path: str) -> None:
-        """Removes all objects below path, a page at a time."""
-        bucket = self._split(path)[0]
-        for page in self._pages(path, ""):
-            keys = [{"Key": item["Key"]} for item in page.get("Contents", ())]
-            if not keys:
-                continue
-            for failure in self._delete_objects(bucket, keys).get("Errors", ()):
-                raise StorageError(
-                    f"s3://{bucket}/{failure['Key']} was not deleted: {failure['Code']}; "
-                    "expected the right to delete; check the policy of the bucket",
-                    "denied",
-                )
-
-    def _delete_objects(self, bucket: str, keys: Sequence[dict[str, str]]) -> dict[str, Any]:
-        """Removes some objects at once, or one by one where the service has no such request, as that of Google."""
-        try:
-            return self.file_system.call_s3("delete_objects", Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
-        except Exception as error:  # s3fs makes many kinds of it
-            if not {"NotImplemented", "MethodNotAllowed", "501", "405"} & {str(cause) for cause in causes_of(error)}:
-                raise
-        for key in keys:
-            self.file_system.call_s3("delete_object", Bucket=bucket, **key)
-        return {}
-
-    def check_readable(self, path: str) -> None:
-        """Raises unless path is an object or has some below it that can be read; a bucket may be empty."""
-        bucket, key = self._split(path)
-        # Listing first: its answer says what is wrong, that of HEAD has no body.
-        below = self.file_system.call_s3("list_objects_v2", Bucket=bucket, Prefix=self._folder_key(path), MaxKeys=1)
-        first = below["Contents"][0]["Key"] if below.get("Contents") else key
-        if first:
-            self._call("head_object", f"{bucket}/{first}")
-
-    def _split(self, path: str) -> tuple[str, str]:
-        if path.startswith("arn:"):  # an access point, whose name holds slashes
-            bucket, key, _ = self.file_system.split_path(path)
-        else:  # s3fs would drop slashes in front of a key, and what follows ?versionId= in it
-            bucket, _, key = path.partition("/")
-        return bucket, key
-
-    def _digests(self, path: str) -> Digests:
-        return self.digests.setdefault(self._split(path)[0], Digests())
-
-    def _folder_key(self, path: str) -> str:
-        key = self._split(path)[1]
-        return f"{key}/" if key else ""
-
-    def _call(self, operation: str, path: str) -> dict[str, Any]:
-        bucket, key = self._split(path)
-        return self.file_system.call_s3(operation, Bucket=bucket, Key=key)
-
-    def _pages(self, root: str, prefix: str, **request: Any) -> Iterator[dict[str, Any]]:
-        request |= {"Bucket": self._split(root)[0], "Prefix": self._folder_key(root) + prefix}
-        while True:
-            page = self.file_system.call_s3("list_objects_v2", **request)
-            yield page
-            if not page.get("IsTruncated"):
+    def delete(self, bucket: str, keys: Sequence[str]) -> None:
+        """At once, or one by one where the service has no such request, as that of Google."""
+        if len(keys) > 1:
+            try:
+                self._delete_at_once(bucket, keys)
                 return
-            request["ContinuationToken"] = page["NextContinuationToken"]
+            except StorageError:
+                raise
+            except Exception as error:  # s3fs makes many kinds of it
+                causes = {str(cause) for cause in causes_of(error)}
+                if not {"NotImplemented", "MethodNotAllowed", "501", "405"} & causes:
+                    raise
+        for key in keys:
+            self.file_system.call_s3("delete_object", Bucket=bucket, Key=key)
+
+    def _delete_at_once(self, bucket: str, keys: Sequence[str]) -> None:
+        listed = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        answer = self.file_system.call_s3("delete_objects", Bucket=bucket, Delete=listed)
+        for failure in answer.get("Errors", ()):
+            raise StorageError(
+                f"s3://{bucket}/{failure['Key']} was not deleted: {failure['Code']}; "
+                "expected the right to delete; check the policy of the bucket",
+                "denied",
+            )
+
+    def _digests(self, bucket: str) -> Digests:
+        return self.digests.setdefault(bucket, Digests())

@@ -10,17 +10,17 @@ import argparse
 import resource
 import time
 
-from seit_ray.storage.s3_listing import listed
+from seit_ray.storage.listing import listed
 from tests.storage.made_bucket import MadeBucket
 
 
 def one_stream(ask):
     """Page after page."""
     page = ask()
-    yield from page["Contents"]
-    while page["IsTruncated"]:
-        page = ask(ContinuationToken=page["NextContinuationToken"])
-        yield from page["Contents"]
+    yield from page.objects
+    while page.token is not None:
+        page = ask(token=page.token)
+        yield from page.objects
 
 
 def seconds_of(items, expected: int) -> float:

@@ -16,7 +16,9 @@ import time
 from pathlib import Path
 
 from seit_ray.images.sources.settings import SourceSettings
-from seit_ray.storage import Folder, s3
+from seit_ray.storage import Folder, uris
+from seit_ray.storage.objects import Objects
+from seit_ray.storage.s3 import S3
 
 SAMPLE = Path(__file__).parents[2] / "pipelines" / "sample" / "fashion_mnist_test.parquet"
 SOURCE = SourceSettings()
@@ -26,6 +28,8 @@ STAGES = {"TokenizeParts": "tokenising actor", "decode_span": "decode worker"}
 
 class MadeUpKeys:
     """In place of s3fs: a bucket of num keys, class-<folder>/<number>.jpg, in pages of 1000."""
+
+    loop = None
 
     def __init__(self, num: int):
         self.num, self.pages = num, 0
@@ -141,8 +145,8 @@ def listing_memory(work: str, num: int, kind: str, results) -> None:
 
     source = Folder(work).join("empty")
     if kind == "s3":
-        store = s3.S3Store(MadeUpKeys(num))
-        s3.connect = lambda options, patient=True: store
+        store = Objects(S3(MadeUpKeys(num), 64))
+        uris._connected = lambda *given: store
         store.check_readable = lambda path: None
         source = Folder("s3://bucket/images")
     else:

@@ -153,7 +153,7 @@ def test_the_dockerfile_installs_the_project_under_the_constraints():
     assert 11 <= int(image[2]) <= 13
     installs = [rest for word, rest in steps if word == "RUN" and "pip install" in rest]
     assert len(installs) == 1
-    assert re.search(r"pip install .*--constraint cluster/constraints\.txt \.( |$)", installs[0])
+    assert re.search(r"pip install .*--constraint cluster/constraints\.txt '\.\[gs,az\]'( |$)", installs[0])
     copied = [source for word, rest in steps if word == "COPY" for source in rest.split()[1:-1]]
     assert {"pyproject.toml", "seit_ray"} <= set(copied)
     linked = {str(path.resolve().relative_to(ROOT)) for path in (ROOT / "seit_ray").iterdir() if path.is_symlink()}

@@ -1,13 +1,15 @@
-"""fetch_images from files and from Parquet rows, good and bad, on disk and on S3."""
+"""fetch_images from files, Parquet rows and https:// addresses, good and bad, on disk and in buckets."""
 
 import uuid
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from aiohttp import web
 
 from seit_ray.images import ImageError, fetch_images, find_images
 from seit_ray.storage import Folder, StorageError
+from tests.https_server import running_https_server
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -129,3 +131,58 @@ def test_damage_inside_a_parquet_file(tmp_path):
     found = fetch_images([("", f"{source.uri}/a.parquet#{row}") for row in range(20)], source)
     assert found[:10] == images[:10]
     assert all(isinstance(error, ImageError) and "cannot be read" in str(error) for error in found[10:])
+
+
+@pytest.fixture
+def https(tmp_path, monkeypatch):
+    """A server of https:// addresses, that is trusted."""
+    folder = tmp_path / "authority"
+    folder.mkdir()
+    with running_https_server(folder) as server:
+        monkeypatch.setenv("SSL_CERT_FILE", str(server.authority))
+        for name in ("https_proxy", "HTTPS_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr("seit_ray.storage.web.PAUSE_S", 0.01)
+        yield server
+
+
+def test_a_table_of_addresses(source, https):
+    async def image(request):
+        return web.Response(body=request.path.encode())
+
+    async def no_entry(request):
+        return web.Response(status=403)
+
+    async def overloaded(request):
+        return web.Response(status=503)
+
+    https.answers |= {"/a.jpg": image, "/large.jpg": image, "/private.jpg": no_entry, "/busy.jpg": overloaded}
+    source.write("here.jpg", b"here")
+    names = ["/a.jpg", "/gone.jpg", "/private.jpg", "/busy.jpg", "/large.jpg"]
+    rows = ["uri,label", "here.jpg,cat", *(f"{https.uri(name)},dog" for name in names), "https:///,dog"]
+    source.write("list.csv", "\n".join(rows).encode())
+    table = Folder(source.join("list.csv").uri, **{**source._options, "private_addresses": True})
+    here, first, gone, private, busy, large, odd = fetch_images(pairs(find_images(table)), table, max_bytes=9)
+    assert (here, first) == (b"here", b"/a.jpg")
+    expected = ["does not exist (HTTP 404)", "is not public (HTTP 403)", "size 10 bytes of", "without a password"]
+    for error, text in zip((gone, private, large, odd), expected, strict=True):
+        assert isinstance(error, ImageError)
+        assert text in str(error)
+    assert isinstance(busy, StorageError)  # whoever reads has patience with it
+    assert busy.kind == "unavailable"
+
+
+@pytest.mark.parametrize("name", ["google_server", "azure_server"])
+def test_a_table_in_a_bucket_of_any_cloud_names_no_files(request, monkeypatch, tmp_path, name):
+    server = request.getfixturevalue(name)
+    for variable, value in server.variables.items():
+        monkeypatch.setenv(variable, value)
+    folder = Folder(f"{server.scheme}://{server.create_bucket(f'tables-{uuid.uuid4().hex}')}/data")
+    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    folder.write("a.jpg", b"a")
+    folder.write("list.csv", f"uri\na.jpg\n{tmp_path}/secret.jpg\nfile://{tmp_path}/secret.jpg\n".encode())
+    first, *others = fetch_images(pairs(find_images(folder.join("list.csv"))), folder)
+    assert first == b"a"
+    for error in others:
+        assert isinstance(error, ImageError)
+        assert "secret.jpg is a file of the machine that reads it; expected an object" in str(error)

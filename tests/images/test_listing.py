@@ -4,18 +4,20 @@ import tracemalloc
 
 from seit_ray.images.listing import list_images
 from seit_ray.images.sources.settings import SourceSettings
-from seit_ray.storage import Folder, s3
+from seit_ray.storage import Folder, uris
+from seit_ray.storage.objects import Objects
+from seit_ray.storage.s3 import S3
 from tests.benchmarks.memory_use import MadeUpKeys
 
 
 def test_a_bucket_is_listed_page_by_page(tmp_path, monkeypatch):
     monkeypatch.setattr("seit_ray.images.manifest.FILE_ROWS", 1024)  # of which one is in memory
-    monkeypatch.setattr("seit_ray.storage.s3_listing.FOLDERS_AHEAD", 2)
+    monkeypatch.setattr("seit_ray.storage.listing.FOLDERS_AHEAD", 2)
 
     def peak(num):
         keys = MadeUpKeys(num)
-        store = s3.S3Store(keys)
-        monkeypatch.setattr(s3, "connect", lambda options, patient=True: store)
+        store = Objects(S3(keys, 64))
+        monkeypatch.setattr(uris, "_connected", lambda *given: store)
         monkeypatch.setattr(store, "check_readable", lambda path: None)
         tracemalloc.start()
         folder = Folder(tmp_path / str(num))

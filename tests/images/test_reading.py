@@ -9,7 +9,7 @@ import pytest
 from seit_ray.images import ImageError
 from seit_ray.images.decoded import Decoding
 from seit_ray.images.manifest_files import SCHEMA
-from seit_ray.images.reading import UNKNOWN_BYTES, read_chunks, runs_of
+from seit_ray.images.reading import HOST_PATIENCE_S, UNKNOWN_BYTES, read_chunks, runs_of
 from seit_ray.storage import Folder, StorageError
 from tests.images.made_sources import write_parquet
 from tests.images.made_tars import samples, tar_bytes
@@ -171,9 +171,9 @@ def opened(monkeypatch):
     """Bytes of each read of files that are opened; a list a file."""
     found, open_file = [], Folder.open
 
-    def spied(folder, name):
+    def spied(folder, name, version):
         found.append([])
-        return Counted(open_file(folder, name), found[-1])
+        return Counted(open_file(folder, name, version), found[-1])
 
     monkeypatch.setattr(Folder, "open", spied)
     return found
@@ -332,11 +332,11 @@ def test_a_parquet_file_that_does_not_answer_is_opened_again_where_it_was_left(t
     source, opened, open_file = Folder(tmp_path), [], Folder.open
     write_parquet(source, "a.parquet", {"image": images})
 
-    def flaky(folder, name):
+    def flaky(folder, name, version):
         opened.append(name)
         if len(opened) <= times:
             raise away(name)
-        return open_file(folder, name)
+        return open_file(folder, name, version)
 
     monkeypatch.setattr(Folder, "open", flaky)
     uris = [f"{source.uri}/a.parquet#{row}" for row in range(8)]
@@ -347,10 +347,47 @@ def test_a_parquet_file_that_does_not_answer_is_opened_again_where_it_was_left(t
 
 
 def test_a_parquet_file_that_stays_away_is_no_fault_of_its_images(tmp_path, clock, monkeypatch):
-    def lost(folder, name):
+    def lost(folder, name, version):
         raise away(name)
 
     monkeypatch.setattr(Folder, "open", lost)
     (contents,) = chunks_of([f"{tmp_path}/a.parquet#{row}" for row in range(8)], Folder(tmp_path))
     assert {type(content) for content in contents} == {StorageError}
     assert clock.slept
+
+
+def test_a_server_that_is_gone_is_soon_given_up_while_another_answers(clock):
+    uris = ["https://here/1", "https://gone/2", "https://gone/3", "https://here/4"]
+    source = MadeUp(lambda uri, times: away(uri) if "gone" in uri else None)
+    (contents,) = chunks_of(uris, source)
+    assert [isinstance(content, ImageError) for content in contents] == [False, True, True, False]
+    assert sum(clock.slept) <= HOST_PATIENCE_S < DECODING.patience_s
+
+
+def test_a_server_that_is_gone_is_soon_given_up_while_an_earlier_one_answers(limits, clock):
+    limits(rows=2)
+    uris = ["https://here/1", "https://here/2", "https://gone/3", "https://gone/4"]
+    first, second = chunks_of(uris, MadeUp(lambda uri, times: away(uri) if "gone" in uri else None))
+    assert first == [b"https://here/1", b"https://here/2"]
+    assert all(isinstance(content, ImageError) for content in second)
+    assert sum(clock.slept) <= HOST_PATIENCE_S
+    clock.slept.clear()
+    busy = MadeUp(lambda uri, times: away(uri) if uri[-1] in "34" and times < 5 else None)  # one server, and slow
+    assert chunks_of([uri.replace("gone", "here") for uri in uris], busy)[1] == [b"https://here/3", b"https://here/4"]
+
+
+def test_a_server_that_is_the_only_one_is_waited_for(clock):
+    uris = ["https://gone/1", "https://gone/2"]
+    (contents,) = chunks_of(uris, MadeUp(lambda uri, times: away(uri)))
+    assert all(isinstance(content, StorageError) for content in contents)
+    assert sum(clock.slept) > DECODING.patience_s / 2
+    clock.slept.clear()
+    (contents,) = chunks_of(uris, MadeUp(lambda uri, times: away(uri) if times < 5 else None))
+    assert contents == [uri.encode() for uri in uris]
+
+
+def test_a_bucket_is_waited_for_though_a_server_answers(clock):
+    uris = ["https://here/1", "s3://bucket/2"]
+    (contents,) = chunks_of(uris, MadeUp(lambda uri, times: away(uri) if "s3" in uri and times < 5 else None))
+    assert contents == [uri.encode() for uri in uris]
+    assert sum(clock.slept) > HOST_PATIENCE_S

@@ -84,7 +84,7 @@ def test_an_object_with_rules_of_its_own_is_a_reject_where_others_can_be_read(so
         pytest.skip("of buckets")
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         source.write(name, name.encode())
-    client = source._store().file_system.s3
+    client = source._store().service.file_system.s3
     get = client.get_object
 
     async def refused(**request):
@@ -112,7 +112,7 @@ def test_rights_that_end_while_images_are_read_cost_none(source, monkeypatch, co
         pytest.skip("of buckets")
     for name in ("a.jpg", "b.jpg"):
         source.write(name, name.encode())
-    client, asked = source._store().file_system.s3, []
+    client, asked = source._store().service.file_system.s3, []
     get = client.get_object
 
     async def refused(**request):

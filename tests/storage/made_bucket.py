@@ -1,8 +1,11 @@
-"""Keys that answer as list_objects_v2 does, after a while."""
+"""Keys that answer as a page of a listing does, after a while."""
 
 import threading
 import time
 from bisect import bisect_right
+
+from seit_ray.storage import Entry
+from seit_ray.storage.service import Page
 
 
 class MadeBucket:
@@ -15,14 +18,14 @@ class MadeBucket:
         self.requests, self.under_way, self.most = 0, 0, 0
         self.lock = threading.Lock()
 
-    def ask(self, Prefix="", StartAfter="", ContinuationToken="", Delimiter=""):
+    def ask(self, prefix="", after="", token="", delimiter=""):
         with self.lock:
             self.requests += 1
             self.under_way += 1
             self.most = max(self.most, self.under_way)
         try:
             time.sleep(self.seconds)
-            return self.answer(Prefix, ContinuationToken or StartAfter, Delimiter)
+            return self.answer(prefix, token or after, delimiter)
         finally:
             with self.lock:
                 self.under_way -= 1
@@ -40,11 +43,10 @@ class MadeBucket:
             name, slash, _ = key[len(prefix) :].partition("/")
             if delimiter and slash:
                 folder = f"{prefix}{name}/"
-                folders.append({"Prefix": folder})
+                folders.append(folder)
                 place = bisect_right(self.order, folder.encode() + b"\xff" * 8)
             else:
-                contents.append({"Key": key})
+                contents.append(Entry(key, 0, ""))
                 place += 1
         is_truncated = place < len(self.keys) and self.keys[place].startswith(prefix)
-        token = {"NextContinuationToken": self.keys[place - 1]} if is_truncated else {}
-        return {"Contents": contents, "CommonPrefixes": folders, "IsTruncated": is_truncated, **token}
+        return Page(contents, folders, self.keys[place - 1] if is_truncated else None)

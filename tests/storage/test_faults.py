@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from seit_ray.storage import Folder, StorageError, s3, s3_bodies
+from seit_ray.storage import Folder, StorageError, bodies, objects
 from tests.fault_proxy import Fault
 
 DATA = bytes(range(256)) * 400
@@ -15,8 +15,8 @@ EXPIRED = {"code": "ExpiredToken", "status": 400}
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch):
-    monkeypatch.setattr(s3, "SETTLE_S", 0.2)
-    monkeypatch.setattr(s3_bodies, "PAUSE_S", 0.01)
+    monkeypatch.setattr(objects, "SETTLE_S", 0.2)
+    monkeypatch.setattr(bodies, "PAUSE_S", 0.01)
 
 
 @pytest.fixture
@@ -163,15 +163,15 @@ def test_create_is_atomic_and_not_fooled_by_a_lost_answer(fault_proxy, folder):
 
 
 def test_create_where_the_server_knows_no_conditions(fault_proxy, folder, straight, monkeypatch):
-    put = folder._store().file_system.call_s3
+    put = folder._store().service.file_system.call_s3
 
     def without_conditions(operation, **request):
         request.pop("IfNoneMatch", None)
         return put(operation, **request)
 
-    monkeypatch.setattr(folder._store().file_system, "call_s3", without_conditions)
+    monkeypatch.setattr(folder._store().service.file_system, "call_s3", without_conditions)
     assert folder.create("f", b"1")
     assert not folder.create("f", b"2")
-    monkeypatch.setattr(s3.time, "sleep", lambda _: straight.write("g", b"another's"))
+    monkeypatch.setattr(objects.time, "sleep", lambda _: straight.write("g", b"another's"))
     assert not folder.create("g", b"ours")  # written at the same time
     assert straight.read("g") == b"another's"

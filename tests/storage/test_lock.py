@@ -10,7 +10,7 @@ import uuid
 
 import pytest
 
-from seit_ray.storage import lock, s3
+from seit_ray.storage import lock, objects
 from seit_ray.storage.lock import LockedError, locked
 
 NAME = "_lock.json"
@@ -19,7 +19,7 @@ QUICK = {"beat_s": 0.05, "silent_s": 0.6, "settle_s": 0.05}
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch):
-    monkeypatch.setattr(s3, "SETTLE_S", 0.5)
+    monkeypatch.setattr(objects, "SETTLE_S", 0.5)
 
 
 def held(folder):

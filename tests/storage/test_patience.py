@@ -1,9 +1,11 @@
 """Calls of a storage that does not answer at once."""
 
+import asyncio
+
 import pytest
 
 from seit_ray.storage import StorageError, patience
-from seit_ray.storage.patience import patiently
+from seit_ray.storage.patience import patiently, repeated
 
 
 @pytest.fixture
@@ -47,3 +49,27 @@ def test_what_will_not_pass_is_not_waited_for(slept, kind):
     with pytest.raises(StorageError):
         patiently(failing(1, kind))
     assert slept == []
+
+
+def test_requests_are_made_again_while_it_may_pass(monkeypatch):
+    pauses = []
+
+    async def no_pause(seconds):
+        pauses.append(seconds)
+
+    monkeypatch.setattr(patience.asyncio, "sleep", no_pause)
+
+    def request_of(call):
+        async def request():
+            return call()
+
+        return request
+
+    assert asyncio.run(repeated(request_of(failing(3)), 6)) == 4
+    assert pauses == [0.5, 1.0, 2.0]
+    with pytest.raises(StorageError, match="away"):
+        asyncio.run(repeated(request_of(failing(9)), 2))
+    assert len(pauses) == 4
+    with pytest.raises(StorageError, match="away"):
+        asyncio.run(repeated(request_of(failing(1, "denied")), 6))
+    assert len(pauses) == 4

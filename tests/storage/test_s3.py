@@ -6,8 +6,9 @@ import aiohttp
 import pytest
 from botocore.exceptions import ClientError
 
-from seit_ray.storage import Folder, StorageError, s3_bodies
+from seit_ray.storage import Folder, StorageError, bodies
 from seit_ray.storage.errors import explain
+from seit_ray.storage.service import Answer
 
 NOBODY_LISTENS = "http://127.0.0.1:9"
 
@@ -107,7 +108,7 @@ def test_connections_are_shared(remote):
 def test_list_streams_pages(remote, monkeypatch):
     for i in range(7):
         remote.write(f"{i}", b"")
-    file_system = store_of(remote).file_system
+    file_system = store_of(remote).service.file_system
     call, calls = file_system.call_s3, []
 
     def small_pages(operation, **request):
@@ -126,15 +127,16 @@ def test_list_streams_pages(remote, monkeypatch):
 
 def test_folder_markers_are_no_objects(remote):
     bucket, _, key = remote.uri.removeprefix("s3://").partition("/")
-    store_of(remote).file_system.call_s3("put_object", Bucket=bucket, Key=f"{key}/a/", Body=b"")
+    store_of(remote).service.file_system.call_s3("put_object", Bucket=bucket, Key=f"{key}/a/", Body=b"")
     remote.write("a/1", b"")
     assert names(remote.list()) == ["a/1"]
     assert remote.list_folders() == ["a"]
 
 
 def test_delete_tree_reports_what_stays(remote, monkeypatch):
-    remote.write("f", b"")
-    file_system = store_of(remote).file_system
+    for name in "fg":
+        remote.write(name, b"")
+    file_system = store_of(remote).service.file_system
     call = file_system.call_s3
 
     def refuse(operation, **request):
@@ -154,15 +156,17 @@ def test_delete_tree_refuses_a_whole_bucket(s3_server, bucket):
             operation()
 
 
-class BreakingClient:
-    """Answers GET, but breaks the first bodies."""
+class BreakingService:
+    """Answers, but breaks the first bodies."""
+
+    scheme = "s3"
 
     def __init__(self, breaks):
         self.breaks, self.requests, self.closed = breaks, 0, 0
 
-    async def get_object(self, **_):
+    async def get(self, bucket, key, span):
         self.requests += 1
-        return {"ContentLength": 4, "Body": self}
+        return Answer("", 4, self.read, self.close, lambda data: True, lambda: False)
 
     async def read(self):
         if self.requests <= self.breaks:
@@ -179,17 +183,17 @@ def test_broken_bodies_are_fetched_again(monkeypatch, breaks, requests):
         return None
 
     async def get():
-        return await s3_bodies.get_object(client, asyncio.Semaphore(1), "bucket", "key", None, s3_bodies.Digests())
+        return await bodies.get_object(service, asyncio.Semaphore(1), "bucket", "key")
 
-    client = BreakingClient(breaks)
-    monkeypatch.setattr(s3_bodies.asyncio, "sleep", no_pause)
+    service = BreakingService(breaks)
+    monkeypatch.setattr(bodies.asyncio, "sleep", no_pause)
     if breaks < 4:
         assert asyncio.run(get()) == b"data"
     else:
         with pytest.raises(aiohttp.ClientPayloadError) as error:
             asyncio.run(get())
         assert explain(error.value, "s3://b/k").kind == "unavailable"
-    assert client.requests == client.closed == requests
+    assert service.requests == service.closed == requests
 
 
 def test_half_of_the_credentials():
@@ -203,7 +207,7 @@ def test_half_of_the_credentials():
 def test_a_service_that_deletes_one_by_one(remote, monkeypatch, code):
     for name in ("a", "b/c", "d"):
         remote.write(name, b"")
-    file_system = store_of(remote).file_system
+    file_system = store_of(remote).service.file_system
     call, calls = file_system.call_s3, []
 
     def without_delete_objects(operation, **request):
@@ -217,3 +221,37 @@ def test_a_service_that_deletes_one_by_one(remote, monkeypatch, code):
     remote.delete_tree()
     assert calls.count("delete_object") == 3
     assert list(remote.list()) == []
+
+
+def watched(call, asked):
+    """A request of the client, noted with who pays for it."""
+
+    async def asking(**request):
+        asked.append((call.__name__, request.pop("RequestPayer", None)))  # which the server of the tests does not know
+        return await call(**request)
+
+    asking.__name__ = call.__name__
+    return asking
+
+
+def test_requester_pays_is_said_with_every_request(s3_server, remote, monkeypatch):
+    folder = Folder(remote.uri, **s3_server.credentials, requester_pays=True)
+    client, asked = store_of(folder).service.file_system.s3, []
+    requests = {"get_object", "put_object", "head_object", "list_objects_v2", "delete_object"}
+    for name in requests:
+        monkeypatch.setattr(client, name, watched(getattr(client, name), asked))
+    folder.write("f", b"1")
+    assert folder.read("f") == b"1"
+    with folder.open("f") as file:
+        assert file.read() == b"1"
+    assert names(folder.list()) == ["f"]
+    folder.delete("f")
+    assert {name for name, _ in asked} == requests
+    assert {payer for _, payer in asked} == {"requester"}
+
+
+def test_connections_are_those_of_the_client_and_of_a_read(s3_server, remote):
+    folder = Folder(remote.uri, **s3_server.credentials, connections=3)
+    service = store_of(folder).service
+    assert service.connections == service.file_system.s3.meta.config.max_pool_connections == 3
+    assert store_of(remote).service.connections == 64

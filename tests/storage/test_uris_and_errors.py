@@ -17,6 +17,10 @@ from seit_ray.storage.errors import explain
         ("s3://b/", "s3://b"),
         ("s3a://b/k/", "s3://b/k"),
         ("S3://b/a//b", "s3://b/a//b"),
+        ("gs://b/k/", "gs://b/k"),
+        ("gcs://b", "gs://b"),
+        ("az://c/k", "az://c/k"),
+        ("abfs://c/k/", "az://c/k"),
         ("/x/y/", "/x/y"),
         ("/x/../y", "/y"),
         ("/", "/"),
@@ -32,9 +36,11 @@ def test_normalise_uri(uri, expected):
     assert normalise_uri(expected) == expected
 
 
-@pytest.mark.parametrize("uri", ["", "gs://b/k", "https://x/y.jpg", "s3://", "s3:///k", "file://host/x"])
+@pytest.mark.parametrize(
+    "uri", ["", "hdfs://b/k", "https://x/y.jpg", "s3://", "s3:///k", "gs://", "az://c@host/k", "file://host/x"]
+)
 def test_uris_that_are_refused(uri):
-    with pytest.raises(StorageError, match="expected s3://BUCKET/PATH"):
+    with pytest.raises(StorageError, match=r"expected (s3://BUCKET/PATH, gs://BUCKET/PATH, )?az://CONTAINER/PATH"):
         Folder(uri)
 
 
@@ -44,6 +50,8 @@ def test_uris_that_are_refused(uri):
         ("s3://b/k/t.csv", "s3://b/k", "t.csv"),
         ("s3://b/t.csv", "s3://b", "t.csv"),
         ("s3://b", "s3://b", ""),
+        ("gs://b/k/t.csv", "gs://b/k", "t.csv"),
+        ("az://c", "az://c", ""),
         ("/a/t.csv", "/a", "t.csv"),
         ("/t.csv", "/", "t.csv"),
     ],

@@ -122,7 +122,7 @@ def test_two_runs_of_which_one_has_no_config(capsys, runs):
         (["{}/done", "{}/alive", "--best", "val_top1"], "--best with two runs; expected it with one folder"),
         (["{}", "storage.endpoint=x"], "unknown key storage.endpoint; did you mean storage.endpoint_url?"),
         (["{}", "--last"], "unrecognized arguments: --last"),
-        (["gs://bucket/runs"], "uri gs://bucket/runs; expected s3://BUCKET/PATH"),
+        (["hdfs://bucket/runs"], "uri hdfs://bucket/runs; expected s3://BUCKET/PATH"),
     ],
 )
 def test_mistakes_end_with_one_line_and_status_2(capsys, runs, words, told):

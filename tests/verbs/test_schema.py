@@ -107,7 +107,7 @@ def test_to_the_terminal_to_a_file_and_all(capsys, tmp_path):
         (["--all", "x", "--output", "y"], "--output with --all; expected one of them"),
         (["pretian"], "invalid choice: 'pretian'"),
         (["runs"], "invalid choice: 'runs'"),
-        (["pretrain", "--output", "gs://bucket/x"], "uri gs://bucket/x; expected s3://BUCKET/PATH"),
+        (["pretrain", "--output", "hdfs://bucket/x"], "uri hdfs://bucket/x; expected s3://BUCKET/PATH"),
         (["pretrain", "--output", "/dev/null/x"], "/dev/null"),
         (["--all", "/dev/null/x"], "/dev/null"),
     ],

@@ -13,12 +13,11 @@ import pyarrow.parquet as pq
 from seit_ray.images.sources.names import suffix_of
 from seit_ray.storage import Entry, Folder, split_uri
 
-# field -> names that its column may have, as S3 and others call it
+# field -> names that its column may have, as S3, Google and others call it; etag: `Folder.version_columns`
 COLUMNS = {
     "key": ("key", "name", "uri"),
     "size": ("size", "size_bytes", "bytes"),
-    "etag": ("e_tag", "etag", "ETag"),
-    "modified": ("last_modified_date", "last_modified", "modified"),
+    "modified": ("last_modified_date", "last_modified", "modified", "updated"),
 }
 ROWS = 10_000  # that become Python's at a time
 
@@ -54,11 +53,11 @@ def read_table(source: Folder, uri: str) -> pa.Table:
     folder, name = split_uri(uri)
     if suffix_of(name) not in (".parquet", ".csv"):
         raise ValueError(f"inventory {uri}; expected a .parquet or a .csv file with a header; convert it")
-    data = pa.BufferReader(source.at(folder).read(name))
+    data, known_columns = pa.BufferReader(source.at(folder).read(name)), {**COLUMNS, "etag": source.version_columns}
     try:
         is_parquet = suffix_of(name) == ".parquet"
         # of texts: a key of digits is no number
-        texts = pa_csv.ConvertOptions(column_types={name: pa.string() for known in COLUMNS.values() for name in known})
+        texts = pa_csv.ConvertOptions(column_types=dict.fromkeys(sum(known_columns.values(), ()), pa.string()))
         read = pq.ParquetFile(data).read(use_threads=False) if is_parquet else None
         table = pa_csv.read_csv(data, convert_options=texts) if read is None else read
     except (pa.ArrowException, OSError) as error:
@@ -66,7 +65,7 @@ def read_table(source: Folder, uri: str) -> pa.Table:
             f"inventory {uri} cannot be read ({' '.join(str(error).split())}); expected a table"
         ) from error
     columns = {}
-    for field, known in COLUMNS.items():
+    for field, known in known_columns.items():
         found = next((column for column in known if column in table.column_names), None)
         if found is None and field in ("key", "size"):
             raise ValueError(f"inventory {uri} with {table.column_names}; expected a column {' or '.join(known)}")

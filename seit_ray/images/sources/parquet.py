@@ -203,12 +203,14 @@ def class_label_names(schema: pa.Schema, label_column: str) -> list[str] | None:
 
 
 @contextlib.contextmanager
-def open_parquet(folder: Folder, name: str, buffer_bytes: int = 0) -> Iterator[pq.ParquetFile]:
+def open_parquet(
+    folder: Folder, name: str, buffer_bytes: int = 0, version: str | None = None
+) -> Iterator[pq.ParquetFile]:
     """A Parquet file for reading by row group; DamagedParquetError for it and for what is read of it.
 
-    buffer_bytes: that much of a column is read at a time; all of a row group when 0.
+    buffer_bytes: that much of a column is read at a time; all of a row group when 0. version: as for `Folder.open`.
     """
-    with folder.open(name) as file:
+    with folder.open(name, version) as file:
         try:
             yield pq.ParquetFile(file, buffer_size=buffer_bytes, page_checksum_verification=True)  # of files with them
         except (pa.ArrowException, OSError) as error:

@@ -15,7 +15,7 @@ from seit_ray.images.sources.names import one_form, suffix_of
 from seit_ray.images.sources.parquet import parquet_schema, row_groups
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.images.sources.splits import split_name
-from seit_ray.storage import Folder
+from seit_ray.storage import Folder, StorageError, is_remote
 
 if TYPE_CHECKING:
     from _csv import Reader as CsvReader
@@ -48,17 +48,29 @@ def _records(
         written = cells["uri"]
         if not isinstance(written, str) or not written:
             raise ValueError(f"uri {written!r} in {where}; expected a uri; remove or mend the row")
-        uri = folder.resolve(written)
+        uri, fault = _resolved(folder, written)
         named = cell_key(cells["key"], where) if "key" in fields else one_form(_relative(uri, folder))
         key, known = repeats.unique(named)
         split = split_name(cells.get("split"))
         split = test_serves if split == "test" else split
-        if folder.is_remote and not uri.startswith("s3://") and not settings.allow_files:
+        if fault is not None:
+            uri = unusable(fault)
+        elif folder.is_remote and not is_remote(uri) and not settings.allow_files:
             uri = unusable(
                 f"{uri} is a file of the machine that reads it; expected an object, as the table lies in a bucket; set "
                 "source.allow_files=true to read files"
             )
         yield ImageRecord(key, uri, checked_label(cells.get("label"), where), split, None, None, known)
+
+
+def _resolved(folder: Folder, written: str) -> tuple[str, str | None]:
+    """(address, why it cannot be read): one https:// address that is none is that image's fault, not the table's."""
+    try:
+        return folder.resolve(written), None
+    except StorageError as error:
+        if error.kind != "refused":
+            raise
+        return written, str(error)
 
 
 def _relative(uri: str, folder: Folder) -> str:

@@ -162,15 +162,15 @@ def check_end(file: io.BufferedReader) -> None:
 
 
 def fetch_spans(
-    source: Folder, uri: str, spans: Collection[tuple[int, int]], max_bytes: int
+    source: Folder, uri: str, spans: Collection[tuple[int, int]], max_bytes: int, version: str | None = None
 ) -> dict[tuple[int, int], bytes | ImageError]:
-    """The bytes of (offset, size) in one tar; neighbours are read together."""
+    """The bytes of (offset, size) in one tar, of this version; neighbours are read together."""
     found: dict[tuple[int, int], bytes | ImageError] = {}
     for offset, size in spans:
         if size > max_bytes:
             found[offset, size] = ImageError(f"size {size} bytes; expected at most {max_bytes}; raise max_bytes")
     folder, name = split_uri(uri)
-    with source.at(folder).open(name) as file:
+    with source.at(folder).open(name, version) as file:
         for stretch in stretches(sorted(set(spans) - found.keys())):
             start, stop = stretch[0][0], max(offset + size for offset, size in stretch)
             file.seek(start)

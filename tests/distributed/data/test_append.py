@@ -7,7 +7,7 @@ import pytest
 
 from seit_ray.shards import TokenDataset
 from seit_ray.shards.dataset import MARKER
-from seit_ray.storage import Folder, s3
+from seit_ray.storage import Folder, objects
 from tests.distributed.data.jobs import Interruption, interrupt_when, run
 from tests.distributed.data.oracle import check_complete, keys_of
 from tests.tiny_images import contents, image_bytes, image_files, write_files, write_tokenizer
@@ -272,7 +272,7 @@ def test_labels_that_come_and_tables_of_numbers(ray_cluster, tokenizer, tmp_path
 
 
 def test_append_in_a_bucket(ray_cluster, tokenizer, s3_server, monkeypatch):
-    monkeypatch.setattr(s3, "SETTLE_S", 0.2)
+    monkeypatch.setattr(objects, "SETTLE_S", 0.2)
     bucket = Folder(f"s3://{s3_server.create_bucket('append')}", **s3_server.credentials)
     images, output = write_files(bucket.join("images"), image_files(20)), bucket.join("tokens")
     run(ray_cluster, images, tokenizer, output)

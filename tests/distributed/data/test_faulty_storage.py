@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from seit_ray.storage import Folder, s3
+from seit_ray.storage import Folder, objects
 from tests.distributed.data.jobs import run
 from tests.distributed.data.oracle import check_complete, check_same
 from tests.fault_proxy import Fault
@@ -73,7 +73,7 @@ def bucket(s3_server):
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch):
-    monkeypatch.setattr(s3, "SETTLE_S", 0.2)
+    monkeypatch.setattr(objects, "SETTLE_S", 0.2)
 
 
 @pytest.fixture(scope="module")

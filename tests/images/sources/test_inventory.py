@@ -52,6 +52,17 @@ def test_in_a_bucket(tmp_path, s3_server):
     assert {record.key for record in found} == {name for name in FILES if name.endswith(".png")}
 
 
+def test_of_google_it_is_the_generation_that_counts(google_server, monkeypatch):
+    for variable, value in google_server.variables.items():
+        monkeypatch.setenv(variable, value)
+    source = write_files(Folder(f"gs://{google_server.create_bucket('inventory')}/photos"), FILES)
+    table = inventory_of(source, names=("name", "size", "generation", "updated"))
+    table = table.append_column("etag", pa.array(["an ETag, which is not compared"] * len(table)))
+    found = list(find_images(source, SourceSettings(inventory=written(source.at("gs://inventory/lists"), table))))
+    assert found == list(find_images(source))
+    assert all(record.version.isdigit() for record in found)
+
+
 def test_tables_that_are_none(tmp_path):
     source = write_files(tmp_path / "images", FILES)
     place = Folder(tmp_path)

@@ -23,7 +23,7 @@ def contents(source, **settings):
 
 
 def test_slashes_and_question_marks_in_keys(bucket):
-    store = bucket._store().file_system
+    store = bucket._store().service.file_system
     names = ["/a.jpg", "b//c.jpg", "d.jpg?versionId=7.jpg", "e?f=1&g.jpg", "h #1%20+.jpg", "plain.jpg"]
     for name in names:
         store.call_s3("put_object", Bucket=bucket.uri[5:], Key=name, Body=name.encode())

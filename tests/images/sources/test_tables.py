@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from seit_ray.images import find_images
-from seit_ray.images.records import ImageRecord
+from seit_ray.images.records import ImageRecord, unusable_reason
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder
 from tests.images.made_sources import fill, listed, write_parquet
@@ -38,6 +38,22 @@ def test_csv(source):
         ImageRecord("s3://bucket/d.jpg", "s3://bucket/d.jpg", "dog", None, None),
         ImageRecord("e.jpg", f"{source.uri}/e.jpg", "cat", "extra", None),
     ]
+
+
+def test_https_addresses(source):
+    rows = [
+        "https://host/a b.jpg?x=1#part",
+        "HTTPS://host/c.parquet#3",
+        "https://u:secret@host/d.jpg",
+        "https:///e.jpg",
+    ]
+    table = csv_source(source, "\n".join(["uri", *rows]))
+    first, second, *others = find_images(table)
+    assert (first.key, first.uri) == ("https://host/a b.jpg?x=1", "https://host/a b.jpg?x=1")
+    assert second.uri == "https://host/c.parquet"  # no row of a Parquet file: what stands behind # is not sent
+    for other in others:  # the fault of that image alone
+        assert "expected https://HOST/PATH without a password" in unusable_reason(other.uri)
+        assert "secret" not in other.uri
 
 
 def test_csv_keys_are_unique_when_uris_repeat(source):

@@ -85,8 +85,8 @@ def test_fetching_reads_neighbours_together(source, monkeypatch):
     reads = []
     opened = Folder.open
 
-    def watched(self, name):
-        file = opened(self, name)
+    def watched(self, name, version):
+        file = opened(self, name, version)
         read = file.read
 
         class File:

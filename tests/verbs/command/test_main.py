@@ -123,7 +123,7 @@ def test_help_is_quick():
             "unknown key loop.epoch; did you mean loop.epochs?",
         ),
         (["pretrain", "dataset=a", "run=[b"], "key run has a value that is not YAML"),
-        (["pretrain", "dataset=gs://a", "run=b", "--dry-run"], "uri gs://a; expected s3://BUCKET/PATH"),
+        (["pretrain", "dataset=hdfs://a", "run=b", "--dry-run"], "uri hdfs://a; expected s3://BUCKET/PATH"),
         (["inspect_tokens", "dataset=/no/such/folder", "--dry-run"], "/no/such/folder does not exist"),
         (["evaluate", "dataset=/no/such/folder", "run=b", "--dry-run"], "/no/such/folder does not exist"),
         (["fit_tokenizer", "images=/no/such/folder", "output=out", "--dry-run"], "/no/such/folder"),

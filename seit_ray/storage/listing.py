@@ -11,32 +11,33 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from seit_ray.storage.entry import Entry
+from seit_ray.storage.service import Page
+
 FOLDERS_AHEAD, PAGES_AHEAD = 16, 4  # folders that are listed at a time, and pages of each of them
 MAX_PAGES = 100  # of the names of folders
 SMALL_FOLDERS = 1 / 50  # folders an object, from which on they are small
 
-Item = dict[str, Any]
-Page = dict[str, Any]
-Ask = Callable[..., Page]  # list_objects_v2 of a bucket, by its other keywords
+Ask = Callable[..., Page]  # `Service.page` of a bucket and a base, by its keywords
 
 
-def listed(ask: Ask, prefix: str, after: str = "") -> Iterator[Item]:
-    """The objects whose keys begin with `prefix` and lie behind `after`."""
-    page = ask(Prefix=prefix, **({"StartAfter": after} if after else {}))
-    yield from page.get("Contents", ())
-    if page.get("IsTruncated"):
+def listed(ask: Ask, prefix: str, after: str = "") -> Iterator[Entry]:
+    """The objects whose names begin with `prefix` and lie behind `after`."""
+    page = ask(prefix=prefix, **({"after": after} if after else {}))
+    yield from page.objects
+    if page.token is not None:
         yield from rest(ask, prefix, page)
 
 
-def rest(ask: Ask, prefix: str, page: Page) -> Iterator[Item]:
+def rest(ask: Ask, prefix: str, page: Page) -> Iterator[Entry]:
     """What comes behind a page that is not the last."""
-    last = page["Contents"][-1]["Key"] if page.get("Contents") else ""
-    names = [item["Key"][len(prefix) :] for item in page.get("Contents", ())]
+    last = page.objects[-1].name if page.objects else ""
+    names = [entry.name[len(prefix) :] for entry in page.objects]
     here = {name.partition("/")[0] for name in names if "/" in name}
     are_small = len(here) > SMALL_FOLDERS * len(names)  # a request for each would be more than there are pages
     top = top_level(ask, prefix) if last and not are_small else None
     if top is None:
-        yield from one_stream(ask, prefix, page)
+        yield from behind(ask, prefix, page)
         return
     found, folders = top
     name, slash, _ = last[len(prefix) :].partition("/")
@@ -44,7 +45,7 @@ def rest(ask: Ask, prefix: str, page: Page) -> Iterator[Item]:
         yield from listed(ask, f"{prefix}{name}/", last)
     begun = f"{prefix}{name}{slash}".encode()
     pieces = sorted({*found, *folders})
-    waiting: deque[Item | tuple[str, Future[list[Page]]]] = deque()
+    waiting: deque[Entry | tuple[str, Future[list[Page]]]] = deque()
     pool = ThreadPoolExecutor(FOLDERS_AHEAD)
     try:
         for piece in pieces:
@@ -52,64 +53,67 @@ def rest(ask: Ask, prefix: str, page: Page) -> Iterator[Item]:
                 continue
             waiting.append(found[piece] if piece in found else (piece.decode(), pool.submit(first_pages, ask, piece)))
             if len(waiting) > FOLDERS_AHEAD:
-                yield from items_of(ask, waiting.popleft())
+                yield from objects_of(ask, waiting.popleft())
         while waiting:
-            yield from items_of(ask, waiting.popleft())
+            yield from objects_of(ask, waiting.popleft())
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def top_level(ask: Ask, prefix: str) -> tuple[dict[bytes, Item], list[bytes]] | None:
+def top_level(ask: Ask, prefix: str) -> tuple[dict[bytes, Entry], list[bytes]] | None:
     """(objects, folders) directly below a prefix; None where it has no folders, or too much beside them."""
-    found: dict[bytes, Item] = {}
+    found: dict[bytes, Entry] = {}
     folders: list[bytes] = []
-    more: dict[str, str] = {}
+    more: dict[str, Any] = {}
     for _ in range(MAX_PAGES):
-        page = ask(Prefix=prefix, Delimiter="/", **more)
-        contents, prefixes = page.get("Contents", ()), page.get("CommonPrefixes", ())
-        found |= {item["Key"].encode(): item for item in contents}
-        folders += [item["Prefix"].encode() for item in prefixes]
-        if not page.get("IsTruncated"):
+        page = ask(prefix=prefix, delimiter="/", **more)
+        found |= {entry.name.encode(): entry for entry in page.objects}
+        folders += [folder.encode() for folder in page.folders]
+        if page.token is None:
             return (found, folders) if folders else None
-        if len(contents) > len(prefixes):  # to look for folders in a flat prefix would list it twice
+        if len(page.objects) > len(page.folders):  # to look for folders in a flat prefix would list it twice
             return None
-        more = {"ContinuationToken": page["NextContinuationToken"]}
+        more = {"token": page.token}
     return None
 
 
 def first_pages(ask: Ask, folder: bytes) -> list[Page]:
     """The first pages of a folder."""
-    pages = [ask(Prefix=folder.decode())]
-    while len(pages) < PAGES_AHEAD and pages[-1].get("IsTruncated"):
-        pages.append(ask(Prefix=folder.decode(), ContinuationToken=pages[-1]["NextContinuationToken"]))
+    pages = [ask(prefix=folder.decode())]
+    while len(pages) < PAGES_AHEAD and pages[-1].token is not None:
+        pages.append(ask(prefix=folder.decode(), token=pages[-1].token))
     return pages
 
 
-def items_of(ask: Ask, piece: Item | tuple[str, Future[list[Page]]]) -> Iterator[Item]:
+def objects_of(ask: Ask, piece: Entry | tuple[str, Future[list[Page]]]) -> Iterator[Entry]:
     """An object, or those of a folder."""
-    if isinstance(piece, dict):
+    if isinstance(piece, Entry):
         yield piece
         return
     folder, coming = piece
     pages = coming.result()
     for page in pages:
-        yield from page.get("Contents", ())
-    if pages[-1].get("IsTruncated"):
+        yield from page.objects
+    if pages[-1].token is not None:
         yield from rest(ask, folder, pages[-1])
 
 
-def one_stream(ask: Ask, prefix: str, page: Page) -> Iterator[Item]:
+def one_stream(ask: Ask, prefix: str) -> Iterator[Entry]:
+    """The objects whose names begin with `prefix` as the server lists them, page after page."""
+    page = ask(prefix=prefix)
+    yield from page.objects
+    if page.token is not None:
+        yield from behind(ask, prefix, page)
+
+
+def behind(ask: Ask, prefix: str, page: Page) -> Iterator[Entry]:
     """The pages behind one, the next of which is on its way while one is worked on."""
-
-    def next_page(before: Page) -> Page:
-        return ask(Prefix=prefix, ContinuationToken=before["NextContinuationToken"])
-
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next_page, page)
+        coming = pool.submit(ask, prefix=prefix, token=page.token)
         while True:
             page = coming.result()
-            if page.get("IsTruncated"):
-                coming = pool.submit(next_page, page)
-            yield from page.get("Contents", ())
-            if not page.get("IsTruncated"):
+            if page.token is not None:
+                coming = pool.submit(ask, prefix=prefix, token=page.token)
+            yield from page.objects
+            if page.token is None:
                 return

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seit_ray.storage import s3_listing
-from seit_ray.storage.s3_listing import FOLDERS_AHEAD, PAGES_AHEAD, listed
+from seit_ray.storage import listing
+from seit_ray.storage.listing import FOLDERS_AHEAD, PAGES_AHEAD, listed
 from tests.storage.made_bucket import MadeBucket
 
 NAMES = st.text("ab-./é~0", min_size=1, max_size=7).filter(lambda name: "//" not in name and not name.startswith("/"))
@@ -14,11 +14,11 @@ NAMES = st.text("ab-./é~0", min_size=1, max_size=7).filter(lambda name: "//" no
 @pytest.fixture(autouse=True)
 def pages_are_small(monkeypatch):
     """So that folders with more than a page are large."""
-    monkeypatch.setattr(s3_listing, "SMALL_FOLDERS", 0.9)
+    monkeypatch.setattr(listing, "SMALL_FOLDERS", 0.9)
 
 
 def keys_of(bucket, prefix=""):
-    return [item["Key"] for item in listed(bucket.ask, prefix)]
+    return [entry.name for entry in listed(bucket.ask, prefix)]
 
 
 @given(keys=st.sets(NAMES, max_size=60), page=st.integers(1, 9), prefix=st.sampled_from(["", "a", "a/", "b/a", "zz"]))
@@ -56,7 +56,7 @@ def test_a_flat_bucket_is_listed_once():
 
 
 def test_many_small_folders_are_one_stream(monkeypatch):
-    monkeypatch.setattr(s3_listing, "SMALL_FOLDERS", 1 / 50)
+    monkeypatch.setattr(listing, "SMALL_FOLDERS", 1 / 50)
     bucket = MadeBucket([f"{c:03}/{i}" for c in range(300) for i in range(3)], page=90)
     assert keys_of(bucket) == bucket.keys
     assert bucket.requests == 10
@@ -98,6 +98,6 @@ def test_errors_reach_who_lists(monkeypatch):
     def fail(ask, folder):
         raise PermissionError(folder)
 
-    monkeypatch.setattr(s3_listing, "first_pages", fail)
+    monkeypatch.setattr(listing, "first_pages", fail)
     with pytest.raises(PermissionError):
         keys_of(bucket)

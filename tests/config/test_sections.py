@@ -1,0 +1,28 @@
+"""Groups of keys that verbs share, and what takes them."""
+
+import inspect
+
+import pytest
+
+from seit_ray.config import Storage
+from seit_ray.storage import Folder
+from seit_ray.storage.contract import Access
+
+
+def test_every_key_of_storage_is_an_argument_of_folders_and_the_other_way_round():
+    arguments = inspect.signature(Folder).parameters
+    wanted = {name: each.default for name, each in arguments.items() if name != "uri"}
+    assert Storage().options() == wanted
+    assert set(wanted) == set(Access.__annotations__)
+
+
+def test_the_keys_travel_with_a_folder():
+    options = Storage(account="me", requester_pays=True, connections=3, private_addresses=True).options()
+    folder = Folder("s3://b/k", **options).join("x").at("az://c/k")
+    assert folder._options == options
+
+
+@pytest.mark.parametrize("connections", [0, -1, 5000])
+def test_connections_have_bounds(connections):
+    with pytest.raises(ValueError, match="connections"):
+        Storage(connections=connections)
