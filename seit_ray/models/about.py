@@ -9,7 +9,7 @@ from seit_ray.storage import Folder
 
 WEIGHTS = ("model", "ema", "best")
 MISSING = {"ema": ("averaged", "loop.ema_decay"), "best": ("best", "loop.keep_best")}
-SOURCES = ("mtm", "classifier")  # kinds of runs that a classifier may start from
+SOURCES = ("mtm", "ccvit", "dtm", "classifier")  # kinds of runs that a classifier may start from
 
 
 def read_about(run: Folder, *kinds: str) -> dict[str, Any]:
