@@ -7,27 +7,13 @@ import math
 import torch
 from torch import Tensor
 
+from seit_ray.augment.mask_counts import check_counts, least_block
 from seit_ray.augment.random import StepRandom
 
-__all__ = ["block_masks", "check_counts", "least_block", "positions_of", "replaced_units"]
+__all__ = ["block_masks", "positions_of", "replaced_units"]
 
 TRIES = 10  # rectangles that are tried for each that is placed
 ROUNDS = 16  # rectangles at most; see test_so_many_rounds_are_enough
-
-
-def least_block(grid: tuple[int, int], min_cells: int | None = None) -> int:
-    """Least area of a rectangle: the given one, or the published share, 16 of 196."""
-    return max(1, round(grid[0] * grid[1] * 16 / 196)) if min_cells is None else min_cells
-
-
-def check_counts(grid: tuple[int, int], num_masked: int, num_replaced: int = 0) -> None:
-    """ValueError unless a grid has so many patches to mask and, beside them, to replace."""
-    cells = grid[0] * grid[1]
-    if num_masked < 1 or num_replaced < 0 or num_masked + num_replaced > cells:
-        raise ValueError(
-            f"{num_masked} masked and {num_replaced} replaced patches of {cells} ({grid[0]}x{grid[1]}); expected 1 or "
-            f"more masked, and at most {cells} together; lower num_masked or num_replaced"
-        )
 
 
 def block_masks(

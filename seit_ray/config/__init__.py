@@ -6,6 +6,7 @@ Below the pipelines nothing sees these classes: a verb passes plain keyword argu
 from seit_ray.config.costs import GivenRates, PlanCost
 from seit_ray.config.keys import fields, holds_secret, type_name
 from seit_ray.config.loading import load, write
+from seit_ray.config.methods import Ccvit, Dtm, PretrainPixels
 from seit_ray.config.sections import Cluster, Section, Source, Storage, Tokenize
 from seit_ray.config.sweep import Search, Sweep, SweepPretrain
 from seit_ray.config.tokenadapt import TrainTokenAdapt
@@ -46,9 +47,11 @@ from seit_ray.config.verbs import (
 
 __all__ = [
     "Augment",
+    "Ccvit",
     "Centroid",
     "Classifier",
     "Cluster",
+    "Dtm",
     "Evaluate",
     "ExportTokens",
     "Finetune",
@@ -69,6 +72,7 @@ __all__ = [
     "Predict",
     "Pretrain",
     "PretrainPart",
+    "PretrainPixels",
     "Probe",
     "Quickstart",
     "RecodeTokens",

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from seit_ray.config.methods import Ccvit, Dtm, PretrainPixels
 from seit_ray.config.sections import (
     Cluster,
     NonNegativeFloat,
@@ -31,6 +32,8 @@ from seit_ray.config.training import (
     Probe,
     Workers,
 )
+
+OBJECTIVE = "masked tokens; centroids of patches, as code and as pixels; morphed tokens (with dataset: beside mtm)"
 
 
 class Verb(Section):
@@ -89,12 +92,18 @@ class Training(Verb):
 
 
 class Pretrain(Training):
-    """Pre-train by masked token modelling."""
+    """Pre-train by masked token modelling (SeiT++), by centroids (CCViT) or by token morphing (DTM)."""
 
-    dataset: str = Field(description="folder of the token dataset")
+    objective: Literal["mtm", "ccvit", "dtm"] = Field("mtm", description=OBJECTIVE)
+    dataset: str | None = Field(None, description="folder of the token dataset; this or images")
+    images: str | None = Field(None, description="of ccvit and dtm: images, a folder, table or Parquet")
+    source: Source = Field(default_factory=Source)
+    pixels: PretrainPixels = Field(default_factory=PretrainPixels)
     model: Model = Field(default_factory=Model)
     masking: Masking = Field(default_factory=Masking)
     augment: Augment = Field(default_factory=Augment)
+    ccvit: Ccvit = Field(default_factory=Ccvit)
+    dtm: Dtm = Field(default_factory=Dtm)
     probe: Probe = Field(default_factory=Probe)
 
 
@@ -235,9 +244,13 @@ class ImportWeights(Verb):
 class PretrainPart(Section):
     """The quickstart's pre-training."""
 
+    objective: Literal["mtm", "ccvit", "dtm"] = Field("mtm", description=OBJECTIVE)
+    pixels: PretrainPixels = Field(default_factory=PretrainPixels)
     model: Model = Field(default_factory=Model)
     masking: Masking = Field(default_factory=Masking)
     augment: Augment = Field(default_factory=Augment)
+    ccvit: Ccvit = Field(default_factory=Ccvit)
+    dtm: Dtm = Field(default_factory=Dtm)
     probe: Probe = Field(default_factory=Probe)
     loop: Loop = Field(default_factory=Loop)
     optimizer: Optimizer = Field(default_factory=Optimizer)

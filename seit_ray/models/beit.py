@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import torch
 from timm.models.beit import Block, RelativePositionBias
@@ -19,7 +20,7 @@ from seit_ray.models.vit import POOLS
 
 __all__ = ["BeitEncoder", "BeitViT", "code_patch"]
 
-LayerNorm = functools.partial(nn.LayerNorm, eps=LAYER_NORM_EPS)
+LayerNorm: Any = functools.partial(nn.LayerNorm, eps=LAYER_NORM_EPS)
 
 
 def code_patch(dim: int) -> int:

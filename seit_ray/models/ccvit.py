@@ -11,19 +11,9 @@ from torch import Tensor, nn
 from seit_ray.models.beit import BeitEncoder, LayerNorm
 from seit_ray.models.blocks import init_trunc_normal
 from seit_ray.models.embed import CodebookEmbedding, PixelEmbedding
-from seit_ray.models.variants import Size
+from seit_ray.models.variants import Size, early_layers_of
 
-__all__ = ["CentroidModel", "early_layers_of"]
-
-LAST = 3  # blocks behind the one that branch 2 takes its patches from (published: 9 of 12, 21 of 24)
-
-
-def early_layers_of(depth: int, early_layers: int | None) -> int:
-    """Number of the block that branch 2 takes its patches from; ValueError unless it lies within the encoder."""
-    chosen = max(1, depth - LAST) if early_layers is None else early_layers
-    if not 1 <= chosen <= depth:
-        raise ValueError(f"early_layers {chosen} of {depth} blocks; expected 1 to {depth}; lower ccvit.early_layers")
-    return chosen
+__all__ = ["CentroidModel"]
 
 
 class CentroidModel(BeitEncoder):

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seit_ray.augment.block_masks import block_masks, check_counts, positions_of, replaced_units
+from seit_ray.augment.block_masks import block_masks, positions_of, replaced_units
 from seit_ray.augment.chain import Augmented
+from seit_ray.augment.mask_counts import check_counts, patch_grid_of
 from seit_ray.augment.random import StepRandom
 from seit_ray.augment.synonyms import nearest_codes
 from seit_ray.objectives.ccvit_losses import (
@@ -41,7 +42,6 @@ __all__ = ["LOSSES", "REPLACES", "CentroidObjective", "Corrupted", "Seen"]
 
 LOSSES = ("dual", "two_ce_shared", "two_ce_soft_shared")
 REPLACES = ("own", "near", "random", "none")
-MASKED_SHARE, REPLACED_SHARE = 75 / 196, 20 / 196  # published
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ class CentroidObjective:
         sees: str = "pixels",
         loss: str = "dual",
         replace: str = "own",
-        num_masked: int | None = None,
-        num_replaced: int | None = None,
+        num_masked: int,
+        num_replaced: int = 0,
         min_block: int | None = None,
         num_near: int = 16,
         soft_tau: float = 0.0,
@@ -103,24 +103,16 @@ class CentroidObjective:
                 f"loss {loss!r}, replace {replace!r}; expected one of {', '.join(LOSSES)} and one of "
                 f"{', '.join(REPLACES)}; choose"
             )
-        if grid[0] % unit or grid[1] % unit:
-            raise ValueError(
-                f"grid {grid[0]}x{grid[1]} in patches of {unit}x{unit} codes; expected a multiple; set "
-                "model.stem_kernel"
-            )
         if soft_tau and loss == "two_ce_soft_shared":
             raise ValueError(f"soft_tau {soft_tau} with loss {loss}, which has no labels; expected 0; leave it out")
         self.tokenizer, self.codebook, self.patch = tokenizer, tokenizer.codebook, tokenizer.patch_size
         self.grid, self.unit, self.sees, self.loss_name = (grid[0], grid[1]), unit, sees, loss
-        self.patch_grid = (grid[0] // unit, grid[1] // unit)
-        cells = self.patch_grid[0] * self.patch_grid[1]
-        self.num_masked = max(1, round(cells * MASKED_SHARE)) if num_masked is None else num_masked
-        wanted = round(cells * REPLACED_SHARE) if num_replaced is None else num_replaced
-        self.num_replaced = 0 if replace == "none" and num_replaced is None else wanted
-        check_counts(self.patch_grid, self.num_masked, self.num_replaced)
+        self.patch_grid = patch_grid_of(grid, unit)
+        check_counts(self.patch_grid, num_masked, num_replaced)
+        self.num_masked, self.num_replaced = num_masked, num_replaced
         self.min_block, self.replace, self.pixel_weight, self.min_std = min_block, replace, pixel_weight, min_std
         # augmented: pixels are no longer those of the stored tokens
-        self.augment, self.augmented = augment or keep, augment is not None
+        self.change, self.changes = augment or keep, augment is not None
         self.morphing = morphing
         needs_near = (replace == "near" and self.num_replaced > 0) or soft_tau > 0
         self.near = nearest_codes(self.codebook, num_near).to(self.codebook.device) if needs_near else None
@@ -140,14 +132,14 @@ class CentroidObjective:
     def seen(self, inputs: Tensor, rng: StepRandom) -> Seen:
         """Images uint8 [B,3,H,W] or stored tokens [B,L] -> what is there before corruption."""
         if self.sees == "codebook":
-            codes = self.augment(inputs, None, rng).inputs.flatten(1).long()
+            codes = self.change(inputs, None, rng).inputs.flatten(1).long()
             return Seen(codes, None, codes)
         stored = inputs.ndim == 2
-        if stored and not self.augmented:
+        if stored and not self.changes:
             pixels = self.decoded(inputs.long())
             return Seen(inputs.long(), pixels, uint8_of(pixels))
         images = decode_pixels(self.tokenizer, inputs, self.grid) if stored else inputs
-        images = self.augment(images, None, rng).inputs
+        images = self.change(images, None, rng).inputs
         return Seen(encode_pixels(self.tokenizer, images), images.float() / 255, images)
 
     @torch.no_grad()

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from seit_ray.augment.block_masks import block_masks, check_counts
+from seit_ray.augment.block_masks import block_masks
 from seit_ray.augment.chain import Augmented
+from seit_ray.augment.mask_counts import check_counts, num_masked_of
 from seit_ray.augment.random import StepRandom
 from seit_ray.models.mtm import MaskedTokenModel
-from seit_ray.objectives.ccvit import MASKED_SHARE, keep
+from seit_ray.objectives.ccvit import keep
 from seit_ray.objectives.contract import Batch, unwrap
 from seit_ray.objectives.morph_targets import Morphing, MorphInputs
 from seit_ray.objectives.mtm import MTMObjective
 from seit_ray.objectives.pictures import groups_picture, uint8_of
+from seit_ray.tokenizers.contract import Tokenizer
+from seit_ray.tokenizers.pixels import decode_pixels
 
 if TYPE_CHECKING:
     from seit_ray.models.dtm import MorphingStudent
@@ -34,8 +37,8 @@ class MorphedMTMObjective:
     of the augmented, unmasked tokens. Source: DTM, section 4.3 (on other objectives).
     """
 
-    def __init__(self, mtm: MTMObjective, morphing: Morphing) -> None:
-        self.mtm, self.morphing = mtm, morphing
+    def __init__(self, mtm: MTMObjective, morphing: Morphing, tokenizer: Tokenizer | None = None) -> None:
+        self.mtm, self.morphing, self.tokenizer = mtm, morphing, tokenizer
 
     @property
     def average(self) -> dict[str, Tensor] | None:
@@ -65,15 +68,17 @@ class MorphedMTMObjective:
         return loss + self.morphing.weight * morph, metrics | {"morph_loss": morph.detach()}
 
     @torch.no_grad()
-    def pictures(
-        self, model: MaskedTokenModel, inputs: Tensor, rng: StepRandom, decode: Callable[[Tensor], Tensor]
-    ) -> list[tuple[str, Tensor]]:
-        """A row of the groups of the first schedule, drawn on the decoded tokens [B,3,H,W] uint8."""
-        if self.morphing.needs_average:
+    def pictures(self, model: MaskedTokenModel, inputs: Tensor, rng: StepRandom) -> list[tuple[str, Tensor]]:
+        """The groups of the first schedule, drawn on the decoded tokens uint8 [B,3,H,W]; none without a decoder."""
+        tokenizer = self.tokenizer
+        if self.morphing.needs_average or tokenizer is None:
             return []
         given = self.given(model, inputs, rng)
         groups = self.morphing.levels(self.morphing.target_of(model, given), rng)[0]
-        images = decode(given.inputs.flatten(1)).float() / 255
+        try:
+            images = decode_pixels(tokenizer, given.inputs.flatten(1), model.grid).float() / 255
+        except ValueError:  # only its codebook is at hand, or it has one grid
+            return []
         return [("groups", uint8_of(groups_picture(images, groups, self.morphing.grid_of(groups))))]
 
 
@@ -92,10 +97,9 @@ class MorphingObjective:
         min_block: int | None = None,
         augment: Callable[..., Augmented] = keep,
     ) -> None:
-        self.morphing, self.augment, self.min_block = morphing, augment, min_block
+        self.morphing, self.change, self.min_block = morphing, augment, min_block
         self.patch_grid = morphing.patch_grid
-        cells = self.patch_grid[0] * self.patch_grid[1]
-        self.num_masked = max(1, round(cells * MASKED_SHARE)) if num_masked is None else num_masked
+        self.num_masked = num_masked_of(self.patch_grid, num_masked)
         check_counts(self.patch_grid, self.num_masked)
 
     @property
@@ -114,7 +118,7 @@ class MorphingObjective:
     def loss(self, model: nn.Module, batch: Batch, step_rng: StepRandom) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss and metric morph_loss of a `MorphingStudent`, wrapped or not."""
         core: MorphingStudent = unwrap(model)
-        images = self.augment(batch.inputs, None, step_rng).inputs
+        images = self.change(batch.inputs, None, step_rng).inputs
         predicted = model(core.embed(images), self.masks(step_rng))
         loss = self.morphing.weight * self.morphing.loss(core, predicted, MorphInputs(images), step_rng)
         return loss, {"morph_loss": loss.detach()}
@@ -122,7 +126,7 @@ class MorphingObjective:
     @torch.no_grad()
     def pictures(self, model: MorphingStudent, inputs: Tensor, rng: StepRandom) -> list[tuple[str, Tensor]]:
         """Rows of pictures uint8 [B,3,H,W]: what the teacher sees, what the student sees, groups."""
-        images = self.augment(inputs, None, rng).inputs
+        images = self.change(inputs, None, rng).inputs
         pixels = images.float() / 255
         sides = [pixels.shape[2 + axis] // self.patch_grid[axis] for axis in (0, 1)]
         masked: Any = self.masks(rng).unflatten(1, self.patch_grid)

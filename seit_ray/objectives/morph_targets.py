@@ -178,7 +178,7 @@ class Morphing:
         self.num_tokens = self.tokens_grid[0] * self.tokens_grid[1]
         # published: 14 iterations on 14x14
         most = max(self.tokens_grid) if max_iterations is None else max_iterations
-        self.schedule = {"levels": levels, "max_removed": max_removed, "max_iterations": most}
+        self.schedule: Any = {"levels": levels, "max_removed": max_removed, "max_iterations": most}
         self.split_by, self.protect, self.distance = split, protect, distance
         self.normalize_target, self.label_share = normalize_target, label_share
         self.average: dict[str, Tensor] | None = None

@@ -91,6 +91,7 @@ def image_inputs(
     source: SourceSettings,
     pixels: PixelSettings,
     seed: int,
+    need_labels: bool = True,
     on_progress: Progress = silent,
 ) -> Inputs:
     """The train and val splits of a source of images, decoded into memory, for a classifier of pixels."""
@@ -108,7 +109,7 @@ def image_inputs(
     if "train" not in stores:
         raise ValueError(f"{images.uri} has no train split; expected one; name its folder train")
     unlabelled = sum(int((store.labels < 0).sum()) for store in stores.values())
-    if unlabelled:
+    if unlabelled and need_labels:
         raise ValueError(
             f"{images.uri} has {unlabelled} images without a label; expected a label for each; sort them into a folder "
             "per class"

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seit_ray.augment import block_masks as module
-from seit_ray.augment.block_masks import block_masks, check_counts, positions_of, replaced_units
+from seit_ray.augment.block_masks import block_masks, positions_of, replaced_units
+from seit_ray.augment.mask_counts import check_counts
 from seit_ray.augment.random import StepRandom
 from tests.recordings import Recording
 
