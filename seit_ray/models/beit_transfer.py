@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from timm.layers.pos_embed_rel import resize_rel_pos_bias_table
 from timm.models.beit import Beit
 from torch import Tensor
+from torch.nn import functional as F
 
 from seit_ray.models.beit import BeitEncoder, BeitViT, LayerNorm, code_patch
 from seit_ray.models.weights import copy_entries
@@ -77,12 +77,16 @@ def init_beit(
 
 
 def resampled_bias(table: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
-    """A table of position biases [(2h-1)(2w-1)+3,H] of one patch grid, for another."""
+    """A table of position biases [(2h-1)(2w-1)+3,H] of one patch grid, for another: bicubic, ends on ends.
+
+    The last three rows, of the class token, stay as they are.
+    """
     if old == new:
         return table
-    rows = (2 * new[0] - 1) * (2 * new[1] - 1) + 3
-    found = resize_rel_pos_bias_table(table, new, (rows, table.shape[1]))
-    return found.to(table.dtype)
+    shape, wanted = (2 * old[0] - 1, 2 * old[1] - 1), (2 * new[0] - 1, 2 * new[1] - 1)
+    maps = table[:-3].float().unflatten(0, shape).permute(2, 0, 1).unsqueeze(0)
+    maps = F.interpolate(maps, wanted, mode="bicubic", align_corners=True)
+    return torch.cat([maps.squeeze(0).permute(1, 2, 0).flatten(0, 1).to(table.dtype), table[-3:]])
 
 
 @torch.no_grad()

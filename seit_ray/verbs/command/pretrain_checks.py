@@ -107,9 +107,7 @@ def check_ccvit(config: Pretrain, data: Folder) -> None:
                 "and crop by pixels.crop_area"
             )
         if ccvit.num_near >= info.codebook_size and (ccvit.soft_tau or (ccvit.replace or "near") == "near"):
-            raise ValueError(
-                f"ccvit.num_near {ccvit.num_near} of {info.codebook_size} codes; expected fewer than there are; lower it"
-            )
+            raise ValueError(f"ccvit.num_near {ccvit.num_near} of {info.codebook_size} codes; expected fewer; lower it")
         grid = model_grid(info.grid, config.model.grid_side)
     ccvit.settings().counts(patch_grid_of(grid, unit), on_tokens=bool(config.dataset))
     early_layers_of(depth_of(config), ccvit.early_layers)
@@ -126,8 +124,8 @@ def check_family(family: str, where: str) -> None:
     """ValueError unless codes are pixels."""
     if family != "centroid":
         raise ValueError(
-            f"tokenizer {family} of {where} for objective ccvit; expected a centroid tokenizer, whose codes are pixels; "
-            "take a dataset of one, or objective=mtm"
+            f"tokenizer {family} of {where} for objective ccvit; expected a centroid tokenizer, whose codes are "
+            "pixels; take a dataset of one, or objective=mtm"
         )
 
 
@@ -178,12 +176,12 @@ def check_stream(config: Pretrain, data: Folder) -> None:
     rows = [TokenDataset(data).split("train").rows, second.split("train").rows]
     if rows[0] != rows[1]:
         raise ValueError(
-            f"{rows[1]} rows in split 'train' of {second.folder.uri}; expected the {rows[0]} of {data.uri}; tokenise the "
-            "same images"
+            f"{rows[1]} rows in split 'train' of {second.folder.uri}; expected the {rows[0]} of {data.uri}; tokenise "
+            "the same images"
         )
     augment = config.augment
     if augment.random_crop or augment.swap_prob or augment.adapt != "none" or config.model.grid_side:
         raise ValueError(
-            "dtm.target stream with augmentation that moves tokens, or model.grid_side; expected none, since the second "
-            "stream stays; leave augment.random_crop, swap_prob, adapt and model.grid_side out"
+            "dtm.target stream with augmentation that moves tokens, or model.grid_side; expected none, since the "
+            "second stream stays; leave augment.random_crop, swap_prob, adapt and model.grid_side out"
         )
