@@ -47,7 +47,7 @@ class Ccvit(Section):
         0.0, description="spread labels over the nearest codes by exp(-squared distance / tau); 0 = one-hot"
     )
     pixel_weight: NonNegativeFloat = Field(1.0, description="weight of branch 2")
-    min_std: NonNegativeFloat | None = Field(
+    min_std: PositiveFloat | None = Field(
         None, description="a patch that varies less than this (of 1) is flat; default 0.001 of images, 0.01 of tokens"
     )
     early_layers: PositiveInt | None = Field(

@@ -227,7 +227,7 @@ class RecodeTokens(Verb):
 
 
 class ImportWeights(Verb):
-    """Import published weights (SeiT, SeiT++) as a finished run."""
+    """Import published weights (SeiT, SeiT++, CCViT, DTM) as a finished run."""
 
     weights: str = Field(description="file of the weights: torch or safetensors, a path or s3://")
     dataset: str = Field(description="folder of the token dataset that the model reads")
@@ -239,6 +239,9 @@ class ImportWeights(Verb):
     stem_stride: PositiveInt | None = Field(None, description="stride of the stem; default that of its kernel")
     stem_padding: NonNegativeInt | None = Field(None, description="padding of the stem; default that of its kernel")
     pool: Literal["mean", "cls"] | None = Field(None, description="read-out of a classifier; mean when left out")
+    early_layers: PositiveInt | None = Field(
+        None, description="CCViT: block that branch 2 begins behind; default the fourth from the end"
+    )
 
 
 class PretrainPart(Section):

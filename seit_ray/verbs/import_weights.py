@@ -1,4 +1,4 @@
-"""Import published weights as a finished run: SeiT's ViT, SeiT++'s masked model and classifier, TokenAdapt.
+"""Import published weights as a finished run: of SeiT, SeiT++, TokenAdapt, CCViT or DTM.
 
 seit-ray import_weights weights=trained-vit.ckpt dataset=runs/tokens run=runs/seit
 """
@@ -66,7 +66,7 @@ def read_weights(config: ImportWeights) -> tuple[dict[str, Tensor], str, dict[st
 
     dataset = TokenDataset(folder_of(config.dataset, config.storage))
     tokenizer, _ = load_tokenizer(dataset.folder.join("tokenizer"))
-    names = ("num_heads", "decoder_num_heads", "stem_stride", "stem_padding", "pool")
+    names = ("num_heads", "decoder_num_heads", "stem_stride", "stem_padding", "pool", "early_layers")
     given = {name: getattr(config, name) for name in names}
     data = read_uri(dataset.folder, config.weights)
     with naming(config.weights):
@@ -104,9 +104,10 @@ def model_rows(kind: str, settings: dict[str, Any]) -> Rows:
     h, w = settings["grid"]
     size = settings.get("size")
     width, depth = (size.width, size.depth) if size else (settings["width"], settings["depth"])
-    rows = [("model", f"{kind}, {width} wide, {depth} blocks, grid {h}x{w}, K {settings['num_codes']}")]
+    codes = f", K {settings['num_codes']}" if "num_codes" in settings else ""
+    rows = [("model", f"{kind}, {width} wide, {depth} blocks, grid {h}x{w}{codes}")]
     if kind == "classifier":
-        stem = "/".join(str(settings[f"stem_{part}"]) for part in ("kernel", "stride", "padding"))
+        stem = "/".join(str(settings.get(f"stem_{part}", "-")) for part in ("kernel", "stride", "padding"))
         inputs = f"{settings['inputs']} embedding, stem {stem}"
         rows.append(("classifier", f"{settings['num_classes']} classes, {inputs}, {settings['pool']} pool"))
     return rows

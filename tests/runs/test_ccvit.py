@@ -230,7 +230,7 @@ def test_stems_turn_into_each_other():
 def test_another_encoder_than_the_runs_is_an_error(dataset, on_tokens, tmp_path):
     with pytest.raises(ValueError, match=r"model.encoder vit with a run of beit .* expected beit"):
         finetune(Folder(tmp_path / "a"), init_from=on_tokens, dataset=dataset, encoder="vit")
-    with pytest.raises(ValueError, match="set model.inputs=codebook"):
+    with pytest.raises(ValueError, match=r"set model\.inputs=codebook"):
         finetune(Folder(tmp_path / "b"), init_from=on_tokens, dataset=dataset, inputs="learned")
 
 
