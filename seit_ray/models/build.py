@@ -75,39 +75,19 @@ def build_classifier(
     embedding = build_embedding(inputs, num_codes=num_codes, token_dim=token_dim, dropout=dropout, codebook=codebook)
     if encoder not in ENCODERS:
         raise ValueError(f"encoder {encoder!r}; expected one of {', '.join(ENCODERS)}; choose one")
-    if encoder == "beit":
-        from seit_ray.models.beit import BeitViT
-
-        if isinstance(embedding, TokenEmbedding) or stem_padding or (stem_stride or stem_kernel) != stem_kernel:
-            raise ValueError(
-                f"inputs {inputs!r} with a stem of {stem_kernel}, {stem_stride}, {stem_padding} for encoder beit; "
-                "expected codebook or pixels in patches side by side; set model.inputs=codebook, and no stride or "
-                "padding"
-            )
-        return BeitViT(
-            grid=grid,
-            num_classes=num_classes,
-            size=size,
-            embedding=embedding,
-            kernel=stem_kernel,
-            pool=pool,
-            drop_path=drop_path,
-            head_init_std=head_init_std,
-            layer_scale=layer_scale,
-            own_bias=own_bias,
+    shared: dict[str, Any] = {"grid": grid, "num_classes": num_classes, "size": size, "kernel": stem_kernel}
+    shared |= {"pool": pool, "drop_path": drop_path, "head_init_std": head_init_std}
+    if encoder == "vit":
+        stride = stem_stride or stem_kernel
+        return TokenViT(embedding=embedding, stride=stride, padding=stem_padding, **shared)
+    if isinstance(embedding, TokenEmbedding) or stem_padding or (stem_stride or stem_kernel) != stem_kernel:
+        raise ValueError(
+            f"inputs {inputs!r} with a stem of {stem_kernel}, {stem_stride}, {stem_padding} for encoder beit; expected "
+            "codebook or pixels in patches side by side; set model.inputs=codebook, and no stride or padding"
         )
-    return TokenViT(
-        grid=grid,
-        num_classes=num_classes,
-        size=size,
-        embedding=embedding,
-        kernel=stem_kernel,
-        stride=stem_stride or stem_kernel,
-        padding=stem_padding,
-        pool=pool,
-        drop_path=drop_path,
-        head_init_std=head_init_std,
-    )
+    from seit_ray.models.beit import BeitViT
+
+    return BeitViT(embedding=embedding, layer_scale=layer_scale, own_bias=own_bias, **shared)
 
 
 def build_centroid_model(*, inputs: str, codebook: Tensor | None = None, **settings: Any) -> CentroidModel:

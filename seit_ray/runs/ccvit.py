@@ -57,38 +57,76 @@ def pretrain_ccvit(
 
     Source: CCViT (arXiv 2303.04664), section 3.
     """
-    inputs: Inputs
-    on_tokens = dataset is not None
-    if dataset is not None:
-        inputs = token_inputs(dataset, need_labels=False, grid_side=model.grid_side, memory_gib=loop.memory_gib)
-        if dtm:
-            inputs = with_stream(inputs, dtm, sources or MorphSources(), loop)
-    elif images is not None and tokenizer is not None:
-        inputs = inputs_of_images(images, source or SourceSettings(), pixels, tokenizer, model.stem_kernel, loop)
-    else:
-        raise ValueError("images None or ccvit.tokenizer None; expected both, or a dataset; give what to train on")
-    coder = centroids_of(inputs.tokenizer, inputs.where)
-    if sees_pixels(ccvit, on_tokens) and inputs.grid != coder.grid and on_tokens:
-        raise ValueError(
-            f"model.grid_side {model.grid_side} with ccvit.sees pixels; expected whole grids; leave it out, and crop "
-            "by pixels.crop_area"
-        )
-    coder.to(world.device)
-    sees = "pixels" if sees_pixels(ccvit, on_tokens) else "codebook"
-    grid = inputs.grid if on_tokens else (pixels.image_size // coder.patch_size,) * 2
-    unit, patch_grid = model.stem_kernel, patch_grid_of(grid, model.stem_kernel)
-    masked, replaced = ccvit.counts(patch_grid, on_tokens=on_tokens)
+    inputs = inputs_of(dataset, images, source, tokenizer, model, pixels, loop)
+    sources, on_tokens = sources or MorphSources(), isinstance(inputs, TokenInputs)
+    if dtm and isinstance(inputs, TokenInputs):
+        inputs = with_stream(inputs, dtm, sources, loop)
+    coder = centroids_of(inputs.tokenizer, inputs.where).to(world.device)
+    sees = "codebook" if on_tokens and ccvit.sees != "pixels" else "pixels"
+    grid = grid_of(inputs, coder, sees, pixels)
     settings = model_keywords(model, ccvit, coder, grid, sees)
-    morphing = None
+    shared = objective_keywords(ccvit, coder, grid, sees, unit=model.stem_kernel, on_tokens=on_tokens)
+    plain, morphing = CentroidObjective(**shared), None
     if dtm:
         check_alignment(dtm, on_tokens and moves_tokens(augment, pixels, sees))
-        reads = Reads("ccvit", patch_grid, unit, settings["size"].width, coder.codebook, sees == "codebook")
-        morphing = morphing_of(dtm, sources or MorphSources(), reads, inputs, loop, world)
+        width = settings["size"].width
+        reads = Reads("ccvit", plain.patch_grid, plain.unit, width, coder.codebook, sees == "codebook")
+        morphing = morphing_of(dtm, sources, reads, inputs, loop, world)
         settings["morph_dim"] = morphing.head_dim
     change: Any = image_change(pixels)
     if isinstance(inputs, TokenInputs) and sees == "codebook":
         change = token_augmentation(inputs, augment, adapt_run, world, quantize=True)
-    shared: dict[str, Any] = {
+    objective = CentroidObjective(**shared, augment=change, morphing=morphing)
+    as_images = sees == "pixels" and on_tokens
+
+    def shown(store: Samples) -> Samples:
+        return DecodedSamples(store, coder, grid) if as_images else store
+
+    def evaluate(net: nn.Module, epoch: float) -> dict[str, float]:
+        values = objective_metrics(net, plain, inputs.val, world) if inputs.val else {}
+        return {"val_" + name: value for name, value in values.items()} | probes(
+            net, inputs, shown, probe, loop, world, epoch
+        )
+
+    return train_and_export("ccvit", settings, objective, inputs, evaluate, run, loop, optimizer, world, **hooks)
+
+
+def inputs_of(
+    dataset: Folder | None,
+    images: Folder | None,
+    source: SourceSettings | None,
+    tokenizer: Folder | None,
+    model: ModelSettings,
+    pixels: PretrainPixelSettings,
+    loop: LoopSettings,
+) -> Inputs:
+    """Stored tokens, or images with the tokenizer that names their patches."""
+    if dataset is not None:
+        return token_inputs(dataset, need_labels=False, grid_side=model.grid_side, memory_gib=loop.memory_gib)
+    if images is None or tokenizer is None:
+        raise ValueError("images None or ccvit.tokenizer None; expected both, or a dataset; give what to train on")
+    return inputs_of_images(images, source or SourceSettings(), pixels, tokenizer, model.stem_kernel, loop)
+
+
+def grid_of(inputs: Inputs, coder: CentroidTokenizer, sees: str, pixels: PretrainPixelSettings) -> tuple[int, int]:
+    """The grid of codes that is learnt from; ValueError for a crop of it that decoded images would not have."""
+    if not isinstance(inputs, TokenInputs):
+        side = pixels.image_size // coder.patch_size
+        return side, side
+    if sees == "pixels" and inputs.grid != coder.grid:
+        raise ValueError(
+            f"model.grid_side {inputs.grid[0]} with ccvit.sees pixels; expected whole grids; leave it out, and crop by "
+            "pixels.crop_area"
+        )
+    return inputs.grid
+
+
+def objective_keywords(
+    ccvit: CcvitSettings, coder: CentroidTokenizer, grid: tuple[int, int], sees: str, *, unit: int, on_tokens: bool
+) -> dict[str, Any]:
+    """Keywords of `CentroidObjective`."""
+    masked, replaced = ccvit.counts(patch_grid_of(grid, unit), on_tokens=on_tokens)
+    return {
         "tokenizer": coder,
         "grid": grid,
         "unit": unit,
@@ -103,20 +141,6 @@ def pretrain_ccvit(
         "pixel_weight": ccvit.pixel_weight,
         "min_std": ccvit.least_std(on_tokens=on_tokens),
     }
-    plain = CentroidObjective(**shared)
-    objective = CentroidObjective(**shared, augment=change, morphing=morphing)
-    as_images = sees == "pixels" and on_tokens
-
-    def shown(store: Samples) -> Samples:
-        return DecodedSamples(store, coder, grid) if as_images else store
-
-    def evaluate(net: nn.Module, epoch: float) -> dict[str, float]:
-        values = objective_metrics(net, plain, inputs.val, world) if inputs.val else {}
-        return {"val_" + name: value for name, value in values.items()} | probes(
-            net, inputs, shown, probe, loop, world, epoch
-        )
-
-    return train_and_export("ccvit", settings, objective, inputs, evaluate, run, loop, optimizer, world, **hooks)
 
 
 def probes(
@@ -219,8 +243,3 @@ def moves_tokens(augment: AugmentationSettings, pixels: PretrainPixelSettings, s
     if sees == "pixels":
         return image_change(pixels) is not None
     return bool(augment.random_crop or augment.swap_prob or augment.adapt != "none")
-
-
-def sees_pixels(ccvit: CcvitSettings, on_tokens: bool) -> bool:
-    """Whether the model reads images: always of images, of tokens where asked."""
-    return not on_tokens or ccvit.sees == "pixels"

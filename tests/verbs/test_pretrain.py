@@ -153,7 +153,7 @@ def test_another_tokenizer_than_centroids_is_refused(place, tmp_path):
     folder = write_dataset(tmp_path / "tokens", sizes={"train": 4})
     folder.write(MARKER, replace(TokenDataset(folder).info, family="vit_vqgan").to_json())
     config = config_of(place, f"objective=ccvit dataset={folder.uri}", tmp_path)
-    with pytest.raises(ValueError, match="tokenizer vit_vqgan of .* expected a centroid tokenizer"):
+    with pytest.raises(ValueError, match=r"tokenizer vit_vqgan of .* expected a centroid tokenizer"):
         check_pretrain(config)
 
 
