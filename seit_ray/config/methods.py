@@ -15,7 +15,6 @@ class PretrainPixels(Pixels):
 
     frozen = "seit_ray.runs.method_settings:PretrainPixelSettings"
 
-    patch_size: PositiveInt = Field(16, description="side in pixels of a patch of DTM; CCViT: model.stem_kernel codes")
     crop_area: tuple[Share, Share] | None = Field((0.2, 1.0), description="random resized crop; empty = none")
     color_jitter: Share = Field(0.0, description="brightness, contrast and saturation (DTM: 0.4)")
 

@@ -247,13 +247,13 @@ class ImportWeights(Verb):
 class PretrainPart(Section):
     """The quickstart's pre-training."""
 
-    objective: Literal["mtm", "ccvit", "dtm"] = Field("mtm", description=OBJECTIVE)
-    pixels: PretrainPixels = Field(default_factory=PretrainPixels)
     model: Model = Field(default_factory=Model)
+    objective: Literal["mtm", "ccvit", "dtm"] = Field("mtm", description=OBJECTIVE)
     masking: Masking = Field(default_factory=Masking)
     augment: Augment = Field(default_factory=Augment)
     ccvit: Ccvit = Field(default_factory=Ccvit)
     dtm: Dtm = Field(default_factory=Dtm)
+    pixels: PretrainPixels = Field(default_factory=PretrainPixels)
     probe: Probe = Field(default_factory=Probe)
     loop: Loop = Field(default_factory=Loop)
     optimizer: Optimizer = Field(default_factory=Optimizer)
