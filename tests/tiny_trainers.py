@@ -11,7 +11,8 @@ from seit_ray.models.mtm import MaskedTokenModel
 from seit_ray.models.variants import Size
 from seit_ray.models.vit import TokenViT
 from seit_ray.objectives import CentroidObjective, SupervisedObjective
-from seit_ray.objectives.morph_targets import CodebookTarget, Morphing
+from seit_ray.objectives.morph_loss import Morphing
+from seit_ray.objectives.morph_targets import CodebookTarget
 from seit_ray.training.loop import Trainer
 from seit_ray.training.metrics import read_metrics
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
@@ -82,7 +83,7 @@ def tiny_ccvit(*, seed=0):
     model = build_model("ccvit", size=SIZE, grid=(SIDE, SIDE), kernel=1, head_layers=1, morph_dim=3, **codes)
     settings = {"grid": (SIDE, SIDE), "sees": "codebook", "replace": "near", "num_masked": 6, "num_replaced": 2}
     morphing = Morphing(CodebookTarget(tokenizer.codebook, 1), patch_grid=(SIDE, SIDE))
-    return model, CentroidObjective(tokenizer=tokenizer, num_near=4, morphing=morphing, **settings)
+    return model, CentroidObjective(tokenizer=tokenizer, num_near=4, **settings).changed(None, morphing)
 
 
 def tiny_trainer(run, model=None, *, objective=None, store=None, loop=None, optimizer=None, **more):

@@ -5,6 +5,7 @@ Legend: B rows, L codes on a grid, P patches of U = u*u codes, Q positions that 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,8 +30,9 @@ from seit_ray.objectives.ccvit_losses import (
     units_of,
 )
 from seit_ray.objectives.contract import Batch, unwrap
-from seit_ray.objectives.morph_targets import Morphing, MorphInputs
-from seit_ray.objectives.pictures import groups_picture, uint8_of
+from seit_ray.objectives.morph_loss import Morphing
+from seit_ray.objectives.morph_targets import MorphInputs
+from seit_ray.objectives.pictures import centroid_pictures, uint8_of
 from seit_ray.tokenizers.centroid import CentroidTokenizer
 from seit_ray.tokenizers.codebook import embed_codes
 from seit_ray.tokenizers.pixels import decode_pixels, encode_pixels
@@ -71,9 +73,10 @@ def keep(inputs: Tensor, labels: Tensor | None, rng: StepRandom) -> Augmented:
 class CentroidObjective:
     """Cross-entropy of codes and mean squared error of standardised pixels, of masked and replaced patches.
 
-    Images, or stored tokens that are decoded where `sees` is "pixels", go through `augment` and are tokenised again;
-    with `sees` "codebook" tokens stay tokens. `replace`: "own" puts a patch's own centroid in its place (published; on
-    stored tokens it changes nothing), "near" one of its `num_near` nearest others, "random" any, "none" leaves it.
+    Images, or stored tokens that are decoded where `sees` is "pixels", go through an augmentation (see `changed`) and
+    are tokenised again; with `sees` "codebook" tokens stay tokens. `replace`: "own" puts a patch's own centroid in its
+    place (published; on stored tokens it changes nothing), "near" one of its `num_near` nearest others, "random" any,
+    "none" leaves it.
     `loss`: "dual" as above; "two_ce_shared" the codes from both branches; "two_ce_soft_shared" from both branches the
     pixels that are expected under their probabilities, at all patches. `soft_tau` spreads the label over the nearest
     `num_near` codes. What does not fit is a ValueError. Source: CCViT, sections 3.2 and 3.4.
@@ -95,8 +98,6 @@ class CentroidObjective:
         soft_tau: float = 0.0,
         pixel_weight: float = 1.0,
         min_std: float = 1e-3,
-        augment: Callable[..., Augmented] | None = None,
-        morphing: Morphing | None = None,
     ) -> None:
         if loss not in LOSSES or replace not in REPLACES:
             raise ValueError(
@@ -111,9 +112,9 @@ class CentroidObjective:
         check_counts(self.patch_grid, num_masked, num_replaced)
         self.num_masked, self.num_replaced = num_masked, num_replaced
         self.min_block, self.replace, self.pixel_weight, self.min_std = min_block, replace, pixel_weight, min_std
-        # augmented: pixels are no longer those of the stored tokens
-        self.change, self.changes = augment or keep, augment is not None
-        self.morphing = morphing
+        self.change: Callable[..., Augmented] = keep
+        self.changes = False  # if so, pixels are no longer those of the stored tokens
+        self.morphing: Morphing | None = None
         needs_near = (replace == "near" and self.num_replaced > 0) or soft_tau > 0
         self.near = nearest_codes(self.codebook, num_near).to(self.codebook.device) if needs_near else None
         self.soft = soft_labels(self.codebook, self.near, soft_tau) if soft_tau and self.near is not None else None
@@ -238,22 +239,12 @@ class CentroidObjective:
             loss, metrics = loss + self.morphing.weight * morph, metrics | {"morph_loss": morph.detach()}
         return loss, metrics
 
-    @torch.no_grad()
+    def changed(self, augment: Callable[..., Augmented] | None, morphing: Morphing | None) -> CentroidObjective:
+        """The same with augmentation and morphing; tables of codes are shared."""
+        found = copy.copy(self)
+        found.change, found.changes, found.morphing = augment or keep, augment is not None, morphing
+        return found
+
     def pictures(self, model: CentroidModel, inputs: Tensor, rng: StepRandom) -> list[tuple[str, Tensor]]:
         """Rows of pictures uint8 [B,3,H,W]: what is seen, corrupted (masked grey), what is to be told, groups."""
-        inputs, second_stream = self.morphing.split(inputs) if self.morphing else (inputs, None)
-        seen = self.seen(inputs, rng)
-        corrupted = self.corrupt(model, seen, rng)
-        before = self.decoded(seen.codes) if seen.pixels is None else seen.pixels
-        side = self.unit * self.patch
-        masked = corrupted.masked.unflatten(1, self.patch_grid)
-        grey = masked.repeat_interleave(side, 1).repeat_interleave(side, 2).unsqueeze(1)
-        places = grid_of_units(corrupted.replaced.unsqueeze(2).expand(-1, -1, self.unit**2), self.grid, self.unit)
-        after = torch.where(self.cells(places), self.decoded(corrupted.codes), before).masked_fill(grey, 0.5)
-        targets = self.decoded(seen.codes)
-        rows = [("original", before), ("corrupted", after), ("target", targets)]
-        if self.morphing and not self.morphing.needs_average:
-            given = MorphInputs(seen.inputs, units_of(seen.codes, self.grid, self.unit), second_stream)
-            levels = self.morphing.levels(self.morphing.target_of(model, given), rng)
-            rows.append(("groups", groups_picture(before, levels[0], self.morphing.grid_of(levels[0]))))
-        return [(title, uint8_of(values)) for title, values in rows]
+        return centroid_pictures(self, model, inputs, rng)

@@ -18,7 +18,8 @@ from seit_ray.augment.random import StepRandom
 from seit_ray.models.mtm import MaskedTokenModel
 from seit_ray.objectives.ccvit import keep
 from seit_ray.objectives.contract import Batch, unwrap
-from seit_ray.objectives.morph_targets import Morphing, MorphInputs
+from seit_ray.objectives.morph_loss import Morphing
+from seit_ray.objectives.morph_targets import MorphInputs
 from seit_ray.objectives.mtm import MTMObjective
 from seit_ray.objectives.pictures import groups_picture, uint8_of
 from seit_ray.tokenizers.contract import Tokenizer
@@ -71,7 +72,7 @@ class MorphedMTMObjective:
     def pictures(self, model: MaskedTokenModel, inputs: Tensor, rng: StepRandom) -> list[tuple[str, Tensor]]:
         """The groups of the first schedule, drawn on the decoded tokens uint8 [B,3,H,W]; none without a decoder."""
         tokenizer = self.tokenizer
-        if self.morphing.needs_average or tokenizer is None:
+        if not self.morphing.has_targets or tokenizer is None:
             return []
         given = self.given(model, inputs, rng)
         groups = self.morphing.levels(self.morphing.target_of(model, given), rng)[0]
@@ -79,7 +80,7 @@ class MorphedMTMObjective:
             images = decode_pixels(tokenizer, given.inputs.flatten(1), model.grid).float() / 255
         except ValueError:  # only its codebook is at hand, or it has one grid
             return []
-        return [("groups", uint8_of(groups_picture(images, groups, self.morphing.grid_of(groups))))]
+        return [("groups", uint8_of(groups_picture(images, groups, self.morphing.tokens_grid)))]
 
 
 class MorphingObjective:
@@ -132,7 +133,7 @@ class MorphingObjective:
         masked: Any = self.masks(rng).unflatten(1, self.patch_grid)
         grey = masked.repeat_interleave(sides[0], 1).repeat_interleave(sides[1], 2).unsqueeze(1)
         rows = [("original", images), ("corrupted", uint8_of(pixels.masked_fill(grey, 0.5)))]
-        if not self.morphing.needs_average:
+        if self.morphing.has_targets:
             groups = self.morphing.levels(self.morphing.target_of(model, MorphInputs(images)), rng)[0]
-            rows.append(("groups", uint8_of(groups_picture(pixels, groups, self.morphing.grid_of(groups)))))
+            rows.append(("groups", uint8_of(groups_picture(pixels, groups, self.morphing.tokens_grid))))
         return rows

@@ -76,7 +76,7 @@ def pretrain_ccvit(
     change: Any = image_change(pixels)
     if isinstance(inputs, TokenInputs) and sees == "codebook":
         change = token_augmentation(inputs, augment, adapt_run, world, quantize=True)
-    objective = CentroidObjective(**shared, augment=change, morphing=morphing)
+    objective = plain.changed(change, morphing)
     as_images = sees == "pixels" and on_tokens
 
     def shown(store: Samples) -> Samples:

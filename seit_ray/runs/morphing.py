@@ -12,14 +12,8 @@ from seit_ray.models.about import SOURCES, read_about
 from seit_ray.models.exports import import_model
 from seit_ray.models.published import published_state
 from seit_ray.models.teacher import build_teacher
-from seit_ray.objectives.morph_targets import (
-    AverageTarget,
-    CodebookTarget,
-    FrozenTarget,
-    Morphing,
-    StreamTarget,
-    Target,
-)
+from seit_ray.objectives.morph_loss import Morphing
+from seit_ray.objectives.morph_targets import AverageTarget, CodebookTarget, FrozenTarget, StreamTarget, Target
 from seit_ray.runs.inputs import Inputs, TokenInputs
 from seit_ray.runs.method_checks import check_dtm
 from seit_ray.runs.method_settings import DtmSettings

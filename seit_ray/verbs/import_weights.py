@@ -15,6 +15,8 @@ from seit_ray.verbs.command.places import Rows, dataset_rows, folder_of, output_
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from seit_ray.shards import TokenDataset
+
 
 def check(config: ImportWeights) -> Rows:
     """What the weights are, for which tokens, and where the run would go."""
@@ -33,7 +35,6 @@ def import_weights(config: ImportWeights, progress: Progress = silent) -> Rows:
     from seit_ray.models.exports import export_model
     from seit_ray.models.published import load_published
     from seit_ray.shards import TokenDataset
-    from seit_ray.shards.dataset import identity_of
     from seit_ray.verbs.command.record import write_record
 
     state, kind, settings, source = read_weights(config)
@@ -42,7 +43,7 @@ def import_weights(config: ImportWeights, progress: Progress = silent) -> Rows:
         model = load_published(kind, settings, state)
         dataset = TokenDataset(folder_of(config.dataset, config.storage))
         about = {
-            **identity_of(dataset),
+            **identity_for(kind, settings, dataset),
             "init_from": None,
             "data": dataset.folder.uri,
             "class_names": dataset.info.class_names,
@@ -53,6 +54,19 @@ def import_weights(config: ImportWeights, progress: Progress = silent) -> Rows:
         write_record(run, "import_weights", config)
     progress("import", len(state), len(state), "tensors")
     return [("run", run.uri), *model_rows(kind, settings)]
+
+
+def identity_for(kind: str, settings: dict[str, Any], dataset: TokenDataset) -> dict[str, Any]:
+    """What the model reads: the dataset's tokens, or images as the dataset's tokenizer takes them."""
+    from seit_ray.shards.dataset import identity_of
+    from seit_ray.tokenizers.about import read_about
+
+    if settings.get("inputs") != "pixels":
+        return identity_of(dataset)
+    config = read_about(dataset.folder.join("tokenizer"))["config"]
+    patch = settings.get("kernel") or settings["stem_kernel"]
+    found = {"image_size": settings["grid"][0], "patch_size": patch, "resize": config.get("resize", "squash")}
+    return {**found, "tokenizer": dataset.info.tokenizer} if kind == "ccvit" else found
 
 
 def read_weights(config: ImportWeights) -> tuple[dict[str, Tensor], str, dict[str, Any], dict[str, Any]]:

@@ -44,7 +44,8 @@ from seit_ray.objectives import (
     SupervisedObjective,
 )
 from seit_ray.objectives.contract import Batch
-from seit_ray.objectives.morph_targets import AverageTarget, Morphing, MorphInputs
+from seit_ray.objectives.morph_loss import Morphing
+from seit_ray.objectives.morph_targets import AverageTarget, MorphInputs
 from seit_ray.objectives.morphing import draw_schedules, group_means, merge_alike
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.centroid import CentroidTokenizer

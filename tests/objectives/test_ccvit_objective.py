@@ -28,7 +28,8 @@ from seit_ray.objectives.ccvit_losses import (
     unit_pixels,
     units_of,
 )
-from seit_ray.objectives.morph_targets import AverageTarget, CodebookTarget, Morphing
+from seit_ray.objectives.morph_loss import Morphing
+from seit_ray.objectives.morph_targets import AverageTarget, CodebookTarget
 from seit_ray.tokenizers.centroid import CentroidTokenizer
 from seit_ray.training.averages import new_average
 
@@ -44,7 +45,9 @@ def tokenizer():
 
 def objective_of(sees="codebook", unit=2, **more):
     settings = {"num_masked": 2, "num_replaced": 2, "num_near": 3, "replace": "near"}
-    return CentroidObjective(tokenizer=tokenizer(), grid=GRID, unit=unit, sees=sees, **{**settings, **more})
+    change, morphing = more.pop("augment", None), more.pop("morphing", None)
+    plain = CentroidObjective(tokenizer=tokenizer(), grid=GRID, unit=unit, sees=sees, **{**settings, **more})
+    return plain.changed(change, morphing)
 
 
 def model_of(sees="codebook", unit=2, **more):

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from seit_ray.augment.random import StepRandom
-from seit_ray.objectives.morph_targets import CodebookTarget, Morphing, MorphInputs, StreamTarget
+from seit_ray.objectives.morph_loss import Morphing
+from seit_ray.objectives.morph_targets import CodebookTarget, MorphInputs, StreamTarget
 from seit_ray.objectives.morphing import (
     DISTANCES,
     Groups,

@@ -10,7 +10,8 @@ from seit_ray.evaluation.classification import classification_metrics
 from seit_ray.evaluation.masked import masked_metrics
 from seit_ray.evaluation.pretraining import objective_metrics
 from seit_ray.objectives import MorphedMTMObjective, MTMObjective, SupervisedObjective
-from seit_ray.objectives.morph_targets import AverageTarget, Morphing
+from seit_ray.objectives.morph_loss import Morphing
+from seit_ray.objectives.morph_targets import AverageTarget
 from seit_ray.storage import Folder
 from seit_ray.training.world import World
 from tests.tiny_trainers import (
