@@ -40,10 +40,10 @@ def reject_table(num, first=0):
     return pa.table({"key": keys, "reason": [f"no image: {k}" for k in keys]}, REJECTED_SCHEMA)
 
 
-def tiny_tokenizer(*, seed=0, side=SIDE, num_codes=NUM_CODES):
-    """One token a pixel."""
-    codebook = torch.rand(num_codes, 3, generator=torch.Generator().manual_seed(seed))
-    return CentroidTokenizer(codebook, image_size=side, patch_size=1)
+def tiny_tokenizer(*, seed=0, side=SIDE, num_codes=NUM_CODES, patch_size=1):
+    """One token a pixel, or a square of them."""
+    codebook = torch.rand(num_codes, 3 * patch_size**2, generator=torch.Generator().manual_seed(seed))
+    return CentroidTokenizer(codebook, image_size=side * patch_size, patch_size=patch_size)
 
 
 def write_split(folder, name, rows, *, num_rejected, rows_per_shard, encoding, num_codes, num_classes):
@@ -69,6 +69,7 @@ def write_dataset(
     encoding="plain",
     rows_per_shard=10,
     tokenizer_seed=0,
+    patch_size=1,
 ):
     """A complete dataset of learnable rows in a folder; sizes: rows a split, by default 25 train, 8 val."""
     folder = Folder(path)
@@ -85,11 +86,11 @@ def write_dataset(
         )
         for seed, (name, num) in enumerate((sizes or {"train": 25, "val": 8}).items())
     }
-    tokenizer = tiny_tokenizer(seed=tokenizer_seed, side=side, num_codes=num_codes)
+    tokenizer = tiny_tokenizer(seed=tokenizer_seed, side=side, num_codes=num_codes, patch_size=patch_size)
     info = DatasetInfo(
         tokenizer=save_tokenizer(tokenizer, folder.join("tokenizer")),
         family=tokenizer.family,
-        image_size=side,
+        image_size=tokenizer.image_size,
         grid=tokenizer.grid,
         codebook_size=num_codes,
         encoding=encoding,

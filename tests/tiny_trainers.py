@@ -5,17 +5,20 @@ import torch
 from seit_ray.augment.chain import Augment
 from seit_ray.batches.store import TokenStore
 from seit_ray.evaluation.classification import classification_metrics
+from seit_ray.models.build import build_model
 from seit_ray.models.embed import CodebookEmbedding, TokenEmbedding
 from seit_ray.models.mtm import MaskedTokenModel
 from seit_ray.models.variants import Size
 from seit_ray.models.vit import TokenViT
-from seit_ray.objectives import SupervisedObjective
+from seit_ray.objectives import CentroidObjective, SupervisedObjective
+from seit_ray.objectives.morph_loss import Morphing
+from seit_ray.objectives.morph_targets import CodebookTarget
 from seit_ray.training.loop import Trainer
 from seit_ray.training.metrics import read_metrics
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
 from seit_ray.training.throughput import SPEED
 from seit_ray.training.world import World
-from tests.tiny_dataset import NUM_CLASSES, NUM_CODES, SIDE, learnable_rows
+from tests.tiny_dataset import NUM_CLASSES, NUM_CODES, SIDE, learnable_rows, tiny_tokenizer
 
 SIZE = Size(32, 2, 2, decoder_width=16, decoder_depth=1, decoder_num_heads=2)
 CPU = World(device=torch.device("cpu"))
@@ -64,10 +67,23 @@ def tiny_augmentation(**settings):
     return Augment(tiny_codebook(), grid=(SIDE, SIDE), **{**chosen, **settings})
 
 
-def tiny_masked(*, seed=0, dropout=0.0):
+def tiny_masked(*, seed=0, **more):
     """A seeded masked token model of 4x4 tokens."""
     torch.manual_seed(seed)
-    return MaskedTokenModel(grid=(SIDE, SIDE), num_codes=NUM_CODES, size=SIZE, token_dim=8, unit=1, dropout=dropout)
+    return MaskedTokenModel(
+        grid=(SIDE, SIDE), num_codes=NUM_CODES, size=SIZE, token_dim=8, unit=1, **{"dropout": 0.0, **more}
+    )
+
+
+def tiny_ccvit(*, seed=0):
+    """A seeded model of CCViT on 4x4 centroids of a pixel each, and its objective, which morphs too."""
+    torch.manual_seed(seed)
+    tokenizer = tiny_tokenizer()
+    codes = {"num_codes": NUM_CODES, "code_dim": 3, "inputs": "codebook", "codebook": tokenizer.codebook}
+    model = build_model("ccvit", size=SIZE, grid=(SIDE, SIDE), kernel=1, head_layers=1, morph_dim=3, **codes)
+    settings = {"grid": (SIDE, SIDE), "sees": "codebook", "replace": "near", "num_masked": 6, "num_replaced": 2}
+    morphing = Morphing(CodebookTarget(tokenizer.codebook, 1), patch_grid=(SIDE, SIDE))
+    return model, CentroidObjective(tokenizer=tokenizer, num_near=4, **settings).changed(None, morphing)
 
 
 def tiny_trainer(run, model=None, *, objective=None, store=None, loop=None, optimizer=None, **more):

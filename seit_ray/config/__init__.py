@@ -8,6 +8,7 @@ from seit_ray.config.costs import GivenRates, PlanCost
 from seit_ray.config.deciding import deciding, deciding_keys, defaults
 from seit_ray.config.keys import fields, holds_secret, type_name
 from seit_ray.config.loading import load, write
+from seit_ray.config.methods import Ccvit, Dtm, PretrainPixels
 from seit_ray.config.quickstart import FinetunePart, PretrainPart, Quickstart, RunAll
 from seit_ray.config.sections import Cluster, Section, Source, Storage, Tokenize
 from seit_ray.config.sweep import Search, Sweep, SweepPretrain
@@ -43,9 +44,11 @@ from seit_ray.config.verbs import (
 
 __all__ = [
     "Augment",
+    "Ccvit",
     "Centroid",
     "Classifier",
     "Cluster",
+    "Dtm",
     "Evaluate",
     "ExportTokens",
     "Finetune",
@@ -66,6 +69,7 @@ __all__ = [
     "Predict",
     "Pretrain",
     "PretrainPart",
+    "PretrainPixels",
     "Probe",
     "Quickstart",
     "RecodeTokens",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from seit_ray.config.augment import Augment, Masking
+from seit_ray.config.methods import Ccvit, Dtm, PretrainPixels
 from seit_ray.config.sections import NonNegativeInt, Section, Share, Source, Tokenize
 from seit_ray.config.tokenizers import Centroid
 from seit_ray.config.training import (
@@ -20,15 +21,19 @@ from seit_ray.config.training import (
     Workers,
     check_warmup,
 )
-from seit_ray.config.verbs import Verb
+from seit_ray.config.verbs import OBJECTIVE, Verb
 
 
 class PretrainPart(Section):
     """The quickstart's pre-training."""
 
     model: Model = Field(default_factory=Model)
+    objective: Literal["mtm", "ccvit", "dtm"] = Field("mtm", description=OBJECTIVE)
     masking: Masking = Field(default_factory=Masking)
     augment: Augment = Field(default_factory=Augment)
+    ccvit: Ccvit = Field(default_factory=Ccvit)
+    dtm: Dtm = Field(default_factory=Dtm)
+    pixels: PretrainPixels = Field(default_factory=PretrainPixels)
     probe: Probe = Field(default_factory=Probe)
     loop: Loop = Field(default_factory=Loop)
     optimizer: Optimizer = Field(default_factory=Optimizer)

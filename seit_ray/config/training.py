@@ -76,6 +76,9 @@ class Classifier(Model):
     )
     stem_stride: PositiveInt | None = Field(None, description="stride of the stem; its kernel when left out (SeiT: 2)")
     stem_padding: NonNegativeInt = Field(0, description="padding of the stem (SeiT: 1)")
+    encoder: Literal["vit", "beit"] | None = Field(
+        None, description="blocks of ViT, or of BEiT (CCViT, DTM); default those of init_from, else vit"
+    )
     train_only: Literal["all", "attention"] = Field(
         "all", description="fine-tune everything, or attention, head and what is new"
     )

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from seit_ray.config.augment import Augment, Masking
+from seit_ray.config.methods import Ccvit, Dtm, PretrainPixels
 from seit_ray.config.sections import (
     Cluster,
     NonNegativeFloat,
@@ -31,6 +32,8 @@ from seit_ray.config.training import (
     Workers,
     check_warmup,
 )
+
+OBJECTIVE = "masked tokens; centroids of patches, as code and as pixels; morphed tokens (with dataset: beside mtm)"
 
 
 class Verb(Section):
@@ -115,12 +118,20 @@ class Training(Verb):
 
 
 class Pretrain(Training):
-    """Pre-train by masked token modelling."""
+    """Pre-train by masked token modelling (SeiT++), by centroids (CCViT) or by token morphing (DTM)."""
 
-    dataset: str = Field(description="folder of the token dataset")
+    places = Training.places | {"images"}
+
+    objective: Literal["mtm", "ccvit", "dtm"] = Field("mtm", description=OBJECTIVE)
+    dataset: str | None = Field(None, description="folder of the token dataset; this or images")
+    images: str | None = Field(None, description="of ccvit and dtm: images, a folder, table or Parquet")
+    source: Source = Field(default_factory=Source)
+    pixels: PretrainPixels = Field(default_factory=PretrainPixels)
     model: Model = Field(default_factory=Model)
     masking: Masking = Field(default_factory=Masking)
     augment: Augment = Field(default_factory=Augment)
+    ccvit: Ccvit = Field(default_factory=Ccvit)
+    dtm: Dtm = Field(default_factory=Dtm)
     probe: Probe = Field(default_factory=Probe)
 
 
@@ -249,7 +260,7 @@ class RecodeTokens(Verb):
 
 
 class ImportWeights(Verb):
-    """Import published weights (SeiT, SeiT++) as a finished run."""
+    """Import published weights (SeiT, SeiT++, CCViT, DTM) as a finished run."""
 
     weights: str = Field(description="file of the weights: torch or safetensors, a path or bucket")
     dataset: str = Field(description="folder of the token dataset that the model reads")
@@ -261,3 +272,6 @@ class ImportWeights(Verb):
     stem_stride: PositiveInt | None = Field(None, description="stride of the stem; default that of its kernel")
     stem_padding: NonNegativeInt | None = Field(None, description="padding of the stem; default that of its kernel")
     pool: Literal["mean", "cls"] | None = Field(None, description="read-out of a classifier; mean when left out")
+    early_layers: PositiveInt | None = Field(
+        None, description="CCViT: block that branch 2 begins behind; default the fourth from the end"
+    )

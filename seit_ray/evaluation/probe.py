@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -71,11 +72,15 @@ def encoder_of(model: nn.Module, grid: tuple[int, int] | None = None) -> Callabl
         features = model.features
     elif isinstance(model, TokenViT):
         features = model.forward_features
-    else:
-        raise ValueError(
-            f"model {type(model).__name__} to probe; expected a MaskedTokenModel or TokenViT; pass the bare model"
-        )
-    out_grid = model.grid
+    else:  # those of BEiT: by attribute and not by type, since timm, which they are of, takes seconds to import
+        found = getattr(model, "features", None) or getattr(model, "forward_features", None)
+        if found is None:
+            raise ValueError(
+                f"model {type(model).__name__} to probe; expected a MaskedTokenModel or TokenViT, or one with "
+                "features; pass the bare model"
+            )
+        features = found
+    out_grid: Any = model.grid
     if grid is None or grid == out_grid:
         return features
     return lambda tokens: features(center_crop_tokens(tokens, grid, out_grid))

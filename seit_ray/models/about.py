@@ -9,7 +9,8 @@ from seit_ray.storage import Folder
 
 WEIGHTS = ("model", "ema", "best")
 MISSING = {"ema": ("averaged", "loop.ema_decay"), "best": ("best", "loop.keep_best")}
-SOURCES = ("mtm", "classifier")  # kinds of runs that a classifier may start from
+SOURCES = ("mtm", "ccvit", "dtm", "classifier")  # kinds of runs that a classifier may start from
+BEIT = ("ccvit", "dtm")  # of BEiT's blocks
 
 
 def read_about(run: Folder, *kinds: str) -> dict[str, Any]:
@@ -38,3 +39,8 @@ def check_weights(run: Folder, weights: str) -> None:
         raise ValueError(
             f"{run.uri} has no {kind} weights; expected {weights}.safetensors; train with {key}, or take weights=model"
         )
+
+
+def encoder_of(about: dict[str, Any]) -> str:
+    """Which blocks a finished run has: vit or beit."""
+    return "beit" if about["kind"] in BEIT else about["settings"].get("encoder") or "vit"

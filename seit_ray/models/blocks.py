@@ -108,7 +108,8 @@ def init_trunc_normal(module: nn.Module) -> None:
     """Draw linear weights from a normal of std 0.02, zero their biases (ViT); for `Module.apply`."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:  # BEiT's keys have none
+            nn.init.zeros_(module.bias)
 
 
 def init_xavier(module: nn.Module) -> None:

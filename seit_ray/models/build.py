@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -13,8 +13,14 @@ from seit_ray.models.tokenadapt import TokenAdapt
 from seit_ray.models.variants import Size
 from seit_ray.models.vit import TokenViT
 
-__all__ = ["INPUTS", "KINDS", "build_model"]
+if TYPE_CHECKING:  # timm, from which they have their blocks, takes seconds to import
+    from seit_ray.models.beit import BeitViT
+    from seit_ray.models.ccvit import CentroidModel
+    from seit_ray.models.dtm import MorphingStudent
 
+__all__ = ["ENCODERS", "INPUTS", "KINDS", "build_model"]
+
+ENCODERS = ("vit", "beit")
 INPUTS = ("learned", "codebook", "pixels")
 
 
@@ -58,23 +64,59 @@ def build_classifier(
     pool: str = "mean",
     drop_path: float = 0.0,
     head_init_std: float = 2e-5,
-) -> TokenViT:
-    """The classifier of tokens, or of pixels (`grid` in pixels then); the stem's stride is its kernel by default."""
-    return TokenViT(
-        grid=grid,
-        num_classes=num_classes,
-        size=size,
-        embedding=build_embedding(inputs, num_codes=num_codes, token_dim=token_dim, dropout=dropout, codebook=codebook),
-        kernel=stem_kernel,
-        stride=stem_stride or stem_kernel,
-        padding=stem_padding,
-        pool=pool,
-        drop_path=drop_path,
-        head_init_std=head_init_std,
-    )
+    encoder: str = "vit",
+    layer_scale: float = 0.1,
+    own_bias: bool = False,
+) -> TokenViT | BeitViT:
+    """The classifier of tokens, or of pixels (`grid` in pixels then); the stem's stride is its kernel by default.
+
+    `encoder` "beit" is that of CCViT and DTM; `layer_scale` and `own_bias` are its alone.
+    """
+    embedding = build_embedding(inputs, num_codes=num_codes, token_dim=token_dim, dropout=dropout, codebook=codebook)
+    if encoder not in ENCODERS:
+        raise ValueError(f"encoder {encoder!r}; expected one of {', '.join(ENCODERS)}; choose one")
+    shared: dict[str, Any] = {"grid": grid, "num_classes": num_classes, "size": size, "kernel": stem_kernel}
+    shared |= {"pool": pool, "drop_path": drop_path, "head_init_std": head_init_std}
+    if encoder == "vit":
+        stride = stem_stride or stem_kernel
+        return TokenViT(embedding=embedding, stride=stride, padding=stem_padding, **shared)
+    if isinstance(embedding, TokenEmbedding) or stem_padding or (stem_stride or stem_kernel) != stem_kernel:
+        raise ValueError(
+            f"inputs {inputs!r} with a stem of {stem_kernel}, {stem_stride}, {stem_padding} for encoder beit; expected "
+            "codebook or pixels in patches side by side; set model.inputs=codebook, and no stride or padding"
+        )
+    from seit_ray.models.beit import BeitViT
+
+    return BeitViT(embedding=embedding, layer_scale=layer_scale, own_bias=own_bias, **shared)
+
+
+def build_centroid_model(*, inputs: str, codebook: Tensor | None = None, **settings: Any) -> CentroidModel:
+    """CCViT's model of images (`inputs` "pixels"), or of tokens on the rows of a centroid codebook."""
+    from seit_ray.models.ccvit import CentroidModel
+
+    return CentroidModel(embedding=pixels_or_rows(inputs, codebook), **settings)
+
+
+def build_morphing_student(
+    *, inputs: str = "pixels", codebook: Tensor | None = None, **settings: Any
+) -> MorphingStudent:
+    """DTM's student of images, or of tokens on the rows of a centroid codebook."""
+    from seit_ray.models.dtm import MorphingStudent
+
+    return MorphingStudent(embedding=pixels_or_rows(inputs, codebook), **settings)
+
+
+def pixels_or_rows(inputs: str, codebook: Tensor | None) -> PixelEmbedding | CodebookEmbedding:
+    """From inputs to the maps of a BEiT encoder."""
+    found = build_embedding(inputs, num_codes=1, token_dim=1, dropout=0.0, codebook=codebook)
+    if isinstance(found, TokenEmbedding):
+        raise ValueError(f"inputs {inputs!r} of a BEiT encoder; expected pixels or codebook; choose one")
+    return found
 
 
 KINDS: dict[str, Callable[..., nn.Module]] = {
+    "ccvit": build_centroid_model,
+    "dtm": build_morphing_student,
     "mtm": build_masked_model,
     "classifier": build_classifier,
     "tokenadapt": TokenAdapt,

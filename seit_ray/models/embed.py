@@ -113,7 +113,11 @@ class PixelEmbedding(nn.Module):
                 f"images {images.dtype} of shape {list(images.shape)}; expected uint8 [B,3,{grid[0]},{grid[1]}]; "
                 "decode them at the model's image size"
             )
-        return (images.float() - self.mean) / self.std
+        return self.standardise(images.float())
+
+    def standardise(self, pixels: Tensor) -> Tensor:
+        """Float pixels [B,3,H,W] of 0 to 255, changed on the way or not -> maps."""
+        return (pixels - self.mean) / self.std
 
 
 class Stem(nn.Module):

@@ -48,10 +48,10 @@ class MaskedTokenModel(nn.Module):
 
     The num_dropped = ceil(P*mask_ratio_min) units of lowest noise never enter the encoder, so its length is
     the same in every step; further masked units enter it as the mask vector. In the decoder every masked slot
-    holds the encoder's class token. `dropout` acts on the token embedding and in the decoder. A grid that the
-    units do not tile, or a ratio that leaves the encoder no unit, is a ValueError. Source: SeiT++, masked
-    token modelling; the names are those of its release, whose table `decoder_pos_embed` nothing reads: it is
-    left out.
+    holds the encoder's class token. `dropout` acts on the token embedding and in the decoder. `morph_dim` adds a
+    linear map of every decoded unit, what token morphing compares. A grid that the units do not tile, or a
+    ratio that leaves the encoder no unit, is a ValueError. Source: SeiT++, masked token modelling; the names
+    are those of its release, whose table `decoder_pos_embed` nothing reads: it is left out.
     """
 
     pos_embed: Tensor
@@ -66,6 +66,7 @@ class MaskedTokenModel(nn.Module):
         unit: int = 2,
         mask_ratio_min: float = 0.4,
         dropout: float = 0.1,
+        morph_dim: int = 0,
     ) -> None:
         super().__init__()
         self.grid, self.unit, self.mask_ratio_min = (grid[0], grid[1]), unit, mask_ratio_min
@@ -90,6 +91,7 @@ class MaskedTokenModel(nn.Module):
         self.decoder_blocks = build_blocks(width, size.decoder_depth, size.decoder_num_heads, dropout=dropout)
         self.decoder_norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
         self.mlm_layer = TiedCodeHead(width, num_codes, token_dim, unit * unit)
+        self.morph_head = nn.Linear(width, morph_dim) if morph_dim else None
         self._init_weights()
 
     def _init_weights(self) -> None:
@@ -173,25 +175,43 @@ class MaskedTokenModel(nn.Module):
         raster = raster.unsqueeze(-1).expand(-1, -1, latent.shape[-1])
         return torch.cat([latent[:, :1], latent[:, 1:].gather(1, raster)], dim=1)
 
+    def patch_features(self, tokens: Tensor) -> Tensor:
+        """Tokens [B,L] or [B,h,w] -> every patch after the last norm, with every unit seen, [B,P,width]."""
+        order = torch.arange(self.num_patches, device=tokens.device).expand(len(tokens), -1)
+        return self._encode(tokens, order, 0, torch.zeros_like(order, dtype=torch.bool))[:, 1:]
+
     def features(self, tokens: Tensor) -> Tensor:
         """Tokens [B,L] or [B,h,w] -> [B,width]: mean of the patches after the last norm, with every unit seen."""
-        order = torch.arange(self.num_patches, device=tokens.device).expand(len(tokens), -1)
-        return self._encode(tokens, order, 0, torch.zeros_like(order, dtype=torch.bool))[:, 1:].mean(dim=1)
+        return self.patch_features(tokens).mean(dim=1)
 
     def forward(
-        self, tokens: Tensor, noise: Tensor, num_masked: int, num_dropped: int | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self,
+        tokens: Tensor,
+        noise: Tensor,
+        num_masked: int,
+        num_dropped: int | None = None,
+        *,
+        everywhere: bool = False,
+    ) -> tuple[Tensor, ...]:
         """Mask the `num_masked` units of lowest noise and score the codes of just those.
 
         num_dropped: of them, so many that the encoder does not see; those of `mask_ratio_min` by default.
         Shapes: tokens [B,L] or [B,h,w], noise [B,P], M = num_masked -> logits [B,M,U,K], targets [B,M,U] and
-        mask [B,P] (True = masked). Other shapes, or fewer masked than the model drops, are a ValueError.
+        mask [B,P] (True = masked). `everywhere` adds what is told of all units: features [B,P,morph_dim] where the
+        model has a head for them, else scores [B,P,U,K]. Other shapes, or fewer masked than the model drops, are a
+        ValueError.
         """
         num_dropped = self.num_dropped if num_dropped is None else num_dropped
         decoded, order, masked = self._decoded(tokens, noise, num_masked, num_dropped)
         ids = order[:, :num_masked].unsqueeze(-1)
-        logits = self._score(decoded.gather(1, ids.expand(-1, -1, decoded.shape[-1])))
         targets = self.units(tokens).long().gather(1, ids.expand(-1, -1, self.unit * self.unit))
+        if everywhere and self.morph_head is None:
+            scores = self._score(decoded)
+            found = ids.unsqueeze(-1).expand(-1, -1, *scores.shape[2:])
+            return scores.gather(1, found), targets, masked, scores
+        logits = self._score(decoded.gather(1, ids.expand(-1, -1, decoded.shape[-1])))
+        if everywhere and self.morph_head is not None:
+            return logits, targets, masked, self.morph_head(decoded)
         return logits, targets, masked
 
     def all_logits(self, tokens: Tensor, noise: Tensor, num_masked: int) -> tuple[Tensor, Tensor]:

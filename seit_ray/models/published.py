@@ -1,4 +1,4 @@
-"""Published weights: SeiT's ViT, SeiT++'s masked token model, classifier and TokenAdapt, their sizes read off shapes.
+"""Published weights of SeiT, SeiT++, TokenAdapt, CCViT and DTM: what model they are of, its sizes read off shapes.
 
 What shapes do not tell (heads, stride and padding of the stem) is that of the named size and of the published stems,
 or has to be given. Legend: P patches, K codes, D width of a code, h x w token grid.
@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from seit_ray.models.build import build_model
+from seit_ray.models.published_beit import beit_classifier_settings, centroid_settings, student_settings
 from seit_ray.models.variants import SIZES, Size
 from seit_ray.models.weights import load_named
 
@@ -54,6 +55,7 @@ class Given:
     stem_stride: int | None = None
     stem_padding: int | None = None
     pool: str | None = None
+    early_layers: int | None = None
 
     def refuse(self, *names: str) -> None:
         """ValueError for a setting that this kind of model does not have."""
@@ -78,7 +80,9 @@ def published_state(content: Any) -> dict[str, Tensor]:
             f"{' or '.join(WRAPPERS)}; save the model's state dict"
         )
     prefix = "module." if all(name.startswith("module.") for name in content) else ""
-    return {name[len(prefix) :]: value for name, value in content.items()}
+    # what tables of position biases are looked up by follows from the grid
+    kept = {name: value for name, value in content.items() if not name.endswith("relative_position_index")}
+    return {name[len(prefix) :]: value for name, value in kept.items()}
 
 
 def published_settings(state: Mapping[str, Tensor], **given: Any) -> tuple[str, dict[str, Any]]:
@@ -102,8 +106,10 @@ def load_published(kind: str, settings: dict[str, Any], state: Mapping[str, Tens
 
 
 def classifier_settings(weights: Published, given: Given) -> dict[str, Any]:
-    """Of a ViT with a head: on a learned table where it has one (SeiT++), on codebook rows else (SeiT)."""
-    given.refuse("decoder_num_heads")
+    """Of a ViT with a head: on a learned table where it has one (SeiT++), on codebook rows else (SeiT); or a BEiT."""
+    if "blocks.0.gamma_1" in weights.state:
+        return beit_classifier_settings(weights, given)
+    given.refuse("decoder_num_heads", "early_layers")
     codebook = given.codebook
     width, dim, kernel, _ = weights.shape("patch_embed.proj.weight", 4)
     stride, padding = stem_of(kernel, given.stem_stride, given.stem_padding)
@@ -129,7 +135,7 @@ def classifier_settings(weights: Published, given: Given) -> dict[str, Any]:
 
 def masked_settings(weights: Published, given: Given) -> dict[str, Any]:
     """Of a masked token model (SeiT++ pre-training), whose units lie side by side."""
-    given.refuse("stem_stride", "stem_padding", "pool")
+    given.refuse("stem_stride", "stem_padding", "pool", "early_layers")
     width, _, kernel, _ = weights.shape("patch_embed.proj.weight", 4)
     decoder = weights.shape("decoder_embed.weight", 2)[0], weights.depth("decoder_blocks.")
     return {
@@ -143,7 +149,7 @@ def masked_settings(weights: Published, given: Given) -> dict[str, Any]:
 
 def tokenadapt_settings(weights: Published, given: Given) -> dict[str, Any]:
     """Of TokenAdapt's conversion f and reverse g; heads are 64 wide unless their number is given."""
-    given.refuse("decoder_num_heads", "stem_stride", "stem_padding", "pool")
+    given.refuse("decoder_num_heads", "stem_stride", "stem_padding", "pool", "early_layers")
     codebook = given.codebook
     layers = "conversion_function.1.transformer.layers."
     width, dim = weights.shape("conversion_function.0.weight", 2)
@@ -178,6 +184,8 @@ KNOWN: dict[str, tuple[str, Callable[..., dict[str, Any]]]] = {
     "mtm": ("mask_token_label", masked_settings),
     "classifier": ("head.weight", classifier_settings),
     "tokenadapt": ("conversion_function.0.weight", tokenadapt_settings),
+    "ccvit": ("cls_pt_layers.0.norm1.weight", centroid_settings),
+    "dtm": ("mask_token", student_settings),
 }
 
 

@@ -87,3 +87,14 @@ def model_grid(grid: tuple[int, int], grid_side: int | None) -> tuple[int, int]:
     if grid_side > min(grid):
         raise ValueError(f"model.grid_side {grid_side}; expected at most {min(grid)}, the tokens' grid; lower it")
     return (grid_side, grid_side)
+
+
+def early_layers_of(depth: int, early_layers: int | None) -> int:
+    """Block behind which CCViT's second branch takes its patches; ValueError unless the encoder has it.
+
+    By default as published: 9 of 12, 21 of 24.
+    """
+    chosen = max(1, depth - 3) if early_layers is None else early_layers
+    if not 1 <= chosen <= depth:
+        raise ValueError(f"early_layers {chosen} of {depth} blocks; expected 1 to {depth}; lower ccvit.early_layers")
+    return chosen

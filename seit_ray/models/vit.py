@@ -75,13 +75,22 @@ class TokenViT(nn.Module):
                 f"maps of shape {list(maps.shape)}; expected [B,{','.join(map(str, expected))}]; "
                 "crop or resize them to the model's grid"
             )
+        x = self._encode(maps)
+        if self.pool == "mean":
+            return self.norm(x[:, 1:].mean(dim=1))
+        return self.norm(x[:, 0])
+
+    def _encode(self, maps: Tensor) -> Tensor:
+        """Embedded maps -> class token and patches after the last block, [B,1+P,width]."""
         patches = self.patch_embed(maps)
         x = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1) + self.pos_embed
         for block in self.blocks:
             x = block(x)
-        if self.pool == "mean":
-            return self.norm(x[:, 1:].mean(dim=1))
-        return self.norm(x[:, 0])
+        return x
+
+    def patch_features(self, tokens: Tensor) -> Tensor:
+        """Tokens [B,L] or [B,h,w], or images -> every patch after the last norm, [B,P,width]."""
+        return self.norm(self._encode(self.embed(tokens))[:, 1:])
 
     def forward_features(self, tokens: Tensor) -> Tensor:
         """Tokens [B,L] or [B,h,w] -> what the head reads, [B,width]."""

@@ -16,7 +16,9 @@ An objective is an object made from plain keyword arguments with one method:
 """
 
 from seit_ray.objectives.autoencoder import AutoencoderObjective
+from seit_ray.objectives.ccvit import CentroidObjective
 from seit_ray.objectives.contract import Batch, Objective
+from seit_ray.objectives.dtm import MorphedMTMObjective, MorphingObjective
 from seit_ray.objectives.mtm import MTMObjective
 from seit_ray.objectives.supervised import SupervisedObjective
 from seit_ray.objectives.tokenadapt import TokenAdaptObjective
@@ -25,7 +27,10 @@ __all__ = [
     "OBJECTIVES",
     "AutoencoderObjective",
     "Batch",
+    "CentroidObjective",
     "MTMObjective",
+    "MorphedMTMObjective",
+    "MorphingObjective",
     "Objective",
     "SupervisedObjective",
     "TokenAdaptObjective",
@@ -33,6 +38,9 @@ __all__ = [
 
 OBJECTIVES = {
     "autoencoder": AutoencoderObjective,
+    "ccvit": CentroidObjective,
+    "dtm": MorphingObjective,
+    "dtm_tokens": MorphedMTMObjective,
     "mtm": MTMObjective,
     "supervised": SupervisedObjective,
     "tokenadapt": TokenAdaptObjective,

@@ -13,7 +13,11 @@ __all__ = ["Batch", "Objective", "unwrap"]
 
 
 class Objective(Protocol):
-    """What is learnt; the package's docstring says what holds for all of them."""
+    """What is learnt; the package's docstring says what holds for all of them.
+
+    Two things that an objective may have beside: `average`, which the loop sets to the moving average of the model's
+    state (None where none is kept), and `pictures`, what the first batch shows.
+    """
 
     def loss(self, model: nn.Module, batch: Batch, step_rng: StepRandom) -> tuple[Tensor, dict[str, Tensor]]:
         """Return loss (float32 scalar) and metrics (detached scalars), means over this rank's rows."""

@@ -69,6 +69,14 @@ class MTMObjective:
 
         Every row masks the same number of units, so every row has the same weight in the mean.
         """
+        tokens = self.augment(batch.inputs, None, step_rng).inputs
+        loss, metrics, _ = self.masked_loss(model, tokens, step_rng)
+        return loss, metrics
+
+    def masked_loss(
+        self, model: nn.Module, tokens: Tensor, step_rng: StepRandom, *, everywhere: bool = False
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
+        """Loss and metrics of augmented tokens, and, `everywhere`, what the model tells of all units."""
         core: MaskedTokenModel = unwrap(model)
         if self.ratio["minimum"] < core.mask_ratio_min:
             raise ValueError(
@@ -76,8 +84,9 @@ class MTMObjective:
                 "that never enters the model's encoder; raise it or build the model with the lower number"
             )
         num_masked = max(1, num_units_at(sample_mask_ratio(step_rng, **self.ratio), core.num_patches))
-        tokens = self.augment(batch.inputs, None, step_rng).inputs
-        logits, targets, _ = model(tokens, mask_noise(step_rng, core.num_patches), num_masked)
+        noise = mask_noise(step_rng, core.num_patches)
+        told = model(tokens, noise, num_masked, everywhere=True) if everywhere else model(tokens, noise, num_masked)
+        logits, targets = told[0], told[1]
         logits, targets = logits.flatten(0, 2).float(), targets.flatten()
         if self.loss_name == "bce":
             loss = binary_cross_entropy(logits, targets)
@@ -85,4 +94,4 @@ class MTMObjective:
             loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
         accuracy = (logits.detach().argmax(dim=1) == targets).float().mean()
         ratio = accuracy.new_full((), num_masked / core.num_patches)
-        return loss, {"masked_accuracy": accuracy, "mask_ratio": ratio}
+        return loss, {"masked_accuracy": accuracy, "mask_ratio": ratio}, told[3] if everywhere else None

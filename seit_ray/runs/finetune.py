@@ -12,7 +12,7 @@ from seit_ray.augment.chain import Augmented
 from seit_ray.augment.random import StepRandom
 from seit_ray.evaluation.classification import classification_metrics
 from seit_ray.images.sources.settings import SourceSettings
-from seit_ray.models.about import SOURCES, read_about
+from seit_ray.models.about import SOURCES, encoder_of, read_about
 from seit_ray.models.vit import TokenViT
 from seit_ray.objectives import SupervisedObjective
 from seit_ray.progress import silent
@@ -72,8 +72,10 @@ def finetune(
         augmentation = token_augmentation(tokens, augment, adapt_run, world, quantize=model.inputs == "learned")
     else:
         raise ValueError("dataset None and images None; expected one of them; give what to train on")
-    if init_from is not None and not transfer:
-        check_same(read_about(init_from, *SOURCES), inputs.identity, init_from.uri)
+    about = read_about(init_from, *SOURCES) if init_from is not None else None
+    if about is not None and init_from is not None and not transfer:
+        check_same(about, inputs.identity, init_from.uri)
+    settings |= encoder_settings(model.encoder, about, where=init_from.uri if init_from else "")
 
     def evaluate(net: TokenViT, epoch: float) -> dict[str, float]:
         values = classification_metrics(net, inputs.val, inputs.num_classes, world) if inputs.val else {}
@@ -95,6 +97,22 @@ def finetune(
         train_only=model.train_only,
         **hooks,
     )
+
+
+def encoder_settings(encoder: str | None, about: dict[str, Any] | None, *, where: str) -> dict[str, Any]:
+    """Which blocks a classifier has: those of the run that it starts from, or those that are asked for.
+
+    ValueError where the two differ: their weights mean different things.
+    """
+    found = encoder_of(about) if about else None
+    if encoder and found and encoder != found:
+        raise ValueError(
+            f"model.encoder {encoder} with a run of {found} in {where}; expected {found}; set "
+            f"model.encoder={found}, or leave it out"
+        )
+    chosen = encoder or found or "vit"
+    own_bias = bool(about and about["settings"].get("own_bias"))
+    return {"encoder": chosen, **({"own_bias": own_bias} if chosen == "beit" else {})}
 
 
 def token_settings(model: ClassifierSettings, inputs: TokenInputs) -> dict[str, Any]:

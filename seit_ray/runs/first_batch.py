@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seit_ray.augment.chain import Augmented
 from seit_ray.augment.random import StepRandom
@@ -30,6 +30,7 @@ def write_first_batch(
     tokenizer: Tokenizer | None,
     loop: LoopSettings,
     device: torch.device,
+    model: nn.Module | None = None,
 ) -> dict[str, Any]:
     """Write first_batch.json and, where the inputs can be shown, first_batch.png of step 0; what the former says.
 
@@ -55,9 +56,12 @@ def write_first_batch(
     }
     pairs = [(title, pictures_of(values, tokenizer)) for title, values in (("stored", before), ("seen", seen.inputs))]
     shown = [(title, pictures) for title, pictures in pairs if pictures is not None]
+    if model is not None and hasattr(objective, "pictures"):
+        shown += objective.pictures(model, batch.inputs, random)
     about["pictures"] = [title for title, _ in shown]
     run.write(NUMBERS, json.dumps(about, indent=1).encode())
-    sheets = [shown] if len({pictures.shape for _, pictures in shown}) <= 1 else [shown[-1:]]
+    shapes = {pictures.shape for _, pictures in shown}
+    sheets = [shown] if len(shapes) <= 1 else [[row for row in shown if row[1].shape == shown[-1][1].shape]]
     if shown:
         run.write(PICTURES, contact_sheet([p for _, p in sheets[0]], [title for title, _ in sheets[0]]))
     return about

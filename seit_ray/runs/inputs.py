@@ -98,6 +98,7 @@ def image_inputs(
     source: SourceSettings,
     pixels: PixelSettings,
     world: World,
+    need_labels: bool = True,
     memory_gib: float | None = None,
     on_progress: Progress = silent,
 ) -> Inputs:
@@ -116,7 +117,7 @@ def image_inputs(
         memory_gib=memory_gib,
         on_progress=on_progress,
     )
-    unlabelled = sum(int((stream.labels < 0).sum()) for stream in streams.values())
+    unlabelled = sum(int((stream.labels < 0).sum()) for stream in streams.values()) if need_labels else 0
     if unlabelled:
         raise ValueError(
             f"{images.uri} has {unlabelled} images without a label; expected a label for each; sort them into a folder "

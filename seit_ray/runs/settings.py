@@ -31,6 +31,7 @@ class ClassifierSettings(ModelSettings):
     inputs: str = "learned"
     stem_stride: int | None = None
     stem_padding: int = 0
+    encoder: str | None = None
     train_only: str = "all"
     pool: str = "mean"
     drop_path: float = 0.1

@@ -38,7 +38,7 @@ def model_settings(model: ModelSettings, **decided: Any) -> dict[str, Any]:
 
 
 def start_from(
-    net: TokenViT, folder: Folder, weights: str, identity: dict[str, Any], *, transfer: bool, train_only: str
+    net: Any, folder: Folder, weights: str, identity: dict[str, Any], *, transfer: bool, train_only: str
 ) -> None:
     """Load a finished run's weights into a new classifier, and freeze what is not to be trained.
 
@@ -46,8 +46,13 @@ def start_from(
     """
     check_weights(folder, weights)
     state = load_weights(folder.read(f"{weights}.safetensors"))
-    if transfer:
-        about = read_about(folder, *SOURCES)
+    about = read_about(folder, *SOURCES)
+    if not isinstance(net, TokenViT):
+        from seit_ray.models.beit_transfer import init_beit  # of timm, which takes seconds to import
+
+        trained, _ = import_model(folder, about["kind"])
+        new = init_beit(net, state, trained.patch_grid, transfer=transfer)
+    elif transfer:
         trained, _ = import_model(folder, about["kind"])
         same = about.get("tokenizer") is not None and about["tokenizer"] == identity.get("tokenizer")
         new = transfer_weights(net, state, trained.patch_grid, same_tokens=same)
@@ -77,7 +82,7 @@ def train_and_export(
     torch.manual_seed(loop.seed)
     model = build_model(kind, **settings)
     if init_from is not None:
-        assert isinstance(model, TokenViT)  # the other kinds start from nothing
+        assert kind == "classifier"  # the other kinds start from nothing
         start_from(model, init_from, init_weights, inputs.identity, transfer=transfer, train_only=train_only)
     identity = {"kind": kind, **inputs.identity, "init_from": init_from.uri if init_from else None}
     trainer = Trainer(
@@ -96,7 +101,10 @@ def train_and_export(
         return replay_step(trainer, trainer.replay)
     start = trainer.resume()
     if world.is_main and not start:
-        write_first_batch(run, objective, inputs.train, tokenizer=inputs.tokenizer, loop=loop, device=world.device)
+        coder = inputs.tokenizer
+        write_first_batch(
+            run, objective, inputs.train, tokenizer=coder, loop=loop, device=world.device, model=trainer.model
+        )
     metrics = trainer.train(start)
     if world.is_main:
         about = {**identity, "data": inputs.where, "class_names": inputs.class_names, "metrics": metrics}

@@ -10,16 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from seit_ray.augment.masking import mask_noise
-from seit_ray.augment.random import StepRandom
 from seit_ray.evaluation.linear_probe import linear_probe
-from seit_ray.models.exports import import_model
 from seit_ray.progress import Progress
 from seit_ray.report.curves import line_chart
 from seit_ray.report.page import Page
-from seit_ray.report.pictures import contact_sheet, grey_out
+from seit_ray.report.pictures import contact_sheet
 from seit_ray.shards.dataset import TokenDataset, check_classes
 from seit_ray.storage import Folder
+from seit_ray.studies.fill_in import filled_in
 from seit_ray.tokenizers.contract import Tokenizer
 from seit_ray.tokenizers.files import load_tokenizer
 from seit_ray.tokenizers.reconstruction import psnr
@@ -29,7 +27,6 @@ Rows = list[tuple[str, str]]
 Pixels = dict[str, tuple[np.ndarray, np.ndarray]]  # split -> (uint8 [N,3,H,W], labels [N])
 
 NUM_PICTURES = 10
-MASK_RATIO = 0.5  # of the pictures of masked tokens
 
 
 def write_report(
@@ -112,18 +109,9 @@ def add_pictures(page: Page, output: Folder, tokenizer: Tokenizer, pixels: np.nd
         contact_sheet([pixels, decoded], ["original", "decoded"]),
         f"Held-out images at {tokenizer.image_size} px, and what their {tokens.shape[1]} tokens decode to.",
     )
-    model, _ = import_model(output.join("pretrain"), "mtm")
-    noise = mask_noise(StepRandom(0, 0, slice(0, len(tokens)), len(tokens)), model.num_patches)
-    mask = noise.argsort(1).argsort(1) < round(model.num_patches * MASK_RATIO)
-    filled = tokenizer.decode(model.predict(tokens, mask))
-    page.add_picture(
-        "What the pre-trained model fills in",
-        contact_sheet(
-            [decoded, grey_out(decoded, mask.view(-1, *model.patch_grid)), filled],
-            ["decoded", "masked", "filled in"],
-        ),
-        f"{MASK_RATIO:.0%} of the units are masked; the model predicts their codes from the rest.",
-    )
+    rows, words = filled_in(output.join("pretrain"), tokenizer, tokens)
+    sheet = contact_sheet([pictures for _, pictures in rows], [title for title, _ in rows])
+    page.add_picture("What the pre-trained model fills in", sheet, words)
 
 
 def add_curves(page: Page, output: Folder) -> None:
@@ -138,11 +126,11 @@ def add_curves(page: Page, output: Folder) -> None:
         "Pre-training loss",
         line_chart(
             {"train": curve("pretrain", "train_loss"), "val": curve("pretrain", "val_loss")},
-            "Masked token modelling",
+            "Pre-training",
             "epoch",
-            "cross-entropy",
+            "loss",
         ),
-        "Cross-entropy of masked tokens, nats.",
+        "Masked token modelling: cross-entropy of masked tokens, nats; other objectives: the sum of their losses.",
     )
     both = {"pre-trained": "finetune", "from scratch": "scratch"}
     page.add_chart(

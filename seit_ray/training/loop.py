@@ -77,6 +77,8 @@ class Trainer:
         self.optimizer = optimizer_of(self.model, optimizer)
         self.rates, self.peak = optimizer, optimizer.peak(batch)
         self.ema = new_average(self.model) if settings.ema_decay > 0 else {}
+        if hasattr(objective, "average"):  # that takes its targets from it
+            objective.average = self.ema or None
         self.best, self.window = Best(settings.keep_best), Window(world)
         self.agreement = Agreement(world, self.requests)
         self.precision = settings.precision_on(world.device)

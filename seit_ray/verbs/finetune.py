@@ -40,8 +40,6 @@ def check_data(config: Finetune) -> Folder:
             f"dataset {config.dataset} and images {config.images}; expected one of them; dataset=FOLDER trains on "
             "tokens, images=FOLDER on pixels"
         )
-    if config.images and config.init_from and not config.transfer:
-        raise ValueError("images with init_from; expected transfer=true, since that run was trained on tokens; set it")
     if config.transfer and not config.init_from:
         raise ValueError("transfer without init_from; expected a finished run to start from; name one")
     data = folder_of(named, config.storage)
@@ -49,11 +47,17 @@ def check_data(config: Finetune) -> Folder:
     if config.dataset:
         check_tokens(config, data, start)
     elif start:
-        check_hold_out(config, data, check_start(start))
+        about = check_start(start)
+        if not config.transfer and "image_size" not in about:
+            raise ValueError(
+                "images with init_from; expected transfer=true, since that run was trained on tokens; set it"
+            )
+        check_hold_out(config, data, about)
     if start:
         from seit_ray.models.about import check_weights
 
         check_weights(start, config.init_weights)
+    check_encoder(config, start)
     return data
 
 
@@ -77,6 +81,21 @@ def check_hold_out(config: Finetune, images: Folder, about: dict[str, Any]) -> N
             f"pixels.val_fraction {mine['val_fraction']:g} and pixels.seed {mine['seed']}; expected "
             f"{theirs['val_fraction']:g} and {theirs['seed']}, the hold-out of the tokens that {config.init_from} was "
             "trained on; else it has seen images that are held out here; set them so"
+        )
+
+
+def check_encoder(config: Finetune, start: Folder | None) -> None:
+    """ValueError when the blocks are not those of the run to start from, or read what they cannot."""
+    from seit_ray.models.about import encoder_of
+
+    found = encoder_of(check_start(start)) if start else None
+    wanted = config.model.encoder
+    if wanted and found and wanted != found:
+        raise ValueError(f"model.encoder {wanted} with a run of {found}; expected {found}; leave model.encoder out")
+    if config.dataset and (wanted or found) == "beit" and config.model.inputs != "codebook":
+        raise ValueError(
+            f"model.inputs {config.model.inputs} of encoder beit; expected codebook, whose rows are pixels; set "
+            "model.inputs=codebook"
         )
 
 

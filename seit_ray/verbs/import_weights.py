@@ -1,4 +1,4 @@
-"""Import published weights as a finished run: SeiT's ViT, SeiT++'s masked model and classifier, TokenAdapt.
+"""Import published weights as a finished run: of SeiT, SeiT++, TokenAdapt, CCViT or DTM.
 
 seit-ray import_weights weights=trained-vit.ckpt dataset=runs/tokens run=runs/seit
 """
@@ -14,6 +14,8 @@ from seit_ray.verbs.command.places import Rows, dataset_rows, folder_of, output_
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from seit_ray.shards import TokenDataset
 
 
 def check(config: ImportWeights) -> Rows:
@@ -33,7 +35,6 @@ def import_weights(config: ImportWeights, progress: Progress = silent) -> Rows:
     from seit_ray.models.exports import export_model
     from seit_ray.models.published import load_published
     from seit_ray.shards import TokenDataset
-    from seit_ray.shards.dataset import identity_of
     from seit_ray.verbs.command.record import write_record
 
     state, kind, settings, source = read_weights(config)
@@ -42,7 +43,7 @@ def import_weights(config: ImportWeights, progress: Progress = silent) -> Rows:
         model = load_published(kind, settings, state)
         dataset = TokenDataset(folder_of(config.dataset, config.storage))
         about = {
-            **identity_of(dataset),
+            **identity_for(kind, settings, dataset),
             "init_from": None,
             "data": dataset.folder.uri,
             "class_names": dataset.info.class_names,
@@ -53,6 +54,19 @@ def import_weights(config: ImportWeights, progress: Progress = silent) -> Rows:
         write_record(run, "import_weights", config)
     progress("import", len(state), len(state), "tensors")
     return [("run", run.uri), *model_rows(kind, settings)]
+
+
+def identity_for(kind: str, settings: dict[str, Any], dataset: TokenDataset) -> dict[str, Any]:
+    """What the model reads: the dataset's tokens, or images as the dataset's tokenizer takes them."""
+    from seit_ray.shards.dataset import identity_of
+    from seit_ray.tokenizers.about import read_about
+
+    if settings.get("inputs") != "pixels":
+        return identity_of(dataset)
+    config = read_about(dataset.folder.join("tokenizer"))["config"]
+    patch = settings.get("kernel") or settings["stem_kernel"]
+    found = {"image_size": settings["grid"][0], "patch_size": patch, "resize": config.get("resize", "squash")}
+    return {**found, "tokenizer": dataset.info.tokenizer} if kind == "ccvit" else found
 
 
 def read_weights(config: ImportWeights) -> tuple[dict[str, Tensor], str, dict[str, Any], dict[str, Any]]:
@@ -66,7 +80,7 @@ def read_weights(config: ImportWeights) -> tuple[dict[str, Tensor], str, dict[st
 
     dataset = TokenDataset(folder_of(config.dataset, config.storage))
     tokenizer, _ = load_tokenizer(dataset.folder.join("tokenizer"))
-    names = ("num_heads", "decoder_num_heads", "stem_stride", "stem_padding", "pool")
+    names = ("num_heads", "decoder_num_heads", "stem_stride", "stem_padding", "pool", "early_layers")
     given = {name: getattr(config, name) for name in names}
     data = read_uri(dataset.folder, config.weights)
     with naming(config.weights):
@@ -104,9 +118,10 @@ def model_rows(kind: str, settings: dict[str, Any]) -> Rows:
     h, w = settings["grid"]
     size = settings.get("size")
     width, depth = (size.width, size.depth) if size else (settings["width"], settings["depth"])
-    rows = [("model", f"{kind}, {width} wide, {depth} blocks, grid {h}x{w}, K {settings['num_codes']}")]
+    codes = f", K {settings['num_codes']}" if "num_codes" in settings else ""
+    rows = [("model", f"{kind}, {width} wide, {depth} blocks, grid {h}x{w}{codes}")]
     if kind == "classifier":
-        stem = "/".join(str(settings[f"stem_{part}"]) for part in ("kernel", "stride", "padding"))
+        stem = "/".join(str(settings.get(f"stem_{part}", "-")) for part in ("kernel", "stride", "padding"))
         inputs = f"{settings['inputs']} embedding, stem {stem}"
         rows.append(("classifier", f"{settings['num_classes']} classes, {inputs}, {settings['pool']} pool"))
     return rows

@@ -1,50 +1,116 @@
-"""Pre-train by masked token modelling (SeiT++); the same run name continues.
+"""Pre-train by masked tokens (SeiT++), centroids (CCViT) or morphed tokens (DTM); the same run name continues.
 
 seit-ray pretrain --config pretrain_base_in1k_400e dataset=s3://bucket/tokens run=mtm-b
+seit-ray pretrain objective=ccvit dataset=runs/tokens run=ccvit
 """
 
 from typing import Any
 
 from seit_ray.config import Pretrain
 from seit_ray.progress import Progress, silent
-from seit_ray.verbs.command.places import Rows, cluster_rows, dataset_rows, folder_of, output_rows
-from seit_ray.verbs.command.training import augment_arguments, check_run, loop_rows, replay_rows, run_folder, train
+from seit_ray.storage import Folder, split_uri
+from seit_ray.verbs.command.places import Rows, cluster_rows, dataset_rows, folder_of, output_rows, source_rows
+from seit_ray.verbs.command.pretrain_checks import check_pretrain, morphs
+from seit_ray.verbs.command.training import (
+    augment_arguments,
+    check_run,
+    loop_rows,
+    replay_rows,
+    run_folder,
+    steps_row,
+    train,
+)
 
 
 def check(config: Pretrain) -> Rows:
     """What would be trained, on what, with which resources."""
-    dataset = folder_of(config.dataset, config.storage)
-    check_run(config, "pretrain", dataset)
+    data = check_pretrain(config)
+    check_run(config, "pretrain", data)
     return [
-        *dataset_rows(dataset),
-        *loop_rows(config, dataset),
+        *(image_rows(config, data) if config.images else [*dataset_rows(data), *loop_rows(config, data)]),
+        ("objective", config.objective + (" with morphing" if config.objective == "ccvit" and morphs(config) else "")),
         *output_rows(run_folder(config)),
         *cluster_rows(config.cluster, config.workers),
     ]
 
 
+def image_rows(config: Pretrain, images: Folder) -> Rows:
+    """The images, the model and its steps."""
+    pixels = config.pixels
+    rows = source_rows(images, config.source, val_fraction=pixels.val_fraction, seed=pixels.seed)
+    size = ("pixels", f"{pixels.image_size}x{pixels.image_size}")
+    return [*rows, size, ("model", config.model.size), steps_row(config, "steps")]
+
+
 def pretrain(config: Pretrain, progress: Progress = silent) -> Rows:
     """Train; returns the table to print."""
-    from seit_ray.shards import TokenDataset
+    import pkgutil
 
-    dataset, run = folder_of(config.dataset, config.storage), run_folder(config)
-    TokenDataset(dataset).split("train")
-    from seit_ray.runs.pretrain import pretrain as run_function
-
-    arguments = {"dataset": dataset, **own_arguments(config)}
-    metrics = train(config, "pretrain", run_function, arguments, run, progress, sources=[dataset])
+    data, run = check_pretrain(config), run_folder(config)
+    arguments = own_arguments(config) | data_arguments(config, data)
+    metrics = train(
+        config, "pretrain", pkgutil.resolve_name(run_name(config)), arguments, run, progress, sources=[data]
+    )
     if config.replay:
         return replay_rows(metrics)
     rows = [("run", run.uri), ("steps", str(metrics["step"])), ("train loss", f"{metrics['train_loss']:.4f}")]
     if "val_loss" in metrics:
         rows.append(("val loss", f"{metrics['val_loss']:.4f}"))
+    if "val_masked_accuracy" in metrics:
         rows.append(("val accuracy of masked tokens", f"{metrics['val_masked_accuracy']:.2%}"))
     for method in ("linear", "knn"):
         if f"probe_{method}_top1" in metrics:
             rows.append((f"{method} probe, top-1", f"{metrics[f'probe_{method}_top1']:.2%}"))
-    return [*rows, ("next", f"seit-ray finetune dataset={config.dataset} init_from={run.uri} run=NAME")]
+    where = f"images={config.images}" if config.images else f"dataset={config.dataset}"
+    reads = " model.inputs=codebook" if config.objective == "ccvit" and config.dataset else ""
+    return [*rows, ("next", f"seit-ray finetune {where} init_from={run.uri} run=NAME{reads}")]
+
+
+def run_name(config: Pretrain) -> str:
+    """module:function of the run."""
+    if config.objective == "ccvit":
+        return "seit_ray.runs.ccvit:pretrain_ccvit"
+    if config.objective == "dtm" and config.images:
+        return "seit_ray.runs.dtm:pretrain_dtm"
+    return "seit_ray.runs.pretrain:pretrain"
+
+
+def data_arguments(config: Pretrain, data: Folder) -> dict[str, Any]:
+    """What it is trained on."""
+    if not config.images:
+        return {"dataset": data}
+    return {"images": data, "source": config.source.settings()}
 
 
 def own_arguments(config: Pretrain) -> dict[str, Any]:
-    """What a pre-training run takes beside what all runs take."""
-    return {"masking": config.masking.settings(), "probe": config.probe.settings(), **augment_arguments(config)}
+    """What a pre-training run takes beside what all runs take, and its data."""
+    shared = {"probe": config.probe.settings()}
+    if config.objective == "dtm" and config.images:
+        return {**shared, **morph_arguments(config), "pixels": config.pixels.settings()}
+    found = {**shared, **augment_arguments(config)}
+    if morphs(config):
+        found |= morph_arguments(config)
+    if config.objective != "ccvit":
+        return {**found, "masking": config.masking.settings()}
+    tokenizer = config.ccvit.tokenizer
+    return {
+        **found,
+        "ccvit": config.ccvit.settings(),
+        "pixels": config.pixels.settings(),
+        "tokenizer": folder_of(tokenizer, config.storage) if tokenizer else None,
+    }
+
+
+def morph_arguments(config: Pretrain) -> dict[str, Any]:
+    """The dtm section for a run, and the folders that it names."""
+    from seit_ray.runs.morph_sources import MorphSources
+
+    dtm, storage = config.dtm, config.storage
+    place, file = split_uri(dtm.teacher_weights) if dtm.teacher_weights else ("", "")
+    sources = MorphSources(
+        run=folder_of(dtm.target_run, storage) if dtm.target_run else None,
+        dataset=folder_of(dtm.target_dataset, storage) if dtm.target_dataset else None,
+        weights=folder_of(place, storage) if file else None,
+        weights_file=file,
+    )
+    return {"dtm": dtm.settings(), "sources": sources}

@@ -23,6 +23,10 @@ def absolute(config: Sweep) -> Sweep:
         part = getattr(config, stage)
         augment = part.augment.model_copy(update={"adapt_run": whole(part.augment.adapt_run)})
         parts[stage] = part.model_copy(update={"augment": augment})
+        if stage == "pretrain":
+            named = ("target_run", "target_dataset", "teacher_weights")
+            dtm = part.dtm.model_copy(update={name: whole(getattr(part.dtm, name)) for name in named})
+            parts[stage] = parts[stage].model_copy(update={"dtm": dtm})
     places = {name: whole(getattr(config, name)) for name in ("dataset", "output", "init_from")}
     return config.model_copy(update=places | parts)
 
@@ -33,7 +37,7 @@ def trial_of(config: Sweep, settings: Settings) -> Trial:
     stages = [
         Stage(
             name,
-            f"seit_ray.runs.{name}:{name}",
+            pretrain.run_name(stage) if isinstance(stage, Pretrain) else "seit_ray.runs.finetune:finetune",
             {
                 "run": folder_of(stage.output, stage.storage).join(stage.run),
                 "dataset": folder_of(config.dataset, stage.storage),

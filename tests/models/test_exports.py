@@ -21,6 +21,11 @@ SETTINGS = {
         **{"width": 16, "depth": 1, "num_heads": 2, "head_dim": 8, "mlp_width": 32},
     },
     "classifier": {**SHARED, "num_classes": 5, "pool": "cls", "drop_path": 0.1},
+    "ccvit": {
+        **{"size": SIZE, "grid": (4, 6), "kernel": 2, "inputs": "codebook", "codebook": torch.rand(11, 12)},
+        **{"num_codes": 11, "code_dim": 12, "unit": 2, "head_layers": 1, "morph_dim": 3},
+    },
+    "dtm": {"size": SIZE, "grid": (8, 12), "kernel": 4, "inputs": "pixels", "output_dim": 5, "own_bias": True},
 }
 ABOUT = {"tokenizer": "0123", "class_names": ["a", "b"], "metrics": {"train_loss": 0.5}}
 EACH = pytest.mark.parametrize("kind", sorted(SETTINGS))

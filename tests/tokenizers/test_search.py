@@ -1,15 +1,12 @@
 """The nearest centroid: exact whatever the bounds, the batch and the ties."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 
+from seit_ray.objectives.ccvit_losses import patch_pixels
 from seit_ray.tokenizers import search
 from seit_ray.tokenizers.search import CentroidSearch, nearest, principal_directions, search_for
-
-GOLDEN = Path(__file__).parents[1] / "golden"
+from tests.recordings import Recording
 
 
 def random_points(num, width, seed=0):
@@ -80,12 +77,11 @@ def test_nearest_does_not_depend_on_the_batch(monkeypatch):
     assert torch.equal(nearest(points, centroids)[0], whole)
 
 
-def test_assignment_equals_the_recording():
-    record = np.load(GOLDEN / "ccvit_assign.npz")
-    images = torch.from_numpy(record["in/images"]).float() / 255
-    patches = images.view(2, 3, 14, 16, 14, 16).permute(0, 2, 4, 1, 3, 5).reshape(392, 768)
-    ids = nearest(patches, torch.from_numpy(record["in/centroids"]))[0]
-    assert ids.tolist() == record["out/assign/ids"].ravel().tolist()
+def test_assignment_equals_the_golden_recording():
+    record = Recording("ccvit")
+    patches = patch_pixels(record.pixels("in/images").float(), 16).flatten(0, 1)
+    ids = nearest(patches, record["in/centroids"])[0]
+    assert ids.tolist() == record["out/assign/ids"].flatten().tolist()
 
 
 @pytest.mark.parametrize("directions", [1, 4, 12, 48])

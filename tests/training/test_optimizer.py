@@ -27,6 +27,11 @@ def by_name(model, **settings):
         ("blocks.1.attn.qkv.weight", 2),
         ("blocks.11.mlp.fc2.bias", 12),
         ("norm.weight", 13),
+        ("mask_token", 0),  # and these as BEiT has them
+        ("blocks.0.attn.q_bias", 1),
+        ("rel_pos_bias.relative_position_bias_table", 13),
+        ("fc_norm.weight", 13),
+        ("cls_pt_layers.0.attn.v_bias", 13),
         ("head.weight", 13),
         ("decoder_blocks.0.norm1.weight", 13),
         ("decoder_pos_embed_learned", 13),

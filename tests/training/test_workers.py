@@ -16,6 +16,7 @@ from tests.training.workers import CASES, case
 from tests.training.workers import main as train_all
 
 ROOT = Path(__file__).parents[2]
+STEPS = {"log_every_steps": 1, "ema_decay": 0.9}  # of which one case takes its targets
 
 
 @pytest.mark.parametrize("accum_steps", [3, 8, 100])
@@ -25,7 +26,7 @@ def test_accumulation_gives_the_same_losses(tmp_path, accum_steps, name):
     for steps in (1, accum_steps):
         run = Folder(tmp_path / str(steps))
         model, objective, _ = case(name, CPU)
-        tiny_trainer(run, model, objective=objective, loop={"accum_steps": steps, "log_every_steps": 1}).train()
+        tiny_trainer(run, model, objective=objective, loop={**STEPS, "accum_steps": steps}).train()
         found.append(losses(run))
     assert len(found[0]) == 8
     assert found[1] == pytest.approx(found[0], abs=1e-5)

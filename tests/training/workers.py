@@ -8,11 +8,15 @@ import torch
 
 from seit_ray.evaluation.classification import classification_metrics
 from seit_ray.evaluation.masked import masked_metrics
-from seit_ray.objectives import MTMObjective, SupervisedObjective
+from seit_ray.evaluation.pretraining import objective_metrics
+from seit_ray.objectives import MorphedMTMObjective, MTMObjective, SupervisedObjective
+from seit_ray.objectives.morph_loss import Morphing
+from seit_ray.objectives.morph_targets import AverageTarget
 from seit_ray.storage import Folder
 from seit_ray.training.world import World
 from tests.tiny_trainers import (
     tiny_augmentation,
+    tiny_ccvit,
     tiny_classifier,
     tiny_codebook,
     tiny_masked,
@@ -21,7 +25,7 @@ from tests.tiny_trainers import (
 )
 
 LOOP = {"global_batch_size": 9, "log_every_steps": 1, "accum_steps": 2, "ema_decay": 0.9}
-CASES = ("supervised", "augmented", "mtm")
+CASES = ("supervised", "augmented", "mtm", "ccvit", "morphed")
 
 
 def case(name, world):
@@ -30,6 +34,12 @@ def case(name, world):
     if name == "mtm":
         masked = MTMObjective(augment=tiny_augmentation(output="codes", cutmix_alpha=0.0))
         return tiny_masked(), masked, lambda net, epoch: masked_metrics(net, val, world, 5)
+    if name == "ccvit":
+        model, objective = tiny_ccvit()
+        return model, objective, lambda net, epoch: objective_metrics(net, objective, val, world, 5)
+    if name == "morphed":
+        morphing = Morphing(AverageTarget(32), patch_grid=(4, 4), split="random")
+        return tiny_masked(morph_dim=32), MorphedMTMObjective(MTMObjective(), morphing), lambda net, epoch: {}
     model, objective = tiny_classifier(), SupervisedObjective(label_smoothing=0.1)
     if name == "augmented":
         model, objective = tiny_classifier(codebook=tiny_codebook()), SupervisedObjective(augment=tiny_augmentation())

@@ -1,0 +1,187 @@
+"""What must fit before a pre-training begins: keys that go together, the dataset, patches, counts, targets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from seit_ray.config import Pretrain, Section
+from seit_ray.storage import Folder
+from seit_ray.verbs.command.places import folder_of
+
+UNREAD = {  # objective -> sections that it does not read, on tokens and on images
+    "mtm": (("source", "pixels", "ccvit", "dtm"), ()),
+    "ccvit": (("source", "masking"), ("masking", "augment")),
+    "dtm": (("source", "pixels", "ccvit"), ("masking", "augment", "ccvit")),
+}
+STUDENT = ("num_masked", "min_block", "layer_scale", "own_bias")  # of dtm: on images alone
+
+
+def morphs(config: Pretrain) -> bool:
+    """Whether a loss of morphing is added."""
+    weight = config.dtm.weight
+    return config.objective == "dtm" or (config.objective == "ccvit" and bool(weight))
+
+
+def check_pretrain(config: Pretrain) -> Folder:
+    """The dataset or the images; ValueError, before anything is read at length, for what does not fit."""
+    named = config.dataset or config.images
+    if not named or (config.dataset and config.images):
+        raise ValueError(
+            f"dataset {config.dataset} and images {config.images}; expected one of them; dataset=FOLDER trains on "
+            "tokens, images=FOLDER on pixels"
+        )
+    if config.images and config.objective == "mtm":
+        raise ValueError("images with objective mtm; expected tokens; set dataset, or objective=ccvit or dtm")
+    check_sections(config)
+    data = folder_of(named, config.storage)
+    if config.dataset:
+        from seit_ray.shards.dataset import TokenDataset
+
+        TokenDataset(data).split("train")
+    if config.objective == "ccvit":
+        check_ccvit(config, data)
+    if morphs(config):
+        check_morphing(config, data)
+    return data
+
+
+def changed(section: Section, name: str) -> bool:
+    """Whether a key has another value than its default."""
+    field = type(section).model_fields[name]
+    return getattr(section, name) != field.get_default(call_default_factory=True)
+
+
+def check_sections(config: Pretrain) -> None:
+    """ValueError for a section, or a key of dtm, that says something and is not read."""
+    on_images = bool(config.images)
+    unread = list(UNREAD[config.objective][on_images])
+    if config.objective == "ccvit" and not on_images:
+        unread.append("augment" if config.ccvit.sees == "pixels" else "pixels")
+    if config.objective == "ccvit" and not morphs(config):
+        unread.append("dtm")
+    where = "images" if on_images else "tokens"
+    for name in unread:
+        section = getattr(config, name)
+        keys = [key for key in type(section).model_fields if changed(section, key)]
+        if keys:
+            hint = "set dtm.weight" if (name, config.objective) == ("dtm", "ccvit") else "leave it out"
+            raise ValueError(
+                f"{name}.{keys[0]} with objective {config.objective} on {where}; expected none, since it is not read; "
+                f"{hint}"
+            )
+    stray = [key for key in STUDENT if changed(config.dtm, key)]
+    if stray and morphs(config) and not (config.objective == "dtm" and on_images):
+        raise ValueError(f"dtm.{stray[0]} beside another objective; expected none, since it is not read; leave it out")
+
+
+def check_ccvit(config: Pretrain, data: Folder) -> None:
+    """ValueError when tokenizer, patches, counts or blocks do not fit CCViT."""
+    from seit_ray.augment.mask_counts import patch_grid_of
+    from seit_ray.models.variants import early_layers_of, model_grid
+
+    ccvit, unit = config.ccvit, config.model.stem_kernel
+    if config.images:
+        if not ccvit.tokenizer:
+            raise ValueError("ccvit.tokenizer None with images; expected a fitted centroid tokenizer; name its folder")
+        if ccvit.sees == "codebook":
+            raise ValueError("ccvit.sees codebook with images; expected pixels; leave it out")
+        about = read_tokenizer(folder_of(ccvit.tokenizer, config.storage))
+        check_family(about["family"], ccvit.tokenizer)
+        patch, size = about["config"]["patch_size"], config.pixels.image_size
+        if size % patch:
+            raise ValueError(
+                f"pixels.image_size {size} with a tokenizer of {patch}x{patch} patches; expected a multiple; set "
+                f"{size // patch * patch or patch}"
+            )
+        grid = (size // patch, size // patch)
+    else:
+        from seit_ray.shards.dataset import TokenDataset
+
+        if ccvit.tokenizer:
+            raise ValueError("ccvit.tokenizer with dataset; expected none, since the dataset has its own; leave it out")
+        info = TokenDataset(data).info
+        check_family(info.family, data.uri)
+        if ccvit.sees == "pixels" and config.model.grid_side:
+            raise ValueError(
+                f"model.grid_side {config.model.grid_side} with ccvit.sees pixels; expected whole grids; leave it out, "
+                "and crop by pixels.crop_area"
+            )
+        if ccvit.num_near >= info.codebook_size and (ccvit.soft_tau or (ccvit.replace or "near") == "near"):
+            raise ValueError(f"ccvit.num_near {ccvit.num_near} of {info.codebook_size} codes; expected fewer; lower it")
+        grid = model_grid(info.grid, config.model.grid_side)
+    ccvit.settings().counts(patch_grid_of(grid, unit), on_tokens=bool(config.dataset))
+    early_layers_of(depth_of(config), ccvit.early_layers)
+
+
+def depth_of(config: Pretrain) -> int:
+    """Blocks of the encoder."""
+    from seit_ray.models.variants import build_size
+
+    return build_size(config.model.size, depth=config.model.depth).depth
+
+
+def check_family(family: str, where: str) -> None:
+    """ValueError unless codes are pixels."""
+    if family != "centroid":
+        raise ValueError(
+            f"tokenizer {family} of {where} for objective ccvit; expected a centroid tokenizer, whose codes are "
+            "pixels; take a dataset of one, or objective=mtm"
+        )
+
+
+def read_tokenizer(folder: Folder) -> dict[str, Any]:
+    """What a tokenizer's folder says of it."""
+    from seit_ray.tokenizers.about import read_about
+
+    return read_about(folder)
+
+
+def check_morphing(config: Pretrain, data: Folder) -> None:
+    """ValueError when targets, loss or patches of the morphing do not fit."""
+    from seit_ray.augment.mask_counts import check_counts, num_masked_of, patch_grid_of
+    from seit_ray.runs.method_checks import check_dtm
+
+    dtm = config.dtm
+    on_tokens = bool(config.dataset) and not (config.objective == "ccvit" and config.ccvit.sees == "pixels")
+    kind = check_dtm(
+        dtm.settings(),
+        objective=config.objective,
+        on_tokens=on_tokens,
+        has_codebook=config.objective == "ccvit" or bool(config.dataset),
+        ema_decay=config.loop.ema_decay,
+        has_run=bool(dtm.target_run),
+        has_dataset=bool(dtm.target_dataset),
+        has_weights=bool(dtm.teacher_weights),
+    )
+    if config.objective == "dtm" and config.images:
+        size = config.pixels.image_size
+        grid = patch_grid_of((size, size), config.pixels.patch_size)
+        check_counts(grid, num_masked_of(grid, dtm.num_masked))
+    if kind == "run":
+        from seit_ray.models.about import SOURCES, read_about
+        from seit_ray.shards.dataset import TokenDataset, identity_of
+        from seit_ray.training.identity import check_same
+
+        about = read_about(folder_of(dtm.target_run or "", config.storage), *SOURCES)
+        check_same(about, identity_of(TokenDataset(data)), dtm.target_run or "")
+    if kind == "stream":
+        check_stream(config, data)
+
+
+def check_stream(config: Pretrain, data: Folder) -> None:
+    """ValueError unless the second dataset is of as many images, and augmentation leaves places alone."""
+    from seit_ray.shards.dataset import TokenDataset
+
+    second = TokenDataset(folder_of(config.dtm.target_dataset or "", config.storage))
+    rows = [TokenDataset(data).split("train").rows, second.split("train").rows]
+    if rows[0] != rows[1]:
+        raise ValueError(
+            f"{rows[1]} rows in split 'train' of {second.folder.uri}; expected the {rows[0]} of {data.uri}; tokenise "
+            "the same images"
+        )
+    augment = config.augment
+    if augment.random_crop or augment.swap_prob or augment.adapt != "none" or config.model.grid_side:
+        raise ValueError(
+            "dtm.target stream with augmentation that moves tokens, or model.grid_side; expected none, since the "
+            "second stream stays; leave augment.random_crop, swap_prob, adapt and model.grid_side out"
+        )
