@@ -23,7 +23,7 @@ from tests.tiny_trainers import CPU
 
 SMALL = {"size": "nano", "width": 32, "depth": 2, "num_heads": 2, "stem_kernel": 2, "dropout": 0.0}
 LOOP = config.Loop(epochs=2, global_batch_size=16, log_every_steps=2, trackers=[]).settings()
-OPTIMIZER = config.Optimizer(lr=3e-3, warmup_epochs=1).settings()
+OPTIMIZER = config.Optimizer(lr=3e-3, warmup_epochs=0.5).settings()
 NO_CHANGE = {"crop_area": None, "flip_prob": 0.0}
 IMAGES = {"image_size": 16, "val_fraction": 0.25}
 

@@ -37,7 +37,7 @@ SMALL = {
 }
 LOOP = config.Loop(epochs=1, global_batch_size=16, log_every_steps=2, trackers=[], eval_every_epochs=9).settings()
 AVERAGED = replace(LOOP, ema_decay=0.9)
-OPTIMIZER = config.Optimizer(lr=5e-3, warmup_epochs=1).settings()
+OPTIMIZER = config.Optimizer(lr=5e-3, warmup_epochs=0.5).settings()
 TEACHER = {"teacher": "vit_tiny_patch16_224", "target": "teacher"}
 
 
