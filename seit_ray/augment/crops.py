@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seit_ray.augment.random import StepRandom
+from seit_ray.tokenizers.exact import exact_products
 
 __all__ = ["center_crop", "crop_at", "crop_codes", "crop_resize", "random_boxes", "random_crop"]
 
@@ -67,7 +68,7 @@ def crop_resize(maps: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """Maps [B,D,h,w] cropped to a box each, [B,4] within the map, and resized to `size`: [B,D,h',w'], channels last.
 
     As F.interpolate(mode="bicubic", align_corners=False) on every cropped sample, in one call: two batched matrix
-    products, in the maps' own precision whatever autocast says. Integer maps, and boxes of another shape, are
+    products, in the maps' own precision whatever autocast and TF32 say. Integer maps, and boxes of another shape, are
     ValueErrors. Source: SeiT, token random resized crop.
     """
     if maps.ndim != 4 or not maps.is_floating_point():
@@ -76,7 +77,7 @@ def crop_resize(maps: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     num, dim, height, width = maps.shape
     rows = crop_weights(boxes[:, 0], boxes[:, 2], height, size[0]).to(maps.dtype)
     columns = crop_weights(boxes[:, 1], boxes[:, 3], width, size[1]).to(maps.dtype)
-    with torch.autocast(maps.device.type, enabled=False):
+    with exact_products(maps.device):
         x = rows @ maps.permute(0, 2, 3, 1).reshape(num, height, width * dim)
         x = columns.unsqueeze(1) @ x.view(num, size[0], width, dim)
     return x.permute(0, 3, 1, 2)
@@ -94,7 +95,7 @@ def crop_codes(tokens: Tensor, codebook: Tensor, boxes: Tensor, size: tuple[int,
     taps, weights = crop_taps(boxes[:, 1], boxes[:, 3], size[1])
     codes = tokens.gather(2, taps.view(num, 1, -1).expand(-1, height, -1)).view(-1, 4)
     weights = weights.to(codebook.dtype).unsqueeze(1).expand(-1, height, -1, -1).reshape(-1, 4)
-    with torch.autocast(codebook.device.type, enabled=False):
+    with exact_products(codebook.device):
         x = F.embedding_bag(codes, codebook, mode="sum", per_sample_weights=weights)
         x = rows @ x.view(num, height, -1)
     return x.view(num, *size, -1).permute(0, 3, 1, 2)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from seit_ray.augment.crops import crop_resize, random_boxes
 from seit_ray.augment.random import StepRandom
 from seit_ray.augment.rows import check_shares, global_draws
+from seit_ray.tokenizers.exact import exact_products
 
 __all__ = ["Geometry", "apply_geometry", "draw_geometry", "warp", "warp_pixels"]
 
@@ -138,12 +139,12 @@ def apply_geometry(maps: Tensor, geometry: Geometry, size: tuple[int, int], *, o
 
     The chain is resampled once, by the product of its links; one_by_one=True resamples after each, as published,
     which blurs more, cuts what leaves the map in between and fades borders (`warp`). Samples without a link are not
-    resampled. In full precision whatever autocast says, for half of it would move cells: maps of 16 bits come out in
-    float32. Integer maps are a ValueError.
+    resampled. In full precision whatever autocast and TF32 say, for less of it would move cells: maps of 16 bits come
+    out in float32. Integer maps are a ValueError.
     """
     if not maps.is_floating_point():
         raise ValueError(f"maps {maps.dtype}; expected floats; convert them first")
-    with torch.autocast(maps.device.type, enabled=False):
+    with exact_products(maps.device):
         return _apply(maps.float() if maps.element_size() < 4 else maps, geometry, size, one_by_one)
 
 

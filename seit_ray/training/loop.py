@@ -83,8 +83,7 @@ class Trainer:
         self.agreement = Agreement(world, self.requests)
         self.precision = settings.precision_on(world.device)
         self.micro_batches = MicroBatches(settings, world, lambda note: self.on_progress("train", 0, 0, note))
-        self.bad_steps = BadSteps(self.model, settings, world, self.agreement.lag)
-        self._saved_at = 0
+        self.bad_steps, self._saved_at = BadSteps(self.model, settings, world, self.agreement.lag), 0
 
     def train(self, start: int | None = None) -> dict[str, Any]:
         """Run from `start`, which `resume` finds, to the last step; `Stopped` when asked to stop."""
@@ -180,9 +179,11 @@ class Trainer:
         if not self.world.is_main:
             self.step(model, step, parts)
         else:
+            limit = self.micro_batches.limit
             with counting_flops() as counted:
                 self.step(model, step, parts)
-            speed.flops_per_sample = counted.flops / sum(len(batch) for _, batch in parts)
+            if self.micro_batches.limit == limit:  # else what was tried in vain is among it
+                speed.flops_per_sample = counted.flops / sum(len(batch) for _, batch in parts)
         if self.settings.compile:
             self.model.compile()
 

@@ -176,7 +176,7 @@ def write_best(config: Sweep, job: SweepJob, best: Outcome) -> dict[str, str]:
 
 def check_data(config: Sweep, metric: str) -> None:
     """ValueError when the dataset, or the run to start from, cannot give the metric."""
-    from seit_ray.models.about import SOURCES, read_about
+    from seit_ray.models.about import SOURCES, check_weights, read_about
     from seit_ray.shards import TokenDataset
     from seit_ray.shards.dataset import check_classes, identity_of
     from seit_ray.training.identity import check_same
@@ -188,6 +188,8 @@ def check_data(config: Sweep, metric: str) -> None:
     if "finetune" in config.stages or "probe" in metric:
         check_classes(dataset.info.class_names, dataset.folder.uri)
     if config.init_from:
-        about = read_about(folder_of(config.init_from, config.storage), *SOURCES)
+        start = folder_of(config.init_from, config.storage)
+        about = read_about(start, *SOURCES)
+        check_weights(start, config.init_weights)
         if not config.transfer:
             check_same(about, identity_of(dataset), config.init_from)

@@ -151,12 +151,19 @@ def test_wrong_input_is_refused():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_cells_stay_where_they_are_under_autocast(dtype):
+def test_cells_stay_where_they_are_under_autocast_and_tf32(dtype, monkeypatch):
     """A ramp of coordinates: in half precision they would move by a good part of a cell."""
     places = torch.arange(64.0).expand(2, 1, 64, 64).to(dtype)
     drawn = geometry(2, angle=17.0, shear_x=9.0, translate_y=0.11)
     expected = apply_geometry(places.float(), drawn, (56, 56))
-    with torch.autocast("cpu", torch.bfloat16):
-        found = apply_geometry(places, drawn, (56, 56))
+    seen, real = [], torch.matmul
+    monkeypatch.setattr(torch, "matmul", lambda *a: (seen.append(torch.get_float32_matmul_precision()), real(*a))[1])
+    torch.set_float32_matmul_precision("high")
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            found = apply_geometry(places, drawn, (56, 56))
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert set(seen) == {"highest"}  # nor in TF32
     assert found.dtype == torch.float32
     assert torch.equal(found, expected)

@@ -160,7 +160,7 @@ def test_a_dry_run_of_every_verb_writes_nothing(notebook, capsys):
         "fit_tokenizer": ([images, f"output={new}"], "train 200"),
         "tokenize_images": ([images, f"tokenizer={root / 'tokenizer'}", f"output={new}"], "K 32"),
         "inspect_tokens": ([tokens, f"contact_sheet={new}/sheet.png"], "grid 4x4"),
-        "pretrain": ([tokens, runs, "run=mtm", "workers.num_workers=2", *model, *loop], "of 32 samples"),
+        "pretrain": ([tokens, runs, "run=other", "workers.num_workers=2", *model, *loop], "of 32 samples"),
         "finetune": ([tokens, runs, "run=new", f"init_from={root / 'runs/mtm'}", *model, *loop], "of 32 samples"),
         "evaluate": ([tokens, f"run={root / 'runs/classifier'}"], "not used: one process"),
         "recode_tokens": ([tokens, f"output={new}", "drop_unused=true"], "K 32"),

@@ -5,6 +5,7 @@ import torch
 
 from seit_ray.objectives import SupervisedObjective
 from seit_ray.storage import Folder
+from seit_ray.training.metrics import read_metrics
 from seit_ray.training.world import World
 from tests.tiny_trainers import CPU, losses, tiny_trainer
 
@@ -37,6 +38,7 @@ def test_out_of_memory_halves_the_micro_batches_and_the_run_stays_the_same(tmp_p
     tiny_trainer(less, objective=objective, loop={"log_every_steps": 1}, on_progress=tell).train()
     assert losses(less) == pytest.approx(losses(whole), abs=1e-5)
     assert set(objective.seen) == {half}
+    assert ("mfu" in read_metrics(less)[-1]) == (first_step > 0)  # what was tried in vain is not counted
     found = [note for note in notes if "out of memory" in note]
     assert found[-1].endswith(f"{half} from here on, as loop.max_micro_batch={half} has it from the start")
     assert f"at step {first_step + 1} with micro-batches of 16 samples" in found[0]

@@ -113,9 +113,11 @@ def differing(folder: Folder, verb: str, config: Verb) -> dict[str, tuple[Any, A
     """
     if not folder.exists(f"{verb}.run.json"):
         return {}
-    record = json.loads(folder.read(f"{verb}.run.json"))
+    recorded = json.loads(folder.read(f"{verb}.run.json")).get("decided_by")
+    if recorded is None:  # of a version that did not know; the run compares what its checkpoints say
+        return {}
     now = json.loads(json.dumps(decided_by(config)))
-    before = {**{key: value for key, value in defaults(type(config)).items() if key in now}, **record["decided_by"]}
+    before = {**{key: value for key, value in defaults(type(config)).items() if key in now}, **recorded}
     return {key: (before[key], now[key]) for key in now if key in before and before[key] != now[key]}
 
 

@@ -91,6 +91,9 @@ def test_the_best_config_trains_the_same_model(grid):
     run = Folder(config.output).join("sweep-best-pretrain")
     assert read_metrics(run)[-1]["probe_linear_top1"] == float(best["probe_linear_top1"])
     trained = folder.join("trials", best["trial"], "pretrain")
+    decided = [json.loads(folder.read("model.json"))["decided_by"] for folder in (run, trained)]
+    assert decided[0] == decided[1]
+    assert decided[0]["optimizer.lr"] == float(best["optimizer.lr"])
     assert run.read("model.safetensors") == trained.read("model.safetensors")
 
 
@@ -101,6 +104,7 @@ def test_a_rerun_keeps_what_has_finished_and_tries_again_what_failed(grid):
         row for row in rows if "failed" not in row[1]
     ]
     assert states[0] == (2, 4, "continued")
+    assert folder.exists("sweep.history.jsonl")  # the record is that of the first call
     after = written(folder)
     failed = {line["trial"] for line in table(folder) if line["status"] == "failed"}
     assert len(failed) == 2

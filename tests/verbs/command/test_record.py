@@ -104,6 +104,9 @@ def test_a_key_that_the_record_does_not_know_had_its_default(dataset, tmp_path):
     assert differing(folder, "finetune", config) == {}
     changed = config_of(dataset, tmp_path, "augment.flip_prob=0.25")
     assert differing(folder, "finetune", changed) == {"augment.flip_prob": (0.5, 0.25)}
+    del record["decided_by"]  # as older versions wrote it
+    folder.write("finetune.run.json", json.dumps(record).encode())
+    assert differing(folder, "finetune", changed) == {}
 
 
 def test_a_run_knows_what_decided_it_in_its_checkpoints_and_its_model(dataset, tmp_path):
