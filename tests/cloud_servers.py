@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tests.s3_server import free_ports
 
-START_TIMEOUT_S, INSTALL_TIMEOUT_S = 60, 300
+START_TIMEOUT_S, INSTALL_TIMEOUT_S = 60, 180
 AZURITE = "3.37.0"
 ACCOUNT, KEY = "tester", base64.b64encode(b"testing" * 4).decode()
 
