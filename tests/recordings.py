@@ -42,12 +42,19 @@ class Recording:
         found = self[key]
         return found.double() / 255 if found.dtype == torch.uint8 else found.double()
 
+    def found(self, key: str, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(what was recorded, a tensor at the same places), float64."""
+        if key in self:
+            return self[key].double(), value.double()
+        [name] = self.keys(f"{key}@")
+        return self[name].double(), value.flatten()[:: int(name.rpartition("@")[2])].double()
+
+    def error(self, key: str, value: torch.Tensor) -> float:
+        """How far a tensor is from what was recorded."""
+        expected, found = self.found(key, value)
+        return (found - expected).abs().max().item()
+
     def same(self, key: str, value: torch.Tensor, **tolerance: Any) -> None:
         """Assert that a tensor is what was recorded, or at every Nth place of it."""
-        if key in self:
-            expected, found = self[key], value
-        else:
-            [name] = self.keys(f"{key}@")
-            step = int(name.rpartition("@")[2])
-            expected, found = self[name], value.flatten()[::step]
-        torch.testing.assert_close(found.double(), expected.double(), **tolerance)
+        expected, found = self.found(key, value)
+        torch.testing.assert_close(found, expected, **tolerance)

@@ -78,7 +78,9 @@ class Dtm(Section):
     )
     teacher_weights: str | None = Field(None, description="target=teacher: file of its weights: torch or safetensors")
     loss: Literal["features", "histograms", "labels"] = Field(
-        "features", description="of predicted features; of histograms of codes; of labels mixed with a group's"
+        "features",
+        description="of predicted features; of histograms of codes; of labels mixed with a group's (these two hold the "
+        "scores of all patches)",
     )
     on: Literal["patches", "codes"] = Field("patches", description="what is grouped; codes with target=codebook alone")
     levels: PositiveInt = Field(2, description="schedules a step")

@@ -70,12 +70,12 @@ class MorphedMTMObjective:
 
     @torch.no_grad()
     def pictures(self, model: MaskedTokenModel, inputs: Tensor, rng: StepRandom) -> list[tuple[str, Tensor]]:
-        """The groups of the first schedule, drawn on the decoded tokens uint8 [B,3,H,W]; none without a decoder."""
+        """The larger groups of a step, drawn on the decoded tokens uint8 [B,3,H,W]; none without a decoder."""
         tokenizer = self.tokenizer
         if not self.morphing.has_targets or tokenizer is None:
             return []
         given = self.given(model, inputs, rng)
-        groups = self.morphing.levels(self.morphing.target_of(model, given), rng)[0]
+        groups = self.morphing.fewest(model, given, rng)
         try:
             images = decode_pixels(tokenizer, given.inputs.flatten(1), model.grid).float() / 255
         except ValueError:  # only its codebook is at hand, or it has one grid
@@ -134,6 +134,6 @@ class MorphingObjective:
         grey = masked.repeat_interleave(sides[0], 1).repeat_interleave(sides[1], 2).unsqueeze(1)
         rows = [("original", images), ("corrupted", uint8_of(pixels.masked_fill(grey, 0.5)))]
         if self.morphing.has_targets:
-            groups = self.morphing.levels(self.morphing.target_of(model, MorphInputs(images)), rng)[0]
+            groups = self.morphing.fewest(model, MorphInputs(images), rng)
             rows.append(("groups", uint8_of(groups_picture(pixels, groups, self.morphing.tokens_grid))))
         return rows

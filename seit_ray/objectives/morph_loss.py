@@ -89,6 +89,10 @@ class Morphing:
         """Width of the linear head that the model needs, 0 for none."""
         return self.target.dim if self.kind == "features" else 0
 
+    def fewest(self, core: nn.Module, given: MorphInputs, rng: StepRandom) -> Groups:
+        """Of a step's groups those that merge most: for pictures."""
+        return min(self.levels(self.target_of(core, given), rng), key=lambda groups: groups.num)
+
     def split(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
         """Rows of a store with a second stream behind -> the run's own, and the second."""
         if not self.stream_tokens:

@@ -50,6 +50,5 @@ def centroid_pictures(
     rows = [("original", before), ("corrupted", after), ("target", objective.decoded(seen.codes))]
     if morphing and morphing.has_targets:
         given = MorphInputs(seen.inputs, units_of(seen.codes, grid, unit), stream)
-        levels = morphing.levels(morphing.target_of(model, given), rng)
-        rows.append(("groups", groups_picture(before, levels[0], morphing.tokens_grid)))
+        rows.append(("groups", groups_picture(before, morphing.fewest(model, given, rng), morphing.tokens_grid)))
     return [(title, uint8_of(values)) for title, values in rows]

@@ -10,7 +10,7 @@ from seit_ray.models.beit import BeitViT, code_patch
 from seit_ray.models.beit_transfer import as_timm, code_stem, init_beit, pixel_stem, resampled_bias
 from seit_ray.models.build import build_model
 from seit_ray.models.embed import CodebookEmbedding, PixelEmbedding
-from seit_ray.models.variants import Size, early_layers_of
+from seit_ray.models.variants import SIZES, Size, early_layers_of
 from seit_ray.objectives.ccvit import CentroidObjective
 from seit_ray.tokenizers.centroid import CentroidTokenizer
 
@@ -164,3 +164,35 @@ def test_wrong_settings_are_one_line():
         build_model("classifier", **settings, encoder="swin")
     with pytest.raises(ValueError, match="expected pixels or codebook"):
         build_model("dtm", grid=(4, 4), kernel=2, size=TINY, inputs="learned", output_dim=3)
+
+
+def test_forward_is_one_graph():
+    # What loop.compile gets: nothing in it falls back to Python.
+    settings = {"grid": (16, 16), "kernel": 4, "size": TINY, "inputs": "pixels"}
+    masked = torch.zeros(2, 16, dtype=torch.bool)
+    masked[:, :5] = True
+    maps, positions = torch.randn(2, 3, 16, 16), torch.arange(8).expand(2, -1)
+    centroids = build_model("ccvit", **settings, num_codes=5, code_dim=48, head_layers=1, early_layers=1, morph_dim=3)
+    student = build_model("dtm", **settings, output_dim=3, own_bias=True)
+    for model, inputs in ((centroids, (maps, masked, positions)), (student, (maps, masked))):
+        compiled = torch.compile(model, fullgraph=True, backend="eager")
+        found, expected = (each(*inputs) for each in (compiled, model))
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other)
+
+
+def test_base_has_the_published_shape():
+    settings = {"size": SIZES["base"], "grid": (224, 224), "kernel": 16, "inputs": "pixels"}
+    with torch.device("meta"):
+        model = build_model("ccvit", **settings, num_codes=8192, code_dim=768)
+        student = build_model("dtm", **settings, output_dim=512, own_bias=True)
+    shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
+    assert shapes["rel_pos_bias.relative_position_bias_table"] == [27 * 27 + 3, 12]
+    assert shapes["lm_head.weight"] == [8192, 768]
+    assert shapes["cls_pt_lm_head.weight"] == [16 * 16 * 3, 768]
+    assert shapes["cls_pt_layers.1.gamma_2"] == [768]
+    assert (model.early_layers, len(model.blocks), len(model.cls_pt_layers)) == (9, 12, 2)
+    assert "pos_embed" not in shapes
+    shapes = {name: list(value.shape) for name, value in student.state_dict().items()}
+    assert shapes["blocks.11.attn.relative_position_bias_table"] == [732, 12]
+    assert shapes["lm_head.weight"] == [512, 768]

@@ -8,7 +8,7 @@ from seit_ray.models.beit_transfer import as_timm
 from seit_ray.models.embed import PixelEmbedding
 from seit_ray.models.published import load_published, published_settings, published_state
 from seit_ray.models.variants import Size
-from tests.models.test_ccvit_golden import recorded_model
+from tests.models.test_ccvit_golden import early_layers_of, patch_of, recorded_model
 from tests.recordings import Recording
 
 
@@ -17,12 +17,13 @@ def test_ccvit_loads_by_its_published_names_as_the_golden_recording_has_it():
     full = {**record.state(()), "blocks.0.attn.relative_position_index": torch.zeros(3, 3)}
     state = published_state({"model": {f"module.{name}": value for name, value in full.items()}})
     codebook = record["in/centroids"]
-    grid = tuple(side // 16 for side in record.pixels("in/images").shape[2:])
-    kind, settings = published_settings(state, grid=grid, codebook=codebook, early_layers=2)
-    assert (kind, settings["unit"], settings["head_layers"]) == ("ccvit", 1, 1)
+    grid = tuple(side // patch_of(record) for side in record.pixels("in/images").shape[2:])
+    early = early_layers_of(record)
+    kind, settings = published_settings(state, grid=grid, codebook=codebook, early_layers=early)
+    assert (kind, settings["unit"]) == ("ccvit", 1)
     assert settings["grid"] == tuple(record.pixels("in/images").shape[2:])
     model, known = load_published(kind, settings, state), recorded_model(record, shared_head=False)
-    assert model.early_layers == known.early_layers == 2
+    assert model.early_layers == known.early_layers == early
     assert all(torch.equal(value, known.float().state_dict()[name]) for name, value in model.state_dict().items())
     with pytest.raises(ValueError, match="take the dataset that they were trained on"):
         published_settings(state, grid=grid, codebook=codebook[:-1])

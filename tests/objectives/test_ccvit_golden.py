@@ -5,7 +5,7 @@ import torch
 
 from seit_ray.objectives.ccvit import LOSSES, CentroidObjective, Seen
 from seit_ray.tokenizers.centroid import CentroidTokenizer
-from tests.models.test_ccvit_golden import recorded_model
+from tests.models.test_ccvit_golden import patch_of, positions_of, recorded_model
 from tests.recordings import Recording
 
 
@@ -15,8 +15,8 @@ def record():
 
 
 def objective_of(record, loss):
-    side, patch = record.pixels("in/images").shape[3], record["sd/patch_embed.proj.weight"].shape[2]
-    tokenizer = CentroidTokenizer(record["in/centroids"], image_size=side, patch_size=patch)
+    side = record.pixels("in/images").shape[3]
+    tokenizer = CentroidTokenizer(record["in/centroids"], image_size=side, patch_size=patch_of(record))
     masked = int(record["in/bool_masked_pos"][0].sum())
     replaced = int(record["in/bool_replaced_pos"][0].sum())
     return CentroidObjective(
@@ -30,9 +30,7 @@ def test_losses_equal_the_golden_recording(record, loss):
     objective.codebook = objective.codebook.double()
     model = recorded_model(record, shared_head=loss != "dual")
     images = record.pixels("in/images")
-    ids = objective.tokenizer.encode_patches(
-        torch.nn.functional.unfold((images * 255).round(), 16, stride=16).transpose(1, 2).flatten(0, 1).byte()
-    ).view(len(images), -1)
+    ids = objective.tokenizer.encode((images * 255).round().byte())
     assert torch.equal(ids, record["out/assign/ids"].long())
     seen = Seen(ids, images, images)
     masked, replaced = (record[f"in/bool_{name}_pos"].bool().flatten(1) for name in ("masked", "replaced"))
@@ -41,7 +39,7 @@ def test_losses_equal_the_golden_recording(record, loss):
     if loss == "two_ce_soft_shared":
         positions = torch.arange(masked.shape[1]).expand(len(masked), -1)
     else:
-        positions = torch.stack([row.nonzero().flatten() for row in record["out/loss_positions"].bool()])
+        positions = positions_of(record)
     first, second, _ = model(maps, masked, positions)
     loss_1, loss_2, metrics = objective.losses(first, second, seen, positions)
     assert loss_1.item() == pytest.approx(record[f"f64/{loss}/loss_1"].item(), rel=2e-6)

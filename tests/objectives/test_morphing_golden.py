@@ -42,10 +42,11 @@ def test_groups_equal_the_golden_recording(key):
         RECORD.same(f"{key}/size", sizes, atol=0, rtol=0)
 
 
-@pytest.mark.parametrize(("name", "protect"), [("single_r7", "first"), ("single_r7_nocls", "none")])
-def test_one_merge_equals_the_golden_recording(name, protect):
+@pytest.mark.parametrize("name", [k.split("/")[1] for k in RECORD.keys("out/single_") if k.endswith("/source")])
+def test_one_merge_equals_the_golden_recording(name):
     target = RECORD["in/target"]
     source = RECORD[f"out/{name}/source"].bool()
+    protect = "none" if name.endswith("_nocls") else "first"
     groups = merge_alike(target, Schedule(1, target.shape[1] - source.shape[1]), protect=protect)
     assert groups.num == source.shape[1]
     for ids, rows in zip(groups.ids, source, strict=True):  # as sets: without a protected token they come in disorder
@@ -83,7 +84,9 @@ class Drawn:
 def test_losses_and_gradients_equal_the_golden_recording(key):
     kind, seed = key.split("/")[1], int(key.split("seed")[1].split("/")[0])
     target, online = RECORD["in/target"], RECORD["in/online"].clone().requires_grad_()
-    schedules = draw_schedules(Drawn(seed, target.shape[1], 14), target.shape[1])
+    num = target.shape[1]
+    [most] = {int(k.split("_k")[1].split("/")[0]) for k in RECORD.keys(f"out/draw_n{num}_k")}
+    schedules = draw_schedules(Drawn(seed, num, most), num, max_iterations=most)
     levels = [merge_alike(target, schedule, **PUBLISHED) for schedule in schedules]
     loss = morph_loss(online, target, levels, KINDS[kind], normalize_target=kind.endswith("_normtarget"))
     # The recording adds 1e-6 to the size of a group before it divides.
@@ -94,9 +97,10 @@ def test_losses_and_gradients_equal_the_golden_recording(key):
         RECORD.same(gradient, online.grad, atol=1e-7, rtol=1e-4)
 
 
-def test_means_equal_the_dense_form():
+@pytest.mark.parametrize("key", [k for k in RECORD.keys("out/r") if k.endswith("/source")])
+def test_means_equal_the_dense_form_of_the_golden_recording(key):
     target = RECORD["in/target"]
-    source = RECORD["out/r9_k4/source"].float()
+    source = RECORD[key].float()
     groups = Groups(source.argmax(1), source.shape[1])
     dense = source.transpose(1, 2) @ (source @ target / source.sum(2, keepdim=True))
     torch.testing.assert_close(group_means(target, groups), dense, atol=1e-5, rtol=1e-5)

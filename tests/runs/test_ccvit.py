@@ -252,6 +252,7 @@ OPTIONS = [
     {"sees": "pixels"},
     {"dtm": config.Dtm(weight=1.0, target="codebook")},
     {"model": {"stem_kernel": 1}},
+    {"model": {"stem_kernel": 1, "grid_side": 3}},
 ]
 
 
@@ -262,7 +263,7 @@ def usual(dataset, tmp_path_factory):
     return pretrain(run, dataset=dataset, loop=replace(LOOP, epochs=1, eval_every_epochs=9), num_replaced=1)
 
 
-@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: "-".join(option))
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: "-".join(map(str, option.items())))
 def test_every_option_changes_something(dataset, usual, option, tmp_path):
     loop = replace(LOOP, epochs=1, eval_every_epochs=9)
     chosen = {"num_replaced": None if option.get("replace") == "none" else 1, **option}

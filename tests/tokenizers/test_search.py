@@ -79,7 +79,8 @@ def test_nearest_does_not_depend_on_the_batch(monkeypatch):
 
 def test_assignment_equals_the_golden_recording():
     record = Recording("ccvit")
-    patches = patch_pixels(record.pixels("in/images").float(), 16).flatten(0, 1)
+    side = round((record["in/centroids"].shape[1] / 3) ** 0.5)
+    patches = patch_pixels(record.pixels("in/images").float(), side).flatten(0, 1)
     ids = nearest(patches, record["in/centroids"])[0]
     assert ids.tolist() == record["out/assign/ids"].flatten().tolist()
 

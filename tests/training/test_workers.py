@@ -19,9 +19,16 @@ ROOT = Path(__file__).parents[2]
 STEPS = {"log_every_steps": 1, "ema_decay": 0.9}  # of which one case takes its targets
 
 
-@pytest.mark.parametrize("accum_steps", [3, 8, 100])
-@pytest.mark.parametrize("name", CASES)
-def test_accumulation_gives_the_same_losses(tmp_path, accum_steps, name):
+@pytest.mark.parametrize(
+    ("name", "accum_steps"),
+    [
+        (name, steps)
+        for name in CASES
+        for steps in (3, 8, 100)
+        if steps == 3 or name in ("supervised", "augmented", "mtm")
+    ],
+)
+def test_accumulation_gives_the_same_losses(tmp_path, name, accum_steps):
     found = []
     for steps in (1, accum_steps):
         run = Folder(tmp_path / str(steps))

@@ -112,7 +112,7 @@ def test_help_is_quick():
         (["trian"], "verb 'trian'; expected one of quickstart, fit_tokenizer"),
         (
             ["pretrain"],
-            "key dataset is missing; expected dataset=VALUE (folder of the token dataset); key run",
+            "key run is missing; expected run=VALUE (name of the run",
         ),
         (["pretrain", "--fast"], "unrecognized arguments: --fast; see seit-ray pretrain --help"),
         (["pretrain", "--config"], "argument --config: expected one argument"),
