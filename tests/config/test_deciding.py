@@ -83,7 +83,7 @@ def test_places_are_those_that_hold_an_address():
 
 def test_defaults_are_what_a_config_without_the_key_has():
     known = defaults(Pretrain)
-    assert "dataset" not in known
+    assert known["dataset"] is None
     config = deciding(load(Pretrain, [], ["dataset=tokens", "run=a"]))
     assert {key: known[key] for key in known if key in config} == {
         key: value for key, value in config.items() if key != "dataset"

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -266,7 +267,10 @@ def test_the_hold_out_of_pixels_does_not_depend_on_the_seed_of_the_training(tmp_
         seen = []
         hooks = {"on_metrics": seen.append}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("seit_ray.runs.finetune.train_and_export", lambda *a, **more: seen.append(a[3].val.keys(...)))
+            patch.setattr(
+                "seit_ray.runs.finetune.train_and_export",
+                lambda *a, **more: seen.append(a[3].val.keys(np.arange(len(a[3].val)))),
+            )
             finetune(run, loop={"global_batch_size": 8, **loop}, **data, **hooks)
         return sorted(seen[0])
 
