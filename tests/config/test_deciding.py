@@ -85,6 +85,4 @@ def test_defaults_are_what_a_config_without_the_key_has():
     known = defaults(Pretrain)
     assert known["dataset"] is None
     config = deciding(load(Pretrain, [], ["dataset=tokens", "run=a"]))
-    assert {key: known[key] for key in known if key in config} == {
-        key: value for key, value in config.items() if key != "dataset"
-    }
+    assert {key: known[key] for key in known if key in config} == {**config, "dataset": None}
