@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -38,3 +39,8 @@ def check_weights(run: Folder, weights: str) -> None:
         raise ValueError(
             f"{run.uri} has no {kind} weights; expected {weights}.safetensors; train with {key}, or take weights=model"
         )
+
+
+def weights_mark(run: Folder, weights: str) -> str:
+    """What tells the weights of a run from others: the beginning of their SHA-256."""
+    return hashlib.sha256(run.read(f"{weights}.safetensors")).hexdigest()[:16]
