@@ -75,14 +75,8 @@ class TokenViT(nn.Module):
                 f"maps of shape {list(maps.shape)}; expected [B,{','.join(map(str, expected))}]; "
                 "crop or resize them to the model's grid"
             )
-        return self.features_of_patches(self.patch_embed(maps))
-
-    def features_of_patches(self, patches: Tensor, kept: Tensor | None = None) -> Tensor:
-        """Patches of the stem [B,P,width] -> what the head reads; of those that are `kept` [B,V] alone, if given."""
+        patches = self.patch_embed(maps)
         x = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1) + self.pos_embed
-        if kept is not None:
-            places = torch.cat([torch.zeros_like(kept[:, :1]), kept + 1], dim=1)  # the class token stays
-            x = x.gather(1, places[..., None].expand(-1, -1, x.shape[2]))
         for block in self.blocks:
             x = block(x)
         if self.pool == "mean":

@@ -12,7 +12,7 @@ from seit_ray.batches.store import TokenStore
 from seit_ray.evaluation.batches import eval_batches
 from seit_ray.evaluation.case_counts import Tally, add_up
 from seit_ray.evaluation.cases import Case, unit_cases
-from seit_ray.evaluation.occlusion import UNIT_SEED, check_units, logits_under, unit_order
+from seit_ray.evaluation.occlusion import UNIT_SEED, check_units, logits_under, read_out, unit_order
 from seit_ray.evaluation.robustness import robustness_figures
 from seit_ray.models.exports import import_model
 from seit_ray.models.vit import TokenViT
@@ -73,7 +73,7 @@ def unit_counts(
         tally = Tally(cases, model.num_classes)
         patches = model.patch_embed(model.embed(batch.inputs))
         order = unit_order(rows, total, model.num_patches, world.device)
-        tally.add(0, model.head(model.features_of_patches(patches)), batch.labels)
+        tally.add(0, read_out(model, patches), batch.labels)
         for place, case in enumerate(cases, 1):
             tally.add(place, logits_under(case, model, patches, order), batch.labels)
         found.append((chunk, tally.counts()))
