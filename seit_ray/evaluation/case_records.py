@@ -59,10 +59,13 @@ class CaseRecords:
         self.work.join(PARTS).write(f"{index:06d}.json", content + b"\n" + checksum(content).encode())
 
     def end(self) -> None:
-        """Remove the work; the plan last, for it says that the folder is ours."""
+        """Remove the work, if there is any; the plan last, for it says that the folder is ours."""
+        if not self.work.exists(PLAN):
+            return
         self.work.delete_tree(PARTS)
         self.work.delete(PLAN)
-        self.work.delete_tree()
+        if not self.work.is_remote and next(self.work.list(include_hidden=True), None) is None:
+            self.work.delete_tree()
 
 
 def encoded(plan: dict[str, Any]) -> bytes:

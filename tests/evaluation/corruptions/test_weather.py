@@ -59,13 +59,8 @@ def test_frost_is_a_cut_out_of_a_drawn_picture(side):
 def test_distance_to_the_edge_of_drops():
     is_wet = np.zeros((30, 40), bool)
     is_wet[5:12, 8:20] = is_wet[20, 30] = True
-    edges = np.argwhere(is_wet & ~np.pad(is_wet, 1)[:-2, 1:-1])
-    rim = [
-        (y, x)
-        for y, x in np.argwhere(is_wet)
-        if not is_wet[y - 1 : y + 2, x].all() or not is_wet[y, x - 1 : x + 2].all()
-    ]
-    assert set(map(tuple, edges)) <= set(rim)
+    wet = np.argwhere(is_wet)
+    rim = [(y, x) for y, x in wet if not (is_wet[y - 1 : y + 2, x].all() and is_wet[y, x - 1 : x + 2].all())]
     found = weather.edge_distance(is_wet)
     places = np.stack(np.mgrid[:30, :40], axis=-1).reshape(-1, 1, 2)
     exact = np.sqrt(((places - np.array(rim)) ** 2).sum(-1).min(1)).reshape(30, 40)
