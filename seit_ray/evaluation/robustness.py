@@ -112,7 +112,7 @@ def with_baseline(figures: dict[str, Any], baseline: dict[str, Any], uri: str) -
                 "the same way"
             )
     names = counted(list(figures["corruptions"]))
-    errors = {}
+    errors: dict[str, dict[str, Any]] = {}
     for name in names:
         severities = list(severities_of(figures, name))
         ours, theirs = (error_sum(table, name, severities) for table in (figures, baseline))
