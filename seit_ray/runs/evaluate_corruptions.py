@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,19 +126,26 @@ def make_missing(
     on_progress: Progress,
 ) -> dict[int, dict[str, Any]]:
     """Make the parts that `done` has not, dealt out to the ranks, and keep their records; those of all ranks."""
-    num_parts = listed.manifest.splits[listed.split].num_parts
+    num_parts, num_cases = listed.manifest.splits[listed.split].num_parts, 1 + len(makes.cases)
     mine = [i for i in range(num_parts) if i not in done][world.rank :: world.size]
     before = sum(listed.manifest.part_images(listed.split, index) for index in done)
-    note = f"images, {1 + len(makes.cases)} cases each"
-    on_progress("evaluate", before, listed.num_images, note)
+
+    def show(own: float) -> None:
+        seen = min(listed.num_images, before + int(own * world.size))
+        on_progress("evaluate", seen, listed.num_images, f"images, {num_cases} cases each")
+
+    def show_cases(cases: int) -> None:  # a part is minutes of work
+        show(own + cases / num_cases)
+
+    made, own = dict[int, dict[str, Any]](), 0
+    show(0)
     threads = max(1, min(MAX_THREADS, torch.get_num_threads()))
     pieces = (piece for part in ahead(listed.pieces, mine, threads) for piece in part)
-    made, own = dict[int, dict[str, Any]](), 0
-    for index, record in makes.records(pieces, threads):
+    for index, record in makes.records(pieces, threads, show_cases):
         records.write(index, record)
         made[index] = record
         own += listed.manifest.part_images(listed.split, index)
-        on_progress("evaluate", min(listed.num_images, before + own * world.size), listed.num_images, note)
+        show(own)
     return {index: record for found in world.gather(made) for index, record in found.items()}
 
 
@@ -157,20 +164,26 @@ class MakesParts:
         self.classifier, self.cases, self.strengths = classifier, cases, strengths
         self.numbers, self.chosen, self.batch_size = numbers, chosen, batch_size
 
-    def records(self, pieces: Iterator[Piece], num_threads: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    def records(
+        self, pieces: Iterator[Piece], num_threads: int, on_cases: Callable[[int], None]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
         """(number, record) of parts as they are finished; threads corrupt while this one classifies.
 
-        All cases of some images follow one another, so that these are decoded once and held once.
+        All cases of some images follow one another, so that these are decoded once and held once. on_cases: told how
+        many images of the part at hand have been classified, each once a case.
         """
         work = ((index, chunk, place) for index, chunk in pieces for place in range(1 + len(self.cases)))
         current: int | None = None
+        done = 0
         tally, rejected = self.tally(), list[dict[str, Any]]()
         for index, chunk, place, pixels in ahead(self.corrupt, work, num_threads):
             if current is not None and index != current:
                 yield current, {**tally.counts(), "rejected": rejected}
-                tally, rejected = self.tally(), []
+                tally, rejected, done = self.tally(), [], 0
             current = index
             self.classify(tally, chunk, place, pixels)
+            done += len(pixels)
+            on_cases(done)
             if place == 0:
                 rejected += chunk.rejected.select(["id", "key", "reason"]).to_pylist()
         if current is not None:
