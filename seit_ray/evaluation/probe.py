@@ -41,23 +41,21 @@ def probe_metrics(
 ) -> dict[str, float]:
     """Figures of a model's features, each with what it depends on beside it; alike on every rank.
 
-    probe_linear_top1 and probe_knn_top1 (shares, scored on val), probe_rankme (effective rank); probe_linear_ridge (the
-    one that was taken), probe_linear_epochs, probe_knn_k, probe_knn_temperature, probe_train_samples,
-    probe_val_samples, probe_rankme_samples. Fitted on a seeded sample of `max_train` labelled rows of train, scored on
-    `max_val` of val; RankMe of as many of train, whether labelled or not; k is lowered to the number of train rows.
-    `grid` is that of the stores' tokens, the model's own by default: the centre of a larger one is taken. No top-1
-    where train has not two classes or val no label. The model is left in the mode it was in, and no global generator
-    is drawn from. ValueError for an unknown method.
+    probe_linear_top1, probe_knn_top1 (shares), probe_rankme; probe_linear_ridge (that was taken), probe_linear_epochs,
+    probe_knn_k, probe_knn_temperature, probe_..._samples. Fitted on a seeded sample of `max_train` labelled rows of
+    train, scored on `max_val` of val; RankMe of as many of train, labelled or not; k is lowered to the number of train
+    rows. `grid` is that of the stores' tokens, the model's own by default: the centre of a larger one is taken. No
+    top-1 where train has not two classes or val no label. The model is left in the mode it was in, and no global
+    generator is drawn from. ValueError for an unknown method.
     """
     unknown = [m for m in methods if m not in METHODS]
     if unknown:
         raise ValueError(f"probe method {unknown[0]!r}; expected some of {', '.join(METHODS)}; correct it")
-    train = labelled_sample(train_store, max_train, PROBE_SEED)
+    train, seen = (labelled_sample(train_store, max_train, PROBE_SEED, need_labels=need) for need in (True, False))
     val = labelled_sample(val_store, max_val, PROBE_SEED) if val_store is not None else None
     scores = {"linear", "knn"} & set(methods)
     if val is None or not len(val) or len(set(train.labels.tolist())) < 2:
         scores = set()
-    seen = labelled_sample(train_store, max_train, PROBE_SEED, need_labels=False)
     encode, was_training = encoder_of(model, grid), model.training
     found: dict[str, tuple[Tensor, Tensor]] = {}
     model.eval()
@@ -79,11 +77,9 @@ def probe_metrics(
         k = min(k, len(train))
         nearest = knn_probe(*found["train"], *found["val"], num_classes, k=k, temperature=temperature)
         metrics |= {"probe_knn_top1": nearest.top1, "probe_knn_k": k, "probe_knn_temperature": temperature}
-    if scores:
-        metrics |= {f"probe_{name}_samples": len(found[name][1]) for name in ("train", "val")}
     if "rankme" in found:
-        metrics |= {"probe_rankme": rankme(found["rankme"][0]), "probe_rankme_samples": len(seen)}
-    return metrics
+        metrics["probe_rankme"] = rankme(found["rankme"][0])
+    return metrics | {f"probe_{name}_samples": len(labels) for name, (_, labels) in found.items()}
 
 
 def encoder_of(model: nn.Module, grid: tuple[int, int] | None = None) -> Callable[[Tensor], Tensor]:

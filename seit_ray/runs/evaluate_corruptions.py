@@ -72,14 +72,9 @@ def evaluate_corruptions(
         numbers = label_table(manifest, split, names, images.uri, run.uri)
         chosen = scored_classes(classes, manifest, split, numbers, len(names))
         settings = {"split": split, "weights": weights, "classes": classes, "strengths": strengths}
-        plan = {
-            **settings,
-            "source": source.as_dict(),
-            "listing": manifest.digest,
-            "model": weights_mark(run, weights),
-            "cases": [[case.corruption, case.severity] for case in cases],
-            "limits": [max_bytes, max_pixels],
-        }
+        settings |= {"image_size": classifier.image_size, "num_scored": len(names if chosen is None else chosen)}
+        plan = {**settings, "source": source.as_dict(), "listing": manifest.digest, "limits": [max_bytes, max_pixels]}
+        plan |= {"model": weights_mark(run, weights), "cases": [[case.corruption, case.severity] for case in cases]}
         records = CaseRecords(work)
         # one rank looks, for all to share out the same parts
         done = world.gather(records.begin(plan) if world.is_main else None)[0]
@@ -89,12 +84,7 @@ def evaluate_corruptions(
         makes = MakesParts(classifier, cases, strengths, numbers, chosen, batch_size)
         listed = Listed(manifest, split, images, decoding)
         done |= make_missing(makes, listed, done, records, world, on_progress)
-    return {
-        **settings,
-        "num_scored": len(chosen) if chosen is not None else len(names),
-        "image_size": classifier.image_size,
-        **figures_of(done, cases, names, listed),
-    }
+    return {**settings, **figures_of(done, cases, names, listed)}
 
 
 @dataclass(frozen=True)

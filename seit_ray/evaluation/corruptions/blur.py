@@ -70,9 +70,10 @@ def glass_blur(image: np.ndarray, strength: tuple[float, int, int], rng: Rng) ->
     an exchange that, of colour images, copies: this is that copy, all pixels at a time.
     """
     sigma, distance, rounds = strength
+    height, width = image.shape[-2:]
     image = np.floor(blurred(image, sigma) * 255 + 1e-4) / np.float32(255)  # whole levels, as published
     for _ in range(rounds):
-        source = scattered(*image.shape[-2:], distance, rng)
+        source = scattered(height, width, distance, rng)
         image = image.reshape(3, -1)[:, source].reshape(image.shape)
     return blurred(image, sigma)
 
