@@ -20,7 +20,10 @@ from seit_ray.config.verbs import Finetune, Pretrain, Verb
 
 VERBS: dict[str, type[Pretrain] | type[Finetune]] = {"pretrain": Pretrain, "finetune": Finetune}
 TRAINING_METRICS = {
-    "pretrain": ("train_loss", "val_loss", "val_masked_accuracy", "probe_linear_top1", "probe_knn_top1"),
+    "pretrain": (
+        *("train_loss", "val_loss", "val_masked_accuracy"),
+        *("probe_linear_top1", "probe_knn_top1", "probe_rankme"),
+    ),
     "finetune": ("train_loss", "val_loss", "val_top1", "val_top5"),
 }
 
@@ -190,7 +193,7 @@ def metric_of(sweep: Sweep) -> str:
     if part.loop.ema_decay:
         known += [f"ema_{name}" for name in known if not name.startswith("train_")]
     if sweep.metric is None:
-        metric = "val_top1" if stage == "finetune" else f"probe_{part.probe.methods[0]}_top1"
+        metric = "val_top1" if stage == "finetune" else probe_metric(part.probe.methods[0])
     else:
         metric = sweep.metric
     if metric not in known:
@@ -205,6 +208,11 @@ def metric_of(sweep: Sweep) -> str:
             f"[{method}]}}"
         )
     return metric
+
+
+def probe_metric(method: str) -> str:
+    """The figure of a probe."""
+    return "probe_rankme" if method == "rankme" else f"probe_{method}_top1"
 
 
 def is_better_low(metric: str) -> bool:

@@ -87,15 +87,23 @@ class Classifier(Model):
 
 
 class Probe(Section):
-    """Accuracy of a linear and a kNN probe on the frozen encoder while it is pre-trained; needs labels."""
+    """Probes of the frozen encoder while it is pre-trained: linear and kNN, which need labels, and RankMe."""
 
     frozen = "seit_ray.runs.settings:ProbeSettings"
 
     every_epochs: NonNegativeInt = Field(0, description="probe this often, where evaluation is due; 0 = never")
-    methods: tuple[Literal["linear", "knn"], ...] = Field(("linear", "knn"), description="which probes")
+    methods: tuple[Literal["linear", "knn", "rankme"], ...] = Field(
+        ("linear", "knn", "rankme"),
+        description="accuracy of two probes; effective rank of the features, without labels",
+    )
     max_train: PositiveInt = Field(10_000, description="train samples to fit on, a seeded sample")
     max_val: PositiveInt = Field(10_000, description="val samples to score, a seeded sample")
     k: PositiveInt = Field(20, description="neighbours of the kNN probe")
+    temperature: PositiveFloat = Field(0.07, description="of the kNN probe: votes weigh exp(cosine / temperature)")
+    ridge: NonNegativeFloat | Literal["auto"] = Field(
+        "auto", description="of the linear probe: L2 penalty of its weights; auto takes the best of five on a tenth"
+    )
+    epochs: PositiveInt = Field(50, description="of the linear probe: L-BFGS iterations at most, each over all samples")
 
 
 class Pixels(Section):

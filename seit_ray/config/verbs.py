@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from seit_ray.config.augment import Augment, Masking
 from seit_ray.config.methods import Ccvit, Dtm, PretrainPixels
+from seit_ray.config.robustness import Robustness
 from seit_ray.config.sections import (
     Cluster,
     NonNegativeFloat,
@@ -158,8 +159,8 @@ class Finetune(Training):
     augment: Augment = Field(default_factory=Augment)
 
 
-class Evaluate(Verb):
-    """Top-1, top-5 and per-class accuracy of a fine-tuned run, on tokens or on images."""
+class Evaluate(Robustness, Verb):
+    """Top-1, top-5 and per-class accuracy of a fine-tuned run, on tokens or on images, also corrupted ones."""
 
     dataset: str | None = Field(None, description="folder of the token dataset; this or images")
     images: str | None = Field(None, description="folder, table or Parquet of labelled images; this or dataset")

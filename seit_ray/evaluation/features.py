@@ -35,11 +35,14 @@ class Subset:
         return self.store.batch(self.rows[rows], device)
 
 
-def labelled_sample(store: Samples, max_samples: int, seed: int = 0) -> Subset:
-    """At most `max_samples` of the rows that have a label, drawn without repeats; ascending, alike on every rank."""
+def labelled_sample(store: Samples, max_samples: int, seed: int = 0, *, need_labels: bool = True) -> Subset:
+    """At most `max_samples` of the rows that have a label, drawn without repeats; ascending, alike on every rank.
+
+    With need_labels false, of all rows: the same ones where all have a label.
+    """
     if max_samples < 1:
         raise ValueError(f"max_samples {max_samples}; expected 1 or more; raise it")
-    labelled = np.flatnonzero(store.labels >= 0)
+    labelled = np.flatnonzero(store.labels >= 0) if need_labels else np.arange(len(store))
     if len(labelled) > max_samples:
         drawn = np.random.Generator(np.random.Philox(key=seed)).choice(len(labelled), max_samples, replace=False)
         labelled = labelled[np.sort(drawn)]

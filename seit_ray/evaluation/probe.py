@@ -1,10 +1,11 @@
-"""What an encoder knows of the classes while it is pre-trained without them: linear and kNN probes of its features."""
+"""What an encoder knows while it is pre-trained: linear and kNN probes of its features, and their effective rank."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 from torch import Tensor, nn
 
 from seit_ray.batches.contract import Samples
@@ -12,19 +13,20 @@ from seit_ray.batches.crop import center_crop_tokens
 from seit_ray.evaluation.features import labelled_sample, split_features
 from seit_ray.evaluation.knn import knn_probe
 from seit_ray.evaluation.linear_probe import linear_probe
+from seit_ray.evaluation.rankme import rankme
 from seit_ray.models.mtm import MaskedTokenModel
 from seit_ray.models.vit import TokenViT
 from seit_ray.tokenizers.exact import exact_products
 from seit_ray.training.world import World
 
-METHODS = ("linear", "knn")
+METHODS = ("linear", "knn", "rankme")
 PROBE_SEED = 0x5E17  # the samples are the same for every run, epoch and world size
 
 
 def probe_metrics(
     model: nn.Module,
     train_store: Samples,
-    val_store: Samples,
+    val_store: Samples | None,
     num_classes: int,
     world: World,
     *,
@@ -32,38 +34,55 @@ def probe_metrics(
     max_train: int = 10_000,
     max_val: int = 10_000,
     k: int = 20,
+    temperature: float = 0.07,
+    ridge: float | Literal["auto"] = "auto",
+    epochs: int = 50,
     methods: Sequence[str] = METHODS,
     batch_size: int = 512,
 ) -> dict[str, float]:
-    """probe_linear_top1 and probe_knn_top1 (shares) of a model's features, scored on val; alike on every rank.
+    """Figures of a model's features, each with what it depends on beside it; alike on every rank.
 
-    Fitted on a seeded sample of `max_train` labelled rows of train, scored on `max_val` of val; k is lowered to the
-    number of train rows. `grid` is that of the stores' tokens, the model's own by default: the centre of a larger one
-    is taken. Nothing where train has not two classes or val no label. The model is left in the mode it was in, and no
-    global generator is drawn from. ValueError for an unknown method.
+    probe_linear_top1, probe_knn_top1 (shares), probe_rankme; probe_linear_ridge (that was taken), probe_linear_epochs,
+    probe_knn_k, probe_knn_temperature, probe_..._samples. Fitted on a seeded sample of `max_train` labelled rows of
+    train, scored on `max_val` of val; RankMe of as many of train, labelled or not; k is lowered to the number of train
+    rows. `grid` is that of the stores' tokens, the model's own by default: the centre of a larger one is taken. No
+    top-1 where train has not two classes or val no label. The model is left in the mode it was in, and no global
+    generator is drawn from. ValueError for an unknown method.
     """
     unknown = [m for m in methods if m not in METHODS]
     if unknown:
         raise ValueError(f"probe method {unknown[0]!r}; expected some of {', '.join(METHODS)}; correct it")
-    train, val = (labelled_sample(s, n, PROBE_SEED) for s, n in ((train_store, max_train), (val_store, max_val)))
-    if not len(val) or len(set(train.labels.tolist())) < 2:
-        return {}
+    train, seen = (labelled_sample(train_store, max_train, PROBE_SEED, need_labels=need) for need in (True, False))
+    val = labelled_sample(val_store, max_val, PROBE_SEED) if val_store is not None else None
+    scores = {"linear", "knn"} & set(methods)
+    if val is None or not len(val) or len(set(train.labels.tolist())) < 2:
+        scores = set()
     encode, was_training = encoder_of(model, grid), model.training
+    found: dict[str, tuple[Tensor, Tensor]] = {}
     model.eval()
     try:
-        train_x, train_y = split_features(encode, train, world, batch_size=batch_size)
-        val_x, val_y = split_features(encode, val, world, batch_size=batch_size)
+        if scores and val is not None:
+            found["train"] = split_features(encode, train, world, batch_size=batch_size)
+            found["val"] = split_features(encode, val, world, batch_size=batch_size)
+        if "rankme" in methods and len(seen):
+            is_same = "train" in found and np.array_equal(seen.rows, train.rows)
+            found["rankme"] = found["train"] if is_same else split_features(encode, seen, world, batch_size=batch_size)
     finally:
         model.train(was_training)
     # Every rank has all features and scores them itself: no rank waits for another, whatever goes wrong.
-    metrics = {}
+    metrics: dict[str, float] = {}
     with exact_products(world.device):  # only the encoder runs in the precision of the training
-        if "linear" in methods:
-            metrics["probe_linear_top1"] = linear_probe(train_x, train_y, val_x, val_y, num_classes).top1
-        if "knn" in methods:
-            found = knn_probe(train_x, train_y, val_x, val_y, num_classes, k=min(k, len(train)))
-            metrics["probe_knn_top1"] = found.top1
-    return metrics
+        if "linear" in scores:
+            fitted = linear_probe(*found["train"], *found["val"], num_classes, l2=ridge, max_iterations=epochs)
+            metrics |= {"probe_linear_top1": fitted.top1, "probe_linear_ridge": fitted.l2}
+            metrics["probe_linear_epochs"] = epochs
+        if "knn" in scores:
+            k = min(k, len(train))
+            nearest = knn_probe(*found["train"], *found["val"], num_classes, k=k, temperature=temperature)
+            metrics |= {"probe_knn_top1": nearest.top1, "probe_knn_k": k, "probe_knn_temperature": temperature}
+        if "rankme" in found:
+            metrics["probe_rankme"] = rankme(found["rankme"][0])
+    return metrics | {f"probe_{name}_samples": len(labels) for name, (_, labels) in found.items()}
 
 
 def encoder_of(model: nn.Module, grid: tuple[int, int] | None = None) -> Callable[[Tensor], Tensor]:

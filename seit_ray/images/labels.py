@@ -39,3 +39,11 @@ def label_table(manifest: Manifest, split: str, class_names: list[str], source_u
             f"{len(class_names)}: {first}; rename the classes, or set source.label_column"
         )
     return np.array([number_of.get(name, -1) for name in names], np.int64)
+
+
+def present_classes(manifest: Manifest, split: str, numbers: np.ndarray) -> list[int]:
+    """Numbers, ascending, of the model's classes that images of a split have; `numbers` are `label_table`'s."""
+    seen: set[int] = set()
+    for labels in manifest.labels(split):
+        seen.update(labels.drop_null().unique().to_pylist())
+    return sorted({int(numbers[label]) for label in seen})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -44,3 +45,8 @@ def check_weights(run: Folder, weights: str) -> None:
 def encoder_of(about: dict[str, Any]) -> str:
     """Which blocks a finished run has: vit or beit."""
     return "beit" if about["kind"] in BEIT else about["settings"].get("encoder") or "vit"
+
+
+def weights_mark(run: Folder, weights: str) -> str:
+    """What tells the weights of a run from others: the beginning of their SHA-256."""
+    return hashlib.sha256(run.read(f"{weights}.safetensors")).hexdigest()[:16]

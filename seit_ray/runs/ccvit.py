@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Unpack
 
 from torch import nn
@@ -154,25 +154,16 @@ def probes(
     world: World,
     epoch: float,
 ) -> dict[str, float]:
-    """Probes of the encoder where they are due and there are labels."""
-    every = probe.every_epochs
-    due = every and (round(epoch) % every == 0 or epoch >= loop.epochs)
-    if not (due and inputs.val and inputs.class_names):
+    """Probes of the encoder where they are due; those that need labels where there are some."""
+    probing = asdict(probe)
+    every = probing.pop("every_epochs")
+    if not (every and (round(epoch) % every == 0 or epoch >= loop.epochs)):
         return {}
     train: Any = inputs.train
     if isinstance(inputs, TokenInputs):
         train = cropped(getattr(train, "first", train), inputs.dataset.info.grid, inputs.grid)
-    return probe_metrics(
-        net,
-        shown(train),
-        shown(inputs.val),
-        inputs.num_classes,
-        world,
-        methods=probe.methods,
-        max_train=probe.max_train,
-        max_val=probe.max_val,
-        k=probe.k,
-    )
+    val = shown(inputs.val) if inputs.val else None
+    return probe_metrics(net, shown(train), val, len(inputs.class_names or []), world, **probing)
 
 
 def with_tokenizer(inputs: Inputs, pixels: PretrainPixelSettings, tokenizer: Folder, unit: int) -> Inputs:

@@ -13,7 +13,7 @@ from seit_ray.evaluation.image_classifier import ImageClassifier
 from seit_ray.images.decode import MAX_PIXELS
 from seit_ray.images.decoded import DecodedImages, Decoding, ahead, decoded_chunks
 from seit_ray.images.fetch import MAX_BYTES
-from seit_ray.images.labels import label_table
+from seit_ray.images.labels import label_table, present_classes
 from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import Manifest
 from seit_ray.images.sources.settings import SourceSettings
@@ -36,6 +36,7 @@ def evaluate_images(
     weights: str,
     batch_size: int,
     world: World,
+    classes: str = "all",
     max_bytes: int = MAX_BYTES,
     max_pixels: int = MAX_PIXELS,
     on_progress: Progress = silent,
@@ -44,7 +45,8 @@ def evaluate_images(
     """Figures of `runs.evaluate_tokens` on a split of a source, and listed = samples + the images in rejected.
 
     Labels are matched to the run's classes by name. ValueError for classes that the run does not know, for images
-    without a label, and when none can be read.
+    without a label, and when none can be read. classes "present": scored among those that the split has alone, as
+    ImageNet-R and -A are.
     """
     del hooks  # one pass over a split: no metrics on the way
     classifier = ImageClassifier.load(run, tokenizer=tokenizer, weights=weights).to(world.device)
@@ -56,6 +58,7 @@ def evaluate_images(
         )
         check_alike(manifest, world, images.uri)
         numbers = label_table(manifest, split, names, images.uri, run.uri)
+        chosen = scored_classes(classes, manifest, split, numbers, len(names))
         total = manifest.splits[split].num_images
         decoding = Decoding(
             classifier.image_size, classifier.resize, source.image_column, classifier.decode, max_bytes, max_pixels
@@ -68,7 +71,7 @@ def evaluate_images(
         mine = range(world.rank, manifest.splits[split].num_parts, world.size)
         for part in ahead(decode, mine, min(MAX_THREADS, torch.get_num_threads())):
             for chunk in part:
-                count_images(counts, classifier, chunk, numbers, batch_size)
+                count_images(counts, classifier, chunk, numbers, batch_size, chosen)
                 rejected += chunk.rejected.select(["id", "key", "reason"]).to_pylist()
             done = min(total, done + world.size * ROWS_PER_PART)
             on_progress("evaluate", done, total, "images")
@@ -80,17 +83,42 @@ def evaluate_images(
             f"none of {total} images in split {split!r} of {images.uri} can be read ({rejected[0]['reason']}); "
             "expected images; mend them"
         )
-    return {"split": split, **figures_of_counts(counts, names), "listed": total, "rejected": rejected}
+    scored = {"num_scored": len(chosen)} if chosen is not None else {}
+    return {"split": split, **scored, **figures_of_counts(counts, names), "listed": total, "rejected": rejected}
 
 
 def count_images(
-    counts: torch.Tensor, classifier: ImageClassifier, part: DecodedImages, numbers: np.ndarray, batch_size: int
+    counts: torch.Tensor,
+    classifier: ImageClassifier,
+    part: DecodedImages,
+    numbers: np.ndarray,
+    batch_size: int,
+    chosen: list[int] | None = None,
 ) -> None:
     """Classify some images and add to the counts [C,4], in place; `numbers` [S] are the run's of a label."""
     labels = torch.from_numpy(numbers[part.rows["label"].to_numpy()]).to(counts.device)
     for start in range(0, len(labels), batch_size):
         images = torch.from_numpy(part.pixels[start : start + batch_size])
-        add_counts(counts, classifier.logits(images), labels[start : start + batch_size])
+        add_counts(counts, scored_logits(classifier.logits(images), chosen), labels[start : start + batch_size])
+
+
+def scored_classes(
+    classes: str, manifest: Manifest, split: str, numbers: np.ndarray, num_classes: int
+) -> list[int] | None:
+    """The classes whose logits count: those that a split has, for `classes` "present"; None for all of them."""
+    if classes == "all":
+        return None
+    chosen = present_classes(manifest, split, numbers)
+    return chosen if len(chosen) < num_classes else None
+
+
+def scored_logits(logits: torch.Tensor, chosen: list[int] | None) -> torch.Tensor:
+    """Logits [B,C], -inf for what is not among the chosen classes."""
+    if chosen is None:
+        return logits
+    found = torch.full_like(logits, -torch.inf)
+    found[:, chosen] = logits[:, chosen]
+    return found
 
 
 def check_alike(manifest: Manifest, world: World, uri: str) -> None:

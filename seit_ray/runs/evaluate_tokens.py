@@ -31,13 +31,19 @@ def evaluate_tokens(
     tokens = TokenDataset(dataset)
     model, about = import_model(run, "classifier", weights)
     check_same(about, identity_of(tokens), run.uri)
-    names = tokens.info.class_names
-    if names is None or names != about["class_names"]:
-        raise ValueError(
-            f"{dataset.uri} has {len(names or [])} classes; expected the {len(about['class_names'])} that {run.uri} "
-            "was trained with, by the same names; name the matching dataset"
-        )
+    names = check_names(tokens, about, run)
     store = cropped(open_split(tokens, split, need_labels=True), tokens.info.grid, model.grid)
     with autocast(world.device, precision_of(about, world.device)):
         counts = class_counts(model.to(world.device), store, len(names), world, batch_size)
     return {"split": split, **figures_of_counts(counts.cpu(), names)}
+
+
+def check_names(tokens: TokenDataset, about: dict[str, Any], run: Folder) -> list[str]:
+    """The classes of a dataset; ValueError unless they are those of a run, by name."""
+    names = tokens.info.class_names
+    if names is None or names != about["class_names"]:
+        raise ValueError(
+            f"{tokens.folder.uri} has {len(names or [])} classes; expected the {len(about['class_names'])} that "
+            f"{run.uri} was trained with, by the same names; name the matching dataset"
+        )
+    return names

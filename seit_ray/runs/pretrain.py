@@ -66,8 +66,8 @@ def pretrain(
         values = masked_metrics(net, inputs.val, world) if inputs.val else {}
         metrics = {"val_" + name: value for name, value in values.items()}
         due = every and (round(epoch) % every == 0 or epoch >= loop.epochs)
-        if due and probed and inputs.val and inputs.class_names:
-            metrics |= probe_metrics(net, probed, inputs.val, inputs.num_classes, world, **probing)
+        if due and probed:
+            metrics |= probe_metrics(net, probed, inputs.val, len(inputs.class_names or []), world, **probing)
         return metrics
 
     return train_and_export("mtm", settings, objective, inputs, evaluate, run, loop, optimizer, world, **hooks)

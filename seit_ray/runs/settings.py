@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from seit_ray.augment.numbers import ChainSettings
 
@@ -63,10 +64,13 @@ class ProbeSettings:
     """Probes on the way; `every_epochs` 0 is never, the others are keywords of `probe_metrics`."""
 
     every_epochs: int = 0
-    methods: tuple[str, ...] = ("linear", "knn")
+    methods: tuple[str, ...] = ("linear", "knn", "rankme")
     max_train: int = 10_000
     max_val: int = 10_000
     k: int = 20
+    temperature: float = 0.07
+    ridge: float | Literal["auto"] = "auto"
+    epochs: int = 50
 
 
 @dataclass(frozen=True, kw_only=True)

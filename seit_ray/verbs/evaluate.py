@@ -2,6 +2,7 @@
 
 seit-ray evaluate dataset=runs/tokens run=runs/classifier
 seit-ray evaluate images=photos/ run=runs/classifier weights=ema
+seit-ray evaluate images=photos/ run=runs/classifier corruptions=imagenet_c
 """
 
 import json
@@ -19,9 +20,10 @@ from seit_ray.verbs.command.places import (
     manifest_rows,
     tokenizer_folder,
 )
+from seit_ray.verbs.command.robustness import check_keys, evaluate_robustness, is_robustness, robustness_plan
 from seit_ray.verbs.command.training import Run, run_on_workers
 
-IMAGE_KEYS = {"source", "val_fraction", "seed", "tokenizer", "max_image_pixels", "max_image_mib"}
+IMAGE_KEYS = {"source", "val_fraction", "seed", "tokenizer", "max_image_pixels", "max_image_mib", "classes"}
 
 
 def check(config: Evaluate) -> Rows:
@@ -30,6 +32,7 @@ def check(config: Evaluate) -> Rows:
     return [
         *(dataset_rows_of(config, data) if config.dataset else images_rows(config, data)),
         ("run", f"{config.run}, weights {config.weights}"),
+        *robustness_plan(config),
         *cluster_rows(config.cluster, config.workers),
     ]
 
@@ -45,6 +48,7 @@ def check_input(config: Evaluate) -> Folder:
     stray = sorted(config.model_fields_set & IMAGE_KEYS) if config.dataset else []
     if stray:
         raise ValueError(f"key {stray[0]} with dataset; expected it with images only; drop it, or evaluate on images")
+    check_keys(config)
     return folder_of(named, config.storage)
 
 
@@ -85,6 +89,8 @@ def evaluate(config: Evaluate, progress: Progress = silent) -> Rows:
     data = check_input(config)
     check_run(config, data)
     function, arguments = function_of(config, data)
+    if is_robustness(config):
+        return evaluate_robustness(config, arguments, progress)
     figures = run_on_workers(config, function, arguments, "evaluate", progress)
     if config.dataset:
         progress("evaluate", figures["samples"], figures["samples"], "samples")
@@ -126,6 +132,7 @@ def function_of(config: Evaluate, data: Folder) -> tuple[Run, dict[str, Any]]:
         "seed": config.seed,
         "max_bytes": config.max_image_mib << 20,
         "max_pixels": config.max_image_pixels,
+        "classes": config.classes,
         **shared,
     }
 

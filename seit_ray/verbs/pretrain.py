@@ -58,9 +58,7 @@ def pretrain(config: Pretrain, progress: Progress = silent) -> Rows:
         rows.append(("val loss", f"{metrics['val_loss']:.4f}"))
     if "val_masked_accuracy" in metrics:
         rows.append(("val accuracy of masked tokens", f"{metrics['val_masked_accuracy']:.2%}"))
-    for method in ("linear", "knn"):
-        if f"probe_{method}_top1" in metrics:
-            rows.append((f"{method} probe, top-1", f"{metrics[f'probe_{method}_top1']:.2%}"))
+    rows += probe_rows(metrics)
     where = f"images={config.images}" if config.images else f"dataset={config.dataset}"
     reads = " model.inputs=codebook" if config.objective == "ccvit" and config.dataset else ""
     return [*rows, ("next", f"seit-ray finetune {where} init_from={run.uri} run=NAME{reads}")]
@@ -80,6 +78,23 @@ def data_arguments(config: Pretrain, data: Folder) -> dict[str, Any]:
     if not config.images:
         return {"dataset": data}
     return {"images": data, "source": config.source.settings()}
+
+
+def probe_rows(metrics: dict[str, Any]) -> Rows:
+    """The figures of the probes, each with what it depends on."""
+    rows: Rows = []
+    fitted = f"{metrics.get('probe_train_samples')} rows fitted, {metrics.get('probe_val_samples')} scored"
+    if "probe_linear_top1" in metrics:
+        ridge, epochs = metrics["probe_linear_ridge"], metrics["probe_linear_epochs"]
+        text = f"{metrics['probe_linear_top1']:.2%} (ridge {ridge:g}, {epochs} epochs at most, {fitted})"
+        rows.append(("linear probe, top-1", text))
+    if "probe_knn_top1" in metrics:
+        k, temperature = metrics["probe_knn_k"], metrics["probe_knn_temperature"]
+        text = f"{metrics['probe_knn_top1']:.2%} (k {k}, temperature {temperature:g}, {fitted})"
+        rows.append(("knn probe, top-1", text))
+    if "probe_rankme" in metrics:
+        rows.append(("RankMe", f"{metrics['probe_rankme']:.1f} ({metrics['probe_rankme_samples']} rows)"))
+    return rows
 
 
 def own_arguments(config: Pretrain) -> dict[str, Any]:

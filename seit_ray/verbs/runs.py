@@ -33,6 +33,7 @@ FIGURES = (
     "val_hit_rate",
     "val_loss",
     "train_loss",
+    "probe_rankme",
 )
 NUM_SHOWN = 4
 

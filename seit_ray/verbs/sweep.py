@@ -185,7 +185,7 @@ def check_data(config: Sweep, metric: str) -> None:
     dataset.split("train")
     if not metric.startswith("train_"):
         dataset.split("val")
-    if "finetune" in config.stages or "probe" in metric:
+    if "finetune" in config.stages or metric in ("probe_linear_top1", "probe_knn_top1"):
         check_classes(dataset.info.class_names, dataset.folder.uri)
     if config.init_from:
         start = folder_of(config.init_from, config.storage)

@@ -16,6 +16,7 @@ from seit_ray.batches.stream import TokenStream
 from seit_ray.evaluation.knn import knn_probe
 from seit_ray.evaluation.linear_probe import linear_probe
 from seit_ray.evaluation.probe import encoder_of, probe_metrics
+from seit_ray.evaluation.rankme import rankme
 from seit_ray.shards import TokenDataset
 from tests.evaluation.probing import main as probe_in_process
 from tests.tiny_dataset import learnable_rows, write_dataset
@@ -45,12 +46,42 @@ def test_metrics_are_those_of_both_probes_on_the_features():
         for store in (train, val)
         for value in (model.features(torch.from_numpy(store.tokens.astype(np.int64))), torch.from_numpy(store.labels))
     ]
-    expected = {"probe_linear_top1": linear_probe(*rows, 4).top1, "probe_knn_top1": knn_probe(*rows, 4, k=9).top1}
+    fitted = linear_probe(*rows, 4)
+    expected = {"probe_linear_top1": fitted.top1, "probe_knn_top1": knn_probe(*rows, 4, k=9).top1}
+    expected["probe_rankme"] = rankme(rows[0])
     found = probed(model, train, val, k=9, batch_size=11)
-    assert found == pytest.approx(expected, abs=1 / 48)
-    assert list(found) == list(expected)
-    assert min(found.values()) > 0.5  # the codes tell the class, even to a model that was never trained
-    assert list(probed(methods=("knn",))) == ["probe_knn_top1"]
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1 / 48)
+    assert min(found["probe_linear_top1"], found["probe_knn_top1"]) > 0.5  # the codes tell the class, even untrained
+    assert {name: value for name, value in found.items() if name not in expected} == {
+        **{"probe_linear_ridge": fitted.l2, "probe_linear_epochs": 50},
+        **{"probe_knn_k": 9, "probe_knn_temperature": 0.07},
+        **{"probe_train_samples": 96, "probe_val_samples": 48, "probe_rankme_samples": 96},
+    }
+
+
+@pytest.mark.parametrize(("methods", "others"), [(("knn",), ("linear", "rankme")), (("rankme",), ("linear", "knn"))])
+def test_only_what_is_asked_for(methods, others):
+    found = probed(methods=methods)
+    assert any(name.startswith(f"probe_{methods[0]}") for name in found)
+    assert not [name for name in found for other in others if name.startswith(f"probe_{other}")]
+
+
+def test_settings_of_a_probe_act_and_stand_beside_its_figure():
+    train = tiny_store(96)
+    rows = [torch.from_numpy(s.tokens.astype(np.int64)) for s in (train, tiny_store(48, seed=1))]
+    model = tiny_masked().eval()
+    labels = [torch.from_numpy(s.labels) for s in (train, tiny_store(48, seed=1))]
+    pairs = (model.features(rows[0]), labels[0], model.features(rows[1]), labels[1])
+    found = probed(model, ridge=30.0, epochs=3, k=50, temperature=2.0, methods=("linear", "knn"))
+    assert found["probe_linear_top1"] == linear_probe(*pairs, 4, l2=30.0, max_iterations=3).top1
+    assert found["probe_knn_top1"] == knn_probe(*pairs, 4, k=50, temperature=2.0).top1
+    assert [found[f"probe_{n}"] for n in ("linear_ridge", "linear_epochs", "knn_k", "knn_temperature")] == [
+        30,
+        3,
+        50,
+        2,
+    ]
+    assert found["probe_linear_top1"] != probed(model)["probe_linear_top1"]
 
 
 def test_a_classifier_is_probed_before_its_head():
@@ -87,17 +118,25 @@ def test_rows_without_a_label_are_left_out():
     train, val = tiny_store(96), tiny_store(48, seed=1)
     wrong = replace(train, tokens=np.concatenate([train.tokens, np.zeros((5, 16), np.uint16)]))
     wrong = replace(wrong, labels=np.concatenate([train.labels, np.full(5, -1)]))
-    assert probed(train=wrong) == probed(train=train)
+    probes = {"methods": ("linear", "knn")}
+    assert probed(train=wrong, **probes) == probed(train=train, **probes)
+    assert probed(train=wrong)["probe_rankme_samples"] == 101
     kept = np.arange(20, 48)
     fewer = TokenStore(val.tokens[kept], val.labels[kept])
     assert probed(val=without_label(val, slice(0, 20)))["probe_knn_top1"] == probed(val=fewer)["probe_knn_top1"]
 
 
-def test_nothing_to_tell_apart_gives_nothing():
+def test_nothing_to_tell_apart_leaves_what_needs_no_labels():
     train, val = tiny_store(24), tiny_store(24, seed=1)
-    assert probed(train=without_label(train, slice(None))) == {}
-    assert probed(val=without_label(val, slice(None))) == {}
-    assert probed(train=replace(train, labels=np.zeros_like(train.labels))) == {}
+    model = tiny_masked()
+    rank = probed(model, train, methods=("rankme",))
+    assert set(rank) == {"probe_rankme", "probe_rankme_samples"}
+    assert 1 < rank["probe_rankme"] < 24
+    assert probed(model, without_label(train, slice(None))) == rank
+    assert probed(model, train, without_label(val, slice(None))) == rank
+    assert probed(model, replace(train, labels=np.zeros_like(train.labels))) == rank
+    assert probe_metrics(model, train, None, 0, CPU) == rank
+    assert probed(model, without_label(train, slice(None)), methods=("linear", "knn")) == {}
 
 
 def test_few_rows_lower_k():
@@ -115,7 +154,7 @@ def test_a_larger_grid_is_seen_through_its_middle():
 
 
 def test_wrong_input_is_named():
-    with pytest.raises(ValueError, match="probe method 'svm'; expected some of linear, knn"):
+    with pytest.raises(ValueError, match="probe method 'svm'; expected some of linear, knn, rankme"):
         probed(methods=("knn", "svm"))
     with pytest.raises(ValueError, match="model Linear to probe"):
         encoder_of(torch.nn.Linear(2, 2))
@@ -130,7 +169,7 @@ def test_two_processes_find_what_one_finds(tmp_path):
     assert second.returncode == 0, errors
     alone, *together = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
     assert len(alone) == 2
-    assert alone[0].keys() == {"probe_linear_top1", "probe_knn_top1"}
+    assert alone[0].keys() >= {"probe_linear_top1", "probe_knn_top1", "probe_rankme"}
     assert together == [alone, alone]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from seit_ray.distributed.cluster import Connect
 from seit_ray.distributed.data.parts import PartSource, map_parts
-from seit_ray.distributed.data.predict_parts import Classifying, ClassifyParts, weights_mark
+from seit_ray.distributed.data.predict_parts import Classifying, ClassifyParts
 from seit_ray.evaluation.image_classifier import ImageClassifier
 from seit_ray.evaluation.prediction_output import PredictOutput
 from seit_ray.evaluation.prediction_parts import PredictFiles
@@ -22,6 +22,7 @@ from seit_ray.images.decoded import Decoding
 from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import Manifest, chosen_splits, load_manifest
 from seit_ray.images.sources.settings import SourceSettings
+from seit_ray.models.about import weights_mark
 from seit_ray.progress import Progress, silent
 from seit_ray.shards.parts import Part, remove_doubles
 from seit_ray.storage import Folder

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,15 +17,11 @@ from seit_ray.evaluation.image_classifier import ImageClassifier
 from seit_ray.evaluation.prediction_parts import PredictFiles
 from seit_ray.evaluation.predictions import part_tables
 from seit_ray.images.decoded import DecodedImages
+from seit_ray.models.about import weights_mark
 from seit_ray.progress import Times
 from seit_ray.shards.parts import Part
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.uploads import parts_on
-
-
-def weights_mark(run: Folder, weights: str) -> str:
-    """What tells the weights of a run from others: the beginning of their SHA-256."""
-    return hashlib.sha256(run.read(f"{weights}.safetensors")).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

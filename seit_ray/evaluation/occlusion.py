@@ -1,0 +1,60 @@
+"""A classifier of tokens that does not see all of its units, or sees them in other places. B images, P units, V kept.
+
+A unit is what the stem makes one patch of. What MTM is for, without images: Naseer et al. 2021 (occlusion, shuffling).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from seit_ray.augment.random import StepRandom
+from seit_ray.evaluation.cases import Case
+from seit_ray.models.mtm import num_units_at
+from seit_ray.models.vit import TokenViT
+
+UNIT_SEED = 0x5E17  # the units are the same for every run and world size
+
+
+def check_units(cases: Sequence[Case], num_patches: int) -> None:
+    """ValueError for a case that leaves none of a model's units, or that moves fewer than two."""
+    for case in cases:
+        num = num_units_at(case.severity, num_patches)
+        if (case.corruption == "occlusion" and num == num_patches) or (case.corruption == "shuffle" and num < 2):
+            raise ValueError(
+                f"{case.corruption} {case.severity} of {num_patches} units; expected one to be left, and two to "
+                "change places; choose another share"
+            )
+
+
+def unit_order(rows: slice, num_samples: int, num_patches: int, device: torch.device) -> Tensor:
+    """A random order of the units [B,P] of rows of a split: those of a smaller share are among those of a larger."""
+    random = StepRandom(UNIT_SEED, 0, rows, num_samples, device)
+    return random.uniform("units", num_patches).argsort(dim=1, stable=True)
+
+
+def logits_under(case: Case, model: TokenViT, patches: Tensor, order: Tensor) -> Tensor:
+    """Logits [B,C] of patches [B,P,width] of which the first units of an order [B,P] are removed, or change places."""
+    num = num_units_at(case.severity, patches.shape[1])
+    chosen, width = order[:, :num], patches.shape[2]
+    if case.corruption == "occlusion":
+        kept = order[:, num:].sort(dim=1).values
+        return read_out(model, patches, kept)
+    # each takes the content of the next in the order: none stays, whatever the share
+    content = patches.gather(1, chosen.roll(-1, dims=1)[..., None].expand(-1, -1, width))
+    moved = patches.scatter(1, chosen[..., None].expand(-1, -1, width), content)
+    return read_out(model, moved)
+
+
+def read_out(model: TokenViT, patches: Tensor, kept: Tensor | None = None) -> Tensor:
+    """Logits [B,C] of patches of the stem [B,P,width]; of those that are `kept` [B,V] alone, where they are given."""
+    x = torch.cat([model.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1) + model.pos_embed
+    if kept is not None:
+        places = torch.cat([torch.zeros_like(kept[:, :1]), kept + 1], dim=1)  # the class token stays
+        x = x.gather(1, places[..., None].expand(-1, -1, x.shape[2]))
+    for block in model.blocks:
+        x = block(x)
+    features = model.norm(x[:, 1:].mean(dim=1)) if model.pool == "mean" else model.norm(x[:, 0])
+    return model.head(features)

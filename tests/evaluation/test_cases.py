@@ -1,0 +1,38 @@
+"""The cases of a table."""
+
+import subprocess
+import sys
+
+import pytest
+
+from seit_ray.evaluation.cases import Case, cases_of, unit_cases
+
+
+def test_cases():
+    assert cases_of(["fog", "snow"], [1, 5]) == [Case("fog", 1), Case("fog", 5), Case("snow", 1), Case("snow", 5)]
+    assert unit_cases([0.5, 0.25, 0.5], [1.0]) == [
+        Case("occlusion", 0.25),
+        Case("occlusion", 0.5),
+        Case("shuffle", 1.0),
+    ]
+    assert unit_cases((), ()) == []
+
+
+@pytest.mark.parametrize(
+    ("occlusion", "shuffle", "words"),
+    [
+        ([1.0], [], "occlusion 1.0; expected shares of the units, above 0 and below 1"),
+        ([0.0], [], "occlusion 0.0; expected shares"),
+        ([], [1.5], "shuffle 1.5; expected shares of the units, above 0 and at most 1"),
+        ([], [float("nan")], "shuffle nan; expected shares"),
+    ],
+)
+def test_a_share_that_is_none(occlusion, shuffle, words):
+    with pytest.raises(ValueError, match=words):
+        unit_cases(occlusion, shuffle)
+
+
+def test_a_dry_run_needs_no_torch():
+    modules = "seit_ray.evaluation.cases, seit_ray.evaluation.robustness, seit_ray.evaluation.corruptions.strengths"
+    code = f"import sys, {modules}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
