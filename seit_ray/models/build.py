@@ -26,9 +26,19 @@ def build_masked_model(
 
 
 def build_embedding(
-    inputs: str, *, num_codes: int | None, token_dim: int, dropout: float, codebook: Tensor | None
+    inputs: str,
+    *,
+    num_codes: int | None,
+    token_dim: int,
+    dropout: float,
+    codebook: Tensor | None,
+    standardize: bool = False,
 ) -> TokenEmbedding | CodebookEmbedding | PixelEmbedding:
     """From a classifier's input to maps: a learned table (SeiT++), codebook rows (SeiT), or pixels as they are."""
+    if standardize and inputs != "codebook":
+        raise ValueError(
+            f"standardize True with inputs {inputs!r}; expected inputs 'codebook', whose rows it acts on; leave it out"
+        )
     if inputs == "learned":
         if num_codes is None:
             raise ValueError("num_codes None for inputs 'learned'; expected K; take it from the token dataset")
@@ -36,7 +46,7 @@ def build_embedding(
     if inputs == "codebook":
         if codebook is None:
             raise ValueError("codebook None for inputs 'codebook'; expected [K,D]; pass the tokenizer's codebook")
-        return CodebookEmbedding(codebook)
+        return CodebookEmbedding(codebook, standardize=standardize)
     if inputs == "pixels":
         return PixelEmbedding()
     raise ValueError(f"inputs {inputs!r}; expected one of {', '.join(INPUTS)}; choose one")
@@ -50,7 +60,10 @@ def build_classifier(
     stem_kernel: int,
     stem_stride: int | None = None,
     stem_padding: int = 0,
+    stem_layers: int = 0,
+    stem_width: int = 64,
     inputs: str = "learned",
+    standardize: bool = False,
     num_codes: int | None = None,
     token_dim: int = 32,
     dropout: float = 0.0,
@@ -60,14 +73,24 @@ def build_classifier(
     head_init_std: float = 2e-5,
 ) -> TokenViT:
     """The classifier of tokens, or of pixels (`grid` in pixels then); the stem's stride is its kernel by default."""
+    embedding = build_embedding(
+        inputs,
+        num_codes=num_codes,
+        token_dim=token_dim,
+        dropout=dropout,
+        codebook=codebook,
+        standardize=standardize,
+    )
     return TokenViT(
         grid=grid,
         num_classes=num_classes,
         size=size,
-        embedding=build_embedding(inputs, num_codes=num_codes, token_dim=token_dim, dropout=dropout, codebook=codebook),
+        embedding=embedding,
         kernel=stem_kernel,
         stride=stem_stride or stem_kernel,
         padding=stem_padding,
+        stem_layers=stem_layers,
+        stem_width=stem_width,
         pool=pool,
         drop_path=drop_path,
         head_init_std=head_init_std,

@@ -31,6 +31,9 @@ class ClassifierSettings(ModelSettings):
     inputs: str = "learned"
     stem_stride: int | None = None
     stem_padding: int = 0
+    stem_layers: int = 0
+    stem_width: int = 64
+    standardize: bool = False
     train_only: str = "all"
     pool: str = "mean"
     drop_path: float = 0.1

@@ -95,6 +95,13 @@ def test_an_unknown_key_names_the_nearest(verb, text, nearest):
     assert refusal(verb, None, [*required, text]).startswith(nearest)
 
 
+def test_rows_are_standardized_where_there_are_rows():
+    words = [*REQUIRED, "model.standardize=true"]
+    assert "set model.inputs=codebook" in refusal(Finetune, None, words)
+    assert load(Finetune, [], [*words, "model.inputs=codebook"]).model.standardize
+    assert "multiple of 8" in refusal(Finetune, None, [*REQUIRED, "model.stem_width=12"])
+
+
 def test_an_unknown_key_in_a_file_is_refused_too(tmp_path):
     file = written(tmp_path, "dataset: a\nrun: b\nloop: {epochs: 3, batch_size: 4}\n")
     assert "unknown key loop.batch_size; did you mean loop.global_batch_size?" in refusal(Pretrain, file, [])
