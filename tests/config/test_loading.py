@@ -321,7 +321,11 @@ def test_all_mistakes_are_told_at_once():
     [
         (Pretrain, ["loop.epochs=20"], "optimizer.warmup_epochs 40 of loop.epochs 20; expected a warm-up"),
         (Finetune, ["loop.epochs=5"], "optimizer.warmup_epochs 5 of loop.epochs 5; expected a warm-up"),
-        (Quickstart, ["pretrain.loop.epochs=20"], "pretrain: optimizer.warmup_epochs 40 of loop.epochs 20; expected"),
+        (
+            Quickstart,
+            ["pre_train=true", "pretrain.loop.epochs=20"],
+            "pretrain: optimizer.warmup_epochs 40 of loop.epochs 20; expected",
+        ),
     ],
 )
 def test_a_warm_up_that_does_not_end_is_refused(verb, keys, start):
