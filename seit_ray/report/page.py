@@ -30,7 +30,7 @@ p { margin: 0 0 0.8rem; max-width: 44rem; overflow-wrap: break-word; text-wrap: 
 .soft { color: var(--soft); }
 .note { color: var(--soft); font-size: 0.9rem; line-height: 1.5; margin: 0.6rem 0 0; }
 .wide { overflow-x: auto; }
-.wide > img, .wide > svg { display: block; height: auto; max-width: max(100%, 32rem); }
+.wide > img, .wide > svg { display: block; height: auto; max-width: max(100%, 22rem); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; min-width: min(100%, 24rem); }
 th, td { padding: 0.4rem 1.5rem 0.4rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); }

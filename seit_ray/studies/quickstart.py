@@ -72,8 +72,8 @@ def write_report(
     add_classes(page, output.join("finetune"), dataset, figures)
     add_how(page, output, setup)
     add_next(page, output)
-    figures_of_data = [*rows, ("tokenizer fingerprint", dataset.info.tokenizer)]
-    page.add_table("The data", ("what", "value"), figures_of_data)
+    of_data = [row for row in rows if "top-1" not in row[0] and "the same" not in row[0]]
+    page.add_table("The data", ("what", "value"), [*of_data, ("tokenizer fingerprint", dataset.info.tokenizer)])
     page.add_details("Settings, versions and git state", json.dumps(details, indent=1))
     output.write("report.html", page.html().encode())
     progress("report", 5, 5, "written")
@@ -113,9 +113,9 @@ def closing_rows(dataset: TokenDataset, arms: list[Arm], figures: dict[str, Any]
         ("order-0 entropy of the tokens", f"{dataset.entropy_bytes():.1f} bytes an image"),
         ("reconstruction PSNR", f"{quality:.2f} dB on val"),
         (f"top-1, {LINEAR} on tokens", percent(tokens.top1)),
-        (f"  on {fewer.images} images of the same bytes", percent(fewer.top1)),
-        ("  on smaller images of the same bytes", percent(best.top1)),
-        (f"  on all pixels, {whole.bytes_per_image / tokens.bytes_per_image:.1f} times the bytes", percent(whole.top1)),
+        (f"the same on {fewer.images} images of the same bytes", percent(fewer.top1)),
+        ("the same on smaller images of the same bytes", percent(best.top1)),
+        (f"the same on all pixels, {1 / share:.1f} times the bytes", percent(whole.top1)),
         ("top-1, transformer on tokens", f"{figures['top1']:.2%}"),
     ]
 
@@ -193,13 +193,13 @@ def add_classes(page: Page, run: Folder, dataset: TokenDataset, figures: dict[st
 
 def add_how(page: Page, output: Folder, setup: Setup) -> None:
     """Which library did what, and how long each phase took."""
-    training = f"Ray Train: {setup.num_workers} workers of DistributedDataParallel" if setup.num_workers else "torch"
+    training = f"Ray Train, {setup.num_workers} DDP workers on torch" if setup.num_workers else "torch, in one process"
     did = {
         "fit_tokenizer": ("found the codes", "k-means of patches, on torch"),
         "tokenize_images": ("read, decoded and tokenised", "Ray Data, into Parquet shards by pyarrow"),
         "pretrain": ("pre-trained", training),
         "finetune": ("trained the classifier", training),
-        "evaluate": ("scored it", "torch, in this process"),
+        "evaluate": ("scored it", "torch, in one process"),
     }
     took = seconds_of(output)
     rows = [(*words, f"{took[name]:.0f} s") for name, words in did.items() if name in took]

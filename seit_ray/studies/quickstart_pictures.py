@@ -13,7 +13,7 @@ from seit_ray.report.pictures import contact_sheet, grey_out
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.contract import Tokenizer
 
-NUM_PICTURES = 8
+NUM_PICTURES = 6
 MASK_RATIO = 0.5  # of the pictures of masked tokens
 
 

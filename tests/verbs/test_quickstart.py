@@ -102,7 +102,7 @@ def test_the_table_compares_equal_bytes(made):
     _, output, rows = made
     figures = json.loads(output.read("finetune/evaluate-val.json"))
     assert rows["top-1, transformer on tokens"] == f"{figures['top1']:.2%}"
-    compared = [row for row in rows if row.startswith(("top-1, logistic", "  on "))]
+    compared = [row for row in rows if row.startswith(("top-1, logistic", "the same on "))]
     assert len(compared) == 4
     assert rows["top-1, logistic regression on tokens"].endswith("%")
     assert rows["report"] == output.uri_of("report.html")
