@@ -45,7 +45,7 @@ class PretrainPart(Section):
 
 
 class FinetunePart(Section):
-    """The quickstart's fine-tunings, from the pre-trained model and from scratch."""
+    """The quickstart's training of the classifier."""
 
     model: Classifier = Field(default_factory=Classifier)
     label_smoothing: Share = Field(0.1, description="label smoothing of the cross-entropy")
@@ -69,11 +69,30 @@ class Quickstart(Verb):
     output: str = Field("runs/quickstart", description="folder for everything that is written")
     source: Source = Field(default_factory=Source)
     centroid: Centroid = Field(default_factory=Centroid)
+    enlarge: bool = Field(
+        True,
+        description="bring images smaller than centroid.image_size up to it; false lowers it to what most of them fill "
+        "and the stem tiles",
+    )
     tokenize: Tokenize = Field(default_factory=Tokenize)
+    pre_train: bool = Field(False, description="masked token modelling first, from which the classifier starts")
     pretrain: PretrainPart = Field(default_factory=PretrainPart)
     finetune: FinetunePart = Field(default_factory=FinetunePart)
     workers: Workers = Field(default_factory=Workers)
     seed: NonNegativeInt = Field(0, description="seed of every phase")
+
+    @model_validator(mode="after")
+    def _what_is_pre_trained_is_taken_over(self) -> Self:
+        model = self.finetune.model
+        inputs = "codebook" if self.pretrain.objective == "ccvit" else "learned"
+        if self.pre_train and (model.inputs != inputs or model.stem_layers):
+            raise ValueError(
+                f"finetune.model.inputs {model.inputs} and stem_layers {model.stem_layers} with pre_train; expected "
+                f"{inputs} and 0, as the pre-trained encoder has them; set these, or pre_train=false"
+            )
+        if not self.pre_train and self.pretrain.model_dump() != PretrainPart().model_dump():
+            raise ValueError("section pretrain with pre_train=false; expected pre_train=true; set it, or drop the keys")
+        return self
 
 
 class RunAll(Quickstart):
@@ -83,6 +102,7 @@ class RunAll(Quickstart):
 
     images: str = Field(description="folder, table or Parquet of images: a path or bucket")
     output: str = Field(description="folder for everything that is written: a path or bucket")
+    pre_train: bool = Field(True, description=Quickstart.model_fields["pre_train"].description)
     submit: bool = Field(False, description="each phase is a job, so that its nodes are released when it ends")
     retries: NonNegativeInt = Field(2, description="with submit: new attempts of a failed phase")
     installed: bool = Field(False, description="with submit: the nodes have all packages, the jobs install none")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_serializer, field_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
 from seit_ray.config.sections import (
     NonNegativeFloat,
@@ -76,6 +76,13 @@ class Classifier(Model):
     )
     stem_stride: PositiveInt | None = Field(None, description="stride of the stem; its kernel when left out (SeiT: 2)")
     stem_padding: NonNegativeInt = Field(0, description="padding of the stem (SeiT: 1)")
+    stem_layers: NonNegativeInt = Field(
+        0, description="3x3 convolutions over the tokens (or pixels) before the stem, each with GroupNorm and GELU"
+    )
+    stem_width: PositiveInt = Field(64, multiple_of=8, description="channels of each of stem_layers")
+    standardize: bool = Field(
+        False, description="with inputs=codebook: rows by mean and deviation of the codebook (for centroids: pixels)"
+    )
     encoder: Literal["vit", "beit"] | None = Field(
         None, description="blocks of ViT, or of BEiT (CCViT, DTM); default those of init_from, else vit"
     )
@@ -84,6 +91,15 @@ class Classifier(Model):
     )
     pool: Literal["mean", "cls"] = Field("mean", description="read-out: mean of patches, or class token")
     drop_path: Share = Field(0.1, description="stochastic depth of the last block, linear over depth")
+
+    @model_validator(mode="after")
+    def _rows_to_standardize(self) -> Self:
+        if self.standardize and self.inputs != "codebook":
+            raise ValueError(
+                f"model.inputs=codebook where model.standardize is true, since it acts on the codebook's rows; it is "
+                f"{self.inputs}: set model.inputs=codebook, or leave model.standardize out"
+            )
+        return self
 
 
 class Probe(Section):

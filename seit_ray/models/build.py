@@ -32,9 +32,19 @@ def build_masked_model(
 
 
 def build_embedding(
-    inputs: str, *, num_codes: int | None, token_dim: int, dropout: float, codebook: Tensor | None
+    inputs: str,
+    *,
+    num_codes: int | None,
+    token_dim: int,
+    dropout: float,
+    codebook: Tensor | None,
+    standardize: bool = False,
 ) -> TokenEmbedding | CodebookEmbedding | PixelEmbedding:
     """From a classifier's input to maps: a learned table (SeiT++), codebook rows (SeiT), or pixels as they are."""
+    if standardize and inputs != "codebook":
+        raise ValueError(
+            f"standardize True with inputs {inputs!r}; expected inputs 'codebook', whose rows it acts on; leave it out"
+        )
     if inputs == "learned":
         if num_codes is None:
             raise ValueError("num_codes None for inputs 'learned'; expected K; take it from the token dataset")
@@ -42,7 +52,7 @@ def build_embedding(
     if inputs == "codebook":
         if codebook is None:
             raise ValueError("codebook None for inputs 'codebook'; expected [K,D]; pass the tokenizer's codebook")
-        return CodebookEmbedding(codebook)
+        return CodebookEmbedding(codebook, standardize=standardize)
     if inputs == "pixels":
         return PixelEmbedding()
     raise ValueError(f"inputs {inputs!r}; expected one of {', '.join(INPUTS)}; choose one")
@@ -56,7 +66,10 @@ def build_classifier(
     stem_kernel: int,
     stem_stride: int | None = None,
     stem_padding: int = 0,
+    stem_layers: int = 0,
+    stem_width: int = 64,
     inputs: str = "learned",
+    standardize: bool = False,
     num_codes: int | None = None,
     token_dim: int = 32,
     dropout: float = 0.0,
@@ -72,14 +85,27 @@ def build_classifier(
 
     `encoder` "beit" is that of CCViT and DTM; `layer_scale` and `own_bias` are its alone.
     """
-    embedding = build_embedding(inputs, num_codes=num_codes, token_dim=token_dim, dropout=dropout, codebook=codebook)
+    embedding = build_embedding(
+        inputs,
+        num_codes=num_codes,
+        token_dim=token_dim,
+        dropout=dropout,
+        codebook=codebook,
+        standardize=standardize,
+    )
     if encoder not in ENCODERS:
         raise ValueError(f"encoder {encoder!r}; expected one of {', '.join(ENCODERS)}; choose one")
     shared: dict[str, Any] = {"grid": grid, "num_classes": num_classes, "size": size, "kernel": stem_kernel}
     shared |= {"pool": pool, "drop_path": drop_path, "head_init_std": head_init_std}
     if encoder == "vit":
         stride = stem_stride or stem_kernel
+        shared |= {"stem_layers": stem_layers, "stem_width": stem_width}
         return TokenViT(embedding=embedding, stride=stride, padding=stem_padding, **shared)
+    if stem_layers or standardize:
+        raise ValueError(
+            f"stem_layers {stem_layers} and standardize {standardize} for encoder beit; expected 0 and False, as its "
+            "stem is one of patches; drop them, or take encoder vit"
+        )
     if isinstance(embedding, TokenEmbedding) or stem_padding or (stem_stride or stem_kernel) != stem_kernel:
         raise ValueError(
             f"inputs {inputs!r} with a stem of {stem_kernel}, {stem_stride}, {stem_padding} for encoder beit; expected "

@@ -11,6 +11,7 @@ __all__ = ["CodebookEmbedding", "PixelEmbedding", "Stem", "TokenEmbedding", "as_
 # Mean and deviation of ImageNet's pixels in [0,1], by which pixel ViTs standardise their input.
 PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)
+NORM_GROUPS = 8  # groups of channels of a stem's layer that are normalised together
 
 
 def as_grid(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -68,11 +69,15 @@ class CodebookEmbedding(nn.Module):
 
     Shapes: codebook [K,D]; tokens [...] -> [...,D]. The codebook travels with the token dataset, not with the
     weights, and so is no entry of the state dict. One that is no float matrix is a ValueError. Source: SeiT.
+    With `standardize`, `standardized` brings maps to mean 0 and deviation 1 over the codebook's entries: rows of
+    centroids are pixels in [0,1], which a fresh stem hardly tells apart.
     """
 
     codebook: Tensor
+    mean: Tensor
+    std: Tensor
 
-    def __init__(self, codebook: Tensor) -> None:
+    def __init__(self, codebook: Tensor, *, standardize: bool = False) -> None:
         super().__init__()
         if codebook.ndim != 2 or not codebook.is_floating_point():
             raise ValueError(
@@ -80,7 +85,18 @@ class CodebookEmbedding(nn.Module):
                 "floats [K,D]; pass the tokenizer's codebook"
             )
         self.num_codes, self.dim = codebook.shape
+        self.standardize = standardize
         self.register_buffer("codebook", codebook.detach().clone(), persistent=False)
+        self.register_buffer("mean", codebook.detach().mean(), persistent=False)
+        # a codebook of one colour has no deviation
+        self.register_buffer("std", codebook.detach().std(correction=0).clamp(min=1e-6), persistent=False)
+
+    def standardized(self, maps: Tensor) -> Tensor:
+        """Embedded maps of any shape, brought to the codebook's mean and deviation where that is on.
+
+        It comes after what acts on maps, such as noise in the codebook's own units and the mixing of samples.
+        """
+        return (maps - self.mean) / self.std if self.standardize else maps
 
     def forward(self, tokens: Tensor) -> Tensor:
         return F.embedding(tokens, self.codebook)
@@ -124,17 +140,40 @@ class Stem(nn.Module):
     """Convolution from embedded maps to patches: [B,in_dim,h,w] -> [B,P,width], patches in raster order.
 
     SeiT: kernel 4, stride 2, padding 1. SeiT++: 2, 2, 0. A grid of few tokens: 1, 1, 0. Numbers that leave no
-    kernel are a ValueError. Source: SeiT, Stem-Adaptor.
+    kernel are a ValueError. Source: SeiT, Stem-Adaptor. `layers` convolutions of 3x3, each with GroupNorm and GELU and
+    `layer_width` channels wide, come before it on the whole grid, so that the transformer can be shallow (Xiao et al.
+    2021, "Early convolutions help transformers see better"); a width that 8 does not divide is a ValueError.
     """
 
-    def __init__(self, in_dim: int, width: int, kernel: int, stride: int, padding: int = 0) -> None:
+    def __init__(
+        self,
+        in_dim: int,
+        width: int,
+        kernel: int,
+        stride: int,
+        padding: int = 0,
+        *,
+        layers: int = 0,
+        layer_width: int = 64,
+    ) -> None:
         super().__init__()
         if kernel < 1 or stride < 1 or not 0 <= padding < kernel:
             raise ValueError(
                 f"stem kernel {kernel}, stride {stride}, padding {padding}; expected kernel >= 1, "
                 "stride >= 1 and 0 <= padding < kernel; take 4,2,1 (SeiT), 2,2,0 (SeiT++) or 1,1,0"
             )
+        if layers < 0 or (layers and (layer_width < NORM_GROUPS or layer_width % NORM_GROUPS)):
+            raise ValueError(
+                f"{layers} stem layers, {layer_width} wide; expected 0 or more layers and a width that {NORM_GROUPS} "
+                "divides; take 3 layers of 64"
+            )
         self.kernel, self.stride, self.padding = kernel, stride, padding
+        self.early = nn.Sequential()  # empty, it has no weights, and the stem the published names
+        for _ in range(layers):
+            # normalised within a sample, not over a batch, so that the number of workers does not matter
+            norm = nn.GroupNorm(NORM_GROUPS, layer_width)
+            self.early.extend([nn.Conv2d(in_dim, layer_width, 3, padding=1, bias=False), norm, nn.GELU()])
+            in_dim = layer_width
         self.proj = nn.Conv2d(in_dim, width, kernel, stride, padding)
 
     def patch_grid(self, grid: tuple[int, int]) -> tuple[int, int]:
@@ -150,7 +189,7 @@ class Stem(nn.Module):
         return free[0] // stride + 1, free[1] // stride + 1
 
     def forward(self, maps: Tensor) -> Tensor:
-        return self.proj(maps).flatten(2).transpose(1, 2)
+        return self.proj(self.early(maps)).flatten(2).transpose(1, 2)
 
 
 def sincos_positions(grid: tuple[int, int], width: int, class_slot: bool = True) -> Tensor:

@@ -19,9 +19,10 @@ class TokenViT(nn.Module):
 
     Shapes: tokens [B,L] or [B,h,w], L = h*w -> logits [B,C]. `pool="mean"` takes the mean of the P patch
     tokens and THEN the LayerNorm (the class token takes part in attention only); `pool="cls"` takes the
-    LayerNorm and then the class token. `drop_path` is the rate of the last block; `head_init_std` 2e-5 is
-    what SeiT++ fine-tunes with. A grid that the stem does not tile, an unknown pool or no classes is a
-    ValueError. Source: SeiT, Stem-Adaptor; SeiT++, fine-tuning.
+    LayerNorm and then the class token. `stem_layers` convolutions, `stem_width` wide, come before the stem.
+    `drop_path` is the rate of the last block; `head_init_std` 2e-5 is what SeiT++ fine-tunes with. A grid that
+    the stem does not tile, an unknown pool or no classes is a ValueError. Source: SeiT, Stem-Adaptor; SeiT++,
+    fine-tuning.
     """
 
     def __init__(
@@ -34,6 +35,8 @@ class TokenViT(nn.Module):
         kernel: int,
         stride: int,
         padding: int = 0,
+        stem_layers: int = 0,
+        stem_width: int = 64,
         pool: str = "mean",
         drop_path: float = 0.0,
         head_init_std: float = 0.02,
@@ -45,7 +48,9 @@ class TokenViT(nn.Module):
             raise ValueError(f"num_classes {num_classes}; expected 1 or more; take it from the token dataset")
         self.grid, self.pool, self.num_classes = (grid[0], grid[1]), pool, num_classes
         self.token_emb = embedding
-        self.patch_embed = Stem(embedding.dim, size.width, kernel, stride, padding)
+        self.patch_embed = Stem(
+            embedding.dim, size.width, kernel, stride, padding, layers=stem_layers, layer_width=stem_width
+        )
         self.patch_grid = self.patch_embed.patch_grid(self.grid)
         self.num_patches = self.patch_grid[0] * self.patch_grid[1]
         self.cls_token = nn.Parameter(torch.zeros(1, 1, size.width))
@@ -82,6 +87,8 @@ class TokenViT(nn.Module):
 
     def _encode(self, maps: Tensor) -> Tensor:
         """Embedded maps -> class token and patches after the last block, [B,1+P,width]."""
+        if isinstance(self.token_emb, CodebookEmbedding):
+            maps = self.token_emb.standardized(maps)
         patches = self.patch_embed(maps)
         x = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1) + self.pos_embed
         for block in self.blocks:

@@ -10,10 +10,10 @@ from itertools import groupby
 # Each at least 3.5 to 1 against both white and near-black, and told apart by hue.
 COLOURS = ("#2f7fd4", "#d1661f", "#149174", "#b267b0", "#a8830e", "#d9587a")
 DASHES = ("", "7 4", "2 4")  # the second and third round through the colours
-MAX_POINTS = 500  # a line of 640 pixels shows no more
+MAX_POINTS = 500  # a line of 480 pixels shows no more
 HUGE, TINY = 1e300, 1e-100  # beyond these, the arithmetic of the axes overflows
 
-WIDTH, PLOT_HEIGHT = 640, 250
+WIDTH, PLOT_HEIGHT = 480, 240  # so narrow that a phone, which shrinks it to 370, leaves its text readable
 RIGHT, BOTTOM = 30, 48
 CHARACTER = 7.2  # pixels of an average character of the 13 pixel font: SVG text cannot be measured here
 

@@ -30,7 +30,7 @@ p { margin: 0 0 0.8rem; max-width: 44rem; overflow-wrap: break-word; text-wrap: 
 .soft { color: var(--soft); }
 .note { color: var(--soft); font-size: 0.9rem; line-height: 1.5; margin: 0.6rem 0 0; }
 .wide { overflow-x: auto; }
-.wide > img, .wide > svg { display: block; height: auto; max-width: max(100%, 32rem); }
+.wide > img, .wide > svg { display: block; height: auto; max-width: max(100%, 22rem); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; min-width: min(100%, 24rem); }
 th, td { padding: 0.4rem 1.5rem 0.4rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); }
@@ -38,11 +38,17 @@ th { color: var(--soft); font-weight: 500; font-size: 0.9rem; white-space: nowra
 th:last-child, td:last-child { padding-right: 0; }
 td { min-width: 7.5rem; }
 .number { text-align: right; white-space: nowrap; min-width: 0; }
+.command { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0 0 1.1rem; }
 section:has(details) { margin: 0; }
 details { border-top: 1px solid var(--line); padding: 0.8rem 0; }
 summary { cursor: pointer; font-weight: 620; }
 pre { background: var(--panel); border-radius: 6px; padding: 1rem; overflow-x: auto; margin: 0.9rem 0 0;
   font: 0.82rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
+@media (max-width: 36rem) {
+  th, td { padding-right: 0.7rem; }
+  th { white-space: normal; }
+  td { min-width: 0; overflow-wrap: anywhere; }
+  td.number { overflow-wrap: normal; } }
 @media print { section { break-inside: avoid; } }
 """
 
@@ -98,6 +104,11 @@ class Page:
         """Paragraphs, parted by empty lines."""
         paragraphs = [part.strip() for part in re.split(r"\n\s*\n", text) if part.strip()]
         self._add(title, "".join(f"<p>{escape(part)}</p>" for part in paragraphs), None)
+
+    def add_commands(self, title: str, commands: Sequence[tuple[str, str]], note: str | None = None) -> None:
+        """(what it does, command) each: a line of text and the command below it, wrapped where the screen ends."""
+        parts = [f'<p>{escape(text)}</p><pre class="command">{escape(command)}</pre>' for text, command in commands]
+        self._add(title, "".join(parts), note)
 
     def add_details(self, title: str, text: str) -> None:
         """Preformatted text (a config, versions), folded away until its title is pressed."""

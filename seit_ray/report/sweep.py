@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from seit_ray.report.curves import CHARACTER, COLOURS, WIDTH
+from seit_ray.report.curves import CHARACTER, COLOURS
 
 MAX_CELLS, MAX_TICKS = 12, 5  # values of a heat map's and of a parallel axis; more of them become a number line
 BINS = 8  # cells of a number line
 LEAST, MOST = 0.06, 0.9  # opacity of the colour of the worst and of the best
-CELL_HEIGHT, AXIS_HEIGHT = 34, 240
+WIDTH, CELL_HEIGHT, AXIS_HEIGHT = 640, 34, 240
 SOFT = 'opacity="0.75"'
 
 

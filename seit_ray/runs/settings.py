@@ -32,6 +32,9 @@ class ClassifierSettings(ModelSettings):
     inputs: str = "learned"
     stem_stride: int | None = None
     stem_padding: int = 0
+    stem_layers: int = 0
+    stem_width: int = 64
+    standardize: bool = False
     encoder: str | None = None
     train_only: str = "all"
     pool: str = "mean"

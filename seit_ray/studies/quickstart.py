@@ -1,155 +1,237 @@
-"""The quickstart's runs as one table and one page: figures beside a baseline, pictures, curves."""
+"""The quickstart's runs as one table and one page: bytes against accuracy, pictures, curves, confusions, times."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from seit_ray.evaluation.linear_probe import linear_probe
+from seit_ray.evaluation.confusion import confusion_counts, most_taken_for
+from seit_ray.models.exports import import_model
 from seit_ray.progress import Progress
 from seit_ray.report.curves import line_chart
+from seit_ray.report.heat import confusion_chart
 from seit_ray.report.page import Page
-from seit_ray.report.pictures import contact_sheet
 from seit_ray.shards.dataset import TokenDataset, check_classes
 from seit_ray.storage import Folder
-from seit_ray.studies.fill_in import filled_in
-from seit_ray.tokenizers.contract import Tokenizer
+from seit_ray.studies.equal_bytes import Arm, Pixels, compare
+from seit_ray.studies.quickstart_pictures import add_pictures
+from seit_ray.studies.stopwatch import seconds_of
 from seit_ray.tokenizers.files import load_tokenizer
 from seit_ray.tokenizers.reconstruction import psnr
 from seit_ray.training.metrics import read_metrics
 
 Rows = list[tuple[str, str]]
-Pixels = dict[str, tuple[np.ndarray, np.ndarray]]  # split -> (uint8 [N,3,H,W], labels [N])
 
-NUM_PICTURES = 10
+MATRIX_CLASSES = 20  # of more, only the confusions that are most frequent are shown
+TABLE_CLASSES = 30
+LINEAR = "logistic regression"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the report says of how it came about; num_workers of the training, 0 where it was in this process."""
+
+    images: str
+    pre_trained: bool
+    num_workers: int | tuple[int, int]
+    seed: int
 
 
 def write_report(
-    output: Folder, images: Folder, pixels: Pixels, *, details: Mapping[str, Any], progress: Progress
+    output: Folder,
+    pixels: dict[str, Pixels],
+    shown: np.ndarray,
+    setup: Setup,
+    *,
+    details: Mapping[str, Any],
+    progress: Progress,
 ) -> Rows:
-    """Compute what is missing, write report.html, return the closing table. pixels: those of train and of val."""
+    """Compute what is missing, write report.html, return the closing table.
+
+    pixels: those of train and val for the linear classifier; shown: uint8 [N,3,H,W] of val, as the tokenizer sees them.
+    """
     dataset = TokenDataset(output.join("tokens"))
+    names = dataset.info.class_names or []
+    num_classes = check_classes(names, dataset.folder.uri)
     tokenizer, _ = load_tokenizer(dataset.folder.join("tokenizer"))
-    progress("report", 1, 3, "logistic regression on raw pixels")
-    baseline = raw_pixel_top1(pixels, check_classes(dataset.info.class_names, dataset.folder.uri))
-    progress("report", 2, 3, "pictures")
-    figures = {name: json.loads(output.read(f"{name}/evaluate-val.json")) for name in ("finetune", "scratch")}
-    rows = closing_rows(dataset, tokenizer, pixels["val"][0], figures, baseline)
-    page = Page("seit_ray quickstart", f"{images.uri}: from images to a classifier of tokens")
-    page.add_table("Figures", ("what", "value"), [*rows, ("tokenizer fingerprint", dataset.info.tokenizer)])
-    val = pixels["val"][0]
-    add_pictures(page, output, tokenizer, val[np.linspace(0, len(val) - 1, NUM_PICTURES).astype(int)])
-    add_curves(page, output)
-    names = figures["finetune"]["per_class_top1"]
-    per_class = [(c, *(percent(figures[run]["per_class_top1"][c]) for run in ("finetune", "scratch"))) for c in names]
-    page.add_table("Top-1 of each class", ("class", "fine-tuned", "from scratch"), per_class)
+    arms = compare(dataset, tokenizer, pixels, num_classes, seed=setup.seed, progress=progress)
+    figures = json.loads(output.read("finetune/evaluate-val.json"))
+    images = torch.from_numpy(shown)
+    quality = psnr(images, tokenizer.decode(tokenizer.encode(images)))
+    rows = closing_rows(dataset, arms, figures, quality)
+
+    page = Page("What tokens are worth", f"seit_ray quickstart on {setup.images}")
+    add_comparison(page, arms, figures)
+    add_pictures(page, tokenizer, shown, quality, output.join("pretrain") if setup.pre_trained else None)
+    add_curves(page, output, setup.pre_trained)
+    add_classes(page, output.join("finetune"), dataset, figures)
+    add_how(page, output, setup)
+    add_next(page, output)
+    of_data = [row for row in rows if "top-1" not in row[0] and "the same" not in row[0]]
+    page.add_table("The data", ("what", "value"), [*of_data, ("tokenizer fingerprint", dataset.info.tokenizer)])
     page.add_details("Settings, versions and git state", json.dumps(details, indent=1))
     output.write("report.html", page.html().encode())
-    progress("report", 3, 3, "written")
+    progress("report", 5, 5, "written")
     return [*rows, ("report", output.uri_of("report.html"))]
 
 
 def percent(share: float | None) -> str:
-    """A share for a table; a dash where a class has no sample."""
+    """A share for a table; a dash where there is none."""
     return "-" if share is None else f"{share:.1%}"
 
 
-def raw_pixel_top1(pixels: Pixels, num_classes: int) -> float:
-    """Top-1 on val of a logistic regression on the raw pixels of train."""
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))  # small products: more threads only wait for each other
-    # grey images carry the same numbers three times
-    grey = all((images[:, :1] == images).all() for images, _ in pixels.values())
-    features = {
-        name: torch.from_numpy((images[:, :1] if grey else images).reshape(len(images), -1)).float() / 255
-        for name, (images, _) in pixels.items()
-    }
-    labels = {name: torch.from_numpy(values.copy()).long() for name, (_, values) in pixels.items()}
-    return linear_probe(features["train"], labels["train"], features["val"], labels["val"], num_classes).top1
+def size(num_bytes: float) -> str:
+    """Bytes as a person says them: 267 kB."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= 0.9995 * factor:
+            return f"{num_bytes / factor:.3g} {unit}"
+    return f"{num_bytes:.0f} B"
 
 
-def closing_rows(
-    dataset: TokenDataset, tokenizer: Tokenizer, val_pixels: np.ndarray, figures: dict[str, Any], baseline: float
-) -> Rows:
-    """The table that the terminal and the page show."""
+def closing_rows(dataset: TokenDataset, arms: list[Arm], figures: dict[str, Any], quality: float) -> Rows:
+    """The table that the terminal shows."""
     splits = dataset.info.splits
     total = sum(s.rows for s in splits.values())
-    source, tokens, files = (
-        sum(getattr(s, k) for s in splits.values()) / total for k in ("source_bytes", "token_bytes", "file_bytes")
-    )
-    shown = torch.from_numpy(val_pixels[:2000])
-    quality = psnr(shown, tokenizer.decode(tokenizer.encode(shown)))
+    tokens, fewer, *small, whole = arms
+    files = sum(s.file_bytes for s in splits.values()) / total
     rejected = sum(s.rejected for s in splits.values())
     counts = ", ".join(f"{s.rows} {name}" for name, s in splits.items())
+    best = max(small, key=lambda arm: arm.top1 or 0.0)
+    share = tokens.bytes_per_image / whole.bytes_per_image
     return [
         ("images", counts + (f", {rejected} rejected" if rejected else "")),
-        ("bytes an image, source", f"{source:.1f}"),
+        ("bytes an image, source", f"{whole.bytes_per_image:.1f}"),
         (
             "bytes an image, tokens",
-            f"{tokens:.1f} ({files:.1f} with keys and labels), {tokens / source:.1%} of the source",
+            f"{tokens.bytes_per_image:.1f} ({files:.1f} with keys and labels), {share:.1%} of the source",
         ),
         ("order-0 entropy of the tokens", f"{dataset.entropy_bytes():.1f} bytes an image"),
         ("reconstruction PSNR", f"{quality:.2f} dB on val"),
-        ("top-1, pre-trained and fine-tuned", f"{figures['finetune']['top1']:.2%}"),
-        ("top-1, from scratch", f"{figures['scratch']['top1']:.2%}"),
-        ("top-1, logistic regression on pixels", f"{baseline:.2%}"),
+        (f"top-1, {LINEAR} on tokens", percent(tokens.top1)),
+        (f"the same on {fewer.images} images of the same bytes", percent(fewer.top1)),
+        ("the same on smaller images of the same bytes", percent(best.top1)),
+        (f"the same on all pixels, {1 / share:.1f} times the bytes", percent(whole.top1)),
+        ("top-1, transformer on tokens", f"{figures['top1']:.2%}"),
     ]
 
 
-def add_pictures(page: Page, output: Folder, tokenizer: Tokenizer, pixels: np.ndarray) -> None:
-    """Originals beside decoded tokens; masked tokens beside what the model fills in."""
-    tokens = tokenizer.encode(torch.from_numpy(pixels))
-    decoded = tokenizer.decode(tokens)
-    page.add_picture(
-        "Tokens keep what matters",
-        contact_sheet([pixels, decoded], ["original", "decoded"]),
-        f"Held-out images at {tokenizer.image_size} px, and what their {tokens.shape[1]} tokens decode to.",
+def add_comparison(page: Page, arms: list[Arm], figures: dict[str, Any]) -> None:
+    """What the same classifier makes of the same bytes, then the transformer: a table, and a chart of it."""
+    tokens, whole = arms[0], arms[-1]
+    error = (figures["top1"] * (1 - figures["top1"]) / figures["samples"]) ** 0.5
+    rows = [(arm.what, size(arm.bytes_per_image * arm.images), f"{arm.images:,}", percent(arm.top1)) for arm in arms]
+    rows.append(("all images, as tokens, transformer", rows[0][1], rows[0][2], percent(figures["top1"])))
+    times = whole.bytes_per_image / tokens.bytes_per_image
+    page.add_table(
+        "The same bytes, the same classifier",
+        ("stored to train on", "bytes", "images", "top-1"),
+        rows,
+        f"Every row but the last is {LINEAR}, on {figures['samples']:,} held-out images (standard error "
+        f"{100 * error:.1f} points). Tokens take {tokens.bytes_per_image:.0f} bytes an image, the source's files "
+        f"{whole.bytes_per_image:.0f}, {times:.1f} times as many. Smaller images are packed and compressed together; "
+        "of fewer images, three draws are averaged.",
     )
-    rows, words = filled_in(output.join("pretrain"), tokenizer, tokens)
-    sheet = contact_sheet([pictures for _, pictures in rows], [title for title, _ in rows])
-    page.add_picture("What the pre-trained model fills in", sheet, words)
+    points = {arm.what: ([arm.bytes_per_image * arm.images / 1e3], [100 * arm.top1]) for arm in arms if arm.top1}
+    points["tokens, transformer"] = ([tokens.bytes_per_image * tokens.images / 1e3], [100 * figures["top1"]])
+    page.add_chart(
+        "Accuracy against bytes",
+        line_chart(points, "Higher is better, further left is cheaper", "kB of training data", "top-1, %"),
+        f"All points but the last are {LINEAR}.",
+    )
 
 
-def add_curves(page: Page, output: Folder) -> None:
-    """Losses of all runs, accuracy of the classifiers, over epochs."""
-    records = {name: read_metrics(output.join(name)) for name in ("pretrain", "finetune", "scratch")}
+def add_curves(page: Page, output: Folder, pre_trained: bool) -> None:
+    """Losses and accuracy over epochs."""
 
     def curve(run: str, key: str) -> tuple[list[float], list[float]]:
-        points = [(r["epoch"], r[key]) for r in records[run] if key in r]
+        points = [(r["epoch"], r[key]) for r in read_metrics(output.join(run)) if key in r]
         return [x for x, _ in points], [y for _, y in points]
 
+    if pre_trained:
+        losses = {"train": curve("pretrain", "train_loss"), "val": curve("pretrain", "val_loss")}
+        chart = line_chart(losses, "Pre-training", "epoch", "loss")
+        words = (
+            "Masked token modelling: cross-entropy of masked tokens, nats; other objectives: the sum of their losses."
+        )
+        page.add_chart("Pre-training", chart, words)
+    losses = {"train": curve("finetune", "train_loss"), "held out": curve("finetune", "val_loss")}
     page.add_chart(
-        "Pre-training loss",
-        line_chart(
-            {"train": curve("pretrain", "train_loss"), "val": curve("pretrain", "val_loss")},
-            "Pre-training",
-            "epoch",
-            "loss",
-        ),
-        "Masked token modelling: cross-entropy of masked tokens, nats; other objectives: the sum of their losses.",
-    )
-    both = {"pre-trained": "finetune", "from scratch": "scratch"}
-    page.add_chart(
-        "Classification loss",
-        line_chart(
-            {f"{name}, train": curve(run, "train_loss") for name, run in both.items()},
-            "Fine-tuning",
-            "epoch",
-            "cross-entropy",
-        ),
-        "The same model and settings, once from the pre-trained encoder and once from scratch.",
+        "Training the classifier",
+        line_chart(losses, "Loss", "epoch", "cross-entropy"),
+        "Training is on augmented tokens and smoothed labels, so its loss is the higher one for long.",
     )
     page.add_chart(
-        "Validation accuracy",
-        line_chart(
-            {name: curve(run, "val_top1") for name, run in both.items()},
-            "Top-1 on held-out images",
-            "epoch",
-            "top-1",
-        ),
-        "Share of the held-out images whose class is right.",
+        "Accuracy on held-out images",
+        line_chart({"held out": curve("finetune", "val_top1")}, "Top-1", "epoch", "top-1"),
+        "Shown, not chosen by: the weights are those of the last epoch.",
     )
+
+
+def add_classes(page: Page, run: Folder, dataset: TokenDataset, figures: dict[str, Any]) -> None:
+    """Which classes are taken for which."""
+    names = dataset.info.class_names or []
+    rows = dataset.read_split("val")
+    model, _ = import_model(run, "classifier")
+    tokens = torch.from_numpy(rows.tokens.astype(np.int64))
+    labels = torch.from_numpy(rows.meta["label"].to_numpy().astype(np.int64))
+    counts = confusion_counts(model, tokens, labels, len(names))
+    if len(names) <= MATRIX_CLASSES:
+        chart = confusion_chart(counts, names, "Held-out images: true class by row, taken for by column")
+        page.add_chart("What is taken for what", chart, "Rows are the true classes, columns what the model said.")
+    others, table = most_taken_for(counts), []
+    for i, name in enumerate(names):
+        other, total = others[i], int(counts[i].sum())
+        mistaken = f"{names[other[0]]} ({other[1]} of {total})" if other else "-"
+        table.append((name, percent(figures["per_class_top1"][name]), mistaken))
+    table.sort(key=lambda row: figures["per_class_top1"][row[0]] or 0.0)
+    note = f"The {TABLE_CLASSES} weakest of {len(names)}." if len(names) > TABLE_CLASSES else None
+    header = ("class", "top-1", "most often taken for")
+    page.add_table("Classes, weakest first", header, table[:TABLE_CLASSES], note)
+
+
+def add_how(page: Page, output: Folder, setup: Setup) -> None:
+    """Which library did what, and how long each phase took."""
+    training = f"Ray Train, {setup.num_workers} DDP workers on torch" if setup.num_workers else "torch, in one process"
+    did = {
+        "fit_tokenizer": ("found the codes", "k-means of patches, on torch"),
+        "tokenize_images": ("read, decoded and tokenised", "Ray Data, into Parquet shards by pyarrow"),
+        "pretrain": ("pre-trained", training),
+        "finetune": ("trained the classifier", training),
+        "evaluate": ("scored it", "torch, in one process"),
+    }
+    took = seconds_of(output)
+    rows = [(*words, f"{took[name]:.0f} s") for name, words in did.items() if name in took]
+    total = sum(took.values())
+    page.add_table(
+        "What did what, and how long it took",
+        ("step", "by", "time"),
+        rows,
+        f"{total:.0f} s in all, starts of Ray and its workers among them. Each step is a verb of its own, with a "
+        "record of settings and versions beside its result; this page's logistic regressions come on top.",
+    )
+
+
+def add_next(page: Page, output: Folder) -> None:
+    """What to run on images of one's own."""
+    run, tokens = output.uri_of("finetune"), output.uri_of("tokens")
+    commands = [
+        ("All of this on your own images, a folder for each class:", "make quickstart IMAGES=/data/photos"),
+        (
+            "Step by step, at a size of your choice:",
+            "seit-ray fit_tokenizer images=/data/photos output=runs/tokenizer centroid.image_size=256\n"
+            "seit-ray tokenize_images images=/data/photos tokenizer=runs/tokenizer output=runs/tokens "
+            "tokenize.val_fraction=0.1\n"
+            "seit-ray finetune dataset=runs/tokens run=classifier model.size=small",
+        ),
+        (
+            "What the classifier of this page says to new images:",
+            f"seit-ray predict images=/data/new run={run} output=predictions.csv top_k=5",
+        ),
+        ("What is in the tokens:", f"seit-ray inspect_tokens dataset={tokens} contact_sheet=sheet.png"),
+    ]
+    page.add_commands("What to run next", commands, "Each takes --help and --dry-run; docs/guide.md is the first hour.")

@@ -1,4 +1,4 @@
-"""From images to a fine-tuned classifier: every verb in a row, and a report.
+"""From images to a classifier of tokens: every verb in a row, and a report of what the tokens are worth.
 
 make quickstart, or: seit-ray quickstart images=photos/
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, TypeVar
 
 import seit_ray
 from seit_ray import config as configs
@@ -18,10 +18,13 @@ from seit_ray.storage.output import claim, refuse_overlap
 from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, listed, output_rows, source_rows
 
 if TYPE_CHECKING:
-    import numpy as np
+    from seit_ray.studies.equal_bytes import Pixels
 
 SAMPLE = Path(seit_ray.__file__).resolve().parent / "sample" / "fashion_mnist_test.parquet"
-BASELINE_IMAGES = 20_000  # the baseline's share of a large source: enough for a linear model
+BASELINE_IMAGES = 20_000  # the baselines' share of a large source: enough for a linear model
+SHOWN_IMAGES = 500  # held-out images that are decoded from their tokens, for the quality and the pictures
+
+InARow = TypeVar("InARow", bound=Quickstart)
 
 
 class Parts(TypedDict):
@@ -29,26 +32,59 @@ class Parts(TypedDict):
 
     fit_tokenizer: configs.FitTokenizer
     tokenize_images: configs.TokenizeImages
-    pretrain: configs.Pretrain
+    pretrain: NotRequired[configs.Pretrain]
     finetune: configs.Finetune
-    scratch: configs.Finetune
     evaluate: configs.Evaluate
-    evaluate_scratch: configs.Evaluate
 
 
-# Phase -> the folder that it fills, below the output, and the verb whose record lies there.
-MADE = {
-    "fit_tokenizer": ("tokenizer", "fit_tokenizer"),
-    "tokenize_images": ("tokens", "tokenize_images"),
-    "pretrain": ("pretrain", "pretrain"),
-    "finetune": ("finetune", "finetune"),
-    "scratch": ("scratch", "finetune"),
+# Phase -> what stands below the output when it is done. Each phase's folder holds <verb>.run.json too.
+PHASES = {
+    "fit_tokenizer": "tokenizer/tokenizer.json",
+    "tokenize_images": "tokens/dataset.json",
+    "pretrain": "pretrain/model.json",
+    "finetune": "finetune/model.json",
+    "evaluate": "finetune/evaluate-val.json",
 }
+
+
+def made_in(phase: str) -> str:
+    """The folder below the output that a phase writes to."""
+    return PHASES[phase].partition("/")[0]
 
 
 def images_of(config: Quickstart) -> str:
     """The user's images, or the bundled sample."""
     return config.images or str(SAMPLE)
+
+
+def sized(config: InARow) -> InARow:
+    """The config with the image size that the images fill; the same where smaller ones are to be enlarged.
+
+    It is the largest one, up to that of the config, whose grid of tokens the classifier's stem tiles.
+    """
+    if config.enlarge:
+        return config
+    from seit_ray.images.sizes import LOOKED_AT, typical_side
+
+    folder, held_out = folder_of(images_of(config), config.storage), config.tokenize.val_fraction
+    # so many and not so long: the size must be the same when the command is given again
+    with listed(
+        folder,
+        config.source,
+        val_fraction=held_out,
+        seed=config.seed,
+        is_enough=lambda number: number >= LOOKED_AT,
+    ) as manifest:
+        side = typical_side(manifest, folder, image_column=config.source.image_column, seed=config.seed)
+    patch, model = config.centroid.patch_size, config.finetune.model
+    free = 2 * model.stem_padding - model.stem_kernel
+    stride = model.stem_stride or model.stem_kernel
+    tiled = [n for n in range(1, config.centroid.image_size // patch + 1) if n + free >= 0 and not (n + free) % stride]
+    fitting = [n for n in tiled if side is None or n * patch <= side] or tiled[:1]
+    if not fitting:
+        return config  # which a model of that grid refuses, and says why
+    centroid = config.centroid.model_copy(update={"image_size": patch * fitting[-1]})
+    return config.model_copy(update={"centroid": centroid})
 
 
 def parts(config: Quickstart) -> Parts:
@@ -62,25 +98,18 @@ def parts(config: Quickstart) -> Parts:
     def seeded(part: configs.PretrainPart | configs.FinetunePart) -> dict[str, Any]:
         return {**dict(part), "loop": part.loop.model_copy(update={"seed": seed})}
 
-    return {
-        "fit_tokenizer": configs.FitTokenizer(
-            output=f"{out}/tokenizer",
-            centroid=config.centroid,
-            val_fraction=tokenize.val_fraction,
-            seed=seed,
-            **looking,
-        ),
-        "tokenize_images": configs.TokenizeImages(
-            tokenizer=f"{out}/tokenizer", output=f"{out}/tokens", tokenize=tokenize, **looking
-        ),
-        "pretrain": configs.Pretrain(run="pretrain", **seeded(config.pretrain), **training),
-        "finetune": configs.Finetune(
-            run="finetune", init_from=f"{out}/pretrain", **seeded(config.finetune), **training
-        ),
-        "scratch": configs.Finetune(run="scratch", **seeded(config.finetune), **training),
-        "evaluate": configs.Evaluate(dataset=f"{out}/tokens", run=f"{out}/finetune", **shared),
-        "evaluate_scratch": configs.Evaluate(dataset=f"{out}/tokens", run=f"{out}/scratch", **shared),
-    }
+    fit = configs.FitTokenizer(
+        output=f"{out}/tokenizer", centroid=config.centroid, val_fraction=tokenize.val_fraction, seed=seed, **looking
+    )
+    tokens = configs.TokenizeImages(tokenizer=f"{out}/tokenizer", output=f"{out}/tokens", tokenize=tokenize, **looking)
+    found: dict[str, Any] = {"fit_tokenizer": fit, "tokenize_images": tokens}
+    start = None
+    if config.pre_train:
+        start = f"{out}/pretrain"
+        found["pretrain"] = configs.Pretrain(run="pretrain", **seeded(config.pretrain), **training)
+    found["finetune"] = configs.Finetune(run="finetune", init_from=start, **seeded(config.finetune), **training)
+    found["evaluate"] = configs.Evaluate(dataset=f"{out}/tokens", run=f"{out}/finetune", **shared)
+    return Parts(**found)  # type: ignore[typeddict-item]
 
 
 def check(config: Quickstart) -> Rows:
@@ -93,8 +122,11 @@ def check(config: Quickstart) -> Rows:
     )
     output = folder_of(config.output, config.storage)
     claim_all(config, output)
+    config = sized(config)
+    side = config.centroid.image_size
     return [
         *rows,
+        ("seen at", f"{side}x{side} pixels, patches of {config.centroid.patch_size}x{config.centroid.patch_size}"),
         *output_rows(output),
         *cluster_rows(config.cluster, config.workers),
         ("runs", ", ".join(parts(config))),
@@ -104,13 +136,14 @@ def check(config: Quickstart) -> Rows:
 def claim_all(config: Quickstart, output: Folder) -> None:
     """ValueError unless the folder is free for all that is made, or holds it, and is none of the images'."""
     refuse_overlap(output, folder_of(images_of(config), config.storage), "images")
-    claim(output, ("quickstart.run.json", *(f"{folder}/" for folder, _ in MADE.values())))
+    claim(output, ("quickstart.run.json", *(f"{made_in(phase)}/" for phase in PHASES)))
 
 
 def quickstart(config: Quickstart, progress: Progress = silent) -> Rows:
     """Run everything; finished phases of an earlier call with the same settings are not done again."""
     from seit_ray.distributed.cluster import connected
-    from seit_ray.studies.quickstart import write_report
+    from seit_ray.studies.quickstart import Setup, write_report
+    from seit_ray.studies.stopwatch import Stopwatch
     from seit_ray.verbs.command.record import begin_record, record_of, refuse_other_settings
     from seit_ray.verbs.evaluate import evaluate
     from seit_ray.verbs.finetune import finetune
@@ -121,44 +154,55 @@ def quickstart(config: Quickstart, progress: Progress = silent) -> Rows:
     output = folder_of(config.output, config.storage)
     claim_all(config, output)
     output.check_writable()
+    config = sized(config)
     each = parts(config)
     for name, part in each.items():
-        if name in MADE and isinstance(part, configs.Verb):
-            folder, verb = MADE[name]
-            refuse_other_settings(output.join(folder), verb, part)
+        if name != "evaluate" and isinstance(part, configs.Verb):
+            refuse_other_settings(output.join(made_in(name)), name, part)
     begin_record(output, "quickstart", config)
-    if not output.exists("tokenizer/tokenizer.json"):
-        fit_tokenizer(each["fit_tokenizer"], progress)
+    watch = Stopwatch(output, PHASES)
+    if not output.exists(PHASES["fit_tokenizer"]):
+        with watch.phase("fit_tokenizer"):
+            fit_tokenizer(each["fit_tokenizer"], progress)
     with connected(**config.cluster.model_dump()):
-        tokenize_images(each["tokenize_images"], progress)
-        pretrain(each["pretrain"], progress)
-        finetune(each["finetune"], progress)
-        finetune(each["scratch"], progress)
-    evaluate(each["evaluate"], progress)
-    evaluate(each["evaluate_scratch"], progress)
+        with watch.phase("tokenize_images"):
+            tokenize_images(each["tokenize_images"], progress)
+        if "pretrain" in each:
+            with watch.phase("pretrain"):
+                pretrain(each["pretrain"], progress)
+        with watch.phase("finetune"):
+            finetune(each["finetune"], progress)
+    with watch.phase("evaluate"):
+        evaluate(each["evaluate"], progress)
     images = folder_of(images_of(config), config.storage)
-    pixels = {split: read_split(config, images, output, split, progress) for split in ("train", "val")}
-    return write_report(output, images, pixels, details=record_of("quickstart", config), progress=progress)
+    pixels, shown = read_images(config, images, output, progress)
+    setup = Setup(images.uri, config.pre_train, config.workers.num_workers, config.seed)
+    return write_report(output, pixels, shown, setup, details=record_of("quickstart", config), progress=progress)
 
 
-def read_split(
-    config: Quickstart, images: Folder, output: Folder, split: str, progress: Progress
-) -> tuple[np.ndarray, np.ndarray]:
-    """(uint8 pixels [N,3,H,W], labels [N]) of a split, as the tokenizer sees it; a sample of a large one."""
+def read_images(
+    config: Quickstart, images: Folder, output: Folder, progress: Progress
+) -> tuple[dict[str, Pixels], Any]:
+    """Pixels and labels of train and val, as small as a linear model sees them; and some of val as the tokenizer does.
+
+    Of a large source a sample.
+    """
     from seit_ray.images.sample import read_pixels
+    from seit_ray.studies.equal_bytes import LINEAR_SIDE
     from seit_ray.tokenizers.about import read_about
 
     seen_as = read_about(output.join("tokenizer"))["config"]
+    size, found = seen_as["image_size"], {}
+    settings: dict[str, Any] = {"resize": seen_as["resize"], "image_column": config.source.image_column}
+    settings |= {"num_threads": os.cpu_count() or 1, "on_progress": progress}
     held_out = config.tokenize.val_fraction
     with listed(images, config.source, val_fraction=held_out, seed=config.seed) as manifest:
-        pixels, rows = read_pixels(
-            manifest.sample(split, BASELINE_IMAGES, config.seed),
-            images,
-            image_size=seen_as["image_size"],
-            resize=seen_as["resize"],
-            image_column=config.source.image_column,
-            num_threads=os.cpu_count() or 1,
-            phase=f"read {split}",
-            on_progress=progress,
-        )
-    return pixels, rows["label"].to_numpy()
+        for split in ("train", "val"):
+            rows = manifest.sample(split, BASELINE_IMAGES, config.seed)
+            small, read = read_pixels(
+                rows, images, image_size=min(size, LINEAR_SIDE), phase=f"read {split}", **settings
+            )
+            found[split] = (small, read["label"].to_numpy())
+        rows = manifest.sample("val", SHOWN_IMAGES, config.seed)
+        shown, _ = read_pixels(rows, images, image_size=size, phase="read pictures", **settings)
+    return found, shown

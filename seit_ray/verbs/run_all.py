@@ -14,21 +14,12 @@ from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, output_rows, source_rows
 from seit_ray.verbs.command.record import refuse_other_settings
-from seit_ray.verbs.quickstart import claim_all, parts
-
-# Phase -> what stands below the output when it is done. Each phase's folder holds <verb>.run.json too.
-PHASES = {
-    "fit_tokenizer": "tokenizer/tokenizer.json",
-    "tokenize_images": "tokens/dataset.json",
-    "pretrain": "pretrain/model.json",
-    "finetune": "finetune/model.json",
-    "evaluate": "finetune/evaluate-val.json",
-}
+from seit_ray.verbs.quickstart import PHASES, claim_all, parts, sized
 
 
 def phases(config: RunAll) -> dict[str, Verb]:
     """The config of every phase, in order; the quickstart's, with the evaluation on the workers too."""
-    found = {name: part for name, part in parts(config).items() if name in PHASES and isinstance(part, Verb)}
+    found = {name: part for name, part in parts(config).items() if isinstance(part, Verb)}
     found["evaluate"] = found["evaluate"].model_copy(update={"workers": config.workers})
     return found
 
@@ -37,7 +28,7 @@ def check(config: RunAll) -> Rows:
     """What would be run, and what is done."""
     output = folder_of(config.output, config.storage)
     claim_all(config, output)
-    each = phases(config)
+    each = phases(sized(config))
     todo = missing(output, each)
     images = folder_of(config.images, config.storage)
     rows = source_rows(images, config.source, val_fraction=config.tokenize.val_fraction, seed=config.seed)
@@ -52,12 +43,14 @@ def run_all(config: RunAll, progress: Progress = silent) -> Rows:
     output = folder_of(config.output, config.storage)
     claim_all(config, output)
     output.check_writable()
-    todo = missing(output, phases(config))
+    config = sized(config)
+    each = phases(config)
+    todo = missing(output, each)
     if config.submit:
         submit_phases(config, todo, output)
     else:
         run_phases(config, todo, progress)
-    return closing_rows(output, todo)
+    return closing_rows(output, each, todo)
 
 
 def missing(output: Folder, each: dict[str, Verb]) -> dict[str, Verb]:
@@ -114,13 +107,13 @@ def words_of(part: Verb) -> list[str]:
     return [f"{key}={flow(value)}" for key, value in values.items()]
 
 
-def closing_rows(output: Folder, todo: dict[str, Verb]) -> Rows:
+def closing_rows(output: Folder, each: dict[str, Verb], todo: dict[str, Verb]) -> Rows:
     """What stands now."""
     import json
 
     figures = json.loads(output.read(PHASES["evaluate"]))
     return [
-        *((name, "done" if name in todo else "was done") for name in PHASES),
+        *((name, "done" if name in todo else "was done") for name in each),
         ("top-1 / top-5", f"{figures['top1']:.2%} / {figures['top5']:.2%}"),
         ("run", output.uri_of("finetune")),
     ]

@@ -95,6 +95,13 @@ def test_an_unknown_key_names_the_nearest(verb, text, nearest):
     assert refusal(verb, None, [*required, text]).startswith(nearest)
 
 
+def test_rows_are_standardized_where_there_are_rows():
+    words = [*REQUIRED, "model.standardize=true"]
+    assert "set model.inputs=codebook" in refusal(Finetune, None, words)
+    assert load(Finetune, [], [*words, "model.inputs=codebook"]).model.standardize
+    assert "multiple of 8" in refusal(Finetune, None, [*REQUIRED, "model.stem_width=12"])
+
+
 def test_an_unknown_key_in_a_file_is_refused_too(tmp_path):
     file = written(tmp_path, "dataset: a\nrun: b\nloop: {epochs: 3, batch_size: 4}\n")
     assert "unknown key loop.batch_size; did you mean loop.global_batch_size?" in refusal(Pretrain, file, [])
@@ -315,7 +322,11 @@ def test_all_mistakes_are_told_at_once():
     [
         (Pretrain, ["loop.epochs=20"], "optimizer.warmup_epochs 40 of loop.epochs 20; expected a warm-up"),
         (Finetune, ["loop.epochs=5"], "optimizer.warmup_epochs 5 of loop.epochs 5; expected a warm-up"),
-        (Quickstart, ["pretrain.loop.epochs=20"], "pretrain: optimizer.warmup_epochs 40 of loop.epochs 20; expected"),
+        (
+            Quickstart,
+            ["pre_train=true", "pretrain.loop.epochs=20"],
+            "pretrain: optimizer.warmup_epochs 40 of loop.epochs 20; expected",
+        ),
     ],
 )
 def test_a_warm_up_that_does_not_end_is_refused(verb, keys, start):

@@ -156,7 +156,7 @@ def test_a_dry_run_of_every_verb_writes_nothing(notebook, capsys):
         ["loop.epochs=3", "loop.global_batch_size=32", "optimizer.warmup_epochs=1"],
     )
     plans = {
-        "quickstart": ([images, f"output={new}"], "scratch"),
+        "quickstart": ([images, f"output={new}"], "seen at"),
         "fit_tokenizer": ([images, f"output={new}"], "train 200"),
         "tokenize_images": ([images, f"tokenizer={root / 'tokenizer'}", f"output={new}"], "K 32"),
         "inspect_tokens": ([tokens, f"contact_sheet={new}/sheet.png"], "grid 4x4"),

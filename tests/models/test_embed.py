@@ -97,6 +97,48 @@ def test_stem_lists_patches_in_raster_order():
     torch.testing.assert_close(stem(maps).flatten(), torch.arange(6.0))
 
 
+def test_standardized_rows_have_mean_0_and_deviation_1_over_the_codebook():
+    codebook = torch.rand(50, 12, generator=torch.Generator().manual_seed(0)) * 0.3 + 0.6
+    embedding = CodebookEmbedding(codebook, standardize=True)
+    rows = embedding.standardized(embedding(torch.arange(50)))
+    assert (rows.mean().item(), rows.std(correction=0).item()) == pytest.approx((0.0, 1.0), abs=1e-5)
+    # one shift and one scale for all: what is brighter stays brighter
+    torch.testing.assert_close(rows, (codebook - codebook.mean()) / codebook.std(correction=0))
+    plain = CodebookEmbedding(codebook)
+    assert torch.equal(plain.standardized(codebook), codebook)
+    assert not embedding.state_dict()
+    flat = CodebookEmbedding(torch.full((2, 3), 0.5), standardize=True)
+    assert flat.standardized(flat(torch.tensor([1]))).abs().max() == 0
+
+
+def test_layers_before_the_stem_see_neighbours_and_keep_the_grid():
+    torch.manual_seed(0)
+    stem = Stem(5, 12, 3, 2, 1, layers=2, layer_width=16)
+    assert stem.patch_grid((7, 9)) == (4, 5)
+    maps = torch.randn(2, 5, 7, 9, requires_grad=True)
+    patches = stem(maps)
+    assert patches.shape == (2, 20, 12)
+    assert [tuple(stem.early[i].weight.shape) for i in (0, 3)] == [(16, 5, 3, 3), (16, 16, 3, 3)]
+    # the sample beside it is not looked at
+    patches[0].sum().backward()
+    assert maps.grad[1].abs().max() == 0
+    torch.testing.assert_close(stem(maps[:1]), patches[:1])
+    far = torch.zeros(1, 5, 7, 9)
+    far[..., 3, 4] = 1.0
+    reached = (stem.early[0](far) != 0).any(dim=1)[0]  # the norm after it looks at the whole sample
+    assert torch.equal(reached.nonzero(), torch.cartesian_prod(torch.arange(2, 5), torch.arange(3, 6)))
+
+
+def test_a_stem_without_layers_has_the_published_names():
+    assert list(Stem(5, 12, 4, 2, 1).state_dict()) == ["proj.weight", "proj.bias"]
+
+
+@pytest.mark.parametrize(("layers", "width"), [(-1, 64), (1, 12), (2, 0), (1, -8)])
+def test_a_stem_refuses_layers_that_cannot_be(layers, width):
+    with pytest.raises(ValueError, match=rf"{layers} stem layers, {width} wide; expected .*take 3 layers of 64"):
+        Stem(4, 8, 2, 2, layers=layers, layer_width=width)
+
+
 @pytest.mark.parametrize(("grid", "stem"), [((7, 8), (2, 2, 0)), ((1, 1), (2, 2, 0)), ((28, 27), (4, 2, 1))])
 def test_stem_refuses_a_grid_it_does_not_tile(grid, stem):
     with pytest.raises(ValueError, match=rf"grid {grid[0]}x{grid[1]} .*expected sides .*crop the grid"):

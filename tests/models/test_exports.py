@@ -82,6 +82,28 @@ def test_imported_classifier_computes_the_same(run):
     assert torch.equal(import_model(run, "classifier")[0](tokens), model(tokens))
 
 
+@pytest.mark.parametrize("kept", [{}, {"standardize": True}, {"stem_layers": 2, "stem_width": 8}])
+def test_a_classifier_on_codebook_rows_computes_the_same(run, kept):
+    generator = torch.Generator().manual_seed(0)
+    settings = {**SETTINGS["classifier"], "inputs": "codebook", **kept}
+    settings["codebook"] = torch.rand(11, 6, generator=generator)
+    torch.manual_seed(0)
+    model = build_model("classifier", **settings, head_init_std=1.0).eval()
+    export_model(run, model, kind="classifier", settings=settings, about=ABOUT)
+    tokens = torch.randint(11, (3, 24), generator=generator)
+    found, about = import_model(run, "classifier")
+    assert torch.equal(found(tokens), model(tokens))
+    assert kept.items() <= about["settings"].items()
+    others = {"standardize": False, "stem_layers": 0}
+    published = build_model("classifier", **{**settings, **others}).state_dict()
+    assert (found.state_dict().keys() == published.keys()) == ("stem_layers" not in kept)
+
+
+def test_only_codebook_rows_are_standardized():
+    with pytest.raises(ValueError, match="standardize True with inputs 'learned'; expected inputs 'codebook'"):
+        build_model("classifier", **SETTINGS["classifier"], standardize=True)
+
+
 def test_model_json_says_how_to_build_it(run):
     exported(run)
     settings = read_about(run, "classifier")["settings"]

@@ -53,6 +53,12 @@ def seen():
     return {}
 
 
+@pytest.fixture(scope="module")
+def seen_models():
+    """Settings of the model -> losses of every step."""
+    return {}
+
+
 def pretrain(dataset, run, *, probe=None, augment=AUGMENT, **model):
     return run_pretrain(
         dataset=dataset,
@@ -97,6 +103,48 @@ def test_seit_trains_on_codebook_rows_with_its_stem(dataset, tmp_path):
     assert not [name for name in weights_of(run) if name.startswith("token_emb")]
     figures = evaluate_tokens(dataset=dataset, run=run, split="val", batch_size=7, world=CPU)
     assert figures["top1"] == pytest.approx(metrics["val_top1"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"inputs": "learned"},
+        {"stem_kernel": 2, "stem_padding": 0},
+        {"stem_stride": 3, "stem_padding": 1},
+        {"stem_layers": 1},
+        {"stem_layers": 2},
+        {"stem_layers": 1, "stem_width": 16},
+        {"standardize": True},
+        {"standardize": True, "stem_layers": 1},
+        {"pool": "cls"},
+        {"drop_path": 0.5},
+        {"grid_side": 6},
+        {"depth": 1},
+    ],
+    ids=lambda change: ",".join(f"{k}={v}" for k, v in change.items()),
+)
+def test_every_option_of_the_model_changes_the_training(dataset, tmp_path, seen_models, change):
+    """And what is exported is what was trained: evaluated by another process, it gives the same."""
+    for name, model in (("plain", SEIT), (str(change), {**SEIT, **change})):
+        if name not in seen_models:
+            run = Folder(tmp_path / str(len(seen_models)))
+            noisy = augment_settings(noise_prob=0.5)  # maps and tokens enter the model on different ways
+            loop = {"epochs": 1, "log_every_steps": 1}
+            metrics = finetune(run, dataset=dataset, model=model, augment=noisy, loop=loop)
+            figures = evaluate_tokens(dataset=dataset, run=run, split="val", batch_size=7, world=CPU)
+            assert figures["loss"] == pytest.approx(metrics["val_loss"], rel=1e-5)
+            seen_models[name] = tuple(record["train_loss"] for record in read_metrics(run))
+    assert all(0 < loss < 10 for loss in seen_models[str(change)])
+    assert len(set(seen_models.values())) == len(seen_models)
+
+
+def test_layers_before_the_stem_of_pixels(images, tmp_path):
+    pixels = config.Pixels(image_size=16, patch_size=4, crop_area=(0.5, 1.0)).settings()
+    data = {"images": images, "source": config.Source().settings(), "pixels": pixels}
+    model = {"stem_layers": 1, "stem_width": 8}
+    run = Folder(tmp_path / "run")
+    finetune(run, loop={"epochs": 1, "global_batch_size": 8}, model=model, **data)
+    assert import_model(run, "classifier")[0].patch_embed.early[0].weight.shape == (8, 3, 3, 3)
 
 
 @pytest.mark.parametrize("random_crop", [False, True])

@@ -249,7 +249,7 @@ def test_the_quickstart_has_a_config_of_its_own(monkeypatch):
     seen = []
     monkeypatch.setattr("seit_ray.verbs.command.main.show", lambda verb, config, dry_run: seen.append(config))
     main(["quickstart", "images=photos"])
-    assert seen[0].pretrain.model.size == "nano"
+    assert seen[0].finetune.model.size == "nano"
     assert seen[0].images == "photos"
     assert config_files(parse("quickstart", ["--config", "mine.yaml"])) == ["mine.yaml"]
     assert config_files(parse("pretrain", [])) == []
