@@ -35,5 +35,8 @@ class PixelStore:
     def keys(self, rows):
         return []
 
+    def close(self):
+        pass
+
     def describe(self):
         return f"{len(self)} images"

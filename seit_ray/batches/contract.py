@@ -43,6 +43,9 @@ class SampleStore(Samples, Protocol):
     def keys(self, rows: np.ndarray) -> list[str]:
         """What the given rows are called in their source; nothing where that is not known."""
 
+    def close(self) -> None:
+        """Read nothing more ahead, after an error."""
+
     def describe(self) -> str:
         """A few words on where the rows are."""
 

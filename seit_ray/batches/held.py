@@ -42,6 +42,8 @@ class HeldShards:
         self.rows_held = max(rows_held, 2 * self.shuffle_rows)
         self.num_readers = num_readers
         self._held: OrderedDict[int, SharedArrays] = OrderedDict()
+        self._current: frozenset[int] = frozenset()  # shards that are shuffled together now
+        self._following: frozenset[int] = frozenset()
         self._coming: dict[int, Future[SharedArrays]] = {}
         self._lock = threading.Lock()
         self._readers = ThreadPoolExecutor(num_readers, "shards")
@@ -66,6 +68,8 @@ class HeldShards:
         ends = np.cumsum([sum(self.shard_rows[shard] for shard in group) for group in groups])
         number = int(np.searchsorted(ends, position, "right"))
         following = groups[number + 1 :] or shuffle_groups(self.shard_rows, self.shuffle_rows, seed, epoch + 1)
+        with self._lock:
+            self._current, self._following = frozenset(groups[number]), frozenset(following[0])
         self.begin([*rotated(groups[number]), *rotated(following[0])])
 
     def begin(self, shards: Iterable[int]) -> None:
@@ -106,11 +110,22 @@ class HeldShards:
         return found
 
     def _hold(self, shard: int, arrays: SharedArrays) -> None:
-        """Keep a shard, and let go of what was not used for longest; under the lock."""
+        """Keep a shard, and let go of others where there is no room; under the lock.
+
+        Those of groups that are over go first, the same ones in every process, and those of the current group last;
+        else what was not used for longest.
+        """
         self._held[shard] = arrays
         self._held.move_to_end(shard)
         while len(self._held) > 1 and self.num_held > self.rows_held:
-            self._held.popitem(last=False)
+            others = [held for held in self._held if held != shard]
+            over = [held for held in others if held not in self._current and held not in self._following]
+            later = [held for held in others if held not in self._current]
+            del self._held[(over or later or others)[0]]
+
+    def close(self) -> None:
+        """Read nothing more ahead: who ends by an error does not wait for what is on its way."""
+        self._readers.shutdown(wait=False, cancel_futures=True)
 
 
 def rotated(shards: Sequence[int]) -> list[int]:

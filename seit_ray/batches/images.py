@@ -8,7 +8,6 @@ many are held as memory allows: all, if they fit.
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +24,7 @@ from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 
 SHARD_ROWS = 256  # images that are decoded together
+MOST_UNREADABLE, FEW_UNREADABLE = 0.01, 3  # of a split, as a share, and images that are always borne
 MOST_READERS = 16
 LABEL_BYTES = 8
 
@@ -68,7 +68,8 @@ class ImageStream:
     """Images uint8 [N,3,H,W] by their number, within `memory_bytes` of a node (two shards at least; see `HeldShards`).
 
     An image that cannot be read is told of (`on_progress`), and the next one that can, of its shard, stands in for it
-    with its own label: numbers are decided by the listing alone.
+    with its own label: numbers are decided by the listing alone. More than MOST_UNREADABLE of them, and more than
+    FEW_UNREADABLE, are a ValueError.
     """
 
     def __init__(
@@ -83,14 +84,14 @@ class ImageStream:
     ):
         self.images, self.source, self.decoding, self.on_progress = rows, source, decoding, on_progress
         self.class_names = rows.manifest.class_names
-        self.memory_bytes, self.decoded, self.unreadable = memory_bytes, 0, 0
+        self.memory_bytes, self.decoded, self.unreadable = memory_bytes, 0, dict[int, int]()
         self.held = HeldShards(
             rows.shard_rows,
             self.read,
             row_bytes=decoding.pixel_bytes + LABEL_BYTES,
             memory_bytes=memory_bytes,
             shuffle_rows=shuffle_rows,
-            num_readers=min(MOST_READERS, os.cpu_count() or 1),
+            num_readers=min(MOST_READERS, torch.get_num_threads()),  # of a worker, as many as it has CPUs
         )
 
     def __len__(self) -> int:
@@ -117,14 +118,14 @@ class ImageStream:
             "pixels": ((len(rows), 3, size, size), np.dtype(np.uint8)),
             "labels": ((len(rows),), np.dtype(np.int64)),
         }
-        arrays = shared_arrays(key_of(rows, self.decoding), layout, lambda arrays: self.fill(arrays, rows))
+        arrays = shared_arrays(key_of(rows, self.decoding), layout, lambda arrays: self.fill(arrays, rows, shard))
         self.decoded += len(rows)
         if self.decoded <= (most := min(len(self), self.held.rows_held)):
             self.on_progress(f"decode {self.images.split}", self.decoded, most, "images")
         return arrays
 
-    def fill(self, arrays: dict[str, np.ndarray], rows: pa.Table) -> None:
-        """Decode the rows; ValueError when none of them can be read, and when the storage stays away."""
+    def fill(self, arrays: dict[str, np.ndarray], rows: pa.Table, shard: int) -> None:
+        """Decode the rows; ValueError when too many cannot be read, and when the storage stays away."""
         ids, labels = rows["id"].to_numpy(), rows["label"].fill_null(-1).to_numpy()
         is_read, reason = np.zeros(len(rows), bool), ""
         for images in decoded_chunks(rows, self.source, self.decoding):
@@ -145,9 +146,19 @@ class ImageStream:
         arrays["pixels"][lost] = arrays["pixels"][stand_in[lost]]
         arrays["labels"][:] = labels[stand_in]
         if len(lost):
-            self.unreadable += len(lost)
-            note = f"{self.unreadable} that cannot be read, others in their place; the last: {reason}"
-            self.on_progress(f"{self.images.split} images", self.decoded, self.decoded, note)
+            self.unreadable[shard] = len(lost)
+            self.check_unreadable(reason)
+
+    def check_unreadable(self, reason: str) -> None:
+        """Tell of the images that cannot be read; ValueError for too many."""
+        lost = sum(self.unreadable.values())
+        note = f"{lost} that cannot be read, others in their place; the last: {reason}"
+        self.on_progress(f"{self.images.split} images", self.decoded, self.decoded, note)
+        if lost > max(FEW_UNREADABLE, MOST_UNREADABLE * len(self)):
+            raise ValueError(
+                f"{lost} of {len(self)} images in split {self.images.split!r} of {self.source.uri} cannot be read, the "
+                f"last {reason}; expected at most {MOST_UNREADABLE:.0%}; mend them, or leave them out by source.exclude"
+            )
 
     def host_batch(self, rows: np.ndarray | slice, *, pinned: bool = False) -> HostBatch:
         """The given rows on the host."""
@@ -179,6 +190,10 @@ class ImageStream:
             shuffle_rows=shuffle_rows,
             on_progress=self.on_progress,
         )
+
+    def close(self) -> None:
+        """Read nothing more ahead, after an error."""
+        self.held.close()
 
     def describe(self) -> str:
         """A few words on where the images are."""

@@ -55,6 +55,15 @@ class PairedStore:
         """The given rows on a device."""
         return self.host_batch(rows, pinned=device.type == "cuda").to(device)
 
+    def keys(self, rows: np.ndarray) -> list[str]:
+        """What the given rows are called in their source."""
+        return self.first.keys(rows)
+
+    def close(self) -> None:
+        """Read nothing more ahead, after an error."""
+        self.first.close()
+        self.second.close()
+
     def describe(self) -> str:
         """A few words on where the rows are."""
         return f"{self.first.describe()}; with them {self.second.describe()}"

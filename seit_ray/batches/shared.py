@@ -8,6 +8,7 @@ taken over by the next user of the same key, or removed by the next of another.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import math
 import mmap
@@ -102,15 +103,20 @@ def write_arrays(paths: list[Path], layout: Layout, fill: Callable[[dict[str, np
             with open(part, "w+b") as file:
                 if shutil.disk_usage(path.parent).free < size:
                     continue
-                os.posix_fallocate(file.fileno(), 0, size)  # a full file system is an error here, not a signal later
+                try:
+                    os.posix_fallocate(file.fileno(), 0, size)  # a full file system is an error here, no signal later
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:
+                        raise
+                    continue
                 fill(views(mmap.mmap(file.fileno(), size), layout))
             os.replace(part, path)
             return path
         finally:
             part.unlink(missing_ok=True)
     raise ValueError(
-        f"{size / 2**30:.1f} GiB of tokens in {' or '.join(str(p.parent) for p in paths)}; expected room for them; "
-        "free some, or lower loop.memory_gib"
+        f"{size / 2**20:,.0f} MiB of tokens or pixels in {' or '.join(str(p.parent) for p in paths)}; expected room "
+        "for them; free some, or lower loop.memory_gib"
     )
 
 

@@ -60,6 +60,9 @@ class TokenStore:
         """What the given rows are called in their source; nothing where they were not read from a dataset."""
         return keys_of(*self.read_from, rows) if self.read_from else []
 
+    def close(self) -> None:
+        """All is read."""
+
     def describe(self) -> str:
         """A few words on where the rows are."""
         size = f"{self.tokens.nbytes / 2**20:,.0f} MiB"

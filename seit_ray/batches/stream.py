@@ -125,6 +125,10 @@ class TokenStream:
         """What the given rows are called in their source."""
         return keys_of(self.dataset, self.split, rows)
 
+    def close(self) -> None:
+        """Read nothing more ahead, after an error."""
+        self.held.close()
+
     def describe(self) -> str:
         """A few words on where the rows are."""
         size = 2 * self.held.rows_held * self.dataset.info.num_tokens / 2**20

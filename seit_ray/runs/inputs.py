@@ -6,22 +6,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seit_ray.batches.contract import SampleStore, TokenSamples
-from seit_ray.batches.images import SHARD_ROWS, ImageStream, open_images
+from seit_ray.batches.images import ImageStream, open_images
 from seit_ray.batches.stream import open_split
 from seit_ray.images.decoded import Decoding
-from seit_ray.images.listing import list_images
-from seit_ray.images.manifest import Manifest, load_manifest
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.models.variants import model_grid
 from seit_ray.progress import Progress, silent
+from seit_ray.runs.listing import forget_listing, listed_once
 from seit_ray.runs.settings import PixelSettings
 from seit_ray.shards.dataset import TokenDataset, check_classes, identity_of
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.contract import Tokenizer
 from seit_ray.tokenizers.files import load_tokenizer
 from seit_ray.training.world import World
-
-LISTING = "listing"  # of the images that a run is trained on, in its folder
 
 
 @dataclass(frozen=True)
@@ -119,6 +116,7 @@ def image_inputs(
     )
     unlabelled = sum(int((stream.labels < 0).sum()) for stream in streams.values()) if need_labels else 0
     if unlabelled:
+        forget_listing(run, world)
         raise ValueError(
             f"{images.uri} has {unlabelled} images without a label; expected a label for each; sort them into a folder "
             "per class"
@@ -151,10 +149,9 @@ def image_streams(
 
     The hold-out and the sample of max_images are drawn by `seed`, which is not that of the training.
     """
-    manifest = listed_once(
-        images, source, run.join(LISTING), world, val_fraction=val_fraction, seed=seed, on_progress=on_progress
-    )
+    manifest = listed_once(images, source, run, world, val_fraction=val_fraction, seed=seed, on_progress=on_progress)
     if not ("train" in manifest.splits and manifest.splits["train"].num_images):
+        forget_listing(run, world)
         raise ValueError(
             f"{images.uri} has no train split but {', '.join(manifest.splits)}; expected one; name its folder train"
         )
@@ -167,37 +164,3 @@ def image_streams(
         memory_gib=memory_gib,
         on_progress=on_progress,
     )
-
-
-def listed_once(
-    images: Folder,
-    source: SourceSettings,
-    listing: Folder,
-    world: World,
-    *,
-    val_fraction: float,
-    seed: int,
-    on_progress: Progress = silent,
-) -> Manifest:
-    """The listing of a source, written by the first rank of a run's first call; the same ValueError on every rank."""
-    fault = None
-    if world.is_main:
-        try:
-            if load_manifest(listing) is None:
-                list_images(
-                    images,
-                    source,
-                    listing,
-                    val_fraction=val_fraction,
-                    seed=seed,
-                    rows_per_part=SHARD_ROWS,
-                    on_progress=on_progress,
-                )
-        except ValueError as error:
-            fault = error
-    faults = [fault for fault in world.gather(fault) if fault is not None]
-    if faults:
-        raise faults[0]
-    manifest = load_manifest(listing)
-    assert manifest is not None  # it was written
-    return manifest

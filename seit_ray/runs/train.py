@@ -103,7 +103,7 @@ def train_and_export(
     if world.is_main and not start:
         coder = inputs.tokenizer
         write_first_batch(
-            run, objective, inputs.train, tokenizer=coder, loop=loop, device=world.device, model=trainer.model
+            run, objective, trainer.store, tokenizer=coder, loop=loop, device=world.device, model=trainer.model
         )
     metrics = trainer.train(start)
     if world.is_main:

@@ -22,7 +22,7 @@ from seit_ray.storage.gs_json import FIELDS, crc32c_of, entry_of, quoted, refusa
 from seit_ray.storage.objects import Objects
 from seit_ray.storage.patience import REQUESTS, REQUESTS_OF_CHECKS, repeated
 from seit_ray.storage.service import Answer, Head, Page, RefusedError, Span
-from seit_ray.storage.sessions import new_session
+from seit_ray.storage.sessions import new_session, proxy_of
 
 GENERATION, HASHES = "x-goog-generation", "x-goog-hash"
 JSON = {"Accept-Encoding": "identity"}
@@ -210,7 +210,7 @@ class GoogleStorage:
         self.file_system.credentials.apply(sent)
         whole = URL(f"{url}?{asked}" if asked else url, encoded=True)
         body = None if data is None else io.BytesIO(data)  # in pieces: a whole one would hold the loop
-        response = await self.session.request(method, whole, headers=sent, data=body)
+        response = await self.session.request(method, whole, headers=sent, data=body, proxy=proxy_of(URL(str(whole))))
         if response.status >= 400:
             raise refusal(response.status, (await response.read()).decode(errors="replace"))
         if response.status == 204:

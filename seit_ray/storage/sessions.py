@@ -8,20 +8,32 @@ import os
 import ssl
 import weakref
 from typing import Any
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from fsspec.asyn import get_loop, sync
+from yarl import URL
 
 CLOSE_S = 2.0
 
 
-def new_session(owner: object, connections: int, *, patient: bool = True, **connector: Any) -> aiohttp.ClientSession:
+def proxy_of(url: URL) -> str | None:
+    """The proxy that the environment names for an address; None where it is reached without."""
+    found = getproxies().get(url.scheme)
+    return None if found is None or not url.host or proxy_bypass(url.host) else found
+
+
+def new_session(
+    owner: object, connections: int, *, patient: bool = True, total_s: float | None = None, **connector: Any
+) -> aiohttp.ClientSession:
     """A session in fsspec's loop, closed when its owner goes, or at exit.
 
-    connector: more arguments of aiohttp.TCPConnector. Bodies are left as they were sent; no cookies; certificates are
-    checked by the files that SSL_CERT_FILE and SSL_CERT_DIR name, or the machine's.
+    connector: more arguments of aiohttp.TCPConnector. total_s: of a request with its body. Bodies are left as they were
+    sent; no cookies; certificates are checked by the files that SSL_CERT_FILE and SSL_CERT_DIR name, or the machine's.
+    Nothing is taken from ~/.netrc, whose passwords would go to whatever host an address names: each request is told
+    its proxy (`proxy_of`).
     """
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=10 if patient else 4, sock_read=60 if patient else 15)
+    timeout = aiohttp.ClientTimeout(total=total_s, sock_connect=10 if patient else 4, sock_read=60 if patient else 15)
 
     async def opened() -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
@@ -29,7 +41,6 @@ def new_session(owner: object, connections: int, *, patient: bool = True, **conn
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=timeout,
             auto_decompress=False,
-            trust_env=True,
         )
 
     loop = get_loop()

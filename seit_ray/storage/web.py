@@ -21,13 +21,15 @@ from yarl import URL
 
 from seit_ray.storage.contract import Access
 from seit_ray.storage.errors import DamagedError, StorageError, changed, too_large
-from seit_ray.storage.sessions import new_session
+from seit_ray.storage.sessions import new_session, proxy_of
 from seit_ray.storage.uris import shown
 
 ATTEMPTS, PAUSE_S = 3, 0.5  # few: whoever reads has patience of their own
 CONNECTIONS_OF_HOST = 16  # at most, whatever `connections` says: servers of others
 MAX_REDIRECTS = 5
 PIECE_BYTES = 1 << 20
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
+TOTAL_S = 300.0  # of an attempt: a server that sends a byte a minute is none that answers
 NO_LIMIT = 1 << 40
 REDIRECTS, GONE, PASSING = (301, 302, 303, 307, 308), (404, 410), (408, 425, 429, 500, 502, 503, 504)
 HEADERS = {"User-Agent": "seit_ray", "Accept": "image/*, */*;q=0.1", "Accept-Encoding": "identity"}
@@ -59,7 +61,7 @@ class Addresses:
         self.connections, self.allow_private, self.loop = connections, allow_private, get_loop()
         is_open = allow_private or "https" in getproxies()  # a proxy finds the servers, and lies in a private network
         more = {} if is_open else {"resolver": sync(self.loop, _new_resolver)}
-        self.session = new_session(self, connections, limit_per_host=CONNECTIONS_OF_HOST, **more)
+        self.session = new_session(self, connections, total_s=TOTAL_S, limit_per_host=CONNECTIONS_OF_HOST, **more)
 
     def read_many(
         self, paths: Sequence[str], max_bytes: int | None, versions: Sequence[str | None] | None = None
@@ -128,7 +130,7 @@ class Addresses:
                 raise refused(uri, f"leads to {url.scheme or 'nowhere'}://")
             if not self.allow_private and is_private(url.host):
                 raise refused(uri, PRIVATE, OPEN)
-            response = await self.session.get(url, headers=headers, allow_redirects=False)
+            response = await self.session.get(url, headers=headers, allow_redirects=False, proxy=proxy_of(url))
             if response.status in REDIRECTS and "Location" in response.headers:
                 response.close()
                 url = url.join(URL(response.headers["Location"]))
@@ -176,12 +178,24 @@ def continues(response: aiohttp.ClientResponse, body: Body) -> bool:
 
 def is_private(host: str) -> bool:
     """Whether a host is the number of a machine that the world does not reach."""
-    if host.rstrip(".").lower() == "localhost":
+    name = host.rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
         return True
     try:
-        return not ipaddress.ip_address(host).is_global
+        found = ipaddress.ip_address(host)
     except ValueError:  # a name
         return False
+    return any(not address.is_global for address in (found, *carried(found)))
+
+
+def carried(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
+    """IPv4 addresses that one of IPv6 leads to: mapped, compatible, of 6to4 and of NAT64."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return []
+    found = [known for known in (address.ipv4_mapped, address.sixtofour) if known is not None]
+    if address in NAT64 or int(address) < 1 << 32:
+        found.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    return found
 
 
 async def _new_resolver() -> AbstractResolver:

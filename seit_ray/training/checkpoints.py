@@ -82,12 +82,17 @@ def checkpoint_name(step: int) -> str:
 
 
 def save_checkpoint(run: Folder, tensors: dict[str, torch.Tensor], about: dict[str, Any], keep: int) -> None:
-    """Write step-<n>: tensors, then the marker; then delete all but the newest `keep`, marker first."""
+    """Write step-<n>: tensors, then the marker; then delete all but the newest `keep`, marker first.
+
+    Later ones, which were damaged and passed over, go too: they would be taken for newer.
+    """
     folder = run.join("checkpoints", checkpoint_name(about["step"]))
     data = save_safetensors(tensors)
     folder.write("state.safetensors", data)
     folder.write("checkpoint.json", json.dumps({**about, "sha256": checksum(data)}, indent=1).encode())
-    for name in checkpoint_names(run)[:-keep]:
+    names, own = checkpoint_names(run), checkpoint_name(about["step"])
+    up_to_now = [name for name in names if name <= own]
+    for name in [*up_to_now[:-keep], *(name for name in names if name > own)]:
         old = run.join("checkpoints", name)
         old.delete("checkpoint.json")
         old.delete_tree()

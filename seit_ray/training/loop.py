@@ -96,7 +96,11 @@ class Trainer:
                 writer = CheckpointWriter(self.run, self.settings.keep_checkpoints, self.requests.on_saved)
                 stack.enter_context(contextlib.closing(writer))
             batches = stack.enter_context(contextlib.closing(Prefetch(self.host_parts, start, self.steps)))
-            metrics = self.run_steps(start, batches, log, writer)
+            try:
+                metrics = self.run_steps(start, batches, log, writer)
+            except BaseException:
+                self.store.close()
+                raise
         return metrics or read_metrics(self.run)[-1]  # nothing was left to do: the run had ended
 
     def run_steps(

@@ -112,7 +112,7 @@ def test_what_one_process_has_decoded_another_need_not(source, tmp_path, monkeyp
 def test_an_unreadable_image_has_the_next_of_its_shard_in_its_place(tmp_path):
     files = {f"cat/{number:02}.png": image_bytes("cat", number) for number in range(14)}
     files |= {f"dog/{number:02}.png": image_bytes("dog", number) for number in range(6)}
-    lost = {"cat/03.png": b"no picture", "cat/09.png": b"", "cat/10.png": files["cat/10.png"][:50]}
+    lost = {"cat/03.png": b"no picture", "cat/09.png": b"", "cat/10.png": files["cat/10.png"][:50]}  # three are borne
     source = write_files(tmp_path / "photos", files | lost)
     manifest, told = listing_of(source, tmp_path), []
     stream = stream_of(manifest, source, 100, on_progress=lambda *state: told.append(state))
@@ -126,6 +126,15 @@ def test_an_unreadable_image_has_the_next_of_its_shard_in_its_place(tmp_path):
     notes = [note for phase, _, _, note in told if phase == "train images"]
     assert notes[-1].startswith("3 that cannot be read, others in their place; the last: cat/")
     assert ("decode train", 20, 20, "images") in told
+
+
+def test_too_many_that_cannot_be_read(tmp_path):
+    files = {f"cat/{number:03}.png": image_bytes("cat", number) for number in range(40)}
+    files |= {f"cat/{10 * number:03}.png": b"no picture" for number in range(4)}
+    source = write_files(tmp_path / "photos", files)
+    stream = stream_of(listing_of(source, tmp_path), source, 100)
+    with pytest.raises(ValueError, match=r"4 of 40 images in split 'train' of .* cannot be read, the last cat/0.0.png"):
+        stream.host_batch(slice(0, 40))
 
 
 def test_nothing_that_can_be_read(tmp_path):

@@ -84,7 +84,7 @@ def test_a_failed_filling_leaves_nothing(folder):
 def test_no_room_is_an_error(monkeypatch):
     monkeypatch.setattr(shared.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10})())
     with pytest.raises(
-        ValueError, match=r"GiB of tokens in .*; expected room for them; free some, or lower loop.memory"
+        ValueError, match=r"MiB of tokens or pixels in .*; expected room for them; free some, or lower loop.memory"
     ):
         shared_arrays("key", LAYOUT, fill)
 

@@ -159,3 +159,23 @@ def test_large_splits_are_shared(tmp_path, monkeypatch):
     assert np.array_equal(first.tokens, second.tokens)
     assert np.array_equal(first.labels, second.labels)
     assert first.describe() == "25 rows in memory, 0 MiB, one copy a node"
+
+
+def test_what_is_read_ahead_is_not_dropped_before_what_is_over(tmp_path):
+    """An epoch reads every shard once, though not all of them fit."""
+    folder = write_dataset(tmp_path / "tokens", sizes={"train": 400, "val": 8}, rows_per_shard=10)
+    stream = TokenStream(TokenDataset(folder), "train", memory_bytes=100 * row_bytes(TokenDataset(folder)))
+    reads = []
+    real = stream.held.read
+    stream.held.read = lambda shard: reads.append(shard) or real(shard)
+    for step in range(100):
+        stream.host_batch(stream.step_rows(4, 0, step))
+    assert len(reads) <= 40 + 10 + 4  # those of the epoch, and what was read ahead of the next one
+    assert stream.held.num_held <= 100
+
+
+def test_a_closed_stream_reads_nothing_more_ahead(dataset):
+    stream = stream_of(dataset, 40)
+    stream.close()
+    with pytest.raises(RuntimeError, match="shutdown"):
+        stream.step_rows(8, 0, 0)

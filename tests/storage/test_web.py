@@ -5,10 +5,13 @@ import socket
 
 import pytest
 from aiohttp import web
+from yarl import URL
 
 from seit_ray.storage import Folder, StorageError, host_of
 from seit_ray.storage import web as module
+from seit_ray.storage.sessions import proxy_of
 from seit_ray.storage.uris import normalise_address
+from seit_ray.storage.web import is_private
 from tests.https_server import running_https_server
 
 DATA = bytes(range(256)) * 40
@@ -268,3 +271,43 @@ def test_addresses_are_no_folders():
 
 def test_hosts():
     assert [host_of(uri) for uri in ("https://x:1/y", "s3://b/k", "/a")] == ["x:1", None, None]
+
+
+@pytest.mark.parametrize(
+    ("host", "private"),
+    [
+        *((host, True) for host in ("127.0.0.1", "10.1.2.3", "169.254.169.254", "localhost", "a.localhost", "::1")),
+        *((host, True) for host in ("64:ff9b::a00:1", "::ffff:10.0.0.1", "::7f00:1", "2002:7f00:1::", "fd00::1")),
+        *((host, False) for host in ("93.184.216.34", "example.org", "2606:2800:220:1::1", "64:ff9b::5db8:d822")),
+    ],
+)
+def test_numbers_of_private_machines(host, private):
+    assert is_private(host) == private
+
+
+def test_passwords_of_the_user_go_nowhere(server, reader, tmp_path, monkeypatch):
+    """A table names hosts: what ~/.netrc holds is not for them."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login me password secret\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    seen = []
+
+    async def answer(request):
+        seen.append({name.lower() for name in request.headers})
+        return web.Response(body=DATA)
+
+    server.answers["/1.jpg"] = answer
+    assert one(reader, server.uri("/1.jpg")) == DATA
+    assert len(seen) == 1
+    assert "authorization" not in seen[0]
+
+
+def test_proxies_of_the_environment(monkeypatch):
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "inside.example")
+    assert proxy_of(URL("https://far.example/1.jpg")) == "http://proxy.example:3128"
+    assert proxy_of(URL("https://inside.example/1.jpg")) is None
+    monkeypatch.delenv("https_proxy")
+    monkeypatch.delenv("HTTPS_PROXY", raising=False)
+    assert proxy_of(URL("https://far.example/1.jpg")) is None

@@ -189,3 +189,13 @@ def test_what_must_agree_is_named_with_both_values():
         check_same(about, {"tokenizer": "bbbb", "grid": [4, 4]}, "runs/a")
     with pytest.raises(ValueError, match="made with codebook_size None; expected 9"):
         check_same(about, {"codebook_size": 9}, "runs/a")
+
+
+def test_later_ones_that_were_passed_over_go_when_another_is_saved(run):
+    for step in (100, 200):
+        save(run, step)
+    run.write("checkpoints/step-000000200/state.safetensors", b"damaged")
+    assert load_checkpoint(run)[1]["step"] == 100
+    save(run, 150, keep=1)
+    assert checkpoint_names(run) == ["step-000000150"]
+    assert load_checkpoint(run)[1]["step"] == 150

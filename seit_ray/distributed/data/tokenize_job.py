@@ -125,6 +125,7 @@ def run_tokenize_job(job: TokenizeJob, connect: Connect, on_progress: Progress =
     `connect` gives the cluster: after the listing, so that a mistake in a place is told at once.
     """
     refuse_overlap(job.output, job.source, "images")
+    job = moved(job)
     tokenizer, about = load_tokenizer(job.tokenizer_folder)
     job = replace(job, settings=job.settings.for_tokens(math.prod(tokenizer.grid), len(tokenizer.codebook)))
     plan = job.plan(about["fingerprint"])
@@ -156,6 +157,19 @@ def run_tokenize_job(job: TokenizeJob, connect: Connect, on_progress: Progress =
         info = commit(adding, plan, standing.sums, tokenizer, about, before_marker=lock.check)
         clean_up(job, info)
     return Finished(info, standing.spent)
+
+
+def moved(job: TokenizeJob) -> TokenizeJob:
+    """The job with the whole uri of where its images were; ValueError where no dataset was made of them there."""
+    before = job.settings.moved_from
+    if before is None:
+        return job
+    if not (job.output.exists(MARKER) or read_plan(job.output)):
+        raise ValueError(
+            f"moved_from {before} into {job.output.uri}, where nothing is; expected a finished dataset of the images "
+            "as they lay there; leave it out for a new one"
+        )
+    return replace(job, settings=replace(job.settings, moved_from=job.source.at(before).uri))
 
 
 def is_whole(manifest: Manifest, parts: Done) -> bool:

@@ -118,7 +118,8 @@ class VqganTrainingModel(nn.Module):
         """Remember which codes were taken; with "ema", move their rows."""
         self.code_uses += counts.long()
         if self.codebook_update == "ema":
-            used = (counts > 0)[:, None]  # the sum of a code that nothing takes would fade into nothing
+            # the sum of a code that nothing takes would fade to nothing; of a step that is not finite nothing is kept
+            used = (counts > 0)[:, None] & sums.isfinite().all()
             moved = torch.lerp(sums, self.code_sums, self.codebook_decay)
             self.code_sums.copy_(torch.where(used, moved, self.code_sums))
             self.weight.copy_(F.normalize(self.code_sums, dim=1))
