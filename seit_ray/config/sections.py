@@ -116,7 +116,7 @@ class Tokenize(Section):
     undecided = frozenset(
         {
             *("mode", "check_source", "keep_changed", "max_reject_fraction", "num_actors", "gpus_per_actor"),
-            *("memory_mib", "batch_size", "patience_s"),
+            *("memory_mib", "batch_size", "patience_s", "moved_from"),
         }
     )
 

@@ -41,14 +41,17 @@ class BadSteps:
         for name, value in self.model.state_dict().items():
             torch.where(is_first, value, self.before[name], out=self.before[name])
 
-    def heed(self, flags: Flags, store: SampleStore, run: Folder | None) -> None:
-        """Write what replays the first bad step in a row to `run`, if it is given; ValueError for too many in a row."""
+    def heed(self, flags: Flags, store: SampleStore, run: Folder | None, most_rows: int | None) -> None:
+        """Write what replays the first bad step in a row to `run`, if it is given; ValueError for too many in a row.
+
+        most_rows: of a micro-batch, as far as memory has let them be.
+        """
         if flags.bad_in_a_row == 1 and run is not None:
-            self.write(run, flags.step, store)
+            self.write(run, flags.step, store, most_rows)
         if flags.bad_in_a_row >= self.settings.max_skipped_steps:
             raise bad_steps_error(flags, self.settings, store, run)
 
-    def write(self, run: Folder, step: int, store: SampleStore) -> None:
+    def write(self, run: Folder, step: int, store: SampleStore, most_rows: int | None) -> None:
         """bad_steps/step-<n>/: the weights before step number n, then what the step was made of."""
         settings, folder = self.settings, run.join(FOLDER)
         kept = self.model.state_dict() if self.before is None else self.before
@@ -60,7 +63,7 @@ class BadSteps:
             "world_size": self.world.size,
             "global_batch_size": settings.global_batch_size,
             "accum_steps": settings.accum_steps,
-            "max_micro_batch": settings.max_micro_batch,
+            "max_micro_batch": most_rows,
             "shuffle_rows": store.shuffle_rows,
         }
         place = folder.join(f"step-{step:09d}")

@@ -121,7 +121,7 @@ class Trainer:
                 self.step(model, step, parts)
             done = step + 1
             flags = self.agreement.read(last=done == self.steps)
-            self.bad_steps.heed(flags, self.store, self.run if log else None)
+            self.bad_steps.heed(flags, self.store, self.run if log else None, self.micro_batches.limit)
             evaluates = self.is_due(done, "eval_every_epochs")
             records = evaluates or not done % self.settings.log_every_steps
             if records:

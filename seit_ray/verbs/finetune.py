@@ -62,26 +62,30 @@ def check_data(config: Finetune) -> Folder:
 
 
 def check_hold_out(config: Finetune, images: Folder, about: dict[str, Any]) -> None:
-    """ValueError when the run to start from was trained on images that are held out here, by another hold-out.
-
-    about: its model.json, which names the token dataset; one that is not at hand any more is not compared.
-    """
-    from seit_ray.shards import TokenDataset
-
+    """ValueError when the run to start from was trained on images that are held out here, by another hold-out."""
     mine = {"val_fraction": config.pixels.val_fraction, "seed": config.pixels.seed}
-    if not mine["val_fraction"] or "tokenizer" not in about:
-        return
-    dataset = folder_of(about["data"], config.storage)
-    if not dataset.exists("dataset.json"):
-        return
-    plan = TokenDataset(dataset).info.plan
+    plan = hold_out_of(config, about) if mine["val_fraction"] else {}
     theirs = {name: plan.get(name, 0) for name in mine}
     if plan.get("images") == images.uri and theirs != mine:
         raise ValueError(
             f"pixels.val_fraction {mine['val_fraction']:g} and pixels.seed {mine['seed']}; expected "
-            f"{theirs['val_fraction']:g} and {theirs['seed']}, the hold-out of the tokens that {config.init_from} was "
-            "trained on; else it has seen images that are held out here; set them so"
+            f"{theirs['val_fraction']:g} and {theirs['seed']}, the hold-out of what {config.init_from} was trained on; "
+            "else it has seen images that are held out here; set them so"
         )
+
+
+def hold_out_of(config: Finetune, about: dict[str, Any]) -> dict[str, Any]:
+    """images, val_fraction and seed of what a run was trained on, by its model.json.
+
+    Of tokens, what their dataset says; nothing where that is not at hand any more.
+    """
+    from seit_ray.shards import TokenDataset
+
+    decided = about.get("decided_by") or {}
+    if decided.get("images"):
+        return {"images": decided["images"], **{k: decided.get(f"pixels.{k}", 0) for k in ("val_fraction", "seed")}}
+    dataset = folder_of(about["data"], config.storage)
+    return TokenDataset(dataset).info.plan if dataset.exists("dataset.json") else {}
 
 
 def check_encoder(config: Finetune, start: Folder | None) -> None:

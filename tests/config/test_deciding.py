@@ -38,7 +38,7 @@ TOKENIZE = {
     f"tokenize.{name}"
     for name in (
         *("mode", "check_source", "keep_changed", "max_reject_fraction", "num_actors", "gpus_per_actor"),
-        *("memory_mib", "batch_size", "patience_s"),
+        *("memory_mib", "batch_size", "patience_s", "moved_from"),
     )
 }
 PARTS = {f"{part}.{key}" for part in ("pretrain", "finetune") for key in LOOK}

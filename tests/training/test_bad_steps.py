@@ -146,7 +146,7 @@ def test_where_flags_come_late_the_weights_before_are_followed_on_the_device(run
         states.append({name: value.clone() for name, value in model.state_dict().items()})
         with torch.no_grad():
             model.head.bias.add_(1.0)
-    late.heed(Flags(2, 1, False, False), store, run)
+    late.heed(Flags(2, 1, False, False), store, run, 6)
     weights = load_weights(run.read("bad_steps/step-000000002/model.safetensors"))
     assert all(torch.equal(weights[name], states[1][name]) for name in weights)
 

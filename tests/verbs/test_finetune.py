@@ -22,7 +22,7 @@ def place(tmp_path):
     info = TokenDataset(tokens).info
     plan = {"images": images.uri, "val_fraction": 0.2, "seed": 3}
     tokens.write("dataset.json", replace(info, plan=plan).to_json())
-    about = {"kind": "mtm", "tokenizer": info.tokenizer, "data": tokens.uri}
+    about = {"kind": "mtm", "tokenizer": info.tokenizer, "data": tokens.uri, "settings": {}}
     Folder(tmp_path / "mtm").write("model.json", json.dumps(about).encode())
     return tmp_path
 
@@ -34,8 +34,19 @@ def config_of(place, *more):
 
 @pytest.mark.parametrize("keys", [["pixels.val_fraction=0.2"], ["pixels.val_fraction=0.3", "pixels.seed=3"]])
 def test_another_hold_out_than_that_of_the_tokens_is_refused(place, keys):
-    with pytest.raises(ValueError, match=r"expected 0\.2 and 3, the hold-out of the tokens that .*mtm was trained on"):
+    with pytest.raises(ValueError, match=r"expected 0\.2 and 3, the hold-out of what .*mtm was trained on"):
         check_data(config_of(place, *keys))
+
+
+def test_another_hold_out_than_that_of_a_run_on_the_same_images_is_refused(place):
+    images = Folder(place / "photos").uri
+    decided = {"images": images, "pixels.val_fraction": 0.2, "pixels.seed": 3}
+    about = {"kind": "dtm", "image_size": 16, "data": images, "settings": {}, "decided_by": decided}
+    Folder(place / "mtm").write("model.json", json.dumps(about).encode())
+    check_data(config_of(place, "pixels.val_fraction=0.2", "pixels.seed=3"))
+    for keys in (["pixels.val_fraction=0.2"], ["pixels.val_fraction=0.3", "pixels.seed=3"]):
+        with pytest.raises(ValueError, match=r"expected 0.2 and 3, the hold-out"):
+            check_data(config_of(place, *keys))
 
 
 def test_the_same_hold_out_and_other_images_are_fine(place):
