@@ -88,6 +88,8 @@ class Trainer:
     def train(self, start: int | None = None) -> dict[str, Any]:
         """Run from `start`, which `resume` finds, to the last step; `Stopped` when asked to stop."""
         start = self.resume() if start is None else start
+        if start == self.steps:  # nothing is left to do: the run had ended
+            return read_metrics(self.run)[-1]
         with contextlib.ExitStack() as stack:
             log = writer = None
             if self.world.is_main:
@@ -101,7 +103,7 @@ class Trainer:
             except BaseException:
                 self.store.close()
                 raise
-        return metrics or read_metrics(self.run)[-1]  # nothing was left to do: the run had ended
+        return metrics
 
     def run_steps(
         self, start: int, batches: Prefetch[Parts], log: MetricsLog | None, writer: CheckpointWriter | None

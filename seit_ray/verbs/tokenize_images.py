@@ -57,7 +57,7 @@ def tokenize_images(config: TokenizeImages, progress: Progress = silent) -> Rows
     claim_output(folder_of(config.output, config.storage), source)
     from seit_ray.distributed.cluster import connected
     from seit_ray.distributed.data.tokenize_job import TokenizeJob, run_tokenize_job
-    from seit_ray.verbs.command.record import write_record
+    from seit_ray.verbs.command.record import begin_record, write_record
 
     job = TokenizeJob(
         source=source,
@@ -68,8 +68,11 @@ def tokenize_images(config: TokenizeImages, progress: Progress = silent) -> Rows
     )
     began, before = time.perf_counter(), rows_of(job.output)
     spent = run_tokenize_job(job, partial(connected, **config.cluster.model_dump()), progress).spent
-    figures = {} if spent is None else {"seconds_of_actors": spent.seconds, "peak_bytes_of_an_actor": spent.peak_bytes}
-    write_record(job.output, "tokenize_images", config, **figures)
+    if spent is None:  # all was there: the record of what made it stays
+        begin_record(job.output, "tokenize_images", config)
+    else:
+        figures = {"seconds_of_actors": spent.seconds, "peak_bytes_of_an_actor": spent.peak_bytes}
+        write_record(job.output, "tokenize_images", config, **figures)
     closing = closing_rows(config, job.output, before, time.perf_counter() - began)
     return [*summary(job.output), *spent_rows(spent), *closing]
 
