@@ -71,7 +71,7 @@ def evaluate_corruptions(
         check_alike(manifest, world, images.uri)
         numbers = label_table(manifest, split, names, images.uri, run.uri)
         chosen = scored_classes(classes, manifest, split, numbers, len(names))
-        settings = {"split": split, "weights": weights, "classes": classes, "strengths": strengths}
+        settings: dict[str, Any] = {"split": split, "weights": weights, "classes": classes, "strengths": strengths}
         settings |= {"image_size": classifier.image_size, "num_scored": len(names if chosen is None else chosen)}
         plan = {**settings, "source": source.as_dict(), "listing": manifest.digest, "limits": [max_bytes, max_pixels]}
         plan |= {"model": weights_mark(run, weights), "cases": [[case.corruption, case.severity] for case in cases]}
