@@ -93,23 +93,25 @@ def robustness_page(title: str, figures: Figures, details: Mapping[str, Any]) ->
     page = Page(title, f"{figures['samples']} images; standard errors are those over images")
     severities = list(dict.fromkeys(s for found in figures["corruptions"].values() for s in found["severities"]))
     errors = figures.get("baseline", {}).get("corruptions", {})
-    header = ["corruption", "group", *severities, "mean", "s. e.", "of clean", *(["CE"] if errors else [])]
-    rows = [["clean", "-", *["-"] * len(severities), *ending(figures["clean"] | {"relative": 1.0})]]
+    header = ["corruption", *severities, "mean", "s. e.", "of clean", *(["CE"] if errors else [])]
+    blank = ["-"] * len(severities)
+    rows = [["clean", *blank, *ending(figures["clean"] | {"relative": 1.0})]]
     for name, found in figures["corruptions"].items():
-        each = [share(found["severities"].get(severity, {}).get("top1")) for severity in severities]
-        rows.append([name, found["group"], *each, *ending(found)])
+        each = [percent(found["severities"].get(severity, {}).get("top1")) for severity in severities]
+        rows.append([name, *each, *ending(found)])
     if "mean" in figures:
-        rows.append(["mean over all", "-", *["-"] * len(severities), *ending(figures["mean"])])
+        rows.append(["mean over all", *blank, *ending(figures["mean"])])
     if errors:
-        own = [share(errors.get(row[0], {}).get("ce")) for row in rows]
-        own[-1] = share(figures["baseline"]["mce"])
+        own = [percent(errors.get(row[0], {}).get("ce")) for row in rows]
+        own[-1] = percent(figures["baseline"]["mce"])
         rows = [[*row, ce] for row, ce in zip(rows, own, strict=True)]
-    note = f"CE: errors as a share of those of {figures['baseline']['uri']}; last, mCE." if errors else None
-    page.add_table("Top-1", header, rows, note)
-    page.add_chart("Accuracy against severity", severity_chart(figures), "0 is clean; lines are means of groups.")
+    note = f"CE: errors as a share of those of {figures['baseline']['uri']}; the last is mCE." if errors else None
+    page.add_table("Top-1, %", header, rows, note)
     groups = list(dict.fromkeys(found["group"] for found in figures["corruptions"].values()))
+    what = "Units removed or shuffled" if groups == ["units"] else "Means of the groups"
+    page.add_chart("", severity_chart(figures), f"{what}; 0 is clean.")
     for group in groups if groups != ["units"] else []:
-        page.add_chart(group, severity_chart(figures, group), f"The corruptions of the group {group}.")
+        page.add_chart("", severity_chart(figures, group), f"The corruptions of the group {group}.")
     if "frost" in figures["corruptions"]:
         page.add_text("How these differ from ImageNet-C", DIFFERENCES)
     page.add_details("Settings, versions and git state", json.dumps(details, indent=1))
@@ -118,4 +120,9 @@ def robustness_page(title: str, figures: Figures, details: Mapping[str, Any]) ->
 
 def ending(found: Mapping[str, Any]) -> list[str]:
     """Mean, standard error, share of the clean one."""
-    return [share(found["top1"]), share(found["standard_error"]), share(found["relative"])]
+    return [percent(found["top1"]), f"{100 * found['standard_error']:.2f}", percent(found["relative"])]
+
+
+def percent(value: float | None) -> str:
+    """A share for a table of percentages, - where there is none."""
+    return "-" if value is None else f"{100 * value:.1f}"

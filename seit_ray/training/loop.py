@@ -88,7 +88,8 @@ class Trainer:
     def train(self, start: int | None = None) -> dict[str, Any]:
         """Run from `start`, which `resume` finds, to the last step; `Stopped` when asked to stop."""
         start = self.resume() if start is None else start
-        if start == self.steps:  # nothing is left to do: the run had ended
+        if start == self.steps:
+            self.on_progress("train", start, self.steps, "nothing is left to do: the run had ended")
             return read_metrics(self.run)[-1]
         with contextlib.ExitStack() as stack:
             log = writer = None

@@ -100,6 +100,7 @@ def test_optuna_has_no_list():
 def test_what_is_compared():
     assert metric_of(sweep()) == "probe_linear_top1"
     assert metric_of(sweep("pretrain.probe={every_epochs: 2, methods: [knn]}")) == "probe_knn_top1"
+    assert metric_of(sweep("pretrain.probe={every_epochs: 2, methods: [rankme, knn]}")) == "probe_rankme"
     assert metric_of(sweep(BOTH)) == "val_top1"
     assert metric_of(sweep("metric=val_loss")) == "val_loss"
     assert metric_of(sweep(BOTH, "metric=ema_val_top1", "finetune.loop.ema_decay=0.9")) == "ema_val_top1"
