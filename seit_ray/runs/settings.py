@@ -33,6 +33,7 @@ class ClassifierSettings(ModelSettings):
     stem_padding: int = 0
     stem_layers: int = 0
     stem_width: int = 64
+    stem_pixels: bool = False
     standardize: bool = False
     train_only: str = "all"
     pool: str = "mean"

@@ -150,14 +150,16 @@ def test_without_pre_training_nothing_is_filled_in(made, tmp_path):
     for name in ("tokenizer", "tokens"):
         for file, data in contents(output.join(name)).items():
             Folder(tmp_path / "out").join(name).write(file, data)
-    model = "finetune.model={size: nano, depth: 1, inputs: codebook, standardize: true, stem_layers: 1, stem_kernel: 2}"
+    model = (
+        "finetune.model={size: nano, depth: 1, inputs: codebook, standardize: true, stem_layers: 2, stem_pixels: true}"
+    )
     flips = "finetune.augment={adapt: pixels, flip_prob: 1.0, affine_prob: 0.0}"
     words = [word for word in SMALL if not word.startswith("finetune.model")]
     again = config_of(config.images, tmp_path / "out", *words, model, flips)
-    rows = dict(quickstart(again))
-    assert rows["top-1, transformer on tokens"].endswith("%")
-    found, _ = import_model(Folder(tmp_path / "out" / "finetune"), "classifier")
-    assert len(found.patch_embed.early) == 3
+    table = dict(quickstart(again))
+    assert table["top-1, transformer on tokens"].endswith("%")
+    found, about = import_model(Folder(tmp_path / "out" / "finetune"), "classifier")
+    assert (len(found.patch_embed.early), about["settings"]["pixel_side"]) == (7, 4)
     titles = Outline((tmp_path / "out" / "report.html").read_text()).texts("h2")
     assert "What tokens keep" in titles
     assert not {"What the pre-trained model fills in", "Pre-training"} & set(titles)
