@@ -171,7 +171,8 @@ def quickstart(config: Quickstart, progress: Progress = silent) -> Rows:
         evaluate(each["evaluate"], progress)
     images = folder_of(images_of(config), config.storage)
     pixels, shown = read_images(config, images, output, progress)
-    setup = Setup(images.uri, config.pre_train, config.workers.num_workers, config.seed)
+    called = images.uri if config.images else "the bundled sample of Fashion-MNIST"
+    setup = Setup(called, config.pre_train, config.workers.num_workers, config.seed)
     return write_report(output, pixels, shown, setup, details=record_of("quickstart", config), progress=progress)
 
 
