@@ -146,11 +146,10 @@ def test_the_same_command_again_changes_nothing_but_records_and_the_report(made)
 
 
 def test_without_pre_training_nothing_is_filled_in(made, tmp_path):
-    """On tokens that are there: what is trained is the recipe's kind of classifier."""
+    """With a tokenizer that is there already; what is trained is the recipe's kind of classifier."""
     config, output, _ = made
-    for name in ("tokenizer", "tokens"):
-        for file, data in contents(output.join(name)).items():
-            Folder(tmp_path / "out").join(name).write(file, data)
+    for file, data in contents(output.join("tokenizer")).items():
+        Folder(tmp_path / "out" / "tokenizer").write(file, data)
     model = (
         "finetune.model={size: nano, depth: 1, inputs: codebook, standardize: true, stem_layers: 2, stem_pixels: true}"
     )
