@@ -67,9 +67,12 @@ def sized(config: InARow) -> InARow:
     from seit_ray.images.sizes import LOOKED_AT, typical_side
 
     folder, held_out = folder_of(images_of(config), config.storage), config.tokenize.val_fraction
-    # so many and not so long: the size must be the same when the command is given again
-    few = {"is_enough": lambda number: number >= LOOKED_AT}
-    with listed(folder, config.source, val_fraction=held_out, seed=config.seed, **few) as manifest:
+
+    def is_enough(number: int) -> bool:
+        """So many, and not so long: the size must be the same when the command is given again."""
+        return number >= LOOKED_AT
+
+    with listed(folder, config.source, val_fraction=held_out, seed=config.seed, is_enough=is_enough) as manifest:
         side = typical_side(manifest, folder, image_column=config.source.image_column, seed=config.seed)
     patch, model = config.centroid.patch_size, config.finetune.model
     free = 2 * model.stem_padding - model.stem_kernel
