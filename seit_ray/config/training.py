@@ -80,6 +80,11 @@ class Classifier(Model):
         0, description="3x3 convolutions over the tokens (or pixels) before the stem, each with GroupNorm and GELU"
     )
     stem_width: PositiveInt = Field(64, multiple_of=8, description="channels of each of stem_layers")
+    stem_pixels: bool = Field(
+        False,
+        description="with inputs=codebook of a centroid tokenizer: stem_layers see its rows as the pixels that they "
+        "are, and the first of them halve the sides until they are those of the grid",
+    )
     standardize: bool = Field(
         False, description="with inputs=codebook: rows by mean and deviation of the codebook (for centroids: pixels)"
     )
@@ -93,11 +98,16 @@ class Classifier(Model):
     drop_path: Share = Field(0.1, description="stochastic depth of the last block, linear over depth")
 
     @model_validator(mode="after")
-    def _rows_to_standardize(self) -> Self:
-        if self.standardize and self.inputs != "codebook":
+    def _rows_of_a_codebook(self) -> Self:
+        for name in ("standardize", "stem_pixels"):
+            if getattr(self, name) and self.inputs != "codebook":
+                raise ValueError(
+                    f"model.inputs=codebook where model.{name} is true, since it acts on the codebook's rows; it is "
+                    f"{self.inputs}: set model.inputs=codebook, or leave model.{name} out"
+                )
+        if self.stem_pixels and not self.stem_layers:
             raise ValueError(
-                f"model.inputs=codebook where model.standardize is true, since it acts on the codebook's rows; it is "
-                f"{self.inputs}: set model.inputs=codebook, or leave model.standardize out"
+                "model.stem_layers of 1 or more where model.stem_pixels is true, since they see the pixels; set it"
             )
         return self
 

@@ -68,6 +68,7 @@ def build_classifier(
     stem_padding: int = 0,
     stem_layers: int = 0,
     stem_width: int = 64,
+    pixel_side: int = 1,
     inputs: str = "learned",
     standardize: bool = False,
     num_codes: int | None = None,
@@ -99,7 +100,7 @@ def build_classifier(
     shared |= {"pool": pool, "drop_path": drop_path, "head_init_std": head_init_std}
     if encoder == "vit":
         stride = stem_stride or stem_kernel
-        shared |= {"stem_layers": stem_layers, "stem_width": stem_width}
+        shared |= {"stem_layers": stem_layers, "stem_width": stem_width, "pixel_side": pixel_side}
         return TokenViT(embedding=embedding, stride=stride, padding=stem_padding, **shared)
     if stem_layers or standardize:
         raise ValueError(

@@ -143,6 +143,9 @@ class Stem(nn.Module):
     kernel are a ValueError. Source: SeiT, Stem-Adaptor. `layers` convolutions of 3x3, each with GroupNorm and GELU and
     `layer_width` channels wide, come before it on the whole grid, so that the transformer can be shallow (Xiao et al.
     2021, "Early convolutions help transformers see better"); a width that 8 does not divide is a ValueError.
+    With `pixel_side` p, maps of C*p*p channels (rows of a centroid codebook: channel, row, column) are laid out as
+    C x h*p x w*p pixels first, and the first log2(p) layers halve the sides, back to the grid: a p that is no power of
+    two, or has too few layers, is a ValueError.
     """
 
     def __init__(
@@ -155,6 +158,7 @@ class Stem(nn.Module):
         *,
         layers: int = 0,
         layer_width: int = 64,
+        pixel_side: int = 1,
     ) -> None:
         super().__init__()
         if kernel < 1 or stride < 1 or not 0 <= padding < kernel:
@@ -168,11 +172,22 @@ class Stem(nn.Module):
                 "divides; take 3 layers of 64"
             )
         self.kernel, self.stride, self.padding = kernel, stride, padding
+        halvings = pixel_side.bit_length() - 1
+        if pixel_side != 2**halvings or halvings > layers or in_dim % pixel_side**2:
+            raise ValueError(
+                f"rows of {in_dim} values as pixels of {pixel_side}x{pixel_side}, with {layers} stem layers; expected "
+                "a side that is a power of two, a layer for each halving of it, and rows that are pixels; raise "
+                "stem_layers, or leave stem_pixels out"
+            )
         self.early = nn.Sequential()  # empty, it has no weights, and the stem the published names
-        for _ in range(layers):
+        if pixel_side > 1:
+            self.early.append(nn.PixelShuffle(pixel_side))
+            in_dim //= pixel_side**2
+        for i in range(layers):
             # normalised within a sample, not over a batch, so that the number of workers does not matter
             norm = nn.GroupNorm(NORM_GROUPS, layer_width)
-            self.early.extend([nn.Conv2d(in_dim, layer_width, 3, padding=1, bias=False), norm, nn.GELU()])
+            convolution = nn.Conv2d(in_dim, layer_width, 3, 2 if i < halvings else 1, padding=1, bias=False)
+            self.early.extend([convolution, norm, nn.GELU()])
             in_dim = layer_width
         self.proj = nn.Conv2d(in_dim, width, kernel, stride, padding)
 

@@ -19,7 +19,8 @@ class TokenViT(nn.Module):
 
     Shapes: tokens [B,L] or [B,h,w], L = h*w -> logits [B,C]. `pool="mean"` takes the mean of the P patch
     tokens and THEN the LayerNorm (the class token takes part in attention only); `pool="cls"` takes the
-    LayerNorm and then the class token. `stem_layers` convolutions, `stem_width` wide, come before the stem.
+    LayerNorm and then the class token. `stem_layers` convolutions, `stem_width` wide, come before the stem, of
+    which the first see rows of a codebook as `pixel_side` x `pixel_side` pixels.
     `drop_path` is the rate of the last block; `head_init_std` 2e-5 is what SeiT++ fine-tunes with. A grid that
     the stem does not tile, an unknown pool or no classes is a ValueError. Source: SeiT, Stem-Adaptor; SeiT++,
     fine-tuning.
@@ -37,6 +38,7 @@ class TokenViT(nn.Module):
         padding: int = 0,
         stem_layers: int = 0,
         stem_width: int = 64,
+        pixel_side: int = 1,
         pool: str = "mean",
         drop_path: float = 0.0,
         head_init_std: float = 0.02,
@@ -49,7 +51,14 @@ class TokenViT(nn.Module):
         self.grid, self.pool, self.num_classes = (grid[0], grid[1]), pool, num_classes
         self.token_emb = embedding
         self.patch_embed = Stem(
-            embedding.dim, size.width, kernel, stride, padding, layers=stem_layers, layer_width=stem_width
+            embedding.dim,
+            size.width,
+            kernel,
+            stride,
+            padding,
+            layers=stem_layers,
+            layer_width=stem_width,
+            pixel_side=pixel_side,
         )
         self.patch_grid = self.patch_embed.patch_grid(self.grid)
         self.num_patches = self.patch_grid[0] * self.patch_grid[1]

@@ -21,6 +21,7 @@ from seit_ray.runs.inputs import Inputs, TokenInputs, image_inputs, token_inputs
 from seit_ray.runs.settings import AugmentationSettings, ClassifierSettings, PixelSettings
 from seit_ray.runs.train import model_settings, train_and_export
 from seit_ray.storage import Folder
+from seit_ray.tokenizers.centroid import CentroidTokenizer
 from seit_ray.training.identity import check_same
 from seit_ray.training.requests import Hooks
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
@@ -118,10 +119,20 @@ def encoder_settings(encoder: str | None, about: dict[str, Any] | None, *, where
 def token_settings(model: ClassifierSettings, inputs: TokenInputs) -> dict[str, Any]:
     """Keywords of `build_model` for a classifier of tokens, by a table of its own or on the rows of the codebook."""
     given: dict[str, Any] = {"codebook": inputs.tokenizer.codebook} if model.inputs == "codebook" else {}
+    if model.stem_pixels:
+        tokenizer = inputs.tokenizer
+        if not isinstance(tokenizer, CentroidTokenizer):
+            raise ValueError(
+                f"model.stem_pixels with a {tokenizer.family} tokenizer; expected a centroid tokenizer, whose codes "
+                "are pixels; leave it out"
+            )
+        given["pixel_side"] = tokenizer.patch_size
     return model_settings(model, grid=inputs.grid, num_codes=inputs.num_codes, num_classes=inputs.num_classes, **given)
 
 
 def pixel_settings(model: ClassifierSettings, inputs: Inputs, patch_size: int) -> dict[str, Any]:
     """Keywords of `build_model` for a classifier of pixels, whose stem cuts the image into patches."""
+    if model.stem_pixels or model.standardize:
+        raise ValueError("model.stem_pixels or standardize with images; expected neither, as there is no codebook")
     model = replace(model, inputs="pixels", stem_kernel=patch_size, stem_stride=patch_size, stem_padding=0)
     return model_settings(model, grid=inputs.grid, num_classes=inputs.num_classes)

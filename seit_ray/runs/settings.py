@@ -34,6 +34,7 @@ class ClassifierSettings(ModelSettings):
     stem_padding: int = 0
     stem_layers: int = 0
     stem_width: int = 64
+    stem_pixels: bool = False
     standardize: bool = False
     encoder: str | None = None
     train_only: str = "all"

@@ -27,12 +27,13 @@ from seit_ray.training.requests import Hooks
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
 from seit_ray.training.world import World
 
+DECIDED = ("grid_side", "train_only", "stem_pixels")  # keys that the data turns into keywords of the model
 SIZE_KEYS = ("width", "depth", "num_heads", "decoder_width", "decoder_depth", "decoder_num_heads")
 
 
 def model_settings(model: ModelSettings, **decided: Any) -> dict[str, Any]:
     """Keywords of `build_model`: the user's numbers, and those that the data decides."""
-    given = {name: value for name, value in asdict(model).items() if name not in ("grid_side", "train_only")}
+    given = {name: value for name, value in asdict(model).items() if name not in DECIDED}
     size = build_size(given.pop("size"), **{key: given.pop(key) for key in SIZE_KEYS})
     return {"size": size, **given, **decided}
 

@@ -34,7 +34,10 @@ LINEAR = "logistic regression"
 
 @dataclass(frozen=True)
 class Setup:
-    """What the report says of how it came about; num_workers of the training, 0 where it was in this process."""
+    """What the report says of how it came about.
+
+    images: what they are called; num_workers of the training, 0 where it was in this process.
+    """
 
     images: str
     pre_trained: bool

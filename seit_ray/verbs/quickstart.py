@@ -67,14 +67,12 @@ def sized(config: InARow) -> InARow:
     from seit_ray.images.sizes import LOOKED_AT, typical_side
 
     folder, held_out = folder_of(images_of(config), config.storage), config.tokenize.val_fraction
-    # so many and not so long: the size must be the same when the command is given again
-    with listed(
-        folder,
-        config.source,
-        val_fraction=held_out,
-        seed=config.seed,
-        is_enough=lambda number: number >= LOOKED_AT,
-    ) as manifest:
+
+    def is_enough(number: int) -> bool:
+        """So many, and not so long: the size must be the same when the command is given again."""
+        return number >= LOOKED_AT
+
+    with listed(folder, config.source, val_fraction=held_out, seed=config.seed, is_enough=is_enough) as manifest:
         side = typical_side(manifest, folder, image_column=config.source.image_column, seed=config.seed)
     patch, model = config.centroid.patch_size, config.finetune.model
     free = 2 * model.stem_padding - model.stem_kernel
@@ -176,7 +174,8 @@ def quickstart(config: Quickstart, progress: Progress = silent) -> Rows:
         evaluate(each["evaluate"], progress)
     images = folder_of(images_of(config), config.storage)
     pixels, shown = read_images(config, images, output, progress)
-    setup = Setup(images.uri, config.pre_train, config.workers.num_workers, config.seed)
+    called = images.uri if config.images else "the bundled sample of Fashion-MNIST"
+    setup = Setup(called, config.pre_train, config.workers.num_workers, config.seed)
     return write_report(output, pixels, shown, setup, details=record_of("quickstart", config), progress=progress)
 
 

@@ -1,6 +1,6 @@
 """Search settings by short trainings on Ray Tune; the same run name continues, and best.yaml is a config to train by.
 
-seit-ray sweep --config sweep_masking_augment dataset=runs/quickstart/tokens run=masking
+seit-ray sweep --config sweep_masking_augment dataset=runs/all/tokens run=masking
 """
 
 import functools

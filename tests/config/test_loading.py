@@ -99,6 +99,12 @@ def test_rows_are_standardized_where_there_are_rows():
     words = [*REQUIRED, "model.standardize=true"]
     assert "set model.inputs=codebook" in refusal(Finetune, None, words)
     assert load(Finetune, [], [*words, "model.inputs=codebook"]).model.standardize
+    assert "model.stem_layers of 1 or more" in refusal(
+        Finetune, None, [*REQUIRED, "model.inputs=codebook", "model.stem_pixels=true"]
+    )
+    assert "set model.inputs=codebook, or leave model.stem_pixels out" in refusal(
+        Finetune, None, [*REQUIRED, "model.stem_layers=2", "model.stem_pixels=true"]
+    )
     assert "multiple of 8" in refusal(Finetune, None, [*REQUIRED, "model.stem_width=12"])
 
 

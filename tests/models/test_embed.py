@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from seit_ray.models.embed import CodebookEmbedding, Stem, TokenEmbedding, as_grid, sincos_positions
+from seit_ray.tokenizers.centroid import CentroidTokenizer
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -131,6 +132,28 @@ def test_layers_before_the_stem_see_neighbours_and_keep_the_grid():
 
 def test_a_stem_without_layers_has_the_published_names():
     assert list(Stem(5, 12, 4, 2, 1).state_dict()) == ["proj.weight", "proj.bias"]
+
+
+@pytest.mark.parametrize(("side", "layers"), [(2, 1), (2, 3), (4, 2), (4, 3)])
+def test_rows_are_seen_as_the_pixels_they_are(side, layers):
+    """The layers see just what the tokenizer decodes to, of any tokens."""
+    generator = torch.Generator().manual_seed(0)
+    codebook = torch.randint(256, (9, 3 * side**2), generator=generator) / 255
+    tokenizer = CentroidTokenizer(codebook, image_size=3 * side, patch_size=side)
+    tokens = torch.randint(9, (2, 9), generator=generator)
+    stem = Stem(3 * side**2, 12, 3, 2, 1, layers=layers, layer_width=8, pixel_side=side)
+    maps = CodebookEmbedding(codebook).maps(tokens, (3, 3))
+    torch.testing.assert_close(stem.early[0](maps) * 255, tokenizer.decode(tokens).float(), atol=1e-3, rtol=0)
+    assert stem.early(maps).shape == (2, 8, 3, 3)
+    assert stem(maps).shape == (2, 4, 12)
+    strides = [layer.stride[0] for layer in stem.early if isinstance(layer, torch.nn.Conv2d)]
+    assert strides == [2] * (side.bit_length() - 1) + [1] * (layers - side.bit_length() + 1)
+
+
+@pytest.mark.parametrize(("in_dim", "side", "layers"), [(27, 3, 3), (48, 4, 1), (32, 8, 3), (12, 2, 0)])
+def test_rows_that_are_no_pixels_are_refused(in_dim, side, layers):
+    with pytest.raises(ValueError, match=rf"rows of {in_dim} values as pixels of {side}x{side}, with {layers} stem"):
+        Stem(in_dim, 8, 2, 2, layers=layers, pixel_side=side)
 
 
 @pytest.mark.parametrize(("layers", "width"), [(-1, 64), (1, 12), (2, 0), (1, -8)])

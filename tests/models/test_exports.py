@@ -82,11 +82,13 @@ def test_imported_classifier_computes_the_same(run):
     assert torch.equal(import_model(run, "classifier")[0](tokens), model(tokens))
 
 
-@pytest.mark.parametrize("kept", [{}, {"standardize": True}, {"stem_layers": 2, "stem_width": 8}])
+@pytest.mark.parametrize(
+    "kept", [{}, {"standardize": True}, {"stem_layers": 2, "stem_width": 8}, {"stem_layers": 1, "pixel_side": 2}]
+)
 def test_a_classifier_on_codebook_rows_computes_the_same(run, kept):
     generator = torch.Generator().manual_seed(0)
     settings = {**SETTINGS["classifier"], "inputs": "codebook", **kept}
-    settings["codebook"] = torch.rand(11, 6, generator=generator)
+    settings["codebook"] = torch.rand(11, 12, generator=generator)
     torch.manual_seed(0)
     model = build_model("classifier", **settings, head_init_std=1.0).eval()
     export_model(run, model, kind="classifier", settings=settings, about=ABOUT)
@@ -94,7 +96,7 @@ def test_a_classifier_on_codebook_rows_computes_the_same(run, kept):
     found, about = import_model(run, "classifier")
     assert torch.equal(found(tokens), model(tokens))
     assert kept.items() <= about["settings"].items()
-    others = {"standardize": False, "stem_layers": 0}
+    others = {"standardize": False, "stem_layers": 0, "pixel_side": 1}
     published = build_model("classifier", **{**settings, **others}).state_dict()
     assert (found.state_dict().keys() == published.keys()) == ("stem_layers" not in kept)
 

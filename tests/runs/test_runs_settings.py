@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,12 +10,15 @@ import torch
 
 from seit_ray import config
 from seit_ray.models.about import read_about
+from seit_ray.models.build import build_model
 from seit_ray.models.exports import import_model
 from seit_ray.models.weights import load_weights
 from seit_ray.runs.evaluate_tokens import evaluate_tokens
 from seit_ray.runs.finetune import finetune as run_finetune
+from seit_ray.runs.finetune import pixel_settings, token_settings
 from seit_ray.runs.pretrain import pretrain as run_pretrain
 from seit_ray.storage import Folder
+from seit_ray.tokenizers.centroid import CentroidTokenizer
 from seit_ray.training.metrics import read_metrics
 from tests.runs.test_runs import AUGMENT, LOOP, OPTIMIZER, SMALL, augment_settings
 from tests.tiny_dataset import write_dataset
@@ -136,6 +140,22 @@ def test_every_option_of_the_model_changes_the_training(dataset, tmp_path, seen_
             seen_models[name] = tuple(record["train_loss"] for record in read_metrics(run))
     assert all(0 < loss < 10 for loss in seen_models[str(change)])
     assert len(set(seen_models.values())) == len(seen_models)
+
+
+def test_rows_are_pixels_of_a_centroid_tokenizer_only():
+    """The side of its patches goes to the model; rows of another tokenizer, and images, are none."""
+    settings = config.Classifier(**SMALL, inputs="codebook", stem_layers=2, stem_pixels=True).settings()
+    tokenizer = CentroidTokenizer(torch.rand(5, 48), image_size=8, patch_size=4)
+    inputs = SimpleNamespace(tokenizer=tokenizer, grid=(2, 2), num_codes=5, num_classes=3)
+    model = build_model("classifier", **token_settings(settings, inputs))
+    assert [layer.stride[0] for layer in model.patch_embed.early if hasattr(layer, "stride")] == [2, 2]
+    plain = token_settings(replace(settings, stem_pixels=False), inputs)
+    assert "pixel_side" not in plain
+    inputs.tokenizer = SimpleNamespace(codebook=tokenizer.codebook, family="vit_vqgan")
+    with pytest.raises(ValueError, match="stem_pixels with a vit_vqgan tokenizer; expected a centroid tokenizer"):
+        token_settings(settings, inputs)
+    with pytest.raises(ValueError, match="stem_pixels or standardize with images; expected neither"):
+        pixel_settings(settings, inputs, 4)
 
 
 def test_layers_before_the_stem_of_pixels(images, tmp_path):

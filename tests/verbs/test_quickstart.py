@@ -133,7 +133,7 @@ def test_the_report_fits_the_screen(made, tmp_path):
     assert overflows(page, tmp_path, (400, 1400)) == {400: [], 1400: []}
 
 
-def test_the_same_command_again_changes_nothing_but_the_report(made):
+def test_the_same_command_again_changes_nothing_but_records_and_the_report(made):
     config, output, rows = made
     before, _ = contents(output), output.delete("report.html")
     assert dict(quickstart(config)) == rows
@@ -142,22 +142,24 @@ def test_the_same_command_again_changes_nothing_but_the_report(made):
     assert {name: now[name] for name in same} == {name: before[name] for name in same}
     assert all(name.endswith(".history.jsonl") for name in now.keys() - before.keys())  # that it was called again
     assert "report.html" in now
+    assert len(same) > 15
 
 
 def test_without_pre_training_nothing_is_filled_in(made, tmp_path):
-    """On tokens that are there: what is trained is the recipe's kind of classifier."""
+    """With a tokenizer that is there already; what is trained is the recipe's kind of classifier."""
     config, output, _ = made
-    for name in ("tokenizer",):
-        for file, data in contents(output.join(name)).items():
-            Folder(tmp_path / "out").join(name).write(file, data)
-    model = "finetune.model={size: nano, depth: 1, inputs: codebook, standardize: true, stem_layers: 1, stem_kernel: 2}"
+    for file, data in contents(output.join("tokenizer")).items():
+        Folder(tmp_path / "out" / "tokenizer").write(file, data)
+    model = (
+        "finetune.model={size: nano, depth: 1, inputs: codebook, standardize: true, stem_layers: 2, stem_pixels: true}"
+    )
     flips = "finetune.augment={adapt: pixels, flip_prob: 1.0, affine_prob: 0.0}"
     words = [word for word in SMALL if not word.startswith("finetune.model")]
     again = config_of(config.images, tmp_path / "out", *words, model, flips)
-    rows = dict(quickstart(again))
-    assert rows["top-1, transformer on tokens"].endswith("%")
-    found, _ = import_model(Folder(tmp_path / "out" / "finetune"), "classifier")
-    assert len(found.patch_embed.early) == 3
+    table = dict(quickstart(again))
+    assert table["top-1, transformer on tokens"].endswith("%")
+    found, about = import_model(Folder(tmp_path / "out" / "finetune"), "classifier")
+    assert (len(found.patch_embed.early), about["settings"]["pixel_side"]) == (7, 4)
     titles = Outline((tmp_path / "out" / "report.html").read_text()).texts("h2")
     assert "What tokens keep" in titles
     assert not {"What the pre-trained model fills in", "Pre-training"} & set(titles)
