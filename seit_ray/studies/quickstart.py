@@ -69,7 +69,7 @@ def write_report(
     rows = closing_rows(dataset, arms, figures, quality)
 
     page = Page("What tokens are worth", f"seit_ray quickstart on {setup.images}")
-    add_comparison(page, arms, figures)
+    add_comparison(page, arms, figures, tokenizer.codebook.numel() * tokenizer.codebook.element_size())
     add_pictures(page, tokenizer, shown, quality, output.join("pretrain") if setup.pre_trained else None)
     add_curves(page, output, setup.pre_trained)
     add_classes(page, output.join("finetune"), dataset, figures)
@@ -123,7 +123,7 @@ def closing_rows(dataset: TokenDataset, arms: list[Arm], figures: dict[str, Any]
     ]
 
 
-def add_comparison(page: Page, arms: list[Arm], figures: dict[str, Any]) -> None:
+def add_comparison(page: Page, arms: list[Arm], figures: dict[str, Any], codebook_bytes: int) -> None:
     """What the same classifier makes of the same bytes, then the transformer: a table, and a chart of it."""
     tokens, whole = arms[0], arms[-1]
     error = (figures["top1"] * (1 - figures["top1"]) / figures["samples"]) ** 0.5
@@ -136,8 +136,9 @@ def add_comparison(page: Page, arms: list[Arm], figures: dict[str, Any]) -> None
         rows,
         f"Every row but the last is {LINEAR}, on {figures['samples']:,} held-out images (standard error "
         f"{100 * error:.1f} points). Tokens take {tokens.bytes_per_image:.0f} bytes an image, the source's files "
-        f"{whole.bytes_per_image:.0f}, {times:.1f} times as many. Smaller images are packed and compressed together; "
-        "of fewer images, three draws are averaged.",
+        f"{whole.bytes_per_image:.0f}, {times:.1f} times as many; the codebook, {size(codebook_bytes)} once for any "
+        "number of images, is not counted. Smaller images are packed and compressed together; of fewer images, three "
+        "draws are averaged.",
     )
     points = {arm.what: ([arm.bytes_per_image * arm.images / 1e3], [100 * arm.top1]) for arm in arms if arm.top1}
     points["tokens, transformer"] = ([tokens.bytes_per_image * tokens.images / 1e3], [100 * figures["top1"]])
