@@ -26,7 +26,7 @@ def drawn_model(settings, seed):
     return model.eval()
 
 
-def write_classifier(place, tokens, *, class_names=CLASSES, grid=None, seed=0, ema_seed=None):
+def write_classifier(place, tokens, *, class_names=CLASSES, grid=None, seed=0, ema_seed=None, rows=False, **more):
     """A finished run on a dataset's folder, in which there is just a tokenizer; returns the run's folder."""
     run = place if isinstance(place, Folder) else Folder(place)
     tokenizer, about = load_tokenizer(tokens.join("tokenizer"))
@@ -37,7 +37,11 @@ def write_classifier(place, tokens, *, class_names=CLASSES, grid=None, seed=0, e
         "num_classes": len(class_names),
         "token_dim": 8,
         "stem_kernel": 1,
+        **more,
     }
+    if rows:  # of the codebook, in place of a learned table
+        del settings["num_codes"], settings["token_dim"]
+        settings |= {"inputs": "codebook", "codebook": tokenizer.codebook}
     known = {
         "tokenizer": about["fingerprint"],
         "grid": list(tokenizer.grid),

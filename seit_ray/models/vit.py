@@ -94,11 +94,15 @@ class TokenViT(nn.Module):
             return self.norm(x[:, 1:].mean(dim=1))
         return self.norm(x[:, 0])
 
-    def _encode(self, maps: Tensor) -> Tensor:
-        """Embedded maps -> class token and patches after the last block, [B,1+P,width]."""
+    def patches(self, maps: Tensor) -> Tensor:
+        """Embedded maps -> what the stem makes of them, [B,P,width], before positions."""
         if isinstance(self.token_emb, CodebookEmbedding):
             maps = self.token_emb.standardized(maps)
-        patches = self.patch_embed(maps)
+        return self.patch_embed(maps)
+
+    def _encode(self, maps: Tensor) -> Tensor:
+        """Embedded maps -> class token and patches after the last block, [B,1+P,width]."""
+        patches = self.patches(maps)
         x = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1) + self.pos_embed
         for block in self.blocks:
             x = block(x)

@@ -23,6 +23,7 @@ from seit_ray.shards import TokenDataset
 from seit_ray.shards.dataset import identity_of
 from seit_ray.storage import Folder
 from seit_ray.training.identity import check_same
+from seit_ray.training.precision import autocast, precision_of
 from seit_ray.training.world import World
 
 
@@ -46,9 +47,12 @@ def evaluate_units(
     check_same(about, identity_of(tokens), run.uri)
     names = check_names(tokens, about, run)
     cases = unit_cases(occlusion, shuffle)
+    if not isinstance(model, TokenViT):  # BEiT's positions are biases between all pairs of a whole grid
+        raise ValueError(f"occlusion or shuffle of {run.uri}, whose encoder is BEiT; expected one of ViT; drop them")
     check_units(cases, model.num_patches)
     store = cropped(TokenStore.read(tokens, split, need_labels=True), tokens.info.grid, model.grid)
-    counts = unit_counts(model.to(world.device), store, cases, world, batch_size, on_progress)
+    with autocast(world.device, precision_of(about, world.device)):
+        counts = unit_counts(model.to(world.device), store, cases, world, batch_size, on_progress)
     made = [pair for found in world.gather(counts) for pair in found]
     total = add_up([part for _, part in sorted(made, key=lambda pair: pair[0])])
     return {
@@ -71,7 +75,7 @@ def unit_counts(
     for chunk, rows, batch in eval_batches(store, batch_size, world):
         assert batch.labels is not None  # a store has them
         tally = Tally(cases, model.num_classes)
-        patches = model.patch_embed(model.embed(batch.inputs))
+        patches = model.patches(model.embed(batch.inputs))
         order = unit_order(rows, total, model.num_patches, world.device)
         tally.add(0, read_out(model, patches), batch.labels)
         for place, case in enumerate(cases, 1):

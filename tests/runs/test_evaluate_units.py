@@ -32,7 +32,8 @@ def place(tmp_path_factory):
 
 def evaluated(place, world=CPU, **settings):
     """Figures of the val split."""
-    return evaluate_units(dataset=place.join("tokens"), run=place.join("run"), world=world, **ALONE | settings)
+    where = {"dataset": place.join("tokens"), "run": place.join("run")}
+    return evaluate_units(world=world, **where | ALONE | settings)
 
 
 def main(folder, size, rank):
@@ -82,3 +83,21 @@ def test_two_processes_find_what_one_finds(place):
 def test_a_share_that_leaves_nothing(place):
     with pytest.raises(ValueError, match=r"occlusion 0\.99 of 16 units; expected one to be left"):
         evaluated(place, occlusion=(0.99,))
+
+
+@pytest.mark.parametrize("more", [{"standardize": True}, {"standardize": True, "stem_layers": 1, "stem_width": 8}])
+def test_clean_is_the_plain_evaluation_of_rows_of_a_codebook_too(place, more):
+    names = [f"class {i}" for i in range(NUM_CLASSES)]
+    write_classifier(place.join("rows"), place.join("tokens"), class_names=names, rows=True, **more)
+    found = evaluated(place, run=place.join("rows"))
+    where = {"dataset": place.join("tokens"), "run": place.join("rows")}
+    plain = evaluate_tokens(**where, split="val", batch_size=40, world=CPU)
+    assert found["clean"]["loss"] == pytest.approx(plain["loss"], rel=1e-5)
+    assert found["clean"]["top1"] == plain["top1"]
+
+
+def test_an_encoder_of_beit_is_refused_in_one_line(place):
+    names = [f"class {i}" for i in range(NUM_CLASSES)]
+    write_classifier(place.join("beit"), place.join("tokens"), class_names=names, rows=True, encoder="beit")
+    with pytest.raises(ValueError, match="whose encoder is BEiT; expected one of ViT"):
+        evaluated(place, run=place.join("beit"))
