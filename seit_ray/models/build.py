@@ -78,7 +78,7 @@ def build_classifier(
     pool: str = "mean",
     drop_path: float = 0.0,
     head_init_std: float = 2e-5,
-    encoder: str = "vit",
+    encoder: str | None = None,
     layer_scale: float = 0.1,
     own_bias: bool = False,
 ) -> TokenViT | BeitViT:
@@ -94,6 +94,7 @@ def build_classifier(
         codebook=codebook,
         standardize=standardize,
     )
+    encoder = encoder or "vit"
     if encoder not in ENCODERS:
         raise ValueError(f"encoder {encoder!r}; expected one of {', '.join(ENCODERS)}; choose one")
     shared: dict[str, Any] = {"grid": grid, "num_classes": num_classes, "size": size, "kernel": stem_kernel}

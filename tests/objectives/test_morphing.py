@@ -48,7 +48,7 @@ def plain_groups(features, schedule, protect):
     found = []
     for row in features.double():
         tokens, members = [t.clone() for t in row], [[i] for i in range(len(row))]
-        for _ in range(schedule.iterations):
+        for _ in range(schedule.iterations if schedule.merged else 0):  # nothing to merge leaves the order too
             merged = min(schedule.merged, (len(tokens) - (protect == "first")) // 2)
             a, b = list(range(0, len(tokens), 2)), list(range(1, len(tokens), 2))
             cosines = [[F.cosine_similarity(tokens[i], tokens[j], dim=0).item() for j in b] for i in a]
