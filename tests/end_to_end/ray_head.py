@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,23 +16,18 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.processes import ROOT, end, processes_of
+from tests.s3_server import free_ports
 from tests.warm_workers import warm_variables
 
 BIN = Path(sys.executable).parent
-
-
-def free_port() -> int:
-    """A port of this machine that nothing uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextlib.contextmanager
 def running_head(home: Path, *options: str, gcs_port: int | None = None, **variables: str) -> Iterator[dict[str, str]]:
     """The environment of a shell that knows a fresh head: addresses, token, and RAY_LOGS, its folder."""
     (home / "token").write_text("0123456789abcdef" * 4)
-    dashboard, gcs = free_port(), gcs_port or 6400 + os.getpid() % 3000
+    dashboard, agent, client = free_ports(3)  # together, so that no two are the same
+    gcs = gcs_port or 6400 + os.getpid() % 3000
     temporary = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: the names of sockets have a limit
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     environment |= {
@@ -51,7 +45,7 @@ def running_head(home: Path, *options: str, gcs_port: int | None = None, **varia
     }
     command = [BIN / "ray", "start", "--head", "--block", f"--port={gcs}", f"--dashboard-port={dashboard}"]
     # two heads on one machine would else share the agent's fixed port
-    command += [f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}"]
+    command += [f"--dashboard-agent-listen-port={agent}", f"--ray-client-server-port={client}"]
     command += [f"--temp-dir={temporary}", f"--object-store-memory={200 << 20}", "--disable-usage-stats", *options]
     log = open(home / "head.log", "w")  # noqa: SIM115 - closed at the end of the module
     process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)

@@ -18,7 +18,8 @@ from seit_ray.shards import TokenDataset
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.files import load_tokenizer
 from tests.end_to_end.processes import ROOT
-from tests.end_to_end.ray_head import command, free_port, running_head
+from tests.end_to_end.ray_head import command, running_head
+from tests.s3_server import free_ports
 from tests.tiny_images import image_bytes, write_files, write_tokenizer
 
 HEAD_ID = "f" * 51 + "00000"  # of the head, for the provider
@@ -73,7 +74,7 @@ def head(tmp_path_factory):
     """A shell that knows a head which starts and ends pretended nodes."""
     from ray.util import get_node_ip_address
 
-    home, port = tmp_path_factory.mktemp("home"), 9400 + free_port() % 600  # Ray's workers use 10002 to 19999
+    home, port = tmp_path_factory.mktemp("home"), 9400 + free_ports(1)[0] % 600  # Ray's workers use 10002 to 19999
     config = home / "cluster.yaml"
     config.write_text(yaml.safe_dump(cluster_config(f"{get_node_ip_address()}:{port}")))
     variables = {

@@ -50,12 +50,14 @@ def test_another_hold_out_than_that_of_a_run_on_the_same_images_is_refused(place
 
 
 def test_the_same_hold_out_and_other_images_are_fine(place):
-    check_data(config_of(place, "pixels.val_fraction=0.2", "pixels.seed=3", "loop.seed=5"))
-    check_data(config_of(place))  # nothing is held out here
-    elsewhere = write_files(place / "others", image_files(20))
-    check_data(config_of(place, f"images={elsewhere.uri}", "pixels.val_fraction=0.5"))
+    photos, elsewhere = Folder(place / "photos").uri, write_files(place / "others", image_files(20))
+    same = check_data(config_of(place, "pixels.val_fraction=0.2", "pixels.seed=3", "loop.seed=5"))
+    assert same.uri == photos
+    assert check_data(config_of(place)).uri == photos  # nothing is held out here
+    found = check_data(config_of(place, f"images={elsewhere.uri}", "pixels.val_fraction=0.5"))
+    assert found.uri == elsewhere.uri
     (place / "tokens" / "dataset.json").unlink()
-    check_data(config_of(place, "pixels.val_fraction=0.5"))  # the tokens are not at hand any more
+    assert check_data(config_of(place, "pixels.val_fraction=0.5")).uri == photos  # the tokens are not at hand any more
 
 
 SMALL = [
