@@ -68,8 +68,8 @@ def replay_step(trainer: Trainer, step: int) -> dict[str, Any]:
     return {**found, "parameters": bad, "train_loss": total, "train_grad_norm": float(norm)}
 
 
-def read_bad_step(run: Folder, step: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights before a step that was kept, and what it was made of; ValueError where it was not."""
+def check_kept(run: Folder, step: int) -> Folder:
+    """The folder of a bad step; ValueError where the run has kept nothing of it."""
     folder = run.join(FOLDER)
     place = folder.join(f"step-{step:09d}")
     if not place.exists("step.json"):
@@ -78,6 +78,12 @@ def read_bad_step(run: Folder, step: int) -> tuple[dict[str, Tensor], dict[str, 
             f"replay {step} of {run.uri}; expected a step that was not finite and is kept: "
             f"{', '.join(kept) or 'none'}; name one of them"
         )
+    return place
+
+
+def read_bad_step(run: Folder, step: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights before a step that was kept, and what it was made of; ValueError where it was not."""
+    place = check_kept(run, step)
     return load_weights(place.read("model.safetensors")), json.loads(place.read("step.json"))
 
 

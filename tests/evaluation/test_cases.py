@@ -35,4 +35,5 @@ def test_a_share_that_is_none(occlusion, shuffle, words):
 def test_a_dry_run_needs_no_torch():
     modules = "seit_ray.evaluation.cases, seit_ray.evaluation.robustness, seit_ray.evaluation.corruptions.strengths"
     code = f"import sys, {modules}; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

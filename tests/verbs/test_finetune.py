@@ -66,6 +66,13 @@ SMALL = [
 ]
 
 
+def test_a_step_again_of_a_run_that_is_not_there_writes_nothing(place):
+    config = config_of(place, *SMALL, "pixels.image_size=16", "pixels.patch_size=4", "replay=3")
+    with pytest.raises(ValueError, match=r"replay 3 of .*a; expected a step that was not finite and is kept: none"):
+        finetune(config)
+    assert not (place / "a").exists()
+
+
 def test_a_step_again_from_the_command_line(tmp_path, monkeypatch):
     dataset = write_dataset(tmp_path / "tokens", sizes={"train": 48, "val": 16})
     keys = [f"dataset={dataset.uri}", f"output={tmp_path}/runs", "run=a", *SMALL, "loop.max_skipped_steps=2"]

@@ -111,7 +111,9 @@ def train(
     arguments = {"run": run, "decided_by": decided_by(config), **shared_arguments(config), **more}
     if config.replay:
         from seit_ray.runs.here import run_here
+        from seit_ray.training.replay import check_kept
 
+        check_kept(run, config.replay)  # before images are listed, which would write into a run that is not there
         return run_here(function, {**arguments, "replay": config.replay}, progress)
     run.check_writable()
     with locked(run, LOCK, on_note=lambda note: progress(name, 0, 0, note)) as lock:
