@@ -10,7 +10,7 @@ import asyncio
 import ipaddress
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.request import getproxies
 
@@ -59,8 +59,7 @@ class Addresses:
 
     def __init__(self, connections: int, allow_private: bool):
         self.connections, self.allow_private, self.loop = connections, allow_private, get_loop()
-        is_open = allow_private or "https" in getproxies()  # a proxy finds the servers, and lies in a private network
-        more = {} if is_open else {"resolver": sync(self.loop, _new_resolver)}
+        more = {} if allow_private else {"resolver": sync(self.loop, _new_resolver)}
         self.session = new_session(self, connections, total_s=TOTAL_S, limit_per_host=CONNECTIONS_OF_HOST, **more)
 
     def read_many(
@@ -199,21 +198,30 @@ def carried(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> list[ipad
 
 
 async def _new_resolver() -> AbstractResolver:
-    return PublicNames()
+    return PublicNames(proxy_hosts())
+
+
+def proxy_hosts() -> frozenset[str]:
+    """The hosts of the proxies that the environment names."""
+    hosts = (URL(address).host for address in getproxies().values() if "://" in address)
+    return frozenset(host for host in hosts if host)
 
 
 class PublicNames(AbstractResolver):
-    """Finds the servers of names, but for those that lead into private networks."""
+    """Finds the servers of names, but for those that lead into private networks.
 
-    def __init__(self) -> None:
-        self.all = aiohttp.ThreadedResolver()
+    trusted: names that may: of proxies, which lie there, and find the servers of what is sent through them themselves.
+    """
+
+    def __init__(self, trusted: Collection[str] = ()):
+        self.all, self.trusted = aiohttp.ThreadedResolver(), trusted
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         """The public ones; PrivateError when there are others alone."""
         found = await self.all.resolve(host, port, family)
-        public = [each for each in found if not is_private(each["host"])]
+        public = [each for each in found if host in self.trusted or not is_private(each["host"])]
         if found and not public:
             raise PrivateError(f"{host} leads into a private network")
         return public

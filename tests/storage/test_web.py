@@ -232,6 +232,28 @@ def test_private_networks_are_refused(server, tmp_path, monkeypatch):
     assert server.asked == []
 
 
+def test_private_networks_are_refused_beside_a_proxy(server, tmp_path, monkeypatch):
+    """The proxy's own name may lead there; that of an address that goes past it may not."""
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://proxy.example:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "images.example")
+    asked = []
+
+    def found(host, port, *_, **__):
+        asked.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    public = Folder(tmp_path)
+    past = error_of(public, f"https://images.example:{server.port}/a.jpg", "refused")
+    assert "lies in a private network" in past
+    through = error_of(public, f"https://elsewhere.example:{server.port}/a.jpg", "unavailable")
+    assert "private" not in through
+    assert set(asked) == {"images.example", "proxy.example"}
+    assert server.asked == []
+
+
 def test_a_certificate_that_is_not_trusted(server, reader, monkeypatch):
     monkeypatch.delenv("SSL_CERT_FILE")
     assert "has no valid certificate (" in error_of(reader, server.uri("/a.jpg"), "refused")
