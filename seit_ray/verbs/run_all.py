@@ -77,11 +77,12 @@ def run_phases(config: RunAll, todo: dict[str, Verb], progress: Progress) -> Non
 def submit_phases(config: RunAll, todo: dict[str, Verb], output: Folder) -> None:
     """One job after another; ends with the exit status of the first that does not succeed."""
     from seit_ray.distributed.jobs import explained, job_server
-    from seit_ray.verbs.submit import entrypoint_of, environment_of, refuse_lost_outputs, run_name, staged, wait
+    from seit_ray.verbs.command.job_environment import environment_of, extras_of
+    from seit_ray.verbs.submit import entrypoint_of, refuse_lost_outputs, run_name, staged, wait
 
     refuse_lost_outputs(config)
     entrypoints = {name: entrypoint_of(name, words_of(part)) for name, part in todo.items()}
-    environment = environment_of(None, installed=config.installed, names=config.env)
+    environment = environment_of(None, installed=config.installed, names=config.env, extras=extras_of(config))
     client = job_server(config.cluster.address)
     for name, entrypoint in entrypoints.items():
         with explained(client.get_address()), staged([]) as (folder, _):

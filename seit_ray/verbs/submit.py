@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import re
 import shlex
 import shutil
@@ -18,12 +17,12 @@ from pathlib import Path
 
 import seit_ray
 from seit_ray import config as configs
-from seit_ray.config.loading import config_file, read_yaml
+from seit_ray.config.loading import config_file
 from seit_ray.verbs.command.arguments import VERBS, Parser, add_config
 from seit_ray.verbs.command.errors import telling
+from seit_ray.verbs.command.job_environment import EXTRAS, environment_of, extras_of
 
 PACKAGE = Path(seit_ray.__file__).resolve().parent
-ENVIRONMENT = PACKAGE / "cluster" / "runtime_env.yaml"
 
 
 def main(arguments: list[str]) -> None:
@@ -53,6 +52,9 @@ def add_environment(parser: argparse.ArgumentParser) -> None:
     """The options of what the job runs in."""
     parser.add_argument("--runtime-env", metavar="FILE", help="default cluster/runtime_env.yaml of the package")
     parser.add_argument("--installed", action="store_true", help="the nodes have all packages: send code, install none")
+    parser.add_argument(
+        "--extra", action="append", default=[], choices=EXTRAS, help="extra to install, for what a table names"
+    )
     parser.add_argument("--env", action="append", default=[], metavar="NAME", help="variable of this shell for the job")
     parser.add_argument("--num-cpus", type=float, default=0, metavar="N", help="of the job's own process; 0: the head")
 
@@ -69,7 +71,12 @@ def submit(options: argparse.Namespace) -> int:
     from seit_ray.distributed.jobs import explained, job_server
     from seit_ray.distributed.jobs import submit as start
 
-    environment = environment_of(options.runtime_env, installed=options.installed, names=options.env)
+    environment = environment_of(
+        options.runtime_env,
+        installed=options.installed,
+        names=options.env,
+        extras=[*options.extra, *extras_of(config)],
+    )
     with staged(files) as (folder, sent):
         words = [*(word for name in sent for word in ("--config", name)), *words]
         entrypoint = entrypoint_of(
@@ -150,27 +157,6 @@ def refuse_lost_outputs(config: configs.Verb) -> None:
                 f"key {key} is {place!r}, a path in the working directory of the job, which is removed; expected "
                 "s3://BUCKET/PATH, or an absolute path that all nodes share"
             )
-
-
-def environment_of(file: str | None, *, installed: bool, names: list[str]) -> dict[str, typing.Any]:
-    """The runtime environment of a job but for its working directory; ValueError for what is missing."""
-    path = Path(file) if file else ENVIRONMENT
-    if not path.is_file():
-        raise ValueError(f"runtime environment {path} is no file; expected YAML; name one with --runtime-env")
-    environment = read_yaml(str(path))
-    if "working_dir" in environment:
-        raise ValueError(
-            f"runtime environment {path} with working_dir; expected none, since the package and the config files are "
-            "sent; leave it out, or use ray job submit"
-        )
-    environment.pop("excludes", None)  # of a checkout, which is not what is sent
-    if installed:
-        environment = {key: value for key, value in environment.items() if key not in ("pip", "uv", "conda")}
-    unset = [name for name in names if name not in os.environ]
-    if unset:
-        raise ValueError(f"variable {', '.join(unset)} is not set; expected a value for --env; export it first")
-    variables = {name: os.environ[name] for name in names}
-    return {**environment, "env_vars": {**environment.get("env_vars", {}), **variables}}
 
 
 @contextlib.contextmanager

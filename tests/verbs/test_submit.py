@@ -11,7 +11,7 @@ from seit_ray.config import load
 from seit_ray.verbs import submit as module
 from seit_ray.verbs.command.arguments import VERBS
 from seit_ray.verbs.command.main import main
-from seit_ray.verbs.submit import environment_of, run_name, staged, takes_run_name
+from seit_ray.verbs.submit import run_name, staged, takes_run_name
 
 REQUIRED = ["dataset=/tokens", "output=/runs", "run=mtm"]
 
@@ -76,16 +76,6 @@ def test_what_is_sent_is_the_package_with_all_that_it_needs(tmp_path):
         )
         assert done.stdout.startswith("usage: seit-ray pretrain"), done.stderr
     assert not folder.exists()
-
-
-def test_the_environment_of_a_job(monkeypatch):
-    monkeypatch.setenv("AWS_REGION", "eu-central-1")
-    full = environment_of(None, installed=False, names=["AWS_REGION"])
-    assert full["pip"]["packages"][0].startswith("-c ")
-    assert full["env_vars"] == {"PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "PASSIVE", "AWS_REGION": "eu-central-1"}
-    installed = environment_of(None, installed=True, names=[])
-    assert set(full) - set(installed) == {"pip"}
-    assert installed["env_vars"] == {"PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 class Client:
