@@ -8,21 +8,26 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests.s3_server import is_installed, running_s3_server
+from tests.s3_server import end_shared_s3_server, is_installed, running_s3_server, shared_s3_server
 
 ROOT = Path(__file__).parents[1]
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors are small: threads would wait for each other
 os.environ.setdefault("RAY_worker_niceness", "0")  # else whatever else runs keeps Ray's workers from running
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else ray leaves a token in the home of whoever runs the tests
+# What Ray's own processes do beside the tests, 2 minutes of a core: look for new logs at each turn, measure the node.
+os.environ |= {"LOG_NAME_UPDATE_INTERVAL_S": "2", "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0"}
+os.environ |= {"REPORTER_UPDATE_INTERVAL_MS": "60000"}
 hypothesis.settings.register_profile("no deadline", deadline=None)  # the cores are shared: time says nothing
 hypothesis.settings.load_profile("no deadline")
 
 
 @cache
 def group_of(file: str) -> str:
-    """The files that use the ray of the session are one group: they share it. Each other file is its own."""
-    return "ray" if "ray_cluster" in (ROOT / file).read_text() else file
+    """The files that use the ray of a process are two groups, which share one each. Each other file is its own."""
+    if "ray_cluster" not in (ROOT / file).read_text():
+        return file
+    return "ray of data" if file.startswith("tests/distributed/data/") else "ray of verbs"
 
 
 def pytest_collection_modifyitems(config, items):
@@ -36,12 +41,18 @@ def pytest_collection_modifyitems(config, items):
     if hasattr(config, "workerinput"):
         slow = {file_of(item) for item in items if item.get_closest_marker("slow")}
         group = {file: group_of(file) for file in {file_of(item) for item in items}}
-        items.sort(key=lambda item: (group[file_of(item)] != "ray", file_of(item) not in slow))
+        items.sort(key=lambda item: (not group[file_of(item)].startswith("ray of "), file_of(item) not in slow))
 
 
 def file_of(item) -> str:
     """The file of a test."""
     return item.nodeid.partition("::")[0]
+
+
+def pytest_sessionfinish(session):
+    """In the process that has started the others, which have ended: end what they shared."""
+    if hasattr(session.config, "_tmp_path_factory") and not hasattr(session.config, "workerinput"):
+        end_shared_s3_server(session.config._tmp_path_factory.getbasetemp() / "s3")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -79,9 +90,12 @@ def ray_cluster():
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory):
-    """A running S3 server without buckets, one a session."""
+    """A running S3 server, one for all processes of a session: each makes buckets of names of its own."""
     if not is_installed():
         pytest.skip("no S3 server: the package swift is not installed")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        yield shared_s3_server(tmp_path_factory.getbasetemp().parent / "s3")
+        return
     with running_s3_server(tmp_path_factory.mktemp("s3")) as server:
         yield server
 

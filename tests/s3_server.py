@@ -4,13 +4,18 @@ It checks signatures and digests, answers ranges and does multipart uploads. One
 """
 
 import contextlib
+import fcntl
 import getpass
 import importlib.util
+import json
+import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +75,7 @@ class S3Server:
         }
 
     def create_bucket(self, name: str) -> str:
-        """Makes an empty bucket and gives its name back."""
+        """Makes an empty bucket and gives its name back, which begins with `name`: others may use the same server."""
         from s3fs import S3FileSystem  # half a second, which tests without S3 need not wait for
 
         file_system = S3FileSystem(
@@ -79,8 +84,9 @@ class S3Server:
             endpoint_url=self.endpoint_url,
             skip_instance_cache=True,
         )
-        file_system.mkdir(name)
-        return name
+        unique = f"{name}-{uuid.uuid4().hex[:8]}"
+        file_system.mkdir(unique)
+        return unique
 
 
 def is_installed() -> bool:
@@ -93,14 +99,39 @@ def running_s3_server(folder: Path) -> Iterator[S3Server]:
     """A server with its data in folder, stopped on exit; RuntimeError when not installed or not starting."""
     if not is_installed():
         raise RuntimeError("no S3 server; expected the package swift; install it with: pip install swift")
-    folder = Path(folder)
+    with contextlib.ExitStack() as stack:
+        yield _started(Path(folder), stack)[0]
+
+
+def _started(folder: Path, stack: contextlib.ExitStack) -> tuple[S3Server, list[int]]:
+    """(a server that the stack ends, the pids of its processes)."""
     ports = dict(zip(("proxy", *SERVICES), free_ports(4), strict=True))
     _configure(folder, ports)
-    with contextlib.ExitStack() as stack:
-        processes = {name: stack.enter_context(_running(folder, name)) for name in (*SERVICES, "proxy")}
-        endpoint_url = f"http://127.0.0.1:{ports['proxy']}"
-        _wait_until_healthy(endpoint_url, ports, processes, folder)
-        yield S3Server(endpoint_url)
+    processes = {name: stack.enter_context(_running(folder, name)) for name in (*SERVICES, "proxy")}
+    endpoint_url = f"http://127.0.0.1:{ports['proxy']}"
+    _wait_until_healthy(endpoint_url, ports, processes, folder)
+    return S3Server(endpoint_url), [process.pid for process in processes.values()]
+
+
+def shared_s3_server(folder: Path) -> S3Server:
+    """The server of this folder, started by whoever asks first; it runs until `end_shared_s3_server`."""
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed
+        told = folder / "server.json"
+        if not told.exists():
+            command = [sys.executable, "-m", __name__, folder]
+            subprocess.run(command, check=True, cwd=Path(__file__).parents[1], timeout=2 * START_TIMEOUT_S)
+        return S3Server(json.loads(told.read_text())[0])
+
+
+def end_shared_s3_server(folder: Path) -> None:
+    """End the processes of a folder's server, if one was started."""
+    told = folder / "server.json"
+    for pid in json.loads(told.read_text())[1] if told.exists() else []:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    told.unlink(missing_ok=True)
 
 
 def free_ports(count: int) -> list[int]:
@@ -204,3 +235,10 @@ def _wait_until_healthy(
         except OSError:
             time.sleep(0.1)
     raise RuntimeError(f"the S3 server did not start within {START_TIMEOUT_S} s; see {folder / 'log'}")
+
+
+if __name__ == "__main__":
+    with contextlib.ExitStack() as _stack:
+        _server, _pids = _started(Path(sys.argv[1]), _stack)
+        Path(sys.argv[1], "server.json").write_text(json.dumps([_server.endpoint_url, _pids]))
+        os._exit(0)  # without ending what was started

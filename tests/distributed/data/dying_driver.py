@@ -53,10 +53,11 @@ def prepare(moment: str):
 def with_two_nodes(config: TokenizeImages) -> None:
     """The job on a cluster of two nodes of one CPU; the second goes down at a quarter, with what runs on it."""
     import ray
-    from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 150 << 20})
-    second = cluster.add_node(num_cpus=1, object_store_memory=150 << 20)
+    from tests.distributed.nodes import add_node, new_cluster
+
+    cluster = new_cluster(num_cpus=1, object_store_memory=150 << 20)
+    second = add_node(cluster, num_cpus=1, object_store_memory=150 << 20)
     cluster.wait_for_nodes()
     config.cluster.address = cluster.address
     removed = []

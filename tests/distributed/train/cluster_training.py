@@ -14,7 +14,6 @@ from pathlib import Path
 os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = "3"  # after a loss, Ray first waits for a group as large
 
 import ray
-from ray.cluster_utils import Cluster as RayCluster
 from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import get_or_create_autoscaling_coordinator
 
 from seit_ray import config
@@ -22,10 +21,11 @@ from seit_ray.distributed.cluster import connected
 from seit_ray.distributed.train.train_job import run_training
 from seit_ray.storage import Folder
 from seit_ray.training.checkpoints import checkpoint_names
+from tests.distributed.nodes import add_node, new_cluster
 from tests.distributed.train.cluster_runs import SLOWLY, arguments_of, slow_finetune
 
 NOTICE_S = 6.0
-HEAD = {"num_cpus": 0, "object_store_memory": 100 << 20, "include_dashboard": False}
+HEAD = {"num_cpus": 0, "object_store_memory": 100 << 20}
 
 
 def journal_of(folder, rank=0):
@@ -84,10 +84,10 @@ def disturb(cluster, node, folder, run):
 
 def main(folder, dataset):
     """Train while nodes come and go."""
-    cluster = RayCluster(initialize_head=True, head_node_args=HEAD)
+    cluster = new_cluster(**HEAD)
     run, outcome = Folder(folder).join("run"), {}
     with connected(cluster.address) as connection:  # before there are others: the driver is to stay with the head
-        _, second = (cluster.add_node(num_cpus=1, object_store_memory=100 << 20) for _ in range(2))
+        _, second = (add_node(cluster, num_cpus=1, object_store_memory=100 << 20) for _ in range(2))
 
         def train():
             settings = config.Workers(num_workers=(1, 2), resize_every_s=1).settings()
