@@ -12,7 +12,7 @@ from seit_ray.training.checkpoints import load_checkpoint
 from seit_ray.training.metrics import read_metrics
 from seit_ray.training.world import World
 from tests.tiny_trainers import CPU, comparable, losses, tiny_trainer
-from tests.training.workers import CASES, case
+from tests.training.workers import CASES, case, cases_of
 from tests.training.workers import main as train_all
 
 ROOT = Path(__file__).parents[2]
@@ -85,7 +85,7 @@ def test_several_processes_train_as_one(tmp_path, alone, size):
     for other in others:
         errors = other.communicate(timeout=240)[1]
         assert other.returncode == 0, errors
-    for name in CASES:
+    for name in cases_of(size):
         one, several = Folder(alone / name), Folder(tmp_path / "runs" / name)
         numbers = [[v for r in comparable(run) for _, v in sorted(r.items())] for run in (one, several)]
         assert len(read_metrics(one)) == 14
