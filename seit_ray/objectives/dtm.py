@@ -42,6 +42,15 @@ class MorphedMTMObjective:
         self.mtm, self.morphing, self.tokenizer = mtm, morphing, tokenizer
 
     @property
+    def looks(self) -> bool:
+        """Whether the accuracy of a step is wanted: the loop sets it."""
+        return self.mtm.looks
+
+    @looks.setter
+    def looks(self, wanted: bool) -> None:
+        self.mtm.looks = wanted
+
+    @property
     def average(self) -> dict[str, Tensor] | None:
         """The run's moving average: the loop sets it."""
         return self.morphing.average

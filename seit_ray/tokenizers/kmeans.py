@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from seit_ray.progress import Progress, silent
-from seit_ray.tokenizers.device_search import as_floats
+from seit_ray.tokenizers.device_search import as_floats, search_roughly
 from seit_ray.tokenizers.search import CentroidSearch, nearest, search_for
 
 SEEDS_FROM = 32  # points a centroid that the start is drawn from
@@ -53,11 +53,17 @@ class PointsPart:
         self.coordinates = None if basis is None else search.coordinates(self.points)
         self.last: tuple[Tensor, Tensor] | None = None  # ids int64 [N] and sums of the assignment before
 
-    def assign(self, centroids: Tensor) -> tuple[Tensor, Tensor, float]:
-        """Sums float64 [K,D] and counts int64 [K] of the points nearest to each centroid, summed squared distance."""
+    def assign(self, centroids: Tensor, roughly: bool = False) -> tuple[Tensor, Tensor, float]:
+        """Sums float64 [K,D] and counts int64 [K] of the points nearest to each centroid, summed squared distance.
+
+        roughly: on a GPU, of centroids that are nearly as near any may be taken; a CPU has the exact ones sooner.
+        """
         centroids = centroids.to(self.points.device)
-        search = CentroidSearch(centroids, self.basis, origin=self.origin)
-        ids, self.distances = search(self.points, self.coordinates)
+        if roughly and self.points.device.type != "cpu":
+            ids, self.distances = search_roughly(self.points, centroids, self.origin)
+        else:
+            search = CentroidSearch(centroids, self.basis, origin=self.origin)
+            ids, self.distances = search(self.points, self.coordinates)
         if self.last is None:
             before, sums = None, torch.zeros(centroids.shape, dtype=torch.float64, device=centroids.device)
             moved = torch.arange(len(ids), device=centroids.device)
@@ -110,6 +116,7 @@ def fit_kmeans(
         seed=seed,
         tolerance=tolerance,
         on_progress=on_progress,
+        device=points.device,
     )
     found.centroids = found.centroids.to(points.device)
     return found
@@ -124,11 +131,13 @@ def fit_kmeans_parts(
     seed: int,
     tolerance: float = 1e-4,
     on_progress: Progress = silent,
+    device: torch.device | str = "cpu",
 ) -> KMeans:
     """Lloyd's k-means of parts of `sizes` points; stops early when the objective falls by less than `tolerance`.
 
-    A function of the points in their order and the seed; the sums of float32 points on a GPU are added up in no fixed
-    order. Fewer distinct points than centroids leave centroids without a point; fewer points than centroids are a
+    A function of the points in their order and the seed, on CPUs; on GPUs points that are nearly as near to another
+    centroid may go to that on the way, and sums of float32 points are added up in no fixed order. The start is chosen
+    on `device`. Fewer distinct points than centroids leave centroids without a point; fewer points than centroids are a
     ValueError.
     """
     total = sum(sizes)
@@ -139,13 +148,14 @@ def fit_kmeans_parts(
         )
     generator = torch.Generator().manual_seed(seed)
     order, number = torch.randperm(total, generator=generator), SEEDS_FROM * num_centroids
-    sample = take_rows(each, sizes, order[:number])
-    other = take_rows(each, sizes, order[-number:])  # overlaps where there are too few
+    sample = take_rows(each, sizes, order[:number]).to(device)
+    other = take_rows(each, sizes, order[-number:]).to(device)  # overlaps where there are too few
     result = KMeans(choose_start(sample, other, num_centroids, generator))
     search = search_for(sample, result.centroids, origin=sample.mean(0))
-    each("prepare", search.basis, search.origin)
+    each("prepare", None if search.basis is None else search.basis.cpu(), search.origin.cpu())
+    result.centroids = result.centroids.cpu()
     for step in range(iterations):
-        sums, counts, objective = assign(each, result.centroids, total)
+        sums, counts, objective = assign(each, result.centroids, total, roughly=True)
         result.objectives.append(objective)
         result.centroids, repaired = update(each, sums, counts, result.centroids)
         result.repaired += repaired
@@ -173,9 +183,9 @@ def own_rows(sizes: Sequence[int], rows: Tensor) -> list[Tensor]:
     return [rows[part == i] - (ends[i] - size) for i, size in enumerate(sizes)]
 
 
-def assign(each: EachPart, centroids: Tensor, total: int) -> tuple[Tensor, Tensor, float]:
-    """Sums [K,D] and counts [K] over all parts, and the mean squared distance."""
-    parts = each("assign", centroids)
+def assign(each: EachPart, centroids: Tensor, total: int, *, roughly: bool = False) -> tuple[Tensor, Tensor, float]:
+    """Sums [K,D] and counts [K] over all parts, and the mean squared distance; see `PointsPart.assign`."""
+    parts = each("assign", centroids, roughly)
     sums, counts = (torch.stack([part[i] for part in parts]).sum(0) for i in (0, 1))
     return sums, counts, sum(part[2] for part in parts) / total
 
@@ -187,7 +197,8 @@ def choose_start(sample: Tensor, other: Tensor, num: int, generator: torch.Gener
     lower than D^2 sampling, which favours outliers; where there are clusters, random points miss some. A few
     iterations on the sample, judged by other points, show which it is.
     """
-    starts = [sample[torch.randperm(len(sample), generator=generator)[:num]], sample[seed_rows(sample, num, generator)]]
+    rows = [torch.randperm(len(sample), generator=generator)[:num], seed_rows(sample, num, generator)]
+    starts = [sample[chosen.to(sample.device)] for chosen in rows]
     return min(starts, key=lambda start: trial_objective(sample, other, start))
 
 
@@ -198,9 +209,9 @@ def trial_objective(sample: Tensor, other: Tensor, centroids: Tensor) -> float:
     for each in (fitted, judge):
         each("prepare", search.basis, search.origin)
     for _ in range(TRIAL_ITERATIONS):
-        sums, counts, _ = assign(fitted, centroids, len(sample))
-        centroids, _ = update(fitted, sums, counts, centroids)
-    return assign(judge, centroids, len(other))[2]
+        sums, counts, _ = assign(fitted, centroids, len(sample), roughly=True)
+        centroids, _ = update(fitted, sums, counts, centroids.cpu())
+    return assign(judge, centroids, len(other), roughly=True)[2]
 
 
 def seed_rows(points: Tensor, num: int, generator: torch.Generator) -> Tensor:
@@ -212,7 +223,7 @@ def seed_rows(points: Tensor, num: int, generator: torch.Generator) -> Tensor:
     points = points - points.mean(0)
     squares = points.square().sum(1)
     rounding = 4 * points.shape[1] ** 0.5 * torch.finfo(torch.float32).eps
-    chosen = torch.randint(len(points), (1,), generator=generator)
+    chosen = torch.randint(len(points), (1,), generator=generator).to(points.device)
     weights = torch.full_like(squares, torch.inf)
     new = chosen
     while True:
@@ -226,7 +237,7 @@ def seed_rows(points: Tensor, num: int, generator: torch.Generator) -> Tensor:
         batch = min(batch, int((spread > 0).sum()))
         # float64: torch's own multinomial is limited to 2^24 categories
         cumulative = spread.double().cumsum(0)
-        draws = torch.rand(batch, generator=generator, dtype=torch.float64) * cumulative[-1]
+        draws = torch.rand(batch, generator=generator, dtype=torch.float64).to(points.device) * cumulative[-1]
         new = torch.searchsorted(cumulative, draws, right=True).clamp_(max=len(points) - 1).unique()
         chosen = torch.cat([chosen, new])
 
