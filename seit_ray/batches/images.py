@@ -8,7 +8,6 @@ many are held as memory allows: all, if they fit.
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,18 +16,15 @@ import torch
 
 from seit_ray.batches.batch import Batch, HostBatch, gather
 from seit_ray.batches.held import HeldShards
-from seit_ray.batches.memory import memory_budget
+from seit_ray.batches.memory import memory_budget, shared_out
 from seit_ray.batches.shared import Layout, SharedArrays, shared_arrays
 from seit_ray.images.decoded import Decoding, decoded_chunks
 from seit_ray.images.manifest import Manifest
-from seit_ray.images.reading import CHUNK_BYTES, CHUNK_ROWS
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 
 SHARD_ROWS = 256  # images that are decoded together
 MOST_UNREADABLE, FEW_UNREADABLE = 0.01, 3  # of a split, as a share, and images that are always borne
-MOST_READERS = 16
-READER_SHARE = 0.25  # of the memory, what readers may have on the way
 LABEL_BYTES = 8
 
 
@@ -67,20 +63,6 @@ class ImageRows:
         return np.concatenate([column.fill_null(-1).to_numpy().astype(np.int64) for column in columns])
 
 
-def shared_out(memory_bytes: int, num_shards: int, row_bytes: int) -> tuple[int, int]:
-    """(readers of a process, bytes for what is held) of a node's memory.
-
-    A reader has the encoded images of two chunks at a time, and the pixels of one. All readers of a node together have
-    a share of the memory, but each process has one; where even these would take half of it, half is held.
-    """
-    processes = max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))  # as Ray Train and torchrun say it
-    reader_bytes = 2 * CHUNK_BYTES + min(CHUNK_BYTES, CHUNK_ROWS * row_bytes)
-    most = min(MOST_READERS, torch.get_num_threads(), num_shards)  # of a worker, as many as it has CPUs
-    room = int(READER_SHARE * memory_bytes) // max(1, processes * reader_bytes)
-    readers = max(1, min(most, room))
-    return readers, max(memory_bytes - processes * readers * reader_bytes, memory_bytes // 2)
-
-
 class ImageStream:
     """Images uint8 [N,3,H,W] by their number, within `memory_bytes` of a node (two shards at least; see `HeldShards`).
 
@@ -105,7 +87,8 @@ class ImageStream:
         self.class_names = rows.manifest.class_names
         self.memory_bytes, self.decoded, self.unreadable = memory_bytes, 0, dict[int, int]()
         row_bytes = decoding.pixel_bytes + LABEL_BYTES
-        num_readers, held_bytes = shared_out(memory_bytes, len(rows.shard_rows), row_bytes)
+        cpus = torch.get_num_threads()  # of a worker, as many as it has CPUs
+        num_readers, held_bytes = shared_out(memory_bytes, len(rows.shard_rows), row_bytes, cpus)
         self.held = HeldShards(
             rows.shard_rows,
             self.read,

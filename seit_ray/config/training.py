@@ -194,11 +194,11 @@ class Loop(Section):
     """How long, in what batches, how often to look."""
 
     frozen = "seit_ray.training.settings:LoopSettings"
-    undecided = frozenset(
+    undecided = frozenset(  # how often it is evaluated is compared by the run itself, where it keeps the best weights
         {
             *("accum_steps", "max_micro_batch", "compile", "memory_gib", "max_skipped_steps", "log_every_steps"),
             *("checkpoint_every_epochs", "checkpoint_every_steps", "checkpoint_every_minutes", "keep_checkpoints"),
-            "trackers",
+            *("eval_every_epochs", "trackers"),
         }
     )
 

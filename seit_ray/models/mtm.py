@@ -6,50 +6,23 @@ Legend: P units of U = unit*unit tokens, L = P*U, M masked units, V = P - num_dr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from seit_ray.models.blocks import LAYER_NORM_EPS, StreamNorm, build_blocks, init_xavier, stream
+from seit_ray.models.code_head import Judge, TiedCodeHead
 from seit_ray.models.embed import Stem, TokenEmbedding, as_grid, sincos_positions
 from seit_ray.models.variants import Size
 
-# (what the table is multiplied with [N,D], table [K,D], bias [K], targets int64 [N,1]) -> anything
-Judge = Callable[[Tensor, Tensor, Tensor, Tensor], Any]
-
-__all__ = ["Judge", "MaskedTokenModel", "TiedCodeHead", "num_units_at"]
+__all__ = ["MaskedTokenModel", "num_units_at"]
 
 
 def num_units_at(ratio: float, num_patches: int) -> int:
     """Return how many of P units a ratio masks, ceil(P*ratio)."""
     # The small step down keeps 0.55 of 100 at 55, where the product is 55.00000000000001.
     return min(num_patches, math.ceil(num_patches * ratio - 1e-9))
-
-
-class TiedCodeHead(nn.Module):
-    """Scores of the K codes for every token of a unit, against the token embeddings themselves.
-
-    Shapes: x [...,D_decoder], table [K,D] -> logits [...,U,K], the U tokens in raster order. The table is
-    detached: the output tie gives it no gradient. `features` [...,U,D] are what the table is multiplied with. Source:
-    SeiT++, masked token modelling.
-    """
-
-    def __init__(self, width: int, num_codes: int, token_dim: int, unit_tokens: int) -> None:
-        super().__init__()
-        self.unit_tokens = unit_tokens
-        self.fc = nn.Linear(width, unit_tokens * token_dim)
-        self.ln = StreamNorm(token_dim, eps=1e-5)
-        self.bias = nn.Parameter(torch.zeros(1, 1, num_codes))
-
-    def features(self, x: Tensor) -> Tensor:
-        x = self.fc(x).unflatten(-1, (self.unit_tokens, -1))
-        return self.ln(F.gelu(x))
-
-    def forward(self, x: Tensor, table: Tensor) -> Tensor:
-        return F.linear(self.features(x), table.detach(), self.bias.flatten())
 
 
 class MaskedTokenModel(nn.Module):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,6 +30,7 @@ from seit_ray.objectives.ccvit_losses import (
 )
 from seit_ray.objectives.code_cross_entropy import Judged, judge_codes
 from seit_ray.objectives.contract import Batch, unwrap
+from seit_ray.objectives.corrupted import Corrupted, Seen, keep
 from seit_ray.objectives.morph_loss import Morphing
 from seit_ray.objectives.morph_targets import MorphInputs
 from seit_ray.objectives.pictures import centroid_pictures, uint8_of
@@ -41,34 +41,10 @@ from seit_ray.tokenizers.pixels import decode_pixels, encode_pixels
 if TYPE_CHECKING:
     from seit_ray.models.ccvit import CentroidModel, Judge
 
-__all__ = ["LOSSES", "REPLACES", "CentroidObjective", "Corrupted", "Seen"]
+__all__ = ["LOSSES", "REPLACES", "CentroidObjective"]
 
 LOSSES = ("dual", "two_ce_shared", "two_ce_soft_shared")
 REPLACES = ("own", "near", "random", "none")
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What is there before corruption: codes int64 [B,L], and pixels float [B,3,H,W] in [0,1] where these are read."""
-
-    codes: Tensor
-    pixels: Tensor | None
-    inputs: Tensor  # what the model's `embed` takes: images uint8 or codes
-
-
-@dataclass(frozen=True)
-class Corrupted:
-    """masked, replaced bool [B,P]; codes [B,L] with the replaced ones; maps [B,D,h,w] as the model takes them."""
-
-    masked: Tensor
-    replaced: Tensor
-    codes: Tensor
-    maps: Tensor
-
-
-def keep(inputs: Tensor, labels: Tensor | None, rng: StepRandom) -> Augmented:
-    """No augmentation."""
-    return Augmented(inputs, labels)
 
 
 class CentroidObjective:

@@ -16,8 +16,8 @@ from seit_ray.augment.chain import Augmented
 from seit_ray.augment.mask_counts import check_counts, num_masked_of
 from seit_ray.augment.random import StepRandom
 from seit_ray.models.mtm import MaskedTokenModel
-from seit_ray.objectives.ccvit import keep
 from seit_ray.objectives.contract import Batch, unwrap
+from seit_ray.objectives.corrupted import keep
 from seit_ray.objectives.morph_loss import Morphing
 from seit_ray.objectives.morph_targets import MorphInputs
 from seit_ray.objectives.mtm import MTMObjective

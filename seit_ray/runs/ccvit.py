@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Unpack
 
 from torch import nn
@@ -22,7 +21,7 @@ from seit_ray.runs.inputs import Inputs, TokenInputs, token_inputs
 from seit_ray.runs.method_settings import CcvitSettings, DtmSettings, PretrainPixelSettings
 from seit_ray.runs.morph_sources import MorphSources
 from seit_ray.runs.morphing import Reads, check_alignment, morphing_of, with_stream
-from seit_ray.runs.probing import probe_identity, probes
+from seit_ray.runs.probing import deciding_probes, probes
 from seit_ray.runs.settings import AugmentationSettings, ModelSettings, ProbeSettings
 from seit_ray.runs.sight import Sight, coded_images, sight_of
 from seit_ray.runs.train import SIZE_KEYS, train_and_export
@@ -76,7 +75,7 @@ def pretrain_ccvit(
     if isinstance(inputs, TokenInputs) and sight.sees == "codebook":
         change = token_augmentation(inputs, augment, adapt_run, world, quantize=True)
         contents |= adapt_contents(augment, adapt_run)
-    inputs = replace(inputs, identity=inputs.identity | probe_identity(probe, loop))
+    hooks["decided_by"] = hooks.get("decided_by", {}) | deciding_probes(probe, loop)
 
     def evaluate(net: nn.Module, epoch: float) -> dict[str, float]:
         values = objective_metrics(net, plain, inputs.val, world) if inputs.val else {}

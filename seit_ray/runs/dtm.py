@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Unpack
 
 from torch import nn
@@ -12,7 +11,7 @@ from seit_ray.evaluation.pretraining import objective_metrics
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.models.variants import build_size
 from seit_ray.objectives import MorphingObjective
-from seit_ray.objectives.ccvit import keep
+from seit_ray.objectives.corrupted import keep
 from seit_ray.progress import silent
 from seit_ray.runs.ccvit import image_change
 from seit_ray.runs.contents import morph_contents
@@ -20,7 +19,7 @@ from seit_ray.runs.inputs import image_inputs
 from seit_ray.runs.method_settings import DtmSettings, PretrainPixelSettings
 from seit_ray.runs.morph_sources import MorphSources
 from seit_ray.runs.morphing import Reads, morphing_of
-from seit_ray.runs.probing import probe_identity, probes
+from seit_ray.runs.probing import deciding_probes, probes
 from seit_ray.runs.settings import ModelSettings, ProbeSettings
 from seit_ray.runs.train import SIZE_KEYS, train_and_export
 from seit_ray.storage import Folder
@@ -55,7 +54,7 @@ def pretrain_dtm(
         memory_gib=loop.memory_gib,
         on_progress=hooks.get("on_progress", silent),
     )
-    inputs = replace(inputs, identity=inputs.identity | probe_identity(probe, loop))
+    hooks["decided_by"] = hooks.get("decided_by", {}) | deciding_probes(probe, loop)
     patch_grid = patch_grid_of(inputs.grid, pixels.patch_size)
     size = build_size(model.size, **{key: getattr(model, key) for key in SIZE_KEYS})
     reads = Reads("dtm", patch_grid, 1, size.width, None, tokens=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any, Unpack
 
 from seit_ray.augment.mask_counts import patch_grid_of
@@ -16,7 +16,7 @@ from seit_ray.runs.inputs import TokenInputs, token_inputs
 from seit_ray.runs.method_settings import DtmSettings
 from seit_ray.runs.morph_sources import MorphSources
 from seit_ray.runs.morphing import Reads, check_alignment, morphing_of, with_stream
-from seit_ray.runs.probing import probe_identity, probes
+from seit_ray.runs.probing import deciding_probes, probes
 from seit_ray.runs.settings import AugmentationSettings, MaskingSettings, ModelSettings, ProbeSettings
 from seit_ray.runs.train import model_settings, train_and_export
 from seit_ray.storage import Folder
@@ -61,7 +61,7 @@ def pretrain(
         morphing = token_morphing(dtm, sources, inputs, model.stem_kernel, settings["size"].width, loop, world)
         settings["morph_dim"] = morphing.head_dim
         objective = MorphedMTMObjective(masked, morphing, inputs.tokenizer)
-    inputs = replace(inputs, identity=inputs.identity | probe_identity(probe, loop))
+    hooks["decided_by"] = hooks.get("decided_by", {}) | deciding_probes(probe, loop)
 
     def evaluate(net: MaskedTokenModel, epoch: float) -> dict[str, float]:
         values = masked_metrics(net, inputs.val, world) if inputs.val else {}

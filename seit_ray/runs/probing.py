@@ -16,7 +16,7 @@ from seit_ray.runs.settings import ProbeSettings
 from seit_ray.training.settings import LoopSettings
 from seit_ray.training.world import World
 
-__all__ = ["probe_identity", "probe_is_due", "probes"]
+__all__ = ["deciding_probes", "probe_is_due", "probes"]
 
 
 def probe_is_due(probe: ProbeSettings, loop: LoopSettings, device: torch.device, epoch: float) -> bool:
@@ -27,11 +27,11 @@ def probe_is_due(probe: ProbeSettings, loop: LoopSettings, device: torch.device,
     return epoch >= loop.epochs or now // every > (now - loop.eval_interval(device)) // every
 
 
-def probe_identity(probe: ProbeSettings, loop: LoopSettings) -> dict[str, Any]:
-    """What of the probes decides a run's weights: nothing, unless the best are kept by one of them."""
+def deciding_probes(probe: ProbeSettings, loop: LoopSettings) -> dict[str, Any]:
+    """Keys of the probes that decide a run's weights: none, unless the best are kept by one of their figures."""
     if loop.keep_best is None or "probe_" not in loop.keep_best:
         return {}
-    return {"probe": {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(probe).items()}}
+    return {f"probe.{name}": list(v) if isinstance(v, tuple) else v for name, v in asdict(probe).items()}
 
 
 def probes(

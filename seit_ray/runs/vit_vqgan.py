@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seit_ray.batches.contract import SampleStore
+from seit_ray.batches.images import ImageStream
 from seit_ray.evaluation.autoencoder import autoencoder_metrics
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.models.weights import load_named
 from seit_ray.objectives.autoencoder import AutoencoderObjective
-from seit_ray.progress import silent
+from seit_ray.progress import Progress, silent
 from seit_ray.runs.contents import file_mark
 from seit_ray.runs.inputs import image_streams
 from seit_ray.runs.settings import VqganSettings
@@ -117,19 +118,8 @@ def train_vit_vqgan(
 
     `seed` draws the hold-out and the sample of `max_images`. A source without a train split is a ValueError.
     """
-    streams = image_streams(
-        images,
-        run,
-        source=source,
-        image_size=vit_vqgan.image_size,
-        resize=vit_vqgan.resize,
-        val_fraction=val_fraction,
-        seed=seed,
-        max_images=vit_vqgan.max_images,
-        world=world,
-        memory_gib=loop.memory_gib,
-        on_progress=hooks.get("on_progress", silent),
-    )
+    progress = hooks.get("on_progress", silent)
+    streams = streams_of(images, source, run, vit_vqgan, val_fraction, seed, loop, world, progress)
     train, val = streams["train"], streams.get("val")
     model = started_model(vit_vqgan, train, loop.seed)
     perceptual = perceptual_of(vit_vqgan, run)
@@ -161,6 +151,33 @@ def train_vit_vqgan(
         report = {"images": len(train), "metrics": metrics}
         save_tokenizer(model.to_tokenizer(vit_vqgan.resize), run, report)
     return metrics
+
+
+def streams_of(
+    images: Folder,
+    source: SourceSettings,
+    run: Folder,
+    settings: VqganSettings,
+    val_fraction: float,
+    seed: int,
+    loop: LoopSettings,
+    world: World,
+    on_progress: Progress,
+) -> dict[str, ImageStream]:
+    """The images of every split, at the size of the tokenizer."""
+    return image_streams(
+        images,
+        run,
+        source=source,
+        image_size=settings.image_size,
+        resize=settings.resize,
+        val_fraction=val_fraction,
+        seed=seed,
+        max_images=settings.max_images,
+        world=world,
+        memory_gib=loop.memory_gib,
+        on_progress=on_progress,
+    )
 
 
 def started_model(settings: VqganSettings, train: SampleStore, seed: int) -> VqganTrainingModel:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from seit_ray.progress import Progress, silent
 from seit_ray.tokenizers.centroid import CentroidTokenizer, image_patches
-from seit_ray.tokenizers.kmeans import EachPart, PointsPart, fit_kmeans_parts, one_part, own_rows
+from seit_ray.tokenizers.kmeans import fit_kmeans_parts, own_rows
+from seit_ray.tokenizers.points_part import EachPart, PointsPart, one_part
 from seit_ray.tokenizers.reconstruction import psnr_of_error, squared_error
 
 HELD_OUT = 10  # one image in so many

@@ -86,7 +86,7 @@ def why_not_compiled(add: Callable[[Parts], Tensor], trainer: Trainer, parts: Pa
         return ""  # the step itself halves what is too large
     except TorchDynamoException as error:
         torch.compiler.set_stance("force_eager")
-        return str(error).strip().partition("\n")[0][:200]
+        return " ".join(str(error).split())[:200]
     finally:
         trainer.drop_step()
     return ""

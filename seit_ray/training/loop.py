@@ -63,11 +63,7 @@ class Trainer:
     ):
         settings = self.settings = loop
         batch = settings.global_batch_size
-        if batch < world.size:
-            raise ValueError(
-                f"global_batch_size {batch} for {world.size} workers; expected a sample for each at least; raise it "
-                "or lower workers.num_workers"
-            )
+        settings.check_workers(world.size)
         self.model, self.objective, self.store, self.evaluate = model.to(world.device), objective, store, evaluate
         self.run, self.world, self.on_progress, self.on_metrics = run, world, on_progress, on_metrics
         self.requests, self.replay = requests or Requests(), replay
@@ -75,7 +71,9 @@ class Trainer:
         optimizer.check_warmup(settings.epochs)
         # with these, a step number says which samples come next
         numbers = {"steps": self.steps, "num_samples": len(store), "global_batch_size": batch, "seed": settings.seed}
-        self.identity = {**identity, **numbers, DECIDED_BY: dict(decided_by or {})}
+        self.eval_every, self._saved_at = settings.eval_interval(world.device), 0
+        looks = {"loop.eval_every_epochs": self.eval_every} if settings.keep_best else {}  # these choose the best
+        self.identity = {**identity, **numbers, DECIDED_BY: {**(decided_by or {}), **looks}}
         self.optimizer = optimizer_of(self.model, optimizer)
         self.rates, self.peak = optimizer, optimizer.peak(batch)
         self.ema = new_average(self.model) if settings.ema_decay > 0 else {}
@@ -88,7 +86,6 @@ class Trainer:
         self.micro_batches = MicroBatches(settings, world, lambda note: self.on_progress("train", 0, 0, note))
         average = self.ema if self.takes_average else None
         self.bad_steps = BadSteps(self.model, settings, world, self.agreement.lag, average)
-        self.eval_every, self._saved_at = settings.eval_interval(world.device), 0
 
     @property
     def takes_average(self) -> bool:

@@ -14,7 +14,7 @@ from seit_ray.training.settings import LoopSettings
 from seit_ray.training.world import World
 
 PAIR = 2  # rows that stay together, and so the least
-USED_SHARE = 0.9  # of a device's memory, by the largest micro-batch that is taken to fit
+USED_SHARE = 0.85  # of a device's memory at most, by what is taken to fit: the rest is lost between tensors
 Parts = list[tuple[slice, HostBatch]]  # micro-batches: rows of the global batch, and what they hold
 
 
@@ -106,8 +106,8 @@ class MicroBatches:
         except torch.OutOfMemoryError:
             fits = False
         drop()
-        if not fits and device.type == "cuda":
-            torch.cuda.empty_cache()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # pieces of this size are in the way of the next
         return fits
 
 
@@ -123,7 +123,7 @@ def is_crowded(device: torch.device) -> bool:
     if device.type != "cuda":
         return False
     total = torch.cuda.get_device_properties(device).total_memory
-    return torch.cuda.max_memory_reserved(device) > USED_SHARE * total
+    return torch.cuda.max_memory_allocated(device) > USED_SHARE * total
 
 
 def no_room(lost: str) -> ValueError:

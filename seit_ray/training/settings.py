@@ -49,6 +49,14 @@ class LoopSettings:
             raise ValueError(f"precision {self.precision!r}; expected one of {', '.join(PRECISIONS)}; choose one")
         check_trackers(self.trackers)
 
+    def check_workers(self, num: int) -> None:
+        """ValueError where a step has not a sample for each worker."""
+        if self.global_batch_size < num:
+            raise ValueError(
+                f"global_batch_size {self.global_batch_size} for {num} workers; expected a sample for each at least; "
+                "raise it or lower workers.num_workers"
+            )
+
     def precision_on(self, device: torch.device) -> str:
         """The precision of most products there: bf16, tf32 or fp32. On a GPU, says so to torch for this process.
 

@@ -29,6 +29,7 @@ LOOK = {
     "loop.memory_gib",
     "loop.max_skipped_steps",
     "loop.log_every_steps",
+    "loop.eval_every_epochs",
     "loop.checkpoint_every_epochs",
     "loop.checkpoint_every_steps",
     "loop.checkpoint_every_minutes",

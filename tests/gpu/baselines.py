@@ -32,7 +32,8 @@ def change_of(now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
 def compare(figures: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
     """Name -> change, of the figures that both have as rates or seconds; shares have goals, not rivals."""
     before = known["figures"]
-    both = [name for name in figures if name in before and figures[name]["unit"] not in ("share", "rows")]
+    timed = [name for name in figures if figures[name]["unit"] == "s" or figures[name]["unit"].endswith("/s")]
+    both = [name for name in timed if name in before]
     return {name: change_of(figures[name], before[name]) for name in both if before[name]["mean"]}
 
 

@@ -32,9 +32,9 @@ from seit_ray.training.requests import Requests, Stopped
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
 from seit_ray.training.world import World
 
-GRID, CODES, CLASSES, ROWS, BATCH = (8, 8), 64, 5, 256, 32
-SIZE = Size(64, 3, 2, decoder_width=32, decoder_depth=2, decoder_num_heads=2)
-MASKED: dict[str, Any] = {"grid": GRID, "num_codes": CODES, "size": SIZE, "token_dim": 16, "stem_kernel": 2}
+GRID, CODES, CLASSES, ROWS, BATCH = (8, 8), 64, 5, 128, 32
+SIZE = Size(32, 3, 2, decoder_width=16, decoder_depth=2, decoder_num_heads=2)
+MASKED: dict[str, Any] = {"grid": GRID, "num_codes": CODES, "size": SIZE, "token_dim": 8, "stem_kernel": 2}
 CLOSE = {"rtol": 1e-3, "atol": 1e-5}  # sums of float32 in another order
 
 

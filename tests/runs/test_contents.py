@@ -90,3 +90,32 @@ def test_marks_that_an_older_run_did_not_take_are_not_compared():
     check_same({CONTENTS: {"init_from": "a"}}, {CONTENTS: {}}, "runs/r")
     with pytest.raises(ValueError, match="runs/r was made with weights of init_from 'a'; expected 'b'"):
         check_same({CONTENTS: {"init_from": "a"}}, {CONTENTS: {"init_from": "b", "other": "c"}}, "runs/r")
+
+
+def test_probes_are_turned_on_later_unless_they_choose_the_best_weights(dataset, tmp_path):
+    from seit_ray import config
+    from seit_ray.runs.pretrain import pretrain as run_pretrain
+    from tests.runs.test_dtm import OPTIMIZER, SMALL
+    from tests.tiny_trainers import CPU
+
+    def train(run, loop, **probe):
+        return run_pretrain(
+            dataset=dataset,
+            run=run,
+            model=config.Model(**SMALL).settings(),
+            masking=config.Masking().settings(),
+            augment=config.Augment().settings(),
+            adapt_run=None,
+            probe=config.Probe(methods=("rankme",), **probe).settings(),
+            loop=loop,
+            optimizer=OPTIMIZER,
+            world=CPU,
+        )
+
+    free, best = Folder(tmp_path / "free"), Folder(tmp_path / "best")
+    train(free, LOOP)
+    train(free, LOOP, every_epochs=1)
+    kept = replace(LOOP, keep_best="probe_rankme", eval_every_epochs=1)
+    train(best, kept, every_epochs=1)
+    with pytest.raises(ValueError, match=r"was made with probe\.max_train 10000; expected 8"):
+        train(best, kept, every_epochs=1, max_train=8)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from seit_ray.runs.probing import probe_identity, probe_is_due
+from seit_ray.runs.probing import deciding_probes, probe_is_due
 from seit_ray.runs.settings import ProbeSettings
 from seit_ray.training.settings import LoopSettings
 
@@ -50,8 +50,8 @@ def test_a_gpu_is_evaluated_on_less_often(more, device, interval):
 
 def test_probes_decide_nothing_but_the_best_weights():
     probe = ProbeSettings(every_epochs=2)
-    assert probe_identity(probe, loop()) == {}
-    assert probe_identity(probe, loop(keep_best="val_loss")) == {}
-    found = probe_identity(probe, loop(keep_best="ema_probe_knn_top1"))
-    assert found["probe"]["every_epochs"] == 2
-    assert found["probe"]["methods"] == ["linear", "knn", "rankme"]  # as JSON gives it back
+    assert deciding_probes(probe, loop()) == {}
+    assert deciding_probes(probe, loop(keep_best="val_loss")) == {}
+    found = deciding_probes(probe, loop(keep_best="ema_probe_knn_top1"))
+    assert found["probe.every_epochs"] == 2
+    assert found["probe.methods"] == ["linear", "knn", "rankme"]  # as JSON gives it back
