@@ -192,7 +192,7 @@ class CentroidObjective:
     def of_codes(self, told: Tensor | Judged, codes: Tensor) -> Judged:
         """Loss and accuracy of what the model gives for codes [B,Q,U]: scores [B,Q,U,K], or judged already."""
         if isinstance(told, Judged):
-            return told
+            return Judged(told.loss.float(), told.accuracy)
         accuracy = (told.detach().argmax(dim=3) == codes).float().mean() if self.looks else None
         return Judged(code_loss(told, codes, self.soft), accuracy)
 

@@ -98,7 +98,7 @@ class MTMObjective:
         metrics = {"mask_ratio": torch.full((), num_masked / core.num_patches, device=tokens.device)}
         if accuracy is not None:
             metrics["masked_accuracy"] = accuracy
-        return loss, metrics, told[3] if everywhere else None
+        return loss.float(), metrics, told[3] if everywhere else None
 
     def judge(self, scores: Tensor, targets: Tensor) -> Judged:
         """Loss and accuracy of scores [B,M,U,K] against targets [B,M,U]."""

@@ -126,6 +126,7 @@ class TokenAdaptObjective:
             return judge_codes(features, weight, bias, pairs.targets.view(-1, 1), counts=self.looks)
 
         loss, hits = model(embed_codes(pairs.tokens, self.tokenizer.codebook), pairs.geometry, judge)
+        loss = loss.float()
         if hits is None:
             return loss, {}
         naive = (self.naive_codes(pairs) == pairs.targets).float().mean()
