@@ -16,7 +16,7 @@ import torch
 
 from seit_ray.batches.batch import Batch, HostBatch, gather
 from seit_ray.batches.held import HeldShards
-from seit_ray.batches.memory import memory_budget
+from seit_ray.batches.memory import memory_budget, shared_out
 from seit_ray.batches.shared import Layout, SharedArrays, shared_arrays
 from seit_ray.images.decoded import Decoding, decoded_chunks
 from seit_ray.images.manifest import Manifest
@@ -25,7 +25,6 @@ from seit_ray.storage import Folder
 
 SHARD_ROWS = 256  # images that are decoded together
 MOST_UNREADABLE, FEW_UNREADABLE = 0.01, 3  # of a split, as a share, and images that are always borne
-MOST_READERS = 16
 LABEL_BYTES = 8
 
 
@@ -67,6 +66,8 @@ class ImageRows:
 class ImageStream:
     """Images uint8 [N,3,H,W] by their number, within `memory_bytes` of a node (two shards at least; see `HeldShards`).
 
+    What its readers need on the way is part of that memory.
+
     An image that cannot be read is told of (`on_progress`), and the next one that can, of its shard, stands in for it
     with its own label: numbers are decided by the listing alone. More than MOST_UNREADABLE of them, and more than
     FEW_UNREADABLE, are a ValueError.
@@ -85,13 +86,16 @@ class ImageStream:
         self.images, self.source, self.decoding, self.on_progress = rows, source, decoding, on_progress
         self.class_names = rows.manifest.class_names
         self.memory_bytes, self.decoded, self.unreadable = memory_bytes, 0, dict[int, int]()
+        row_bytes = decoding.pixel_bytes + LABEL_BYTES
+        cpus = torch.get_num_threads()  # of a worker, as many as it has CPUs
+        num_readers, held_bytes = shared_out(memory_bytes, len(rows.shard_rows), row_bytes, cpus)
         self.held = HeldShards(
             rows.shard_rows,
             self.read,
-            row_bytes=decoding.pixel_bytes + LABEL_BYTES,
-            memory_bytes=memory_bytes,
+            row_bytes=row_bytes,
+            memory_bytes=held_bytes,
             shuffle_rows=shuffle_rows,
-            num_readers=min(MOST_READERS, torch.get_num_threads()),  # of a worker, as many as it has CPUs
+            num_readers=num_readers,
         )
 
     def __len__(self) -> int:

@@ -1,11 +1,15 @@
-"""How much memory a node has for a split."""
+"""How much memory a node has for a split, and what of it those need that decode its images."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from seit_ray.images.reading import CHUNK_BYTES, CHUNK_ROWS
+
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+MOST_READERS = 16  # of a process
+READER_SHARE = 0.25  # of the memory, what readers may have on the way
 SHARE = 0.5  # of the node's memory, where nobody says how much
 
 
@@ -27,3 +31,17 @@ def total_memory() -> int:
         if text.isdigit():  # "max" is no limit
             limits.append(int(text))
     return min(limits)
+
+
+def shared_out(memory_bytes: int, num_shards: int, row_bytes: int, num_cpus: int) -> tuple[int, int]:
+    """(readers of a process with so many CPUs, bytes for what is held) of a node's memory.
+
+    A reader has the encoded images of two chunks at a time, and the pixels of one. All readers of a node together have
+    a share of the memory, but each process has one; where even these would take half of it, half is held.
+    """
+    processes = max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))  # as Ray Train and torchrun say it
+    reader_bytes = 2 * CHUNK_BYTES + min(CHUNK_BYTES, CHUNK_ROWS * row_bytes)
+    most = min(MOST_READERS, num_cpus, num_shards)
+    room = int(READER_SHARE * memory_bytes) // max(1, processes * reader_bytes)
+    readers = max(1, min(most, room))
+    return readers, max(memory_bytes - processes * readers * reader_bytes, memory_bytes // 2)

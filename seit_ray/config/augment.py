@@ -20,6 +20,9 @@ class Masking(Section):
     mask_ratio_max: Share = Field(1.0, description="largest ratio")
     label_smoothing: Share = Field(0.0, description="label smoothing of the cross-entropy over codes")
     loss: Literal["ce", "bce"] = Field("ce", description="cross-entropy, or binary cross-entropy a code")
+    reference: bool = Field(
+        False, description="model.dropout on the decoder's attention weights too, as published; slower on a GPU"
+    )
 
 
 class Augment(Section):

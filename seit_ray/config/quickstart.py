@@ -27,6 +27,8 @@ from seit_ray.config.verbs import OBJECTIVE, Verb
 class PretrainPart(Section):
     """The quickstart's pre-training."""
 
+    undecided = frozenset({"probe"})
+
     model: Model = Field(default_factory=Model)
     objective: Literal["mtm", "ccvit", "dtm"] = Field("mtm", description=OBJECTIVE)
     masking: Masking = Field(default_factory=Masking)

@@ -52,6 +52,8 @@ class Search(Section):
 class SweepPretrain(PretrainPart):
     """The pre-training of a trial."""
 
+    undecided = frozenset()  # trials are compared by probes
+
     probe: Probe = Field(default_factory=lambda: Probe(every_epochs=1))
 
 
@@ -110,7 +112,7 @@ def space_of(sweep: Sweep) -> dict[str, Range]:
     """
     check_stages(sweep)
     ranges = {full_key(sweep, key): found for key, found in parse_space(sweep.space).items()}
-    known = {f"{stage}.{key}" for stage in sweep.stages for key, _ in deciding_keys(type(getattr(sweep, stage)))}
+    known = {f"{stage}.{key}" for stage in sweep.stages for key, _ in deciding_keys(VERBS[stage])}
     for key in ranges:
         if (key if len(sweep.stages) > 1 else f"{sweep.stages[0]}.{key}") not in known:
             raise ValueError(

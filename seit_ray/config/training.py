@@ -117,7 +117,9 @@ class Probe(Section):
 
     frozen = "seit_ray.runs.settings:ProbeSettings"
 
-    every_epochs: NonNegativeInt = Field(0, description="probe this often, where evaluation is due; 0 = never")
+    every_epochs: NonNegativeInt = Field(
+        0, description="probe this often, at the first evaluation that is due then; 0 = never"
+    )
     methods: tuple[Literal["linear", "knn", "rankme"], ...] = Field(
         ("linear", "knn", "rankme"),
         description="accuracy of two probes; effective rank of the features, without labels",
@@ -192,11 +194,11 @@ class Loop(Section):
     """How long, in what batches, how often to look."""
 
     frozen = "seit_ray.training.settings:LoopSettings"
-    undecided = frozenset(
+    undecided = frozenset(  # how often it is evaluated is compared by the run itself, where it keeps the best weights
         {
             *("accum_steps", "max_micro_batch", "compile", "memory_gib", "max_skipped_steps", "log_every_steps"),
             *("checkpoint_every_epochs", "checkpoint_every_steps", "checkpoint_every_minutes", "keep_checkpoints"),
-            "trackers",
+            *("eval_every_epochs", "trackers"),
         }
     )
 
@@ -204,11 +206,13 @@ class Loop(Section):
     global_batch_size: PositiveInt = Field(4096, description="samples a step over all workers")
     accum_steps: PositiveInt = Field(1, description="micro-batches a step")
     max_micro_batch: Annotated[int, Field(ge=2)] | None = Field(
-        None, description="most samples a worker holds at once: more micro-batches where it has more"
+        None,
+        description="most samples a worker holds at once: more micro-batches where it has more; default all, on a GPU "
+        "the largest power of two that fits",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on GPU, fp32 on CPU")
     tf32: bool = Field(True, description="fp32 products of a GPU in TF32")
-    compile: bool = Field(False, description="torch.compile the model")
+    compile: bool | None = Field(None, description="torch.compile the blocks of the model; default on a GPU alone")
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="exponential moving average of the weights, evaluated beside them; 0 = off"
     )
@@ -217,7 +221,11 @@ class Loop(Section):
         10, description="steps whose loss or gradients are not finite are skipped; so many in a row end the run"
     )
     log_every_steps: PositiveInt = Field(50, description="metrics leave the device this often")
-    eval_every_epochs: PositiveInt = Field(1, description="evaluation on the val split")
+    eval_every_epochs: PositiveInt | None = Field(
+        None,
+        description="evaluation on the val split; default 1, on a GPU a twentieth of the epochs, 5 at most, unless "
+        "keep_best is set",
+    )
     checkpoint_every_epochs: PositiveInt = Field(1, description="checkpoint interval")
     checkpoint_every_steps: PositiveInt | None = Field(None, description="checkpoints between the epochs' too")
     checkpoint_every_minutes: PositiveFloat | None = Field(None, description="and so long after the last one")

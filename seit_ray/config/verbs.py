@@ -121,6 +121,7 @@ class Training(Verb):
 class Pretrain(Training):
     """Pre-train by masked token modelling (SeiT++), by centroids (CCViT) or by token morphing (DTM)."""
 
+    undecided = Training.undecided | {"probe"}  # of weights; where a probe chooses the best ones, the run itself looks
     places = Training.places | {"images"}
 
     objective: Literal["mtm", "ccvit", "dtm"] = Field("mtm", description=OBJECTIVE)

@@ -10,17 +10,31 @@ import math
 from typing import Any
 
 import torch
-from timm.models.beit import Block, RelativePositionBias
+from timm.models import beit
+from timm.models.beit import RelativePositionBias
 from torch import Tensor, nn
 
-from seit_ray.models.blocks import LAYER_NORM_EPS, MLP_RATIO, init_trunc_normal
+from seit_ray.models.blocks import LAYER_NORM_EPS, MLP_RATIO, DropPath, StreamNorm, init_trunc_normal, stream
 from seit_ray.models.embed import PIXEL_MEAN, PIXEL_STD, CodebookEmbedding, PixelEmbedding, Stem
 from seit_ray.models.variants import Size
 from seit_ray.models.vit import POOLS
 
 __all__ = ["BeitEncoder", "BeitViT", "code_patch"]
 
-LayerNorm: Any = functools.partial(nn.LayerNorm, eps=LAYER_NORM_EPS)
+LayerNorm: Any = functools.partial(StreamNorm, eps=LAYER_NORM_EPS)
+
+
+class Block(beit.Block):
+    """BEiT's block of timm, whose layer scales leave the stream in its own type."""
+
+    def __init__(self, *sizes: int, drop_path: float = 0.0, **settings: Any) -> None:
+        super().__init__(*sizes, **settings)
+        self.drop_path1, self.drop_path2 = DropPath(drop_path), DropPath(drop_path)
+
+    def forward(self, x: Tensor, shared_rel_pos_bias: Tensor | None = None) -> Tensor:
+        attended = self.attn(self.norm1(x), shared_rel_pos_bias=shared_rel_pos_bias)
+        x = x + self.drop_path1(self.gamma_1.to(x.dtype) * attended)
+        return x + self.drop_path2(self.gamma_2.to(x.dtype) * self.mlp(self.norm2(x)))
 
 
 def code_patch(dim: int) -> int:
@@ -108,7 +122,7 @@ class BeitEncoder(nn.Module):
         x = self.patch_embed((maps - self.channel_mean) / self.channel_std)
         if masked is not None:
             x = torch.where(masked.unsqueeze(-1), self.mask_token.to(x.dtype), x)
-        return torch.cat([self.cls_token.expand(len(x), -1, -1).to(x.dtype), x], dim=1)
+        return stream(torch.cat([self.cls_token.expand(len(x), -1, -1).to(x.dtype), x], dim=1))
 
     def encode(self, x: Tensor, early: int | None = None) -> tuple[Tensor, Tensor | None, Tensor]:
         """What `patches` gives -> all tokens after the last block, after block number `early`, and the shared bias."""

@@ -5,6 +5,9 @@ Legend: B batch, P patches of U codes (u x u), K codes of D values, Q positions 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +16,10 @@ from seit_ray.models.blocks import init_trunc_normal
 from seit_ray.models.embed import CodebookEmbedding, PixelEmbedding
 from seit_ray.models.variants import Size, early_layers_of
 
-__all__ = ["CentroidModel"]
+__all__ = ["CentroidModel", "Judge"]
+
+# (tokens before the head [N,W], its weight [U*K,W] and bias [U*K]) -> anything
+Judge = Callable[[Tensor, Tensor, Tensor], Any]
 
 
 class CentroidModel(BeitEncoder):
@@ -63,20 +69,29 @@ class CentroidModel(BeitEncoder):
         """Tokens [B,Q,W] -> scores of their codes [B,Q,U,K]."""
         return self.lm_head(self.norm(x)).unflatten(-1, (self.unit * self.unit, self.num_codes))
 
-    def forward(self, maps: Tensor, masked: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def told(self, x: Tensor, judge: Judge | None) -> Any:
+        """Scores of tokens [B,Q,W], or what a judge says of them."""
+        if judge is None:
+            return self.scores(x)
+        return judge(self.norm(x).flatten(0, 1), self.lm_head.weight, self.lm_head.bias)
+
+    def forward(
+        self, maps: Tensor, masked: Tensor, positions: Tensor, judge: Judge | None = None
+    ) -> tuple[Any, Any, Tensor | None]:
         """Corrupted maps [B,D,h,w], masked bool [B,P], positions int64 [B,Q] -> what is told of these positions.
 
-        Scores [B,Q,U,K]; pixels [B,Q,U*D], or scores again; features of all patches [B,P,morph_dim] or None.
+        Scores [B,Q,U,K]; pixels [B,Q,U*D], or scores again; features of all patches [B,P,morph_dim] or None. With a
+        `judge`, scores are not made, and what it says stands in their place.
         """
         last, early, bias = self.encode(self.patches(maps, masked), self.early_layers)
         assert early is not None  # early_layers lies within the blocks
         places = 1 + positions.unsqueeze(-1).expand(-1, -1, last.shape[-1])
-        first = self.scores(last.gather(1, places))
+        first = self.told(last.gather(1, places), judge)
         x = torch.cat([last[:, :1], early[:, 1:]], dim=1)
         for block in self.cls_pt_layers:
             x = block(x, shared_rel_pos_bias=bias)
         x = x.gather(1, places)
-        second = self.scores(x) if self.shared_head else self.cls_pt_lm_head(self.cls_pt_norm(x))
+        second = self.told(x, judge) if self.shared_head else self.cls_pt_lm_head(self.cls_pt_norm(x))
         features = None if self.morph_head is None else self.morph_head(self.norm(last[:, 1:]))
         return first, second, features
 

@@ -6,16 +6,17 @@ Legend: P units of U = unit*unit tokens, L = P*U, M masked units, V = P - num_dr
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from seit_ray.models.blocks import LAYER_NORM_EPS, build_blocks, init_xavier
+from seit_ray.models.blocks import LAYER_NORM_EPS, StreamNorm, build_blocks, init_xavier, stream
+from seit_ray.models.code_head import Judge, TiedCodeHead
 from seit_ray.models.embed import Stem, TokenEmbedding, as_grid, sincos_positions
 from seit_ray.models.variants import Size
 
-__all__ = ["MaskedTokenModel", "TiedCodeHead", "num_units_at"]
+__all__ = ["MaskedTokenModel", "num_units_at"]
 
 
 def num_units_at(ratio: float, num_patches: int) -> int:
@@ -24,31 +25,13 @@ def num_units_at(ratio: float, num_patches: int) -> int:
     return min(num_patches, math.ceil(num_patches * ratio - 1e-9))
 
 
-class TiedCodeHead(nn.Module):
-    """Scores of the K codes for every token of a unit, against the token embeddings themselves.
-
-    Shapes: x [...,D_decoder], table [K,D] -> logits [...,U,K], the U tokens in raster order. The table is
-    detached: the output tie gives it no gradient. Source: SeiT++, masked token modelling.
-    """
-
-    def __init__(self, width: int, num_codes: int, token_dim: int, unit_tokens: int) -> None:
-        super().__init__()
-        self.unit_tokens = unit_tokens
-        self.fc = nn.Linear(width, unit_tokens * token_dim)
-        self.ln = nn.LayerNorm(token_dim, eps=1e-5)
-        self.bias = nn.Parameter(torch.zeros(1, 1, num_codes))
-
-    def forward(self, x: Tensor, table: Tensor) -> Tensor:
-        x = self.fc(x).unflatten(-1, (self.unit_tokens, -1))
-        return F.linear(self.ln(F.gelu(x)), table.detach(), self.bias.flatten())
-
-
 class MaskedTokenModel(nn.Module):
     """Masked autoencoder on codes: units of unit x unit tokens are masked, a decoder predicts their codes.
 
     The num_dropped = ceil(P*mask_ratio_min) units of lowest noise never enter the encoder, so its length is
     the same in every step; further masked units enter it as the mask vector. In the decoder every masked slot
-    holds the encoder's class token. `dropout` acts on the token embedding and in the decoder. `morph_dim` adds a
+    holds the encoder's class token. `dropout` acts on the token embedding and in the decoder, there on attention
+    weights with `reference` alone, as published: kernels of attention are faster without. `morph_dim` adds a
     linear map of every decoded unit, what token morphing compares. A grid that the units do not tile, or a
     ratio that leaves the encoder no unit, is a ValueError. Source: SeiT++, masked token modelling; the names
     are those of its release, whose table `decoder_pos_embed` nothing reads: it is left out.
@@ -66,6 +49,7 @@ class MaskedTokenModel(nn.Module):
         unit: int = 2,
         mask_ratio_min: float = 0.4,
         dropout: float = 0.1,
+        reference: bool = False,
         morph_dim: int = 0,
     ) -> None:
         super().__init__()
@@ -84,12 +68,13 @@ class MaskedTokenModel(nn.Module):
         self.mask_token_label = nn.Parameter(torch.zeros(1, 1, size.width))
         self.register_buffer("pos_embed", sincos_positions(self.patch_grid, size.width).unsqueeze(0))
         self.blocks = build_blocks(size.width, size.depth, size.num_heads)
-        self.norm = nn.LayerNorm(size.width, eps=LAYER_NORM_EPS)
+        self.norm = StreamNorm(size.width, eps=LAYER_NORM_EPS)
         width = size.decoder_width
         self.decoder_embed = nn.Linear(size.width, width)
         self.decoder_pos_embed_learned = nn.Parameter(torch.zeros(1, 1 + self.num_patches, width))
-        self.decoder_blocks = build_blocks(width, size.decoder_depth, size.decoder_num_heads, dropout=dropout)
-        self.decoder_norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        drops = {"dropout": dropout, "attention_dropout": dropout if reference else 0.0}
+        self.decoder_blocks = build_blocks(width, size.decoder_depth, size.decoder_num_heads, **drops)
+        self.decoder_norm = StreamNorm(width, eps=LAYER_NORM_EPS)
         self.mlm_layer = TiedCodeHead(width, num_codes, token_dim, unit * unit)
         self.morph_head = nn.Linear(width, morph_dim) if morph_dim else None
         self._init_weights()
@@ -138,7 +123,7 @@ class MaskedTokenModel(nn.Module):
         x = x + self.pos_embed[:, 1:]
         kept = order[:, num_dropped:].unsqueeze(-1).expand(-1, -1, x.shape[-1])
         class_token = (self.cls_token + self.pos_embed[:, :1]).expand(x.shape[0], -1, -1)
-        x = torch.cat([class_token, x.gather(1, kept)], dim=1)
+        x = stream(torch.cat([class_token, x.gather(1, kept)], dim=1))
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
@@ -150,13 +135,19 @@ class MaskedTokenModel(nn.Module):
         # Dropped units have no slot; the clamp points them at any, and `where` puts the class token over it.
         slot = (rank - num_dropped).clamp(min=0).unsqueeze(-1).expand(-1, -1, x.shape[-1])
         x = torch.where(masked.unsqueeze(-1), class_token, x[:, 1:].gather(1, slot))
-        x = torch.cat([class_token, x], dim=1) + self.decoder_pos_embed_learned
+        x = stream(torch.cat([class_token, x], dim=1) + self.decoder_pos_embed_learned)
         for block in self.decoder_blocks:
             x = block(x)
         return self.decoder_norm(x)[:, 1:]
 
     def _score(self, decoded: Tensor) -> Tensor:
         return self.mlm_layer(decoded, self.token_emb.word_embeddings.weight)
+
+    def _judged(self, decoded: Tensor, targets: Tensor, judge: Judge) -> Any:
+        """What a judge says of decoded units [B,M,D_decoder] and their targets [B,M,U]."""
+        head = self.mlm_layer
+        features = head.features(decoded).flatten(0, 2)
+        return judge(features, self.token_emb.word_embeddings.weight.detach(), head.bias.flatten(), targets.view(-1, 1))
 
     def _decoded(
         self, tokens: Tensor, noise: Tensor, num_masked: int, num_dropped: int
@@ -192,14 +183,15 @@ class MaskedTokenModel(nn.Module):
         num_dropped: int | None = None,
         *,
         everywhere: bool = False,
-    ) -> tuple[Tensor, ...]:
+        judge: Judge | None = None,
+    ) -> tuple[Any, ...]:
         """Mask the `num_masked` units of lowest noise and score the codes of just those.
 
         num_dropped: of them, so many that the encoder does not see; those of `mask_ratio_min` by default.
         Shapes: tokens [B,L] or [B,h,w], noise [B,P], M = num_masked -> logits [B,M,U,K], targets [B,M,U] and
         mask [B,P] (True = masked). `everywhere` adds what is told of all units: features [B,P,morph_dim] where the
-        model has a head for them, else scores [B,P,U,K]. Other shapes, or fewer masked than the model drops, are a
-        ValueError.
+        model has a head for them, else scores [B,P,U,K]. With a `judge`, logits are not made, and what it says stands
+        in their place. Other shapes, or fewer masked than the model drops, are a ValueError.
         """
         num_dropped = self.num_dropped if num_dropped is None else num_dropped
         decoded, order, masked = self._decoded(tokens, noise, num_masked, num_dropped)
@@ -209,10 +201,11 @@ class MaskedTokenModel(nn.Module):
             scores = self._score(decoded)
             found = ids.unsqueeze(-1).expand(-1, -1, *scores.shape[2:])
             return scores.gather(1, found), targets, masked, scores
-        logits = self._score(decoded.gather(1, ids.expand(-1, -1, decoded.shape[-1])))
+        chosen = decoded.gather(1, ids.expand(-1, -1, decoded.shape[-1]))
+        told = self._score(chosen) if judge is None else self._judged(chosen, targets, judge)
         if everywhere and self.morph_head is not None:
-            return logits, targets, masked, self.morph_head(decoded)
-        return logits, targets, masked
+            return told, targets, masked, self.morph_head(decoded)
+        return told, targets, masked
 
     def all_logits(self, tokens: Tensor, noise: Tensor, num_masked: int) -> tuple[Tensor, Tensor]:
         """Like `forward`, but score every position: logits [B,L,K] in raster order, and mask [B,P]."""

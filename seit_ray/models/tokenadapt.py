@@ -6,6 +6,8 @@ Legend: h x w token grid, h' x w' token grid of the result, K codes, D width of 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +16,10 @@ from torch.nn import functional as F
 from seit_ray.augment.geometry import Geometry, apply_geometry
 from seit_ray.models.embed import sincos_positions
 
-__all__ = ["MAP_SCALE", "TokenAdapt"]
+__all__ = ["MAP_SCALE", "Judge", "TokenAdapt"]
+
+# (tokens before g's head [N,width], its weight [K,width] and bias [K]) -> anything
+Judge = Callable[[Tensor, Tensor, Tensor], Any]
 
 MAP_SCALE = 2  # a token of the grid is 2x2 cells of the map
 
@@ -171,9 +176,16 @@ class TokenAdapt(nn.Module):
         self._check(maps, self.map_size, "crop the map to map_size")
         return self.reverse_transform(maps)
 
-    def forward(self, maps: Tensor, geometry: Geometry) -> Tensor:
-        """g(A(f(maps))): embedded codes [B,D,h,w] and a draw of A -> scores [B,L',K]; for training."""
-        return self.to_logits(apply_geometry(self.to_feature(maps), geometry, self.map_size))
+    def forward(self, maps: Tensor, geometry: Geometry, judge: Judge | None = None) -> Any:
+        """g(A(f(maps))): embedded codes [B,D,h,w] and a draw of A -> scores [B,L',K]; for training.
+
+        With a `judge`, scores are not made, and what it says stands in their place.
+        """
+        moved = apply_geometry(self.to_feature(maps), geometry, self.map_size)
+        if judge is None:
+            return self.to_logits(moved)
+        trunk, head = self.reverse_transform
+        return judge(trunk(moved).flatten(0, 1), head.get_parameter("weight"), head.get_parameter("bias"))
 
     @torch.no_grad()
     def to_codes(self, maps: Tensor) -> Tensor:

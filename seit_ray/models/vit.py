@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from seit_ray.models.blocks import LAYER_NORM_EPS, build_blocks, init_trunc_normal
+from seit_ray.models.blocks import LAYER_NORM_EPS, StreamNorm, build_blocks, init_trunc_normal, stream
 from seit_ray.models.embed import CodebookEmbedding, PixelEmbedding, Stem, TokenEmbedding
 from seit_ray.models.variants import Size
 
@@ -65,7 +65,7 @@ class TokenViT(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, size.width))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.num_patches, size.width))
         self.blocks = build_blocks(size.width, size.depth, size.num_heads, drop_path=drop_path)
-        self.norm = nn.LayerNorm(size.width, eps=LAYER_NORM_EPS)
+        self.norm = StreamNorm(size.width, eps=LAYER_NORM_EPS)
         self.head = nn.Linear(size.width, num_classes)
         self._init_weights(head_init_std)
 
@@ -103,7 +103,7 @@ class TokenViT(nn.Module):
     def _encode(self, maps: Tensor) -> Tensor:
         """Embedded maps -> class token and patches after the last block, [B,1+P,width]."""
         patches = self.patches(maps)
-        x = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1) + self.pos_embed
+        x = stream(torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1) + self.pos_embed)
         for block in self.blocks:
             x = block(x)
         return x

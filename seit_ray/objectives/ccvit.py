@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,7 +28,9 @@ from seit_ray.objectives.ccvit_losses import (
     unit_pixels,
     units_of,
 )
+from seit_ray.objectives.code_cross_entropy import Judged, judge_codes
 from seit_ray.objectives.contract import Batch, unwrap
+from seit_ray.objectives.corrupted import Corrupted, Seen, keep
 from seit_ray.objectives.morph_loss import Morphing
 from seit_ray.objectives.morph_targets import MorphInputs
 from seit_ray.objectives.pictures import centroid_pictures, uint8_of
@@ -38,36 +39,12 @@ from seit_ray.tokenizers.codebook import embed_codes
 from seit_ray.tokenizers.pixels import decode_pixels, encode_pixels
 
 if TYPE_CHECKING:
-    from seit_ray.models.ccvit import CentroidModel
+    from seit_ray.models.ccvit import CentroidModel, Judge
 
-__all__ = ["LOSSES", "REPLACES", "CentroidObjective", "Corrupted", "Seen"]
+__all__ = ["LOSSES", "REPLACES", "CentroidObjective"]
 
 LOSSES = ("dual", "two_ce_shared", "two_ce_soft_shared")
 REPLACES = ("own", "near", "random", "none")
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What is there before corruption: codes int64 [B,L], and pixels float [B,3,H,W] in [0,1] where these are read."""
-
-    codes: Tensor
-    pixels: Tensor | None
-    inputs: Tensor  # what the model's `embed` takes: images uint8 or codes
-
-
-@dataclass(frozen=True)
-class Corrupted:
-    """masked, replaced bool [B,P]; codes [B,L] with the replaced ones; maps [B,D,h,w] as the model takes them."""
-
-    masked: Tensor
-    replaced: Tensor
-    codes: Tensor
-    maps: Tensor
-
-
-def keep(inputs: Tensor, labels: Tensor | None, rng: StepRandom) -> Augmented:
-    """No augmentation."""
-    return Augmented(inputs, labels)
 
 
 class CentroidObjective:
@@ -112,6 +89,7 @@ class CentroidObjective:
         check_counts(self.patch_grid, num_masked, num_replaced)
         self.num_masked, self.num_replaced = num_masked, num_replaced
         self.min_block, self.replace, self.pixel_weight, self.min_std = min_block, replace, pixel_weight, min_std
+        self.looks = True  # at the accuracy of a step
         self.change: Callable[..., Augmented] = keep
         self.changes = False  # if so, pixels are no longer those of the stored tokens
         self.morphing: Morphing | None = None
@@ -203,33 +181,49 @@ class CentroidObjective:
             )
         return positions_of(corrupted.masked | corrupted.replaced, self.num_masked + self.num_replaced)
 
+    def judge(self, codes: Tensor) -> Judge | None:
+        """What scores the model's features against codes [B,Q,U]; None where scores themselves are wanted."""
+        if self.loss_name == "two_ce_soft_shared":
+            return None
+        return lambda features, weight, bias: judge_codes(
+            features, weight, bias, codes.flatten(0, 1), soft=self.soft, counts=self.looks
+        )
+
+    def of_codes(self, told: Tensor | Judged, codes: Tensor) -> Judged:
+        """Loss and accuracy of what the model gives for codes [B,Q,U]: scores [B,Q,U,K], or judged already."""
+        if isinstance(told, Judged):
+            return Judged(told.loss.float(), told.accuracy)
+        accuracy = (told.detach().argmax(dim=3) == codes).float().mean() if self.looks else None
+        return Judged(code_loss(told, codes, self.soft), accuracy)
+
     def losses(
-        self, first: Tensor, second: Tensor, seen: Seen, positions: Tensor
+        self, first: Any, second: Any, seen: Seen, positions: Tensor
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Loss of branch 1 and of branch 2 from what the model gives, and metrics."""
         codes = self.at(units_of(seen.codes, self.grid, self.unit), positions)
-        accuracy = (first.detach().argmax(dim=3) == codes).float().mean()
-        metrics = {"masked_accuracy": accuracy}
-        with torch.autocast(first.device.type, enabled=False):
+        with torch.autocast(codes.device.type, enabled=False):
+            loss, accuracy = self.of_codes(first, codes)
+            metrics = {} if accuracy is None else {"masked_accuracy": accuracy}
             if self.loss_name == "two_ce_shared":
-                return code_loss(first, codes, self.soft), code_loss(second, codes, self.soft), metrics
+                return loss, self.of_codes(second, codes).loss, metrics
             targets = self.pixel_targets(seen, positions)
             if self.loss_name == "dual":
-                return code_loss(first, codes, self.soft), F.mse_loss(second.float(), targets), metrics
+                return loss, F.mse_loss(second.float(), targets), metrics
             both = [F.mse_loss(expected_pixels(x, self.codebook, self.patch), targets) for x in (first, second)]
             return both[0], both[1], metrics
 
     def loss(self, model: nn.Module, batch: Batch, step_rng: StepRandom) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss and metrics masked_accuracy, code_loss (branch 1), pixel_loss (branch 2) and, with it, morph_loss.
+        """Loss and metrics code_loss (branch 1), pixel_loss (branch 2), masked_accuracy (if it looks), morph_loss.
 
-        Every row has as many positions, so every row has the same weight in the mean.
+        The last where it morphs. Every row has as many positions, so every row has the same weight in the mean.
         """
         core: CentroidModel = unwrap(model)
         inputs, second_stream = self.morphing.split(batch.inputs) if self.morphing else (batch.inputs, None)
         seen = self.seen(inputs, step_rng)
         corrupted = self.corrupt(core, seen, step_rng)
         positions = self.positions(corrupted)
-        first, second, features = model(corrupted.maps, corrupted.masked, positions)
+        judge = self.judge(self.at(units_of(seen.codes, self.grid, self.unit), positions))
+        first, second, features = model(corrupted.maps, corrupted.masked, positions, judge)
         loss_1, loss_2, metrics = self.losses(first, second, seen, positions)
         loss = loss_1 + self.pixel_weight * loss_2
         metrics |= {"code_loss": loss_1.detach(), "pixel_loss": loss_2.detach()}

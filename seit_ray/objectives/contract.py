@@ -15,8 +15,9 @@ __all__ = ["Batch", "Objective", "unwrap"]
 class Objective(Protocol):
     """What is learnt; the package's docstring says what holds for all of them.
 
-    Two things that an objective may have beside: `average`, which the loop sets to the moving average of the model's
-    state (None where none is kept), and `pictures`, what the first batch shows.
+    What an objective may have beside: `average`, which the loop sets to the moving average of the model's state (None
+    where none is kept; it stays None where nothing is taken from it); `looks`, which the loop sets to whether the step
+    is recorded, so that metrics that cost something are left out of the others; `pictures`, what the first batch shows.
     """
 
     def loss(self, model: nn.Module, batch: Batch, step_rng: StepRandom) -> tuple[Tensor, dict[str, Tensor]]:

@@ -16,8 +16,8 @@ from seit_ray.augment.chain import Augmented
 from seit_ray.augment.mask_counts import check_counts, num_masked_of
 from seit_ray.augment.random import StepRandom
 from seit_ray.models.mtm import MaskedTokenModel
-from seit_ray.objectives.ccvit import keep
 from seit_ray.objectives.contract import Batch, unwrap
+from seit_ray.objectives.corrupted import keep
 from seit_ray.objectives.morph_loss import Morphing
 from seit_ray.objectives.morph_targets import MorphInputs
 from seit_ray.objectives.mtm import MTMObjective
@@ -40,6 +40,15 @@ class MorphedMTMObjective:
 
     def __init__(self, mtm: MTMObjective, morphing: Morphing, tokenizer: Tokenizer | None = None) -> None:
         self.mtm, self.morphing, self.tokenizer = mtm, morphing, tokenizer
+
+    @property
+    def looks(self) -> bool:
+        """Whether the accuracy of a step is wanted: the loop sets it."""
+        return self.mtm.looks
+
+    @looks.setter
+    def looks(self, wanted: bool) -> None:
+        self.mtm.looks = wanted
 
     @property
     def average(self) -> dict[str, Tensor] | None:

@@ -76,8 +76,17 @@ class Morphing:
         self.schedule: Any = {"levels": levels, "max_removed": max_removed, "max_iterations": most}
         self.split_by, self.protect, self.distance = split, protect, distance
         self.normalize_target, self.label_share = normalize_target, label_share
-        self.average: dict[str, Tensor] | None = None
+        self._average: dict[str, Tensor] | None = None
         self.levels(torch.ones(1, self.num_tokens, 1), StepRandom(0, 0, slice(0, 1), 1))  # wrong numbers are errors now
+
+    @property
+    def average(self) -> dict[str, Tensor] | None:
+        """The run's moving average, where targets come from it: the loop sets it."""
+        return self._average
+
+    @average.setter
+    def average(self, weights: dict[str, Tensor] | None) -> None:
+        self._average = weights if isinstance(self.target, AverageTarget) else None
 
     @property
     def has_targets(self) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -11,6 +14,7 @@ from seit_ray.augment.chain import Augmented
 from seit_ray.augment.masking import mask_noise, sample_mask_ratio
 from seit_ray.augment.random import StepRandom
 from seit_ray.models.mtm import MaskedTokenModel, num_units_at
+from seit_ray.objectives.code_cross_entropy import Judged, judge_codes
 from seit_ray.objectives.contract import Batch, unwrap
 
 __all__ = ["LOSSES", "MTMObjective", "binary_cross_entropy"]
@@ -55,6 +59,7 @@ class MTMObjective:
                 "and 0 with 'bce'; set it to 0"
             )
         self.label_smoothing, self.loss_name, self.augment = label_smoothing, loss, augment
+        self.looks = True  # at the accuracy of a step
         self.ratio = {
             "minimum": mask_ratio_min,
             "mu": mask_ratio_mu,
@@ -65,7 +70,7 @@ class MTMObjective:
         sample_mask_ratio(StepRandom(0, 0, slice(0, 1), 1), **self.ratio)
 
     def loss(self, model: nn.Module, batch: Batch, step_rng: StepRandom) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return loss and metrics `masked_accuracy` and `mask_ratio` of a `MaskedTokenModel`, wrapped or not.
+        """Return loss and metrics `masked_accuracy` (if it looks) and `mask_ratio` of a `MaskedTokenModel`.
 
         Every row masks the same number of units, so every row has the same weight in the mean.
         """
@@ -85,13 +90,22 @@ class MTMObjective:
             )
         num_masked = max(1, num_units_at(sample_mask_ratio(step_rng, **self.ratio), core.num_patches))
         noise = mask_noise(step_rng, core.num_patches)
-        told = model(tokens, noise, num_masked, everywhere=True) if everywhere else model(tokens, noise, num_masked)
-        logits, targets = told[0], told[1]
-        logits, targets = logits.flatten(0, 2).float(), targets.flatten()
+        more: dict[str, Any] = {"everywhere": True} if everywhere else {}
+        if self.loss_name == "ce" and not (everywhere and core.morph_head is None):  # else scores are wanted themselves
+            more["judge"] = functools.partial(judge_codes, smoothing=self.label_smoothing, counts=self.looks)
+        told = model(tokens, noise, num_masked, **more)
+        loss, accuracy = told[0] if "judge" in more else self.judge(told[0], told[1])
+        metrics = {"mask_ratio": torch.full((), num_masked / core.num_patches, device=tokens.device)}
+        if accuracy is not None:
+            metrics["masked_accuracy"] = accuracy
+        return loss.float(), metrics, told[3] if everywhere else None
+
+    def judge(self, scores: Tensor, targets: Tensor) -> Judged:
+        """Loss and accuracy of scores [B,M,U,K] against targets [B,M,U]."""
+        scores, targets = scores.flatten(0, 2).float(), targets.flatten()
         if self.loss_name == "bce":
-            loss = binary_cross_entropy(logits, targets)
+            loss = binary_cross_entropy(scores, targets)
         else:
-            loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
-        accuracy = (logits.detach().argmax(dim=1) == targets).float().mean()
-        ratio = accuracy.new_full((), num_masked / core.num_patches)
-        return loss, {"masked_accuracy": accuracy, "mask_ratio": ratio}, told[3] if everywhere else None
+            loss = F.cross_entropy(scores, targets, label_smoothing=self.label_smoothing)
+        accuracy = (scores.detach().argmax(dim=1) == targets).float().mean() if self.looks else None
+        return Judged(loss, accuracy)

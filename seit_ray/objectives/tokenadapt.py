@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from seit_ray.augment.crops import center_crop
 from seit_ray.augment.geometry import Geometry, apply_geometry, draw_geometry, warp_pixels
 from seit_ray.augment.random import StepRandom
 from seit_ray.models.tokenadapt import MAP_SCALE
+from seit_ray.objectives.code_cross_entropy import Judged, judge_codes
 from seit_ray.objectives.contract import Batch, unwrap
 from seit_ray.tokenizers.codebook import embed_codes
 from seit_ray.tokenizers.contract import Tokenizer
@@ -53,6 +53,7 @@ class TokenAdaptObjective:
 
     def __init__(self, *, tokenizer: Tokenizer, out_grid: tuple[int, int], geometry: dict[str, Any]) -> None:
         self.tokenizer, self.geometry, self.out_grid = tokenizer, dict(geometry), (out_grid[0], out_grid[1])
+        self.looks = True  # at the hits of a step
         # the grid of the augmented image: what is asked for, or all of it, of which the middle is taken
         self.seen_grid = self.out_grid if encodes_any_grid(tokenizer) else tokenizer.grid
         check_grid(tokenizer, self.seen_grid)
@@ -103,21 +104,31 @@ class TokenAdaptObjective:
 
     def logits(self, model: nn.Module, pairs: Pairs) -> Tensor:
         """Scores float32 [B,L',K] of a `TokenAdapt`, wrapped or not; ValueError when it gives another grid."""
+        self.check_model(model)
+        return model(embed_codes(pairs.tokens, self.tokenizer.codebook), pairs.geometry).float()
+
+    def check_model(self, model: nn.Module) -> None:
+        """ValueError when it gives another grid."""
         found: tuple[int, int] = unwrap(model).out_grid
         if found != self.out_grid:
             raise ValueError(f"out_grid {found} of the model; expected {self.out_grid}; build it with the objective's")
-        return model(embed_codes(pairs.tokens, self.tokenizer.codebook), pairs.geometry).float()
 
     def naive_codes(self, pairs: Pairs) -> Tensor:
         """Codes int64 [B,L'] of the baseline: A on the grid of codes itself, and those of black images outside."""
         return warp_codes(pairs.tokens, pairs.geometry, self.out_grid, self.outside.view(self.out_grid)).flatten(1)
 
     def loss(self, model: nn.Module, batch: Batch, step_rng: StepRandom) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return loss and metrics `hit_rate` and `naive_hit_rate`, shares of the codes that are right."""
+        """Return loss and, if it looks, metrics `hit_rate` and `naive_hit_rate`, shares of the codes that are right."""
         pairs = self.pairs(batch.inputs, step_rng)
-        logits = self.logits(model, pairs)
-        loss = F.cross_entropy(logits.flatten(0, 1), pairs.targets.flatten())
-        hits = (logits.detach().argmax(dim=2) == pairs.targets).float().mean()
+        self.check_model(model)
+
+        def judge(features: Tensor, weight: Tensor, bias: Tensor) -> Judged:
+            return judge_codes(features, weight, bias, pairs.targets.view(-1, 1), counts=self.looks)
+
+        loss, hits = model(embed_codes(pairs.tokens, self.tokenizer.codebook), pairs.geometry, judge)
+        loss = loss.float()
+        if hits is None:
+            return loss, {}
         naive = (self.naive_codes(pairs) == pairs.targets).float().mean()
         return loss, {"hit_rate": hits, "naive_hit_rate": naive}
 

@@ -11,13 +11,15 @@ from seit_ray.evaluation.pretraining import objective_metrics
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.models.variants import build_size
 from seit_ray.objectives import MorphingObjective
-from seit_ray.objectives.ccvit import keep
+from seit_ray.objectives.corrupted import keep
 from seit_ray.progress import silent
-from seit_ray.runs.ccvit import image_change, probes
+from seit_ray.runs.ccvit import image_change
+from seit_ray.runs.contents import morph_contents
 from seit_ray.runs.inputs import image_inputs
 from seit_ray.runs.method_settings import DtmSettings, PretrainPixelSettings
 from seit_ray.runs.morph_sources import MorphSources
 from seit_ray.runs.morphing import Reads, morphing_of
+from seit_ray.runs.probing import deciding_probes, probes
 from seit_ray.runs.settings import ModelSettings, ProbeSettings
 from seit_ray.runs.train import SIZE_KEYS, train_and_export
 from seit_ray.storage import Folder
@@ -52,6 +54,7 @@ def pretrain_dtm(
         memory_gib=loop.memory_gib,
         on_progress=hooks.get("on_progress", silent),
     )
+    hooks["decided_by"] = hooks.get("decided_by", {}) | deciding_probes(probe, loop)
     patch_grid = patch_grid_of(inputs.grid, pixels.patch_size)
     size = build_size(model.size, **{key: getattr(model, key) for key in SIZE_KEYS})
     reads = Reads("dtm", patch_grid, 1, size.width, None, tokens=False)
@@ -72,6 +75,9 @@ def pretrain_dtm(
     def evaluate(net: nn.Module, epoch: float) -> dict[str, float]:
         values = objective_metrics(net, plain, inputs.val, world) if inputs.val else {}
         metrics = {"val_" + name: value for name, value in values.items()}
-        return metrics | probes(net, inputs, lambda store: store, probe, loop, world, epoch)
+        return metrics | probes(net, inputs, probe, loop, world, epoch)
 
-    return train_and_export("dtm", settings, objective, inputs, evaluate, run, loop, optimizer, world, **hooks)
+    contents = morph_contents(sources)
+    return train_and_export(
+        "dtm", settings, objective, inputs, evaluate, run, loop, optimizer, world, contents=contents, **hooks
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
 from torch import Tensor
@@ -15,8 +15,9 @@ from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.models.about import SOURCES, encoder_of, read_about
 from seit_ray.models.vit import TokenViT
 from seit_ray.objectives import SupervisedObjective
-from seit_ray.progress import silent
+from seit_ray.progress import Progress, silent
 from seit_ray.runs.augmentation import image_augmentation, token_augmentation
+from seit_ray.runs.contents import adapt_contents
 from seit_ray.runs.inputs import Inputs, TokenInputs, image_inputs, token_inputs
 from seit_ray.runs.settings import AugmentationSettings, ClassifierSettings, PixelSettings
 from seit_ray.runs.train import model_settings, train_and_export
@@ -52,31 +53,17 @@ def finetune(
     init_weights: which of the run to start from: model, ema or best. `transfer` lets that run have other tokens,
     another grid, other classes or tokens where these are pixels. Sources: SeiT; SeiT++, section 4.
     """
-    augmentation: Callable[[Tensor, Tensor, StepRandom], Augmented]
-    inputs: Inputs
     if images is not None:
-        pixels = pixels or PixelSettings()
-        inputs = image_inputs(
-            images,
-            run,
-            source=source or SourceSettings(),
-            pixels=pixels,
-            world=world,
-            memory_gib=loop.memory_gib,
-            on_progress=hooks.get("on_progress", silent),
-        )
-        settings = pixel_settings(model, inputs, pixels.patch_size)
-        augmentation = image_augmentation(augment, pixels)
+        pixels, progress = pixels or PixelSettings(), hooks.get("on_progress", silent)
+        found = of_pixels(images, run, source or SourceSettings(), pixels, model, augment, loop, world, progress)
     elif dataset is not None:
-        inputs = tokens = token_inputs(dataset, need_labels=True, grid_side=model.grid_side, memory_gib=loop.memory_gib)
-        settings = token_settings(model, tokens)
-        augmentation = token_augmentation(tokens, augment, adapt_run, world, quantize=model.inputs == "learned")
+        found = of_tokens(dataset, model, augment, adapt_run, loop, world)
     else:
         raise ValueError("dataset None and images None; expected one of them; give what to train on")
-    about = read_about(init_from, *SOURCES) if init_from is not None else None
+    inputs, about = found.inputs, read_about(init_from, *SOURCES) if init_from is not None else None
     if about is not None and init_from is not None and not transfer:
         check_same(about, inputs.identity, init_from.uri)
-    settings |= encoder_settings(model.encoder, about, where=init_from.uri if init_from else "")
+    settings = found.settings | encoder_settings(model.encoder, about, where=init_from.uri if init_from else "")
 
     def evaluate(net: TokenViT, epoch: float) -> dict[str, float]:
         values = classification_metrics(net, inputs.val, inputs.num_classes, world) if inputs.val else {}
@@ -85,7 +72,7 @@ def finetune(
     return train_and_export(
         "classifier",
         settings,
-        SupervisedObjective(label_smoothing=label_smoothing, augment=augmentation),
+        SupervisedObjective(label_smoothing=label_smoothing, augment=found.augmentation),
         inputs,
         evaluate,
         run,
@@ -96,8 +83,59 @@ def finetune(
         init_weights=init_weights,
         transfer=transfer,
         train_only=model.train_only,
+        contents=found.contents,
         **hooks,
     )
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a classifier is trained on: inputs, keywords of its model, augmentation, marks of the weights it reads."""
+
+    inputs: Inputs
+    settings: dict[str, Any]
+    augmentation: Callable[[Tensor, Tensor, StepRandom], Augmented]
+    contents: dict[str, str]
+
+
+def of_pixels(
+    images: Folder,
+    run: Folder,
+    source: SourceSettings,
+    pixels: PixelSettings,
+    model: ClassifierSettings,
+    augment: AugmentationSettings,
+    loop: LoopSettings,
+    world: World,
+    on_progress: Progress,
+) -> Found:
+    """Images, decoded as they are needed."""
+    inputs = image_inputs(
+        images,
+        run,
+        source=source,
+        pixels=pixels,
+        world=world,
+        memory_gib=loop.memory_gib,
+        on_progress=on_progress,
+    )
+    settings = pixel_settings(model, inputs, pixels.patch_size)
+    return Found(inputs, settings, image_augmentation(augment, pixels), {})
+
+
+def of_tokens(
+    dataset: Folder,
+    model: ClassifierSettings,
+    augment: AugmentationSettings,
+    adapt_run: Folder | None,
+    loop: LoopSettings,
+    world: World,
+) -> Found:
+    """A token dataset."""
+    tokens = token_inputs(dataset, need_labels=True, grid_side=model.grid_side, memory_gib=loop.memory_gib)
+    settings = token_settings(model, tokens)
+    augmentation = token_augmentation(tokens, augment, adapt_run, world, quantize=model.inputs == "learned")
+    return Found(tokens, settings, augmentation, adapt_contents(augment, adapt_run))
 
 
 def encoder_settings(encoder: str | None, about: dict[str, Any] | None, *, where: str) -> dict[str, Any]:

@@ -7,14 +7,16 @@ from typing import Any, Unpack
 
 from seit_ray.augment.mask_counts import patch_grid_of
 from seit_ray.evaluation.masked import masked_metrics
-from seit_ray.evaluation.probe import probe_metrics
 from seit_ray.models.mtm import MaskedTokenModel
 from seit_ray.objectives import MorphedMTMObjective, MTMObjective, Objective
+from seit_ray.objectives.morph_loss import Morphing
 from seit_ray.runs.augmentation import token_augmentation
-from seit_ray.runs.inputs import cropped, token_inputs
+from seit_ray.runs.contents import adapt_contents, morph_contents
+from seit_ray.runs.inputs import TokenInputs, token_inputs
 from seit_ray.runs.method_settings import DtmSettings
 from seit_ray.runs.morph_sources import MorphSources
 from seit_ray.runs.morphing import Reads, check_alignment, morphing_of, with_stream
+from seit_ray.runs.probing import deciding_probes, probes
 from seit_ray.runs.settings import AugmentationSettings, MaskingSettings, ModelSettings, ProbeSettings
 from seit_ray.runs.train import model_settings, train_and_export
 from seit_ray.storage import Folder
@@ -42,32 +44,46 @@ def pretrain(
     """Masked token modelling on the train split (SeiT++, section 3); `dtm` adds token morphing (DTM, section 4.3)."""
     inputs = token_inputs(dataset, need_labels=False, grid_side=model.grid_side, memory_gib=loop.memory_gib)
     augmentation = token_augmentation(inputs, augment, adapt_run, world, quantize=True)
-    masked = MTMObjective(**asdict(masking), augment=augmentation)
+    masks = asdict(masking)
+    reference, sources = masks.pop("reference"), sources or MorphSources()
+    masked = MTMObjective(**masks, augment=augmentation)
     objective: Objective = masked
     settings = model_settings(
-        model, grid=inputs.grid, num_codes=inputs.num_codes, mask_ratio_min=masking.mask_ratio_min
+        model,
+        grid=inputs.grid,
+        num_codes=inputs.num_codes,
+        mask_ratio_min=masking.mask_ratio_min,
+        reference=reference,
     )
-    train = inputs.train
     if dtm:
         check_alignment(dtm, bool(augment.random_crop or augment.swap_prob or augment.adapt != "none"))
-        inputs = with_stream(inputs, dtm, sources or MorphSources(), loop)
-        patch_grid = patch_grid_of(inputs.grid, model.stem_kernel)
-        reads = Reads(
-            "dtm", patch_grid, model.stem_kernel, settings["size"].width, inputs.tokenizer.codebook, tokens=True
-        )
-        morphing = morphing_of(dtm, sources or MorphSources(), reads, inputs, loop, world)
+        inputs = with_stream(inputs, dtm, sources, loop)
+        morphing = token_morphing(dtm, sources, inputs, model.stem_kernel, settings["size"].width, loop, world)
         settings["morph_dim"] = morphing.head_dim
         objective = MorphedMTMObjective(masked, morphing, inputs.tokenizer)
-    probing = asdict(probe)
-    every = probing.pop("every_epochs")
-    probed = cropped(train, inputs.dataset.info.grid, inputs.grid) if every else None
+    hooks["decided_by"] = hooks.get("decided_by", {}) | deciding_probes(probe, loop)
 
     def evaluate(net: MaskedTokenModel, epoch: float) -> dict[str, float]:
         values = masked_metrics(net, inputs.val, world) if inputs.val else {}
         metrics = {"val_" + name: value for name, value in values.items()}
-        due = every and (round(epoch) % every == 0 or epoch >= loop.epochs)
-        if due and probed:
-            metrics |= probe_metrics(net, probed, inputs.val, len(inputs.class_names or []), world, **probing)
-        return metrics
+        return metrics | probes(net, inputs, probe, loop, world, epoch)
 
-    return train_and_export("mtm", settings, objective, inputs, evaluate, run, loop, optimizer, world, **hooks)
+    contents = adapt_contents(augment, adapt_run) | (morph_contents(sources) if dtm else {})
+    return train_and_export(
+        "mtm", settings, objective, inputs, evaluate, run, loop, optimizer, world, contents=contents, **hooks
+    )
+
+
+def token_morphing(
+    dtm: DtmSettings,
+    sources: MorphSources,
+    inputs: TokenInputs,
+    unit: int,
+    width: int,
+    loop: LoopSettings,
+    world: World,
+) -> Morphing:
+    """Morphing beside masked token modelling, of units of unit x unit tokens."""
+    grid = patch_grid_of(inputs.grid, unit)
+    reads = Reads("dtm", grid, unit, width, inputs.tokenizer.codebook, tokens=True)
+    return morphing_of(dtm, sources, reads, inputs, loop, world)

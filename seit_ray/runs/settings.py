@@ -44,7 +44,7 @@ class ClassifierSettings(ModelSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class MaskingSettings:
-    """Keywords of `MTMObjective`."""
+    """Keywords of `MTMObjective`, and whether the decoder drops attention weights, as published."""
 
     mask_ratio_min: float = 0.40
     mask_ratio_mu: float = 0.45
@@ -52,6 +52,7 @@ class MaskingSettings:
     mask_ratio_max: float = 1.0
     label_smoothing: float = 0.0
     loss: str = "ce"
+    reference: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 import torch
 
-from seit_ray.models.about import SOURCES, check_weights, read_about
+from seit_ray.models.about import SOURCES, check_weights, read_about, weights_mark
 from seit_ray.models.build import build_model
 from seit_ray.models.exports import export_model, import_model
 from seit_ray.models.transfer import freeze_all_but, transfer_weights
@@ -20,7 +20,7 @@ from seit_ray.runs.inputs import Inputs
 from seit_ray.runs.settings import ModelSettings
 from seit_ray.storage import Folder
 from seit_ray.training.averages import Evaluate
-from seit_ray.training.identity import DECIDED_BY
+from seit_ray.training.identity import CONTENTS, DECIDED_BY
 from seit_ray.training.loop import Trainer
 from seit_ray.training.replay import replay_step
 from seit_ray.training.requests import Hooks
@@ -77,15 +77,20 @@ def train_and_export(
     init_weights: str = "model",
     transfer: bool = False,
     train_only: str = "all",
+    contents: dict[str, str] | None = None,
     **hooks: Unpack[Hooks],
 ) -> dict[str, Any]:
-    """Build the seeded model, train it, write it out; or replay one of its steps, where that is asked for."""
+    """Build the seeded model, train it, write it out; or replay one of its steps, where that is asked for.
+
+    contents: marks of the weights that the run reads from elsewhere, by the key that names them.
+    """
     torch.manual_seed(loop.seed)
     model = build_model(kind, **settings)
     if init_from is not None:
         assert kind == "classifier"  # the other kinds start from nothing
         start_from(model, init_from, init_weights, inputs.identity, transfer=transfer, train_only=train_only)
-    identity = {"kind": kind, **inputs.identity, "init_from": init_from.uri if init_from else None}
+    marks = dict(contents or {}) | ({"init_from": weights_mark(init_from, init_weights)} if init_from else {})
+    identity = {"kind": kind, **inputs.identity, "init_from": init_from.uri if init_from else None, CONTENTS: marks}
     trainer = Trainer(
         model=model,
         objective=objective,
@@ -109,8 +114,13 @@ def train_and_export(
     metrics = trainer.train(start)
     if world.is_main:
         about = {**identity, "data": inputs.where, "class_names": inputs.class_names, "metrics": metrics}
-        about[DECIDED_BY] = trainer.identity[DECIDED_BY]
-        about |= {"best": trainer.best.about(), "precision": trainer.precision, "device": world.device.type}
-        weights = {"ema": trainer.ema, "best": trainer.best.weights}
-        export_model(run, model, kind=kind, settings=settings, about=about, **weights)
+        export_run(trainer, kind, settings, about)
     return metrics
+
+
+def export_run(trainer: Trainer, kind: str, settings: dict[str, Any], about: dict[str, Any]) -> None:
+    """Write a finished run's model, its averaged and its best weights."""
+    about = {**about, DECIDED_BY: trainer.identity[DECIDED_BY]}
+    about |= {"best": trainer.best.about(), "precision": trainer.precision, "device": trainer.world.device.type}
+    weights = {"ema": trainer.ema, "best": trainer.best.weights}
+    export_model(trainer.run, trainer.model, kind=kind, settings=settings, about=about, **weights)

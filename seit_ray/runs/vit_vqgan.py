@@ -9,11 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seit_ray.batches.contract import SampleStore
+from seit_ray.batches.images import ImageStream
 from seit_ray.evaluation.autoencoder import autoencoder_metrics
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.models.weights import load_named
 from seit_ray.objectives.autoencoder import AutoencoderObjective
-from seit_ray.progress import silent
+from seit_ray.progress import Progress, silent
+from seit_ray.runs.contents import file_mark
 from seit_ray.runs.inputs import image_streams
 from seit_ray.runs.settings import VqganSettings
 from seit_ray.storage import Folder, split_uri
@@ -23,6 +26,7 @@ from seit_ray.tokenizers.vit_vqgan.discriminator import PatchDiscriminator
 from seit_ray.tokenizers.vit_vqgan.network import VitVqgan
 from seit_ray.tokenizers.vit_vqgan.published import read_state_dict
 from seit_ray.tokenizers.vit_vqgan.training import VqganTrainingModel
+from seit_ray.training.identity import CONTENTS
 from seit_ray.training.loop import Trainer
 from seit_ray.training.replay import replay_step
 from seit_ray.training.requests import Hooks
@@ -77,6 +81,14 @@ def perceptual_of(settings: VqganSettings, folder: Folder) -> nn.Module | None:
     return TimmFeatures(name, read_state_dict(folder.at(place).read(file)))
 
 
+def perceptual_contents(settings: VqganSettings, folder: Folder) -> dict[str, str]:
+    """The mark of that network's weights, where one is named."""
+    if settings.perceptual_network is None or settings.perceptual_weights is None:
+        return {}
+    place, file = split_uri(settings.perceptual_weights)
+    return {"vit_vqgan.perceptual_weights": file_mark(folder.at(place), file)}
+
+
 def build_training_model(settings: VqganSettings) -> VqganTrainingModel:
     """The autoencoder and, where the adversarial loss has a weight, its discriminator."""
     size = build_vqgan_size(settings.size, **{key: getattr(settings, key) for key in SIZE_KEYS})
@@ -106,25 +118,10 @@ def train_vit_vqgan(
 
     `seed` draws the hold-out and the sample of `max_images`. A source without a train split is a ValueError.
     """
-    streams = image_streams(
-        images,
-        run,
-        source=source,
-        image_size=vit_vqgan.image_size,
-        resize=vit_vqgan.resize,
-        val_fraction=val_fraction,
-        seed=seed,
-        max_images=vit_vqgan.max_images,
-        world=world,
-        memory_gib=loop.memory_gib,
-        on_progress=hooks.get("on_progress", silent),
-    )
+    progress = hooks.get("on_progress", silent)
+    streams = streams_of(images, source, run, vit_vqgan, val_fraction, seed, loop, world, progress)
     train, val = streams["train"], streams.get("val")
-    torch.manual_seed(loop.seed)
-    model = build_training_model(vit_vqgan)
-    if vit_vqgan.init_images:
-        some = slice(0, min(vit_vqgan.init_images, len(train)))
-        model.init_codebook(train.host_batch(some).inputs, seed=loop.seed)
+    model = started_model(vit_vqgan, train, loop.seed)
     perceptual = perceptual_of(vit_vqgan, run)
     objective = AutoencoderObjective(perceptual=perceptual, **{key: getattr(vit_vqgan, key) for key in OBJECTIVE_KEYS})
 
@@ -132,6 +129,7 @@ def train_vit_vqgan(
         values = autoencoder_metrics(net, val, world) if val else {}
         return {"val_" + name: value for name, value in values.items()}
 
+    identity = {"kind": "vit_vqgan", "images": images.uri, "vit_vqgan": asdict(vit_vqgan)}
     trainer = Trainer(
         model=model,
         objective=objective,
@@ -140,7 +138,7 @@ def train_vit_vqgan(
         run=run,
         loop=loop,
         optimizer=optimizer,
-        identity={"kind": "vit_vqgan", "images": images.uri, "vit_vqgan": asdict(vit_vqgan)},
+        identity={**identity, CONTENTS: perceptual_contents(vit_vqgan, run)},
         world=world,
         **hooks,
     )
@@ -153,3 +151,40 @@ def train_vit_vqgan(
         report = {"images": len(train), "metrics": metrics}
         save_tokenizer(model.to_tokenizer(vit_vqgan.resize), run, report)
     return metrics
+
+
+def streams_of(
+    images: Folder,
+    source: SourceSettings,
+    run: Folder,
+    settings: VqganSettings,
+    val_fraction: float,
+    seed: int,
+    loop: LoopSettings,
+    world: World,
+    on_progress: Progress,
+) -> dict[str, ImageStream]:
+    """The images of every split, at the size of the tokenizer."""
+    return image_streams(
+        images,
+        run,
+        source=source,
+        image_size=settings.image_size,
+        resize=settings.resize,
+        val_fraction=val_fraction,
+        seed=seed,
+        max_images=settings.max_images,
+        world=world,
+        memory_gib=loop.memory_gib,
+        on_progress=on_progress,
+    )
+
+
+def started_model(settings: VqganSettings, train: SampleStore, seed: int) -> VqganTrainingModel:
+    """The seeded model, whose codebook begins from vectors of the first images."""
+    torch.manual_seed(seed)
+    model = build_training_model(settings)
+    if settings.init_images:
+        some = slice(0, min(settings.init_images, len(train)))
+        model.init_codebook(train.host_batch(some).inputs, seed=seed)
+    return model

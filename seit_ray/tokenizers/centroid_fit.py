@@ -10,7 +10,8 @@ from torch import Tensor
 
 from seit_ray.progress import Progress, silent
 from seit_ray.tokenizers.centroid import CentroidTokenizer, image_patches
-from seit_ray.tokenizers.kmeans import EachPart, PointsPart, fit_kmeans_parts, one_part, own_rows
+from seit_ray.tokenizers.kmeans import fit_kmeans_parts, own_rows
+from seit_ray.tokenizers.points_part import EachPart, PointsPart, one_part
 from seit_ray.tokenizers.reconstruction import psnr_of_error, squared_error
 
 HELD_OUT = 10  # one image in so many
@@ -45,7 +46,13 @@ def fit_centroids(
     each = one_part(ImagesPart(images, patch_size, device))
     size = images.shape[-1]
     return fit_centroids_parts(
-        each, [len(images)], image_size=size, patch_size=patch_size, codebook_size=codebook_size, **settings
+        each,
+        [len(images)],
+        image_size=size,
+        patch_size=patch_size,
+        codebook_size=codebook_size,
+        device=device,
+        **settings,
     )
 
 
@@ -61,11 +68,13 @@ def fit_centroids_parts(
     sample_patches: int = 500_000,
     seed: int = 0,
     on_progress: Progress = silent,
+    device: str = "cpu",
 ) -> tuple[CentroidTokenizer, dict[str, Any]]:
     """Fit on the images of all parts: the tokenizer, and a report of objective, code usage and PSNR.
 
     A tenth of the images, the last, is held out of the fit when there are at least 20, and gives `psnr_held_out_db`.
-    The same whatever the parts, on CPUs: a function of the images in their order and of the seed.
+    The same whatever the parts, on CPUs: a function of the images in their order and of the seed. The start of k-means
+    is chosen on `device`.
     """
     total, tokens = sum(num_images), (image_size // patch_size) ** 2
     fitted = total - (total // HELD_OUT if total >= 2 * HELD_OUT else 0)
@@ -76,7 +85,13 @@ def fit_centroids_parts(
     own = own_rows([number * tokens for number in num_images], rows)
     each("choose", own)
     found = fit_kmeans_parts(
-        each, [len(part) for part in own], codebook_size, iterations=iterations, seed=seed, on_progress=on_progress
+        each,
+        [len(part) for part in own],
+        codebook_size,
+        iterations=iterations,
+        seed=seed,
+        on_progress=on_progress,
+        device=device,
     )
     tokenizer = CentroidTokenizer(found.centroids, image_size=image_size, patch_size=patch_size, resize=resize)
 

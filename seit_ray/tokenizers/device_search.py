@@ -35,6 +35,27 @@ def search_on_device(points: Tensor, centroids: Tensor, origin: Tensor) -> tuple
     return torch.cat(ids), torch.cat(distances)
 
 
+def search_roughly(points: Tensor, centroids: Tensor, origin: Tensor) -> tuple[Tensor, Tensor]:
+    """As `search_on_device`, by products in TF32: of centroids that are nearly as near, any may be taken.
+
+    What k-means goes by on its way; what it ends with is sought exactly. float64 has a sixth of the rate on the chips
+    that have it at all.
+    """
+    c = centroids - origin
+    half_squares = 0.5 * c.square().sum(1)
+    ids, distances, before = [], [], torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        for part in points.split(max(1, 2 * CHUNK_SCORES // len(centroids))):
+            x = as_floats(part) - origin
+            best, nearest = torch.addmm(-half_squares, x, c.T).max(1)
+            ids.append(nearest)
+            distances.append((x.square().sum(1) - 2 * best).clamp_(min=0))
+    finally:
+        torch.set_float32_matmul_precision(before)
+    return torch.cat(ids), torch.cat(distances)
+
+
 def as_floats(points: Tensor) -> Tensor:
     """float32 of points, where uint8 stand for 0 to 1."""
     return points.float() / 255 if points.dtype == torch.uint8 else points.float()

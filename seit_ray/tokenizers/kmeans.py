@@ -7,16 +7,15 @@ not depend on how the points are divided.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from seit_ray.progress import Progress, silent
-from seit_ray.tokenizers.device_search import as_floats
-from seit_ray.tokenizers.search import CentroidSearch, nearest, search_for
+from seit_ray.tokenizers.points_part import EachPart, PointsPart, one_part
+from seit_ray.tokenizers.search import nearest, search_for
 
 SEEDS_FROM = 32  # points a centroid that the start is drawn from
 TRIAL_ITERATIONS = 3
@@ -30,63 +29,6 @@ class KMeans:
     objectives: list[float] = field(default_factory=list)
     counts: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     repaired: int = 0
-
-
-class PointsPart:
-    """A part of the points of a fit: float32 [N,D], or uint8 that stand for 0 to 1."""
-
-    def __init__(self, points: Tensor):
-        self.points = points
-
-    def __len__(self) -> int:
-        return len(self.points)
-
-    def take(self, rows: Tensor) -> Tensor:
-        """float32 [n,D] of rows int64 [n], on the CPU."""
-        return as_floats(self.points[rows.to(self.points.device)]).cpu()
-
-    def prepare(self, basis: Tensor | None, origin: Tensor) -> None:
-        """Know the points in the directions [D,M] that all searches of a fit share."""
-        device = self.points.device
-        self.basis, self.origin = None if basis is None else basis.to(device), origin.to(device)
-        search = CentroidSearch(self.origin[None], self.basis, origin=self.origin)
-        self.coordinates = None if basis is None else search.coordinates(self.points)
-        self.last: tuple[Tensor, Tensor] | None = None  # ids int64 [N] and sums of the assignment before
-
-    def assign(self, centroids: Tensor) -> tuple[Tensor, Tensor, float]:
-        """Sums float64 [K,D] and counts int64 [K] of the points nearest to each centroid, summed squared distance."""
-        centroids = centroids.to(self.points.device)
-        search = CentroidSearch(centroids, self.basis, origin=self.origin)
-        ids, self.distances = search(self.points, self.coordinates)
-        if self.last is None:
-            before, sums = None, torch.zeros(centroids.shape, dtype=torch.float64, device=centroids.device)
-            moved = torch.arange(len(ids), device=centroids.device)
-        else:  # most points stay where they are
-            before, sums = self.last
-            moved = (before != ids).nonzero().squeeze(1)
-        for rows in moved.split(1 << 14):
-            values = self.points[rows].double()
-            sums.index_add_(0, ids[rows], values)
-            if before is not None:
-                sums.index_add_(0, before[rows], values, alpha=-1)
-        self.last = ids, sums
-        counts = torch.bincount(ids, minlength=len(centroids))
-        scale = 255 if self.points.dtype == torch.uint8 else 1
-        return (sums / scale).cpu(), counts.cpu(), float(self.distances.double().sum())
-
-    def farthest(self, num: int) -> tuple[Tensor, Tensor]:
-        """The points float32 [n,D] farthest from their centroids and their squared distances [n], on the CPU."""
-        far = self.distances.argsort(descending=True, stable=True)[:num]
-        return self.take(far), self.distances[far].cpu()
-
-
-# (name of a method, arguments: the same for all, or a list of one for each part) -> what each part returns
-EachPart = Callable[..., Sequence[Any]]
-
-
-def one_part(part: PointsPart) -> EachPart:
-    """A single part, in this process."""
-    return lambda name, *arguments: [getattr(part, name)(*(x[0] if isinstance(x, list) else x for x in arguments))]
 
 
 def fit_kmeans(
@@ -110,6 +52,7 @@ def fit_kmeans(
         seed=seed,
         tolerance=tolerance,
         on_progress=on_progress,
+        device=points.device,
     )
     found.centroids = found.centroids.to(points.device)
     return found
@@ -124,11 +67,13 @@ def fit_kmeans_parts(
     seed: int,
     tolerance: float = 1e-4,
     on_progress: Progress = silent,
+    device: torch.device | str = "cpu",
 ) -> KMeans:
     """Lloyd's k-means of parts of `sizes` points; stops early when the objective falls by less than `tolerance`.
 
-    A function of the points in their order and the seed; the sums of float32 points on a GPU are added up in no fixed
-    order. Fewer distinct points than centroids leave centroids without a point; fewer points than centroids are a
+    A function of the points in their order and the seed, on CPUs; on GPUs points that are nearly as near to another
+    centroid may go to that on the way, and sums of float32 points are added up in no fixed order. The start is chosen
+    on `device`. Fewer distinct points than centroids leave centroids without a point; fewer points than centroids are a
     ValueError.
     """
     total = sum(sizes)
@@ -139,13 +84,14 @@ def fit_kmeans_parts(
         )
     generator = torch.Generator().manual_seed(seed)
     order, number = torch.randperm(total, generator=generator), SEEDS_FROM * num_centroids
-    sample = take_rows(each, sizes, order[:number])
-    other = take_rows(each, sizes, order[-number:])  # overlaps where there are too few
+    sample = take_rows(each, sizes, order[:number]).to(device)
+    other = take_rows(each, sizes, order[-number:]).to(device)  # overlaps where there are too few
     result = KMeans(choose_start(sample, other, num_centroids, generator))
     search = search_for(sample, result.centroids, origin=sample.mean(0))
-    each("prepare", search.basis, search.origin)
+    each("prepare", None if search.basis is None else search.basis.cpu(), search.origin.cpu())
+    result.centroids = result.centroids.cpu()
     for step in range(iterations):
-        sums, counts, objective = assign(each, result.centroids, total)
+        sums, counts, objective = assign(each, result.centroids, total, roughly=True)
         result.objectives.append(objective)
         result.centroids, repaired = update(each, sums, counts, result.centroids)
         result.repaired += repaired
@@ -173,9 +119,9 @@ def own_rows(sizes: Sequence[int], rows: Tensor) -> list[Tensor]:
     return [rows[part == i] - (ends[i] - size) for i, size in enumerate(sizes)]
 
 
-def assign(each: EachPart, centroids: Tensor, total: int) -> tuple[Tensor, Tensor, float]:
-    """Sums [K,D] and counts [K] over all parts, and the mean squared distance."""
-    parts = each("assign", centroids)
+def assign(each: EachPart, centroids: Tensor, total: int, *, roughly: bool = False) -> tuple[Tensor, Tensor, float]:
+    """Sums [K,D] and counts [K] over all parts, and the mean squared distance; see `PointsPart.assign`."""
+    parts = each("assign", centroids, roughly)
     sums, counts = (torch.stack([part[i] for part in parts]).sum(0) for i in (0, 1))
     return sums, counts, sum(part[2] for part in parts) / total
 
@@ -187,7 +133,8 @@ def choose_start(sample: Tensor, other: Tensor, num: int, generator: torch.Gener
     lower than D^2 sampling, which favours outliers; where there are clusters, random points miss some. A few
     iterations on the sample, judged by other points, show which it is.
     """
-    starts = [sample[torch.randperm(len(sample), generator=generator)[:num]], sample[seed_rows(sample, num, generator)]]
+    rows = [torch.randperm(len(sample), generator=generator)[:num], seed_rows(sample, num, generator)]
+    starts = [sample[chosen.to(sample.device)] for chosen in rows]
     return min(starts, key=lambda start: trial_objective(sample, other, start))
 
 
@@ -198,9 +145,9 @@ def trial_objective(sample: Tensor, other: Tensor, centroids: Tensor) -> float:
     for each in (fitted, judge):
         each("prepare", search.basis, search.origin)
     for _ in range(TRIAL_ITERATIONS):
-        sums, counts, _ = assign(fitted, centroids, len(sample))
-        centroids, _ = update(fitted, sums, counts, centroids)
-    return assign(judge, centroids, len(other))[2]
+        sums, counts, _ = assign(fitted, centroids, len(sample), roughly=True)
+        centroids, _ = update(fitted, sums, counts, centroids.cpu())
+    return assign(judge, centroids, len(other), roughly=True)[2]
 
 
 def seed_rows(points: Tensor, num: int, generator: torch.Generator) -> Tensor:
@@ -212,7 +159,7 @@ def seed_rows(points: Tensor, num: int, generator: torch.Generator) -> Tensor:
     points = points - points.mean(0)
     squares = points.square().sum(1)
     rounding = 4 * points.shape[1] ** 0.5 * torch.finfo(torch.float32).eps
-    chosen = torch.randint(len(points), (1,), generator=generator)
+    chosen = torch.randint(len(points), (1,), generator=generator).to(points.device)
     weights = torch.full_like(squares, torch.inf)
     new = chosen
     while True:
@@ -226,7 +173,7 @@ def seed_rows(points: Tensor, num: int, generator: torch.Generator) -> Tensor:
         batch = min(batch, int((spread > 0).sum()))
         # float64: torch's own multinomial is limited to 2^24 categories
         cumulative = spread.double().cumsum(0)
-        draws = torch.rand(batch, generator=generator, dtype=torch.float64) * cumulative[-1]
+        draws = torch.rand(batch, generator=generator, dtype=torch.float64).to(points.device) * cumulative[-1]
         new = torch.searchsorted(cumulative, draws, right=True).clamp_(max=len(points) - 1).unique()
         chosen = torch.cat([chosen, new])
 

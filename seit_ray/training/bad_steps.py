@@ -17,6 +17,7 @@ from seit_ray.training.world import World
 
 FOLDER = "bad_steps"
 SKIPPED = "skipped_steps.json"
+MODEL, AVERAGE = "model", "average"  # files of what a step began from
 MOST_KEPT = 3  # bad steps of a run whose weights are kept: the newest
 
 
@@ -24,22 +25,40 @@ class BadSteps:
     """Keeps the weights before a bad step, and writes them with what else the step was made of.
 
     A bad step changes no weights, so that where flags come at once (lag 0) those of now are those before it. Where
-    they come late, a copy on the device follows each first bad step in a row, without waiting for it.
+    they come late, copies on the device follow the first bad step of each row, without waiting for it: as many as
+    such steps can lie between a step and its flags, since a good one is between any two. average: the moving average
+    where the step takes its targets from it; a bad step leaves that as it is too.
     """
 
-    def __init__(self, model: nn.Module, settings: LoopSettings, world: World, lag: int):
-        self.model, self.settings, self.world = model, settings, world
-        state = model.state_dict()
-        self.before = {name: value.clone() for name, value in state.items()} if lag and world.is_main else None
+    def __init__(
+        self,
+        model: nn.Module,
+        settings: LoopSettings,
+        world: World,
+        lag: int,
+        average: dict[str, Tensor] | None = None,
+    ):
+        self.model, self.settings, self.world, self.average = model, settings, world, average or {}
+        num = lag // 2 + 1 if lag and world.is_main else 0
+        self.before = [{name: value.clone() for name, value in self.state().items()} for _ in range(num)]
+
+    def state(self) -> dict[str, Tensor]:
+        """What a step begins from: model/..., average/...; not copied."""
+        found = {f"{MODEL}/{name}": value for name, value in self.model.state_dict().items()}
+        return found | {f"{AVERAGE}/{name}": value for name, value in self.average.items()}
+
+    def kept(self, step: int) -> dict[str, Tensor]:
+        """The state before the first bad step of a row."""
+        return self.before[step // 2 % len(self.before)] if self.before else self.state()
 
     @torch.no_grad()
-    def remember(self, bad_in_a_row: Tensor) -> None:
-        """Behind a step: where it is the first bad one in a row, its weights are those to keep."""
-        if self.before is None:
+    def remember(self, step: int, bad_in_a_row: Tensor) -> None:
+        """Behind step number `step`: where it is the first bad one in a row, its state is one to keep."""
+        if not self.before:
             return
-        is_first = bad_in_a_row == 1
-        for name, value in self.model.state_dict().items():
-            torch.where(is_first, value, self.before[name], out=self.before[name])
+        is_first, kept = bad_in_a_row == 1, self.kept(step)
+        for name, value in self.state().items():
+            torch.where(is_first, value, kept[name], out=kept[name])
 
     def heed(self, flags: Flags, store: SampleStore, run: Folder | None, most_rows: int | None) -> None:
         """Write what replays the first bad step in a row to `run`, if it is given; ValueError for too many in a row.
@@ -52,10 +71,8 @@ class BadSteps:
             raise bad_steps_error(flags, self.settings, store, run)
 
     def write(self, run: Folder, step: int, store: SampleStore, most_rows: int | None) -> None:
-        """bad_steps/step-<n>/: the weights before step number n, then what the step was made of."""
+        """bad_steps/step-<n>/: the weights before step number n, its average, then what the step was made of."""
         settings, folder = self.settings, run.join(FOLDER)
-        kept = self.model.state_dict() if self.before is None else self.before
-        weights = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in kept.items()}
         about = {
             "step": step,
             **samples_of(store, settings, step),
@@ -67,10 +84,20 @@ class BadSteps:
             "shuffle_rows": store.shuffle_rows,
         }
         place = folder.join(f"step-{step:09d}")
-        place.write("model.safetensors", save_safetensors(weights))
+        for kind, tensors in groups_of(self.kept(step)).items():
+            place.write(f"{kind}.safetensors", save_safetensors(tensors))
         place.write("step.json", json.dumps(about, indent=1).encode())
         for name in folder.list_folders()[:-MOST_KEPT]:
             folder.join(name).delete_tree()
+
+
+def groups_of(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Copies on the CPU of the tensors <kind>/<name>, by kind."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, value in state.items():
+        kind, _, name = key.partition("/")
+        found.setdefault(kind, {})[name] = value.detach().to("cpu", copy=True).contiguous()
+    return found
 
 
 def samples_of(store: SampleStore, settings: LoopSettings, step: int) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from seit_ray.training.averages import Evaluate, evaluations, new_average, updat
 from seit_ray.training.bad_steps import BadSteps
 from seit_ray.training.best import Best
 from seit_ray.training.checkpoints import agreed_checkpoint, restore, state_tensors, tensors_of
+from seit_ray.training.compiling import compiles_on, uncompiled
+from seit_ray.training.first_step import take_first_step
 from seit_ray.training.gradients import add_gradients
 from seit_ray.training.identity import DECIDED_BY, check_same
 from seit_ray.training.metrics import MetricsLog, describe, read_metrics
@@ -29,7 +31,7 @@ from seit_ray.training.optimizer import gradient_norm, optimizer_of, set_lr, tak
 from seit_ray.training.requests import Requests, Stopped
 from seit_ray.training.saving import CheckpointWriter
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
-from seit_ray.training.throughput import Throughput, counting_flops
+from seit_ray.training.throughput import Throughput
 from seit_ray.training.window import Window
 from seit_ray.training.world import World
 
@@ -61,11 +63,7 @@ class Trainer:
     ):
         settings = self.settings = loop
         batch = settings.global_batch_size
-        if batch < world.size:
-            raise ValueError(
-                f"global_batch_size {batch} for {world.size} workers; expected a sample for each at least; raise it "
-                "or lower workers.num_workers"
-            )
+        settings.check_workers(world.size)
         self.model, self.objective, self.store, self.evaluate = model.to(world.device), objective, store, evaluate
         self.run, self.world, self.on_progress, self.on_metrics = run, world, on_progress, on_metrics
         self.requests, self.replay = requests or Requests(), replay
@@ -73,17 +71,26 @@ class Trainer:
         optimizer.check_warmup(settings.epochs)
         # with these, a step number says which samples come next
         numbers = {"steps": self.steps, "num_samples": len(store), "global_batch_size": batch, "seed": settings.seed}
-        self.identity = {**identity, **numbers, DECIDED_BY: dict(decided_by or {})}
+        self.eval_every, self._saved_at = settings.eval_interval(world.device), 0
+        looks = {"loop.eval_every_epochs": self.eval_every} if settings.keep_best else {}  # these choose the best
+        self.identity = {**identity, **numbers, DECIDED_BY: {**(decided_by or {}), **looks}}
         self.optimizer = optimizer_of(self.model, optimizer)
         self.rates, self.peak = optimizer, optimizer.peak(batch)
         self.ema = new_average(self.model) if settings.ema_decay > 0 else {}
-        if hasattr(objective, "average"):  # that takes its targets from it
+        if hasattr(objective, "average"):  # that may take its targets from it
             objective.average = self.ema or None
         self.best, self.window = Best(settings.keep_best), Window(world)
         self.agreement = Agreement(world, self.requests)
         self.precision = settings.precision_on(world.device)
+        self.compiles = compiles_on(world.device, settings.compile)
         self.micro_batches = MicroBatches(settings, world, lambda note: self.on_progress("train", 0, 0, note))
-        self.bad_steps, self._saved_at = BadSteps(self.model, settings, world, self.agreement.lag), 0
+        average = self.ema if self.takes_average else None
+        self.bad_steps = BadSteps(self.model, settings, world, self.agreement.lag, average)
+
+    @property
+    def takes_average(self) -> bool:
+        """Whether the objective takes its targets from the moving average."""
+        return getattr(self.objective, "average", None) is not None
 
     def train(self, start: int | None = None) -> dict[str, Any]:
         """Run from `start`, which `resume` finds, to the last step; `Stopped` when asked to stop."""
@@ -117,16 +124,17 @@ class Trainer:
         metrics: dict[str, Any] = {}
         self.requests.listening = True
         for step in range(start, self.steps):
-            parts = batches.next()
+            parts, done = batches.next(), step + 1
+            evaluates = self.is_due(done, self.eval_every)
+            records = evaluates or not done % self.settings.log_every_steps
+            if hasattr(self.objective, "looks"):
+                self.objective.looks = records
             if step == start:
-                self.first_step(model, step, parts, speed)
+                take_first_step(self, model, step, parts, speed)
             else:
                 self.step(model, step, parts)
-            done = step + 1
             flags = self.agreement.read(last=done == self.steps)
             self.bad_steps.heed(flags, self.store, self.run if log else None, self.micro_batches.limit)
-            evaluates = self.is_due(done, "eval_every_epochs")
-            records = evaluates or not done % self.settings.log_every_steps
             if records:
                 means = self.window.flush()  # waits for the device: what is timed has been computed
                 figures = speed.record((done - last) * self.settings.global_batch_size, batches.wait_s)
@@ -148,7 +156,8 @@ class Trainer:
         metrics = {"step": done, "epoch": round(epoch, 4), "lr": self.rate_of(done - 1), **figures}
         if evaluates:
             how = (self.world.device, self.precision)
-            metrics |= evaluations(self.evaluate, metrics["epoch"], self.model, self.ema, *how)
+            with uncompiled(self.compiles):
+                metrics |= evaluations(self.evaluate, metrics["epoch"], self.model, self.ema, *how)
             self.best.update(metrics, done, self.model, self.ema)
         return metrics
 
@@ -177,23 +186,6 @@ class Trainer:
         """This rank's micro-batches of a step."""
         return self.micro_batches.of_step(self.store, step)
 
-    def first_step(self, model: nn.Module, step: int, parts: Parts, speed: Throughput) -> None:
-        """The first step of this process: its operations are counted, and then the model is compiled where asked."""
-        meets = getattr(self.objective, "collective", False)  # in its forward: no rank may try by itself
-        if self.world.size > 1 and self.world.device.type == "cuda" and not meets:
-            add = functools.partial(self.gradients, model, step, synced=False)
-            self.micro_batches.try_memory(add, model, parts, drop=self.drop_step)
-        if not self.world.is_main:
-            self.step(model, step, parts)
-        else:
-            limit = self.micro_batches.limit
-            with counting_flops() as counted:
-                self.step(model, step, parts)
-            if self.micro_batches.limit == limit:  # else what was tried in vain is among it
-                speed.flops_per_sample = counted.flops / sum(len(batch) for _, batch in parts)
-        if self.settings.compile:
-            self.model.compile()
-
     def step(self, model: nn.Module, step: int, parts: Parts) -> None:
         """One optimizer step. Every rank scales by its share of the global batch, so uneven shares stay exact."""
         set_lr(self.optimizer, self.rate_of(step))
@@ -203,11 +195,11 @@ class Trainer:
         skipped = self.agreement.settle(step + 1, bad, norm)
         self.window.end_step(skipped)
         take_step(self.optimizer, norm, skipped, clip_grad=self.rates.clip_grad)
-        self.bad_steps.remember(self.agreement.bad_in_a_row)
+        self.bad_steps.remember(step + 1, self.agreement.bad_in_a_row)
         if self.ema:
             update_average(self.ema, self.model, self.settings.ema_decay, skipped)
 
-    def gradients(self, model: nn.Module, step: int, parts: Parts, *, synced: bool = True) -> Tensor:
+    def gradients(self, model: nn.Module, step: int, parts: Parts) -> Tensor:
         """Gradients of a step; whether a loss is bad."""
         add = functools.partial(
             add_gradients,
@@ -218,9 +210,8 @@ class Trainer:
             world=self.world,
             precision=self.precision,
             on_loss=self.window.add,
-            synced=synced,
         )
-        return self.micro_batches.fitting(add, step, parts, drop=self.drop_step, alone=not synced)
+        return self.micro_batches.fitting(add, step, parts, drop=self.drop_step)
 
     def drop_step(self) -> None:
         """Forget what a step has left so far."""
@@ -232,9 +223,9 @@ class Trainer:
         epoch = step * self.settings.global_batch_size / len(self.store)
         return self.rates.rate(epoch, peak=self.peak, epochs=self.settings.epochs)
 
-    def is_due(self, done: int, setting: str) -> bool:
-        """Whether step number `done` ends an epoch at which something is to be done; the last step always is."""
-        return done == self.steps or self.settings.ends_epochs(done, getattr(self.settings, setting), len(self.store))
+    def is_due(self, done: int, every_epochs: int) -> bool:
+        """Whether step number `done` ends so many epochs, or a multiple of them; the last step always does."""
+        return done == self.steps or self.settings.ends_epochs(done, every_epochs, len(self.store))
 
     def save_where_due(self, done: int, flags: Flags, log: MetricsLog | None, writer: CheckpointWriter | None) -> None:
         """Write a checkpoint where one is due or asked for; `Stopped` when that was asked for."""
@@ -244,7 +235,7 @@ class Trainer:
         again = done - self._saved_at <= self.agreement.lag  # flags come late: this one has been heeded
         asked = flags.stop or (flags.save and not again)
         stepped = every_steps is not None and done % every_steps == 0
-        if not (asked or stepped or self.is_due(done, "checkpoint_every_epochs")):
+        if not (asked or stepped or self.is_due(done, self.settings.checkpoint_every_epochs)):
             return
         self._saved_at, self.requests.save = done, False
         window = self.window.total()  # of all ranks: all have to be here

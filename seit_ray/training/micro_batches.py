@@ -13,6 +13,8 @@ from seit_ray.batches.sampler import part_spans, rank_span
 from seit_ray.training.settings import LoopSettings
 from seit_ray.training.world import World
 
+PAIR = 2  # rows that stay together, and so the least
+USED_SHARE = 0.85  # of a device's memory at most, by what is taken to fit: the rest is lost between tensors
 Parts = list[tuple[slice, HostBatch]]  # micro-batches: rows of the global batch, and what they hold
 
 
@@ -41,19 +43,14 @@ class MicroBatches:
                 cut.append((part, HostBatch(batch.inputs[rows], batch.labels[rows])))
         return cut
 
-    def halve(self, step: int, parts: Parts, *, alone: bool = False) -> Parts:
-        """Smaller micro-batches of a step that ran out of memory; ValueError where they cannot be halved here.
-
-        alone: the other ranks do not wait for what this one is at.
-        """
+    def halve(self, step: int, parts: Parts) -> Parts:
+        """Smaller micro-batches of a step that ran out of memory; ValueError where they cannot be halved here."""
         most = max(len(batch) for _, batch in parts)
         half = most // 4 * 2  # pairs stay together
         lost = f"out of memory at step {step + 1} with micro-batches of {most} samples"
-        if half < 2:
-            raise ValueError(
-                f"{lost}; expected memory for a pair of them; take a smaller model, or a device with more memory"
-            )
-        if self.world.size > 1 and not alone:  # the others wait for this rank's gradients
+        if half < PAIR:
+            raise no_room(lost)
+        if self.world.size > 1:  # the others wait for this rank's gradients
             raise ValueError(f"{lost}; expected what fits into the device; set loop.max_micro_batch={half}")
         self.limit = half
         if self.world.device.type == "cuda":
@@ -61,9 +58,7 @@ class MicroBatches:
         self.on_note(f"{lost}: {half} from here on, as loop.max_micro_batch={half} has it from the start")
         return self.fitted(parts)
 
-    def fitting(
-        self, add: Callable[[Parts], Tensor], step: int, parts: Parts, *, drop: Callable[[], None], alone: bool = False
-    ) -> Tensor:
+    def fitting(self, add: Callable[[Parts], Tensor], step: int, parts: Parts, *, drop: Callable[[], None]) -> Tensor:
         """What `add` makes of a step's micro-batches; where memory runs out, of smaller ones after a `drop`."""
         parts = self.fitted(parts)
         while True:
@@ -72,15 +67,65 @@ class MicroBatches:
             except torch.OutOfMemoryError:
                 pass  # what it holds is let go of first
             drop()
-            parts = self.halve(step, parts, alone=alone)
+            parts = self.halve(step, parts)
 
-    def try_memory(
-        self, add: Callable[[Parts], Tensor], model: nn.Module, parts: Parts, *, drop: Callable[[], None]
+    def find_largest(
+        self,
+        add: Callable[[Parts], Tensor],
+        model: nn.Module,
+        step: int,
+        parts: Parts,
+        *,
+        drop: Callable[[], None],
     ) -> None:
-        """Find what fits before the ranks meet in a step, with the largest micro-batch; the least counts for all."""
+        """Set the limit to the largest power of two that fits, tried from a pair upwards, or leave it if all does.
+
+        No rank waits for another meanwhile; the least of all ranks counts for each. ValueError where no pair fits.
+        """
+        most = max(len(batch) for _, batch in parts)
         reserve = [torch.empty_like(p) for p in model.parameters() for _ in range(2)]  # the optimizer's, from now on
-        add(parts[:1])
+        best, rows = 0, PAIR
+        while best < most and self.fits(add, first_rows(parts, min(rows, most)), drop):
+            best, rows = min(rows, most), 2 * rows
         del reserve
+        found = self.world.gather(best)
+        if not min(found):
+            raise no_room(f"out of memory at step {step + 1} with micro-batches of {PAIR} samples")
+        if min(found) < most:
+            self.limit = min(found)
+            self.on_note(f"micro-batches of {self.limit} samples, the most that fit; loop.max_micro_batch sets others")
+
+    def fits(self, add: Callable[[Parts], Tensor], parts: Parts, drop: Callable[[], None]) -> bool:
+        """Whether there is memory for the gradients of micro-batches, and some is left; a `drop` follows."""
+        device = self.world.device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        try:
+            add(parts)
+            fits = not is_crowded(device)
+        except torch.OutOfMemoryError:
+            fits = False
         drop()
-        limits = [limit for limit in self.world.gather(self.limit) if limit is not None]
-        self.limit = min(limits, default=None)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # pieces of this size are in the way of the next
+        return fits
+
+
+def first_rows(parts: Parts, rows: int) -> Parts:
+    """The first rows of the largest micro-batch, as the only one; as many as it has at most."""
+    span, batch = max(parts, key=lambda part: len(part[1]))
+    stop = min(rows, len(batch))
+    return [(slice(span.start, span.start + stop), HostBatch(batch.inputs[:stop], batch.labels[:stop]))]
+
+
+def is_crowded(device: torch.device) -> bool:
+    """Whether the device came so near to its memory's end that the next step might not fit; False for a CPU."""
+    if device.type != "cuda":
+        return False
+    total = torch.cuda.get_device_properties(device).total_memory
+    return torch.cuda.max_memory_allocated(device) > USED_SHARE * total
+
+
+def no_room(lost: str) -> ValueError:
+    """The error where not even a pair of samples fits."""
+    return ValueError(f"{lost}; expected memory for a pair of them; take a smaller model, or a device with more memory")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from seit_ray.models.weights import load_weights
 from seit_ray.storage import Folder
-from seit_ray.training.bad_steps import FOLDER
+from seit_ray.training.bad_steps import AVERAGE, FOLDER, MODEL
 from seit_ray.training.gradients import add_gradients
 from seit_ray.training.micro_batches import MicroBatches
 from seit_ray.training.world import World
@@ -31,8 +31,9 @@ def replay_step(trainer: Trainer, step: int) -> dict[str, Any]:
     is not finite). ValueError where the run has kept nothing of that step.
     """
     model = trainer.model
-    weights, about = read_bad_step(trainer.run, step)
+    weights, average, about = read_bad_step(trainer.run, step)
     model.load_state_dict(weights)
+    restore_average(trainer, average, step)
     trainer.keep_order(about["shuffle_rows"])
     settings = replace(trainer.settings, **{name: about[name] for name in ("accum_steps", "max_micro_batch")})
     rows = trainer.store.step_rows(settings.global_batch_size, settings.seed, step - 1)
@@ -81,10 +82,29 @@ def check_kept(run: Folder, step: int) -> Folder:
     return place
 
 
-def read_bad_step(run: Folder, step: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights before a step that was kept, and what it was made of; ValueError where it was not."""
+def read_bad_step(run: Folder, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
+    """Weights before a step that was kept, the moving average it aimed at, and what it was made of.
+
+    ValueError where it was not kept.
+    """
     place = check_kept(run, step)
-    return load_weights(place.read("model.safetensors")), json.loads(place.read("step.json"))
+    average = f"{AVERAGE}.safetensors"
+    found = load_weights(place.read(average)) if place.exists(average) else {}
+    return load_weights(place.read(f"{MODEL}.safetensors")), found, json.loads(place.read("step.json"))
+
+
+@torch.no_grad()
+def restore_average(trainer: Trainer, average: dict[str, Tensor], step: int) -> None:
+    """Give the objective the average that the step aimed at; ValueError where it needs one that was not kept."""
+    if not trainer.takes_average:
+        return
+    if average.keys() != trainer.ema.keys():
+        raise ValueError(
+            f"replay {step} without the moving average that it took its targets from; expected "
+            f"{AVERAGE}.safetensors in its folder; replay a step that is not finite and was kept since"
+        )
+    for name, value in average.items():
+        trainer.ema[name].copy_(value)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,8 @@ from seit_ray.training.trackers import check_trackers
 if TYPE_CHECKING:
     import torch
 
+MOST_BETWEEN = 5  # epochs from one evaluation to the next on a GPU, where nobody says how many
+LEAST_EVALUATIONS = 20  # of such a training
 PRECISIONS = ("auto", "fp32", "bf16")
 
 
@@ -28,12 +30,12 @@ class LoopSettings:
     max_micro_batch: int | None = None
     precision: str = "auto"
     tf32: bool = True
-    compile: bool = False
+    compile: bool | None = None
     ema_decay: float = 0.0
     seed: int = 0
     max_skipped_steps: int = 10
     log_every_steps: int = 50
-    eval_every_epochs: int = 1
+    eval_every_epochs: int | None = None
     checkpoint_every_epochs: int = 1
     checkpoint_every_steps: int | None = None
     checkpoint_every_minutes: float | None = None
@@ -46,6 +48,14 @@ class LoopSettings:
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision {self.precision!r}; expected one of {', '.join(PRECISIONS)}; choose one")
         check_trackers(self.trackers)
+
+    def check_workers(self, num: int) -> None:
+        """ValueError where a step has not a sample for each worker."""
+        if self.global_batch_size < num:
+            raise ValueError(
+                f"global_batch_size {self.global_batch_size} for {num} workers; expected a sample for each at least; "
+                "raise it or lower workers.num_workers"
+            )
 
     def precision_on(self, device: torch.device) -> str:
         """The precision of most products there: bf16, tf32 or fp32. On a GPU, says so to torch for this process.
@@ -62,6 +72,17 @@ class LoopSettings:
             return "bf16"
         torch.set_float32_matmul_precision("high" if self.tf32 else "highest")
         return "tf32" if self.tf32 else "fp32"
+
+    def eval_interval(self, device: torch.device) -> int:
+        """Epochs from one evaluation to the next: as set, else each epoch, and on a GPU fewer in a long training.
+
+        There an epoch may take seconds, and so does an evaluation; where the best weights are kept, none is left out.
+        """
+        if self.eval_every_epochs is not None:
+            return self.eval_every_epochs
+        if device.type != "cuda" or self.keep_best is not None:
+            return 1
+        return max(1, min(MOST_BETWEEN, self.epochs // LEAST_EVALUATIONS))
 
     def ends_epochs(self, done: int, every: int, num_samples: int) -> bool:
         """Whether step number `done` ends so many epochs, or a multiple of them."""

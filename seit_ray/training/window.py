@@ -10,10 +10,14 @@ from torch import Tensor
 from seit_ray.training.world import World
 
 SKIPPED = "skipped_steps"
+COUNT = "steps of "  # before the name of a metric: steps that it is the sum of
 
 
 class Window:
-    """Sums over steps of this rank's share of each metric; steps that were skipped count as such, and as no more."""
+    """Sums over steps of this rank's share of each metric; steps that were skipped count as such, and as no more.
+
+    A metric need not be one of every step: how many steps it was in is counted beside it.
+    """
 
     def __init__(self, world: World):
         self.world = world
@@ -32,8 +36,10 @@ class Window:
 
     def end_step(self, found: Tensor) -> None:
         """The step is whole; found: 1.0 when it was skipped, 0.0 else."""
+        counted = (1 - found) / self.world.size
         for name, value in self._step.items():
             _add(self.sums, name, value.where(found == 0, torch.zeros_like(value)))
+            _add(self.sums, COUNT + name, counted)
         _add(self.sums, SKIPPED, found / self.world.size)
         self._step.clear()
         self.steps += 1
@@ -51,14 +57,17 @@ class Window:
         scale = float(self.world.is_main)
         self.sums = {name: value.to(self.world.device) * scale for name, value in total.items()}
         self.steps = steps
+        for name in [name for name in self.sums if name != SKIPPED and not name.startswith(COUNT)]:
+            if COUNT + name not in self.sums:  # of a version that had each metric in every step
+                self.sums[COUNT + name] = steps * scale - self.sums.get(SKIPPED, torch.zeros_like(self.sums[name]))
 
     def flush(self) -> dict[str, float]:
         """Means over the steps and all ranks by train_<name>, and how many steps were skipped; NaN where all were."""
         total = self.total()
         sums = dict(zip(total, torch.stack(list(total.values())).tolist(), strict=True)) if total else {}
         skipped = round(sums.pop(SKIPPED, 0.0))
-        counted = self.steps - skipped
-        means = {f"train_{name}": value / counted if counted else math.nan for name, value in sums.items()}
+        counts = {name.removeprefix(COUNT): round(sums.pop(name)) for name in list(sums) if name.startswith(COUNT)}
+        means = {f"train_{name}": value / counts[name] if counts[name] else math.nan for name, value in sums.items()}
         self.sums.clear()
         self.steps = 0
         return means | ({SKIPPED: skipped} if skipped else {})

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from seit_ray.batches import images as module
+from seit_ray.batches import memory
 from seit_ray.batches.images import ImageRows, ImageStream, open_images
 from seit_ray.batches.sampler import rank_span
 from seit_ray.images import decode_image
@@ -26,7 +27,35 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
+    """And readers that need nothing: budgets here are of some rows."""
     monkeypatch.setattr(module, "SHARD_ROWS", 10)
+    monkeypatch.setattr(memory, "CHUNK_BYTES", 0)
+
+
+@pytest.mark.parametrize(
+    ("gib", "processes", "threads", "side", "readers"),
+    [(32, 1, 16, 224, 16), (8, 1, 16, 224, 12), (32, 8, 8, 224, 6), (1, 1, 16, 224, 1), (0.25, 1, 16, 224, 1)],
+)
+def test_what_readers_need_is_part_of_the_memory(monkeypatch, gib, processes, threads, side, readers):
+    """Two chunks of encoded images and one of pixels each, 64 MiB at most; of all processes of a node."""
+    monkeypatch.setattr(memory, "CHUNK_BYTES", 64 << 20)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    budget, row_bytes = int(gib * 2**30), 3 * side * side + 8
+    reader_bytes = (128 << 20) + min(64 << 20, 256 * row_bytes)
+    found, held = memory.shared_out(budget, 5000, row_bytes, threads)
+    assert found == readers
+    assert held == max(budget - processes * readers * reader_bytes, budget // 2)
+    assert held + processes * readers * reader_bytes <= budget or readers == 1
+    assert memory.shared_out(budget, 3, row_bytes, threads)[0] == min(readers, 3)
+
+
+def test_a_stream_holds_what_its_readers_leave(source, tmp_path, monkeypatch):
+    manifest = listing_of(source, tmp_path)
+    before = stream_of(manifest, source, 40)
+    monkeypatch.setattr(memory, "CHUNK_BYTES", 4 * ROW_BYTES)  # a reader has 12 rows of the 40
+    after = stream_of(manifest, source, 40)
+    assert (before.held.rows_held, after.held.rows_held) == (40, 28)
+    assert after.held.num_readers == 1
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ class PlainAttention(nn.Module):
     def __init__(self, fused: Attention):
         super().__init__()
         self.num_heads, self.proj = fused.num_heads, fused.proj
-        self.attn_drop = self.proj_drop = nn.Dropout(fused.dropout)
+        self.attn_drop, self.proj_drop = nn.Dropout(fused.attention_dropout), nn.Dropout(fused.dropout)
         width = fused.proj.in_features
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
         parts = zip(fused.qkv.weight.chunk(3), fused.qkv.bias.chunk(3), strict=True)
@@ -130,9 +130,12 @@ class PlainCentroids(CentroidObjective):
     """CCViT that tells all patches, of which the loss takes those that count."""
 
     def positions(self, corrupted):
-        """All of them; `losses` picks."""
+        """All of them, by their scores; `losses` picks."""
         self.counted = super().positions(corrupted)
         return torch.arange(corrupted.masked.shape[1], device=corrupted.masked.device).expand(len(corrupted.masked), -1)
+
+    def judge(self, codes):
+        """Scores are wanted."""
 
     def losses(self, first, second, seen, positions):
         """Of the patches that count."""

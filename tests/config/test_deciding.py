@@ -8,6 +8,7 @@ from seit_ray.config import (
     Finetune,
     FitTokenizer,
     Pretrain,
+    Probe,
     Quickstart,
     RunAll,
     Sweep,
@@ -28,6 +29,7 @@ LOOK = {
     "loop.memory_gib",
     "loop.max_skipped_steps",
     "loop.log_every_steps",
+    "loop.eval_every_epochs",
     "loop.checkpoint_every_epochs",
     "loop.checkpoint_every_steps",
     "loop.checkpoint_every_minutes",
@@ -42,14 +44,16 @@ TOKENIZE = {
     )
 }
 PARTS = {f"{part}.{key}" for part in ("pretrain", "finetune") for key in LOOK}
+PROBE = {f"probe.{name}" for name in Probe.model_fields}  # how an encoder is looked at
+PROBED = {f"pretrain.{key}" for key in PROBE}
 UNDECIDED = {
-    Pretrain: LOOK | {"output", "run", "replay"},
+    Pretrain: LOOK | PROBE | {"output", "run", "replay"},
     Finetune: LOOK | {"output", "run", "replay"},
     TrainTokenAdapt: LOOK | {"output", "run", "replay"},
     FitTokenizer: LOOK | {"output", "replay", "centroid.num_workers"},
     TokenizeImages: TOKENIZE | {"output"},
-    Quickstart: PARTS | TOKENIZE | {"output", "centroid.num_workers"},
-    RunAll: PARTS | TOKENIZE | {"output", "centroid.num_workers", "submit", "retries", "installed", "env"},
+    Quickstart: PARTS | PROBED | TOKENIZE | {"output", "centroid.num_workers"},
+    RunAll: PARTS | PROBED | TOKENIZE | {"output", "centroid.num_workers", "submit", "retries", "installed", "env"},
     Sweep: PARTS | {"output", "run", "search.max_concurrent"},
 }
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from seit_ray.config import Finetune, Pretrain, Sweep, load
+from seit_ray.config import Finetune, Pretrain, Sweep, deciding_keys, load
 from seit_ray.config.sweep import full_key, is_better_low, metric_of, space_of, stage_configs, trial_name, trials_of
 
 REQUIRED = ["dataset=tokens", "run=r"]
@@ -154,6 +154,13 @@ def test_a_key_that_decides_no_result_is_not_searched(key, section):
     assert text.endswith(section)
     full = refusal(sweep(BOTH, space=f"space.finetune.{key}=[1, 2]"))
     assert full.endswith("section finetune")
+
+
+def test_probes_are_not_searched_and_yet_decide_a_sweep():
+    """They decide no weights, so that trials that differ in them alone would have one name; but they compare."""
+    text = refusal(sweep(space="space.probe.k=[5, 20]"))
+    assert text.startswith("key probe.k of the space decides no result; expected one that does")
+    assert {"pretrain.probe.k", "pretrain.probe.ridge"} <= {key for key, _ in deciding_keys(Sweep)}
 
 
 def test_what_decides_no_result_is_no_part_of_a_name():

@@ -50,8 +50,8 @@ class Wrapper(nn.Module):
         super().__init__()
         self.module = module
 
-    def forward(self, *args):
-        return self.module(*args)
+    def forward(self, *args, **keywords):
+        return self.module(*args, **keywords)
 
 
 def small_model(dropout=0.0, **changes):

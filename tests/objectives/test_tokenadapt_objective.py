@@ -24,12 +24,14 @@ class Lookup:
     def __init__(self, tokenizer, out_grid):
         self.codebook, self.out_grid = tokenizer.codebook, out_grid
 
-    def __call__(self, maps, geometry):
+    def __call__(self, maps, geometry, judge=None):
         feature = maps.repeat_interleave(2, 2).repeat_interleave(2, 3)
         out = apply_geometry(feature, geometry, (2 * self.out_grid[0], 2 * self.out_grid[1]))
         cells = F.avg_pool2d(out, 2).permute(0, 2, 3, 1).flatten(1, 2)
         codes = nearest_in_codebook(cells, self.codebook, "l2")
-        return 50.0 * F.one_hot(codes, len(self.codebook)).float()
+        scores = 50.0 * F.one_hot(codes, len(self.codebook)).float()
+        same = torch.eye(len(self.codebook)), torch.zeros(len(self.codebook))  # scores of themselves
+        return scores if judge is None else judge(scores.flatten(0, 1), *same)
 
 
 def adapt(tokenizer, out_grid, seed=0):

@@ -5,7 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from seit_ray.tokenizers import device_search
-from seit_ray.tokenizers.device_search import search_on_device
+from seit_ray.tokenizers.device_search import search_on_device, search_roughly
 from seit_ray.tokenizers.search import CentroidSearch
 from tests.tokenizers.test_search import brute_force, flat_patches, random_points
 
@@ -82,3 +82,19 @@ def test_the_other_search_does_wait():
     """Else the test above would show nothing."""
     with pytest.raises(AssertionError, match="nonzero"), NothingWaits():
         CentroidSearch(random_points(20, 12))(random_points(50, 12))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_rough_search_takes_what_is_nearly_as_near_and_waits_for_nothing(case):
+    points, centroids = CASES[case]()
+    before = torch.get_float32_matmul_precision()
+    with NothingWaits():
+        ids, distances = search_roughly(points, centroids, centroids.mean(0))
+    assert torch.get_float32_matmul_precision() == before
+    expected, least = CentroidSearch(centroids)(points)
+    assert ids.shape == expected.shape
+    values = points.double() / (255 if points.dtype == torch.uint8 else 1)
+    found = (values - centroids[ids].double()).square().sum(1)
+    scale = (values - centroids.mean(0)).square().sum(1) + 1e-6
+    assert ((found - least) <= 1e-3 * scale).all()
+    assert ((distances - least).abs() <= 1e-3 * scale).all()

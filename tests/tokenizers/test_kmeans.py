@@ -7,16 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from seit_ray.tokenizers.kmeans import (
-    PointsPart,
-    assign,
-    choose_start,
-    fit_kmeans,
-    fit_kmeans_parts,
-    one_part,
-    seed_rows,
-    update,
-)
+from seit_ray.tokenizers.kmeans import assign, choose_start, fit_kmeans, fit_kmeans_parts, seed_rows, update
+from seit_ray.tokenizers.points_part import PointsPart, one_part
 from seit_ray.tokenizers.search import nearest
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -172,6 +164,22 @@ def test_sums_follow_the_points_that_move():
         torch.testing.assert_close(sums, expected)
         assert counts.tolist() == torch.bincount(ids, minlength=9).tolist()
         assert objective == pytest.approx(brute_force(points, centroids).min(1).values.sum().item(), rel=1e-5)
+
+
+def test_only_what_a_fit_ends_with_is_sought_exactly():
+    """On its way a GPU may take centroids that are nearly as near; a CPU never does."""
+    points, asked = blobs(600, 6, centers=9), []
+    part = one_part(PointsPart(points))
+
+    def each(name, *arguments):
+        asked.extend([arguments[1]] if name == "assign" else [])
+        return part(name, *arguments)
+
+    found = fit_kmeans_parts(each, [600], 9, iterations=3, seed=0, tolerance=0.0)
+    assert asked == [True] * 3 + [False]
+    rough, exact = (part("assign", found.centroids, roughly)[0] for roughly in (True, False))
+    assert torch.equal(rough[1], exact[1])
+    assert rough[2] == exact[2]
 
 
 def test_the_better_start_is_taken():

@@ -7,14 +7,16 @@ import pytest
 import torch
 
 from seit_ray.models.weights import load_weights
-from seit_ray.objectives import SupervisedObjective
+from seit_ray.objectives import MorphedMTMObjective, MTMObjective, SupervisedObjective
+from seit_ray.objectives.morph_loss import Morphing
+from seit_ray.objectives.morph_targets import AverageTarget
 from seit_ray.storage import Folder
 from seit_ray.training.agreement import Flags
 from seit_ray.training.bad_steps import MOST_KEPT, BadSteps
 from seit_ray.training.replay import replay_step
 from seit_ray.training.world import World
-from tests.tiny_dataset import write_dataset
-from tests.tiny_trainers import CPU, take_step, tiny_classifier, tiny_store, tiny_trainer
+from tests.tiny_dataset import SIDE, write_dataset
+from tests.tiny_trainers import CPU, SIZE, take_step, tiny_classifier, tiny_masked, tiny_store, tiny_trainer
 from tests.training.test_skipping import Exploding
 
 EACH = {"log_every_steps": 1, "max_skipped_steps": 9}
@@ -140,15 +142,78 @@ def test_where_flags_come_late_the_weights_before_are_followed_on_the_device(run
     model, store = tiny_classifier(), tiny_store()
     settings = tiny_trainer(run, loop=EACH).settings
     late = BadSteps(model, settings, World(0, 1, CPU.device), lag=2)
-    states = []
-    for bad in (0.0, 1.0, 2.0, 0.0, 0.0):
-        late.remember(torch.tensor(bad))
-        states.append({name: value.clone() for name, value in model.state_dict().items()})
-        with torch.no_grad():
-            model.head.bias.add_(1.0)
+    states = follow(late, model, bad=(0.0, 1.0, 2.0, 0.0, 0.0))
     late.heed(Flags(2, 1, False, False), store, run, 6)
     weights = load_weights(run.read("bad_steps/step-000000002/model.safetensors"))
     assert all(torch.equal(weights[name], states[1][name]) for name in weights)
+
+
+def follow(late, model, bad):
+    """The states behind steps 1, 2, ... of which so many were bad in a row; flags are not read yet."""
+    states = []
+    for step, in_a_row in enumerate(bad, 1):
+        late.remember(step, torch.tensor(in_a_row))
+        states.append({name: value.clone() for name, value in model.state_dict().items()})
+        with torch.no_grad():
+            model.head.bias.add_(1.0)
+    return states
+
+
+@pytest.mark.parametrize("first", [1, 2, 3, 4])
+def test_a_bad_step_between_a_bad_one_and_its_flags_takes_nothing_from_it(run, first):
+    """Bad, good, bad: the flags of the first are read behind the third, and both are kept as they were."""
+    model, store = tiny_classifier(), tiny_store()
+    late = BadSteps(model, tiny_trainer(run, loop=EACH).settings, World(0, 1, CPU.device), lag=2)
+    states = follow(late, model, bad=(0.0,) * (first - 1) + (1.0, 0.0, 1.0))
+    for step in (first, first + 2):
+        late.heed(Flags(step, 1, False, False), store, run, 6)
+        weights = load_weights(run.read(f"bad_steps/step-{step:09d}/model.safetensors"))
+        assert all(torch.equal(weights[name], states[step - 1][name]) for name in weights)
+
+
+def morphed_trainer(run, explode=(), seed=0):
+    """Masked modelling whose targets are its moving average's features, which has a loss of its own."""
+    objective = Morphed(MTMObjective(), Morphing(AverageTarget(SIZE.width), patch_grid=(SIDE, SIDE)), set(explode))
+    model = tiny_masked(seed=seed, morph_dim=SIZE.width)
+    settings = {"loop": {**EACH, "epochs": 2, "ema_decay": 0.5}, "optimizer": {"warmup_epochs": 0, "layer_decay": 1.0}}
+    return tiny_trainer(run, model, objective=objective, store=tiny_store(64), **settings)
+
+
+class Morphed(MorphedMTMObjective):
+    """The loss is NaN in some steps."""
+
+    def __init__(self, mtm, morphing, explode):
+        super().__init__(mtm, morphing)
+        self.explode = explode
+
+    def loss(self, model, batch, step_rng):
+        loss, metrics = super().loss(model, batch, step_rng)
+        return loss * (math.nan if step_rng.step in self.explode else 1.0), metrics
+
+
+@pytest.mark.parametrize("lag", [0, 2])
+def test_a_replay_aims_at_the_average_that_the_step_aimed_at(run, lag):
+    """Which is neither that of a new model nor that of the end of the run."""
+    trainer = morphed_trainer(run, explode=[2])
+    trainer.bad_steps = BadSteps(trainer.model, trainer.settings, CPU, lag, trainer.ema)
+    trainer.agreement.lag = lag
+    trainer.train()
+    clean = morphed_trainer(Folder(run.uri + "-clean"))
+    for step in range(2):
+        take_step(clean, step)
+    clean.window.sums.clear()
+    take_step(clean, 2)
+    found = replay_step(morphed_trainer(run, seed=7), 3)
+    assert found["train_loss"] == pytest.approx(clean.window.sums["loss"].item(), rel=1e-6)
+    assert found["train_grad_norm"] == pytest.approx(clean.window.sums["grad_norm"].item(), rel=1e-5)
+    run.delete("bad_steps/step-000000003/average.safetensors")
+    with pytest.raises(ValueError, match=r"replay 3 without the moving average that it took its targets from; exp"):
+        replay_step(morphed_trainer(run, seed=7), 3)
+
+
+def test_an_average_that_no_target_is_taken_from_is_not_kept(run):
+    tiny_trainer(run, objective=Exploding({1}, math.nan), loop={**EACH, "ema_decay": 0.5}).train()
+    assert not run.exists("bad_steps/step-000000002/average.safetensors")
 
 
 def test_bad_steps_in_a_row_are_counted_across_a_restart(run):

@@ -1,10 +1,14 @@
 """Micro-batches that halve where memory runs out: the same run, and a line that says so."""
 
+import functools
+
 import pytest
 import torch
 
 from seit_ray.objectives import SupervisedObjective
 from seit_ray.storage import Folder
+from seit_ray.training import micro_batches
+from seit_ray.training.gradients import add_gradients
 from seit_ray.training.metrics import read_metrics
 from seit_ray.training.world import World
 from tests.tiny_trainers import CPU, losses, tiny_trainer
@@ -57,19 +61,53 @@ def test_one_rank_of_several_names_the_key(run):
         trainer.gradients(trainer.model, 0, parts)
 
 
+def first_try(trainer):
+    """What a GPU is asked before its first step."""
+    found, more = trainer.micro_batches, {"settings": trainer.settings, "world": trainer.world, "precision": "fp32"}
+    add = functools.partial(add_gradients, trainer.model, trainer.objective, 0, on_loss=lambda *told: None, **more)
+    found.find_largest(add, trainer.model, 0, trainer.host_parts(0), drop=trainer.drop_step)
+    return found.limit
+
+
+@pytest.mark.parametrize(("most", "limit"), [(2, 2), (3, 2), (8, 8), (15, 8), (16, None), (99, None)])
+def test_the_largest_power_of_two_that_fits_is_found_from_below(run, most, limit):
+    objective = SmallDevice(most)
+    trainer = tiny_trainer(run, objective=objective)
+    assert first_try(trainer) == limit
+    assert objective.seen == [2, 4, 8, 16][: (limit or 16).bit_length() - 1]
+    assert all(p.grad is None for p in trainer.model.parameters())
+    assert not trainer.window.sums
+
+
+def test_no_more_is_tried_than_the_user_lets(run):
+    objective = SmallDevice(99)
+    trainer = tiny_trainer(run, objective=objective, loop={"max_micro_batch": 6})
+    assert first_try(trainer) == 6
+    assert max(objective.seen) <= 6
+
+
+def test_what_fills_the_memory_is_too_large(run, monkeypatch):
+    """Though it fits this once: the next step need not."""
+    trainer = tiny_trainer(run, objective=(objective := SmallDevice(99)))
+    monkeypatch.setattr(micro_batches, "is_crowded", lambda device: objective.seen[-1] > 4)
+    assert first_try(trainer) == 4
+
+
+def test_a_first_try_without_room_for_a_pair_is_a_mistake_that_says_so(run):
+    with pytest.raises(ValueError, match=r"out of memory at step 1 with micro-batches of 2 samples; expected memory"):
+        first_try(tiny_trainer(run, objective=SmallDevice(1)))
+
+
 def test_ranks_find_out_before_they_meet_and_agree(run):
     class Peers(World):
         def gather(self, value):
             return [value, 2]
 
-    objective = SmallDevice(4)
-    trainer = tiny_trainer(run, objective=objective, world=Peers(0, 2, CPU.device))
+    trainer = tiny_trainer(run, objective=SmallDevice(4), world=Peers(0, 2, CPU.device))
     parts = trainer.host_parts(0)
-
-    def add(step, parts):
-        return trainer.gradients(trainer.model, step, parts, synced=False)
-
-    trainer.micro_batches.try_memory(lambda parts: add(0, parts), trainer.model, parts, drop=trainer.drop_step)
-    assert trainer.micro_batches.limit == 2
-    assert all(p.grad is None for p in trainer.model.parameters())
+    assert first_try(trainer) == 2
     assert [len(batch) for _, batch in trainer.micro_batches.fitted(parts)] == [2] * 4
+
+
+def test_a_cpu_is_never_crowded():
+    assert not micro_batches.is_crowded(CPU.device)

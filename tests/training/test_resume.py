@@ -279,3 +279,12 @@ def test_other_settings_that_decide_are_refused_by_name(run):
     tiny_trainer(run, decided_by={"optimizer.lr": 3e-3, "augment.crop_area": (0.2, 1.0), "new.key": 1}).train()
     with pytest.raises(ValueError, match=r"made with optimizer\.lr 0\.003; expected 1e-06"):
         tiny_trainer(run, decided_by={"optimizer.lr": 1e-6}).train()
+
+
+def test_how_often_a_run_is_evaluated_is_part_of_it_where_that_chooses_the_best_weights(tmp_path):
+    free, best = Folder(tmp_path / "free"), Folder(tmp_path / "best")
+    tiny_trainer(free, loop={"eval_every_epochs": 1}, evaluate=evaluation).train()
+    tiny_trainer(free, loop={"eval_every_epochs": 2}, evaluate=evaluation).train()
+    tiny_trainer(best, loop={"keep_best": "val_top1"}, evaluate=evaluation).train()
+    with pytest.raises(ValueError, match=r"was made with loop\.eval_every_epochs 1; expected 2"):
+        tiny_trainer(best, loop={"keep_best": "val_top1", "eval_every_epochs": 2}, evaluate=evaluation).train()

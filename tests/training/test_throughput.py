@@ -104,11 +104,13 @@ def test_progress_says_how_long_it_will_take():
     assert describe({**metrics, "val_top1": 0.5}, 0) == "loss 1.500, val top-1 50.0%, 812 samples/s"
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's own, which it hides itself
 @pytest.mark.parametrize("masked", [False, True])
 def test_compiled_models_train_alike(tmp_path, monkeypatch, masked):
     from functools import partialmethod
 
     from seit_ray.storage import Folder
+    from seit_ray.training.compiling import blocks_of
     from tests.tiny_trainers import losses, tiny_classifier
 
     monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend="eager"))
@@ -118,7 +120,7 @@ def test_compiled_models_train_alike(tmp_path, monkeypatch, masked):
         model, more = (tiny_masked(), {"objective": MTMObjective()}) if masked else (tiny_classifier(), {})
         trainer = tiny_trainer(run, model, loop={"compile": compiles, "log_every_steps": 1}, **more)
         trainer.train()
-        assert (trainer.model._compiled_call_impl is not None) == compiles
+        assert all((block._compiled_call_impl is not None) == compiles for block in blocks_of(trainer.model))
         found.append(losses(run))
     assert found[1] == pytest.approx(found[0], abs=1e-5)
 

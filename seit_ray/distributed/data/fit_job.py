@@ -17,7 +17,7 @@ from seit_ray.progress import Progress
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.centroid import CentroidTokenizer
 from seit_ray.tokenizers.centroid_fit import ImagesPart, fit_centroids_parts
-from seit_ray.tokenizers.kmeans import EachPart
+from seit_ray.tokenizers.points_part import EachPart
 
 ATTEMPTS = 3  # of the whole fit, which takes seconds to minutes, when an actor or its node is lost
 

@@ -93,7 +93,7 @@ def check_ccvit(config: Pretrain, data: Folder) -> None:
                 f"pixels.image_size {size} with a tokenizer of {patch}x{patch} patches; expected a multiple; set "
                 f"{size // patch * patch or patch}"
             )
-        grid = (size // patch, size // patch)
+        grid, num_codes = (size // patch, size // patch), about["codebook_size"]
     else:
         from seit_ray.shards.dataset import TokenDataset
 
@@ -106,11 +106,18 @@ def check_ccvit(config: Pretrain, data: Folder) -> None:
                 f"model.grid_side {config.model.grid_side} with ccvit.sees pixels; expected whole grids; leave it out, "
                 "and crop by pixels.crop_area"
             )
-        if ccvit.num_near >= info.codebook_size and (ccvit.soft_tau or (ccvit.replace or "near") == "near"):
-            raise ValueError(f"ccvit.num_near {ccvit.num_near} of {info.codebook_size} codes; expected fewer; lower it")
-        grid = model_grid(info.grid, config.model.grid_side)
+        grid, num_codes = model_grid(info.grid, config.model.grid_side), info.codebook_size
+    check_near(config, num_codes)
     ccvit.settings().counts(patch_grid_of(grid, unit), on_tokens=bool(config.dataset))
     early_layers_of(depth_of(config), ccvit.early_layers)
+
+
+def check_near(config: Pretrain, num_codes: int) -> None:
+    """ValueError where more nearest codes are asked for than there are others."""
+    ccvit = config.ccvit
+    how = ccvit.settings().how(on_tokens=bool(config.dataset))
+    if ccvit.num_near >= num_codes and (ccvit.soft_tau or how == "near"):
+        raise ValueError(f"ccvit.num_near {ccvit.num_near} of {num_codes} codes; expected fewer; lower it")
 
 
 def depth_of(config: Pretrain) -> int:
