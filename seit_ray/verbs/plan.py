@@ -26,7 +26,7 @@ DECODE_PER_CORE, ENCODE_PER_CORE = 250.0, 100.0  # images/s: JPEGs of ImageNet t
 
 def plan(config: PlanCost, progress: Progress = silent) -> Rows:
     """The table to print: what is assumed, then a row a number of images."""
-    from seit_ray.images.manifest import default_part_rows
+    from seit_ray.images.manifest_writing import default_part_rows
     from seit_ray.report import costs
 
     prices = read_prices(config)
