@@ -27,12 +27,17 @@ from seit_ray.images.sources.division import Tally
 from seit_ray.images.sources.find import DEFAULT, class_names_of, divide
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress, silent
-from seit_ray.storage import Folder, StorageError
+from seit_ray.storage import Folder
+from seit_ray.storage.errors import may_pass
+from seit_ray.storage.output import claim, refuse_overlap
+from seit_ray.storage.patience import patiently
 
 SHOWN = 8  # kinds of what was left out
+FEW_PIECES = 8  # that one process lists, whatever else there is
 STREAMS = 16  # pieces of a bucket that one process lists at a time; a disk does not let one wait
 TOLD = 1000  # images, how often it is said how far a listing is
 PIECES = "pieces"
+SHARED = "listing.json"  # says that a folder of source.listing is ours
 
 OnListed = Callable[[int], None]  # told how many more images were listed
 Make = Callable[[Pieces, Sequence[int], OnListed], Iterator[PieceCounts]]  # of some pieces, in their order
@@ -50,19 +55,24 @@ def list_images(
     select: Select | None = None,
     known_classes: Sequence[str] | None = None,
     is_enough: Callable[[int], bool] | None = None,
-    shared: Folder | None = None,
     make: Make | None = None,
+    is_anew: bool = False,
     on_progress: Progress = silent,
 ) -> Manifest:
     """Find the images of a source and write their manifest into a folder; ValueError when there are none.
 
     select: there may be none then. known_classes: see `Classes`. is_enough: (images found) -> whether to stop there.
-    shared: a folder that keeps the pieces for whoever lists this source with these settings; else they lie beside the
-    manifest until it is complete. make: who lists; `make_here` else.
+    The pieces stay in source.listing, for whoever lists this source with these settings, unless it is to be looked at
+    anew; else they lie beside the manifest until it is complete. make: who lists; `make_here` else.
     """
     source.check_readable()
     hold_out = HoldOut(val_fraction, seed)
+    shared = None if is_anew else shared_folder(source, settings)
+    if shared is not None and is_enough is None:
+        begin_shared(shared)
     with listed_pieces(source, settings, shared or folder.join(PIECES), is_enough, make, on_progress) as found:
+        if shared is not None and found.pieces.is_taken_up:
+            on_progress("listing", 1, 1, f"as it stands in {found.pieces.folder.uri}; delete that to list anew")
         writer, deep = ManifestWriter(folder, hold_out, rows_per_part), list[tuple[str, str]]()
         for rows in found.rows():
             if select is not None:
@@ -97,13 +107,34 @@ def no_images(source: Folder, manifest: Manifest) -> ValueError:
     )
 
 
+def shared_folder(source: Folder, settings: SourceSettings) -> Folder | None:
+    """The folder source.listing, which is ours alone and apart from the images; None where there is none."""
+    if settings.listing is None:
+        return None
+    folder = source.at(settings.listing)
+    refuse_overlap(folder, source, "images")
+    claim(folder, (SHARED,))
+    return folder
+
+
+def begin_shared(folder: Folder) -> None:
+    """Say that it is ours."""
+    if not folder.exists(SHARED):
+        folder.write(SHARED, b'{"holds": "listings of images, in a folder each; delete one to list anew"}')
+
+
 def find_images(source: Folder, settings: SourceSettings = DEFAULT) -> FoundImages:
     """The images of a source one by one, listed by this process: see `divide` for what is found."""
-    division, left_out = divide(source, settings, is_sample=settings.limit is not None), Counter[str]()
+    shared = shared_folder(source, settings) if settings.limit is None else None
+    if shared is not None:
+        begin_shared(shared)
+        kept = pieces_in(place_of(shared, source, settings), source, settings)
+    division = kept.division if shared is not None else divide(source, settings, is_sample=settings.limit is not None)
+    left_out = Counter[str]()
 
     def records() -> Iterator[ImageRecord]:
         with tempfile.TemporaryDirectory(prefix="seit_ray-") as name:
-            found = listed(Pieces(division, Folder(name)))
+            found = listed(kept if shared is not None else Pieces(division, Folder(name)))
             for rows in found.rows():
                 yield from rows.records()
             left_out.update(found.left_out)
@@ -132,10 +163,9 @@ def listed_pieces(
     place = place_of(folder, source, settings)
     try:
         yield listed(pieces_in(place, source, settings), None, make, on_progress)
-    except StorageError:  # may pass, and what stands is whole
-        raise
-    except ValueError:
-        place.delete_tree()
+    except ValueError as error:
+        if not may_pass(error):  # what stands is whole, and is taken up when the storage is there again
+            place.delete_tree()
         raise
 
 
@@ -186,8 +216,13 @@ def listed_so_far(pieces: Pieces, is_enough: Callable[[int], bool], on_progress:
     return Gathered(pieces, counts, is_whole=not ended)
 
 
-def make_here(pieces: Pieces, todo: Sequence[int], on_listed: OnListed) -> Iterator[PieceCounts]:
-    """By this process: several pieces of a bucket at a time; an error comes where its piece would."""
+def make_here(
+    pieces: Pieces, todo: Sequence[int], on_listed: OnListed, patience_s: float = 0.0
+) -> Iterator[PieceCounts]:
+    """By this process: several pieces of a bucket at a time; an error comes where its piece would.
+
+    patience_s: how long a piece is begun again while the storage does not answer.
+    """
 
     ended = threading.Event()
 
@@ -199,7 +234,7 @@ def make_here(pieces: Pieces, todo: Sequence[int], on_listed: OnListed) -> Itera
                 on_listed(TOLD)
             return False
 
-        counts = pieces.make(number, tell)
+        counts = patiently(lambda: pieces.make(number, tell), patience_s)
         on_listed(counts.num_rows % TOLD)
         return counts
 

@@ -74,6 +74,7 @@ class Pieces:
 
     division: Division
     folder: Folder
+    is_taken_up: bool = False  # whether somebody has divided the source before
 
     @property
     def num(self) -> int:
@@ -122,7 +123,7 @@ def pieces_in(folder: Folder, source: Folder, settings: SourceSettings, *, is_sa
     """The pieces of a source in a folder of their own, divided now, or as they were when the folder was begun."""
     if not is_sample and folder.exists(DIVISION):
         values = json.loads(folder.read(DIVISION))
-        return Pieces(Division.of_dict(values, source, settings), folder)
+        return Pieces(Division.of_dict(values, source, settings), folder, is_taken_up=True)
     division = divide(source, settings, is_sample=is_sample)
     found = Pieces(division, folder)
     if division.head is not None and not is_sample:  # it is in memory: nobody lists it again

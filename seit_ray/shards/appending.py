@@ -97,6 +97,7 @@ def new_images(
         select=are_new,
         known_classes=base.class_names,
         make=make,
+        is_anew=True,
         on_progress=on_progress,
     )
     for key in known.removed():

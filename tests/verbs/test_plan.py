@@ -34,7 +34,13 @@ def refused(capsys, *arguments):
 
 
 def test_a_plan_by_hand(prices):
-    rates = {"decode_per_core": 100, "encode_per_core": 400, "listed_per_s": 1e9, "parts_per_s": 1e6}
+    rates = {
+        "decode_per_core": 100,
+        "encode_per_core": 400,
+        "listed_per_s": 1e9,
+        "gathered_per_s": 1e9,
+        "parts_per_s": 1e6,
+    }
     more = {
         "rows_per_shard": 10_000,
         "image_bytes": 1e5,
