@@ -68,7 +68,7 @@ def list_images(
     source.check_readable()
     hold_out = HoldOut(val_fraction, seed)
     shared = None if is_anew else shared_folder(source, settings)
-    if shared is not None and is_enough is None:
+    if shared is not None and is_enough is None and settings.limit is None:
         begin_shared(shared)
     with listed_pieces(source, settings, shared or folder.join(PIECES), is_enough, make, on_progress) as found:
         if shared is not None and found.pieces.is_taken_up:

@@ -8,6 +8,7 @@ the characters in which names differ.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from seit_ray.storage.listing import Ask
 
@@ -17,36 +18,36 @@ ENOUGH = 16  # cuts, with which no further level is looked into
 LEVELS = 3  # of folders, or of characters
 LOOKED_INTO = 32  # folders, or beginnings of names, of a level
 
+Place = TypeVar("Place")
+
 
 def cuts(ask: Ask, after: str, most: int) -> list[str]:
     """At most `most` names behind `after`, ascending; none where nothing shows how to divide what lies there."""
     found: set[str] = set()
-    level = [""]
+    level = [("", True)]  # folders, and beginnings of names
     with ThreadPoolExecutor(REQUESTS_AHEAD) as pool:
         for _ in range(LEVELS):
-            looked = list(pool.map(lambda prefix: inside(ask, prefix), evenly(level, LOOKED_INTO)))
+            looked = list(pool.map(lambda place: inside(ask, *place), evenly(level, LOOKED_INTO)))
             level = []
-            for folders, names in looked:
-                found.update(folders, names)
-                level += folders
-            if len(found) >= ENOUGH:
+            for folders, beginnings in looked:
+                found.update(folders, beginnings[1:])  # what begins with the least one needs no cut before it
+                level += [(name, True) for name in folders] + [(name, False) for name in beginnings]
+            if len(found) >= ENOUGH or not level:
                 break
-        if 0 < len(found) < ENOUGH and not level:  # of names that differ in few characters
-            begun = sorted(found)
-            more = pool.map(lambda name: by_characters(ask, name, name), evenly(begun, LOOKED_INTO))
-            found.update(*more)
     return evenly(sorted(name for name in found if name > after), most)
 
 
-def evenly(names: list[str], most: int) -> list[str]:
-    """At most `most` of the names, as far apart as they can be."""
+def evenly(names: list[Place], most: int) -> list[Place]:
+    """At most `most` of them, as far apart as they can be."""
     if len(names) <= most:
         return names
     return [names[(2 * i + 1) * len(names) // (2 * most)] for i in range(most)]
 
 
-def inside(ask: Ask, prefix: str) -> tuple[list[str], list[str]]:
+def inside(ask: Ask, prefix: str, is_folder: bool) -> tuple[list[str], list[str]]:
     """(folders directly below a prefix, beginnings of names where objects lie there on several pages)."""
+    if not is_folder:
+        return [], by_characters(ask, prefix, prefix)
     folders: list[str] = []
     token = None
     for _ in range(FOLDER_PAGES):
@@ -76,10 +77,12 @@ def by_characters(ask: Ask, prefix: str, first: str) -> list[str]:
     stem = first[:low]
     found = []
     name = next_name(ask, stem, "")
-    while name is not None and len(name) > len(stem):
+    if name == stem:  # an object is called so
+        name = next_name(ask, stem, stem)
+    while name is not None:
         found.append(name[: len(stem) + 1])
         name = next_name(ask, stem, behind(found[-1]))
-    return found[1:]  # what begins with the least one needs no cut before it
+    return found
 
 
 def next_name(ask: Ask, prefix: str, after: str) -> str | None:

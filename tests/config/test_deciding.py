@@ -41,15 +41,16 @@ TOKENIZE = {
         *("memory_mib", "batch_size", "patience_s", "moved_from"),
     )
 }
+SOURCE = {"source.listing"}
 PARTS = {f"{part}.{key}" for part in ("pretrain", "finetune") for key in LOOK}
 UNDECIDED = {
-    Pretrain: LOOK | {"output", "run", "replay"},
-    Finetune: LOOK | {"output", "run", "replay"},
-    TrainTokenAdapt: LOOK | {"output", "run", "replay"},
-    FitTokenizer: LOOK | {"output", "replay", "centroid.num_workers"},
-    TokenizeImages: TOKENIZE | {"output"},
-    Quickstart: PARTS | TOKENIZE | {"output", "centroid.num_workers"},
-    RunAll: PARTS | TOKENIZE | {"output", "centroid.num_workers", "submit", "retries", "installed", "env"},
+    Pretrain: LOOK | SOURCE | {"output", "run", "replay"},
+    Finetune: LOOK | SOURCE | {"output", "run", "replay"},
+    TrainTokenAdapt: LOOK | SOURCE | {"output", "run", "replay"},
+    FitTokenizer: LOOK | SOURCE | {"output", "replay", "centroid.num_workers"},
+    TokenizeImages: TOKENIZE | SOURCE | {"output"},
+    Quickstart: PARTS | TOKENIZE | SOURCE | {"output", "centroid.num_workers"},
+    RunAll: PARTS | TOKENIZE | SOURCE | {"output", "centroid.num_workers", "submit", "retries", "installed", "env"},
     Sweep: PARTS | {"output", "run", "search.max_concurrent"},
 }
 
