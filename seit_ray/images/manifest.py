@@ -28,6 +28,7 @@ from seit_ray.storage import Folder
 MARKER = "manifest.json"
 FORMAT = 5
 WHITE = "white_level"
+PART_COLUMNS = ["id", "key", "uri", "label", "state", "version", "size_bytes"]  # of `Manifest.read_part`
 
 
 @dataclass(frozen=True)

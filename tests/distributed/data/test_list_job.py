@@ -1,6 +1,7 @@
 """Listings by tasks: the same files as by one process, after lost workers too; one listing for the verbs of a job."""
 
 import contextlib
+import dataclasses
 import os
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def test_a_lost_worker_costs_no_image(rows, on_tasks, tmp_path, monkeypatch):
     mark = str(tmp_path / "died")
     deadly = Dies(key_column="id", suffixes=(mark,), kind="parquet")
     place = pieces.pieces_in(Folder(tmp_path / "pieces"), rows, SETTINGS)
-    lethal = pieces.Pieces(pieces.replace(place.division, settings=deadly), place.folder)
+    lethal = pieces.Pieces(dataclasses.replace(place.division, settings=deadly), place.folder)
     counts = list(on_tasks(lethal, range(12), lambda more: None))
     assert Path(mark).exists()
     assert [each.num_rows for each in counts] == [3] * 12
@@ -90,7 +91,7 @@ def test_what_a_user_can_mend_is_said_in_one_line(rows, on_tasks, tmp_path):
 
 
 def test_the_verbs_of_a_job_list_once(ray_cluster, tmp_path, many_pieces, monkeypatch):
-    images = write_files(tmp_path / "images", image_files(40, classes=("ant", "bee", "cat", "dog")))
+    images = write_files(tmp_path / "images", image_files(40))
     divided = []
     divide = pieces.divide
     monkeypatch.setattr(pieces, "divide", lambda *given, **more: divided.append(given) or divide(*given, **more))
