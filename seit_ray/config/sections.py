@@ -61,6 +61,7 @@ class Source(Section):
     """Where labels and pictures are in what the user points at."""
 
     frozen = "seit_ray.images.sources.settings:SourceSettings"
+    undecided = frozenset({"listing"})
     places = frozenset({"inventory", "class_names"})
 
     kind: Literal["auto", "folders", "flat", "table", "parquet", "webdataset"] = Field(
@@ -96,6 +97,9 @@ class Source(Section):
     white_level: PositiveInt | None = Field(
         None, description="value that is white in grey images of 16 bits (4095 of 12-bit sensors); 65535 if left"
     )
+    listing: str | None = Field(
+        None, description="folder that keeps the listing for other verbs on these images; delete it to list them anew"
+    )
 
 
 class Cluster(Section):
@@ -112,7 +116,7 @@ class Cluster(Section):
 class Tokenize(Section):
     """How images become a token dataset."""
 
-    frozen = "seit_ray.distributed.data.tokenize_job:TokenizeSettings"
+    frozen = "seit_ray.distributed.data.tokenize_begin:TokenizeSettings"
     undecided = frozenset(
         {
             *("mode", "check_source", "keep_changed", "max_reject_fraction", "num_actors", "gpus_per_actor"),

@@ -74,6 +74,20 @@ def connected(
         ray.shutdown()
 
 
+@contextlib.contextmanager
+def kept_open(connect: Connect) -> Iterator[Connect]:
+    """What gives the cluster of `connect`, connected to at the first call and until the end of the block."""
+    with contextlib.ExitStack() as stack:
+        found: list[Resources] = []
+
+        def connected_once() -> AbstractContextManager[Resources]:
+            if not found:
+                found.append(stack.enter_context(connect()))
+            return contextlib.nullcontext(found[0])
+
+        yield connected_once
+
+
 def unreachable(address: str, error: object) -> ValueError:
     """What is said of a cluster that cannot be connected to."""
     return ValueError(

@@ -7,10 +7,11 @@ encoded bytes of a slice; `decode_image` makes uint8 RGB of them. An image that 
 
 from seit_ray.images.decode import DecodedImage, ImageError, decode_image
 from seit_ray.images.fetch import fetch_images
-from seit_ray.images.manifest import Manifest, load_manifest, write_manifest
+from seit_ray.images.listing import find_images
+from seit_ray.images.manifest import Manifest, load_manifest
 from seit_ray.images.manifest_files import SplitListing
+from seit_ray.images.manifest_writing import write_manifest
 from seit_ray.images.records import FoundImages, ImageRecord
-from seit_ray.images.sources.find import find_images
 
 __all__ = [
     "DecodedImage",

@@ -5,32 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow.compute as pc
 
 from seit_ray.images.decode import MAX_PIXELS
 from seit_ray.images.fetch import fetch_images
 from seit_ray.images.formats import open_image
-from seit_ray.images.records import ImageRecord
-from seit_ray.images.sources.names import suffix_of
+from seit_ray.images.rows import FoundRows
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder, StorageError
 
 LOOK = 4  # images, the first ones that may have 16 bits
 MAX_BYTES = 16 << 20
 FAR_BELOW = 8  # white over the brightest value
-_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".pgm"})
+_SUFFIXES = r"(?i)\.(png|tiff?|pgm)(#\d+)?$"
 
 
-def may_be_deep(record: ImageRecord) -> bool:
-    """Whether an image is of a format that may have 16 bits, in a file of its own or in a tar."""
-    return suffix_of(record.key) in _SUFFIXES
+def may_be_deep(rows: FoundRows, most: int) -> list[tuple[str, str]]:
+    """(key, uri) of the first images of formats that may have 16 bits, in files of their own or in tars."""
+    found = pc.indices_nonzero(pc.match_substring_regex(rows.keys, _SUFFIXES)).slice(0, most)
+    return list(zip(rows.keys.take(found).to_pylist(), rows.uris.take(found).to_pylist(), strict=True))
 
 
-def depth_notes(records: Sequence[ImageRecord], source: Folder, settings: SourceSettings) -> list[str]:
-    """A note where the first images have 16 bits, and are dark; what cannot be read is told by others."""
-    if settings.white_level is not None or not records:
+def depth_notes(images: Sequence[tuple[str, str]], source: Folder, settings: SourceSettings) -> list[str]:
+    """A note where the first images (key, uri) have 16 bits, and are dark; what cannot be read is told by others."""
+    if settings.white_level is not None or not images:
         return []
     try:
-        contents = fetch_images([(record.key, record.uri) for record in records], source, max_bytes=MAX_BYTES)
+        contents = fetch_images(list(images), source, max_bytes=MAX_BYTES)
     except StorageError:
         return []
     found = [high for data in contents if isinstance(data, bytes) and (high := brightest(data)) is not None]

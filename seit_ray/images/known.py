@@ -13,12 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seit_ray.images.manifest import split_of_record
-from seit_ray.images.records import ImageRecord, state_of
+from seit_ray.images.rows import FoundRows
 from seit_ray.storage import Folder
 
 FOLDER = "_source"  # no split is called so
 NAMED = 3  # images that a message names
+SAME, ADDED, CHANGED = range(3)
+KINDS = ("same", "added", "changed")
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Changes:
 
 
 class KnownImages:
-    """The images of a dataset; `kind_of` each record of a new listing, then `removed`. 17 bytes an image in memory."""
+    """The images of a dataset; `kinds_of` those of a new listing, then `removed`. 17 bytes an image in memory."""
 
     def __init__(self, dataset: Folder, checksums: dict[str, str]):
         self.dataset, self.checksums = dataset, checksums
@@ -58,15 +59,16 @@ class KnownImages:
         self.states = known[last]
         self.seen = np.zeros(len(self.hashes), bool)
 
-    def kind_of(self, record: ImageRecord, *, val_fraction: float, seed: int) -> str:
-        """'added', 'changed' or 'same'."""
-        (number,) = hashes_of([record.key])
-        place = int(np.searchsorted(self.hashes, number))
-        if place == len(self.hashes) or self.hashes[place] != number:
-            return "added"
-        self.seen[place] = True
-        split = split_of_record(record, val_fraction=val_fraction, seed=seed)
-        return "same" if self.states[place] == state_of(record, split) else "changed"
+    def kinds_of(self, rows: FoundRows) -> np.ndarray:
+        """SAME, ADDED or CHANGED, uint8 [N], of N images, each with a split."""
+        if not len(self.hashes) or not len(rows):
+            return np.full(len(rows), ADDED, np.uint8)
+        hashes = hashes_of(rows.keys.to_pylist())
+        places = np.minimum(np.searchsorted(self.hashes, hashes), len(self.hashes) - 1)
+        is_known = self.hashes[places] == hashes
+        self.seen[places[is_known]] = True
+        kinds = np.where(self.states[places] == rows.states(), SAME, CHANGED)
+        return np.where(is_known, kinds, ADDED).astype(np.uint8)
 
     def removed(self) -> Iterator[str]:
         """Keys of those that no record had, after the listing."""

@@ -1,45 +1,34 @@
 """The listing of a source as files, read in parts: the units of work, of as many images as a shard will have rows.
 
     manifest.json               written last: counts, class names, digest
-    <split>/rows-00000.parquet  id, key, uri, label, state, version, size_bytes; row groups of GROUP_ROWS, parts one
-                                after the other
+    <split>/rows-00000.parquet  id, key, uri, label, version, size_bytes; row groups of GROUP_ROWS, parts one after the
+                                other
 
 Rows a part are a function of the number of images alone, so that any cluster makes the same shards. The final label of
-a class is known only when all records were seen (names are numbered in sorted order), but the files are written as they
+a class is known only when all images were seen (names are numbered in sorted order), but the files are written as they
 fill, so that memory stays bounded. So they hold a provisional code, numbered as labels first come, and the marker holds
-the table from code to label that every read applies.
+the tables from code to label, and to what the source calls it, that every read applies. `manifest_writing` writes it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seit_ray.images.classes import class_notes, code_of, extended_classes, final_labels
-from seit_ray.images.manifest_files import (
-    FILE_ROWS,
-    GROUP_ROWS,
-    SCHEMA,
-    SplitListing,
-    SplitWriter,
-    delete_leftovers,
-    file_name,
-)
-from seit_ray.images.records import ImageRecord, json_of, unusable_reason
+from seit_ray.images.manifest_files import GROUP_ROWS, SCHEMA, SplitListing, file_name
+from seit_ray.images.rows import states_of
 from seit_ray.storage import Folder
 
 MARKER = "manifest.json"
-FORMAT = 4
-LEAST_ROWS, USUAL_PARTS = GROUP_ROWS, 64  # of a part; of all images, where that gives parts of a size between
-NAMED = 3  # reasons that a note names
+FORMAT = 5
 WHITE = "white_level"
+PART_COLUMNS = ["id", "key", "uri", "label", "state", "version", "size_bytes"]  # of `Manifest.read_part`
 
 
 @dataclass(frozen=True)
@@ -53,6 +42,7 @@ class Manifest:
     splits: dict[str, SplitListing]
     class_names: list[str] | None
     label_of_code: list[int]
+    value_of_code: list[str | int]  # as the source has it
     digest: str
     rows_per_part: int
     rows_per_file: int  # a multiple of it
@@ -63,7 +53,8 @@ class Manifest:
     def read_part(self, split: str, index: int) -> pa.Table:
         """id, state and size_bytes int64, key, uri, version string, label int32 (null: none), [up to rows_per_part].
 
-        ids are unique; the version is that of the file the image is in; version, size: null where nothing tells.
+        ids are unique; the version is that of the file the image is in; version, size: null where nothing tells. The
+        state is another one when the image is overwritten, labelled anew or moved to another split.
         """
         if not 0 <= index < self._listing(split).num_parts:
             raise ValueError(
@@ -75,8 +66,8 @@ class Manifest:
         first = place * self.rows_per_part
         last = min(first + self.rows_per_part, file.metadata.num_rows) - 1
         groups = list(range(first // GROUP_ROWS, last // GROUP_ROWS + 1))
-        rows = self._labelled(file.read_row_groups(groups, use_threads=False))
-        return self._marked(rows.slice(first - groups[0] * GROUP_ROWS, last + 1 - first).combine_chunks())
+        rows = file.read_row_groups(groups, use_threads=False)
+        return self._finished(split, rows.slice(first - groups[0] * GROUP_ROWS, last + 1 - first))
 
     def part_images(self, split: str, index: int) -> int:
         """How many images a part has; 0 for one that the split has not."""
@@ -92,29 +83,35 @@ class Manifest:
         for number in np.unique(files).tolist():
             groups, offsets = np.divmod(rows[files == number], GROUP_ROWS)
             needed, places = np.unique(groups, return_inverse=True)
-            table = self._labelled(self._open(split, number).read_row_groups(needed.tolist(), use_threads=False))
+            table = self._open(split, number).read_row_groups(needed.tolist(), use_threads=False)
             tables.append(table.take(pa.array(places * GROUP_ROWS + offsets)))
-        return self._marked(pa.concat_tables(tables).combine_chunks())
+        return self._finished(split, pa.concat_tables(tables))
 
-    def key_states(self, split: str) -> Iterator[pa.Table]:
-        """key and state of all images of a split, some thousand at a time, in order."""
+    def keys(self, split: str) -> Iterator[pa.Array]:
+        """The keys of all images of a split, some thousand at a time, in order."""
         for number in range(-(-self._listing(split).num_images // self.rows_per_file)):
-            yield self._open(split, number).read(["key", "state"], use_threads=False)
+            yield self._open(split, number).read(["key"], use_threads=False)["key"].combine_chunks()
 
     def labels(self, split: str) -> Iterator[pa.Array]:
         """Labels int32, null for none, of all images of a split, some thousand at a time, in order."""
         for number in range(-(-self._listing(split).num_images // self.rows_per_file)):
-            table = self._open(split, number).read(["label"], use_threads=False)
-            yield self._labelled(table)["label"].combine_chunks()
+            codes = self._open(split, number).read(["label"], use_threads=False)["label"].combine_chunks()
+            yield self._labels(codes)
 
     def _listing(self, split: str) -> SplitListing:
         if split not in self.splits:
             raise ValueError(f"split {split!r} of {self.folder.uri}; expected one of {sorted(self.splits)}; correct it")
         return self.splits[split]
 
-    def _labelled(self, table: pa.Table) -> pa.Table:
-        labels = pa.array(self.label_of_code, pa.int32()).take(table["label"].combine_chunks())
-        return self._marked(table.set_column(table.schema.get_field_index("label"), "label", labels))
+    def _labels(self, codes: pa.Int32Array) -> pa.Int32Array:
+        return pa.array(self.label_of_code, pa.int32()).take(codes)
+
+    def _finished(self, split: str, table: pa.Table) -> pa.Table:
+        rows = table.combine_chunks()
+        codes, sizes, versions = (rows[name].combine_chunks() for name in ("label", "size_bytes", "version"))
+        states = states_of(split, codes.fill_null(-1).to_numpy(), self.value_of_code, sizes, versions)
+        rows = rows.set_column(rows.schema.get_field_index("label"), "label", self._labels(codes))
+        return self._marked(rows.add_column(rows.schema.get_field_index("version"), "state", pa.array(states)))
 
     def _marked(self, table: pa.Table) -> pa.Table:
         """The rows, which say themselves how they are to be decoded, wherever they travel."""
@@ -131,96 +128,6 @@ class Manifest:
                 f"{self.folder.uri_of(name)} cannot be read ({reason}); expected a file of the listing; delete "
                 f"{self.folder.uri_of(MARKER)}, to list the source again"
             ) from error
-
-
-def default_part_rows(num_images: int) -> int:
-    """Images a part: a power of two that makes some 64 parts, 256 at least and 16,384 at most."""
-    return min(FILE_ROWS, max(LEAST_ROWS, 1 << (-(-num_images // USUAL_PARTS) - 1).bit_length()))
-
-
-def write_manifest(
-    records: Iterable[ImageRecord],
-    folder: Folder,
-    *,
-    val_fraction: float,
-    seed: int,
-    class_names: Sequence[str] | None = None,
-    known_classes: Sequence[str] | None = None,
-    rows_per_part: int | None = None,
-    left_out: Mapping[str, int] | None = None,
-    notes: Sequence[str] = (),
-    white_level: int | None = None,
-    is_whole: Callable[[], bool] = lambda: True,
-) -> Manifest:
-    """Writes the listing, replacing one that is there; holds one file a split in memory.
-
-    Records without a split go to val when a hash of seed and key, as a fraction, is below val_fraction, else
-    to train, whatever their order. class_names, where the source has them, number the labels; else strings
-    are numbered in sorted order and integers keep their value. known_classes keep their numbers, and new ones
-    follow. rows_per_part: `default_part_rows` when left out. ValueError for labels that are no classes, and for a
-    listing of nothing but what cannot be read.
-    left_out and notes are read when all records were seen; of a listing that is not whole nothing is said of classes.
-    """
-    if not 0 <= val_fraction < 1:
-        raise ValueError(f"val_fraction {val_fraction}; expected 0 or more and less than 1; correct it")
-    if rows_per_part is not None and rows_per_part < 1:
-        raise ValueError(f"rows_per_part {rows_per_part}; expected at least 1; correct it")
-    rows_per_file = rows_per_part * max(1, FILE_ROWS // rows_per_part) if rows_per_part else FILE_ROWS
-    folder.delete(MARKER)  # from here to the end, what is there is not complete
-    splits: dict[str, SplitWriter] = {}
-    codes: dict[str | int, int] = {}
-    codes_of: dict[str, set[int]] = {}  # split -> codes of its labels
-    unusable: list[str] = []
-    num_unusable = 0
-    digest = hashlib.sha256()
-    for number, record in enumerate(records):
-        split = split_of_record(record, val_fraction=val_fraction, seed=seed)
-        if split not in splits:
-            splits[split] = SplitWriter(folder, split, rows_per_file)
-        code = code_of(record.label, codes)
-        splits[split].add(number, record, code)
-        if code is not None:
-            codes_of.setdefault(split, set()).add(code)
-        if (reason := unusable_reason(record.uri)) is not None:
-            unusable = [*unusable, reason][:NAMED]
-            num_unusable += 1
-        label, size = json_of(record.label), json_of(record.size_bytes)
-        digest.update(f"[{json_of(split)},{json_of(record.key)},{label},{size}]\n".encode())
-    for writer in splits.values():
-        writer.flush()
-    labels, given = list(codes), class_names
-    if known_classes is not None:
-        labels, given = extended_classes(known_classes, labels, class_names)
-    names, label_of_code = final_labels(labels, given)
-    if class_names is not None:
-        digest.update(json.dumps(names).encode())
-    part_rows = rows_per_part or default_part_rows(sum(writer.num_images for writer in splits.values()))
-    listings = {name: splits[name].listing(part_rows) for name in sorted(splits)}
-    delete_leftovers(folder, splits.values())
-    told = list(notes)
-    if num_unusable:
-        if num_unusable == sum(listing.num_images for listing in listings.values()):
-            raise ValueError(f"nothing that can be read: {unusable[0]}")
-        told.append(f"{num_unusable} listed that cannot be read: {'; '.join(unusable)}")
-    if names is not None and known_classes is None and is_whole():
-        classes = {split: {names[label_of_code[code]] for code in found} for split, found in codes_of.items()}
-        told += class_notes(classes, "the source")
-    manifest = Manifest(
-        folder=folder,
-        splits=listings,
-        class_names=names,
-        label_of_code=label_of_code,
-        digest=digest.hexdigest(),
-        rows_per_part=part_rows,
-        rows_per_file=rows_per_file,
-        left_out=dict(sorted((left_out or {}).items())),
-        notes=told,
-        white_level=white_level,
-    )
-    about = {**asdict(manifest), "format": FORMAT}
-    del about["folder"]  # the folder may be moved
-    folder.write(MARKER, json.dumps(about, indent=1, sort_keys=True).encode())
-    return manifest
 
 
 def load_manifest(folder: Folder) -> Manifest | None:
@@ -252,12 +159,3 @@ def chosen_splits(manifest: Manifest, split: str | None, uri: str) -> list[str]:
     if split is not None and split not in manifest.splits:
         raise ValueError(f"split {split!r} of {uri}; expected one of {sorted(manifest.splits)}; correct it or drop it")
     return sorted(manifest.splits) if split is None else [split]
-
-
-def split_of_record(record: ImageRecord, *, val_fraction: float, seed: int) -> str:
-    """The split that an image goes to: its own; else by a hash of seed and key, whatever the other images."""
-    if record.split:
-        return record.split
-    key = record.repeats or record.key  # an image that comes again goes where it is
-    number = int.from_bytes(hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest())
-    return "val" if number / 2**64 < val_fraction else "train"

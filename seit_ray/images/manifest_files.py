@@ -8,9 +8,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from seit_ray.images.records import ImageRecord, state_of
 from seit_ray.storage import Folder
 
 SCHEMA = pa.schema(
@@ -19,7 +19,6 @@ SCHEMA = pa.schema(
         "key": pa.string(),
         "uri": pa.string(),
         "label": pa.int32(),
-        "state": pa.int64(),
         "version": pa.string(),
         "size_bytes": pa.int64(),
     }
@@ -45,7 +44,7 @@ def file_name(split: str, number: int) -> str:
 
 @dataclass
 class SplitWriter:
-    """Collects the records of a split and writes each full file."""
+    """Collects the rows of a split and writes each full file."""
 
     folder: Folder
     name: str
@@ -53,7 +52,8 @@ class SplitWriter:
     num_images: int = 0
     num_files: int = 0
     size_bytes: int | None = 0
-    rows: list[tuple[int, str, str, int | None, int, str | None, int | None]] = field(default_factory=list)
+    held: list[pa.Table] = field(default_factory=list)
+    num_held: int = 0
 
     def __post_init__(self) -> None:
         if not _SPLIT_NAME.fullmatch(self.name):
@@ -62,29 +62,30 @@ class SplitWriter:
                 "first; rename it"
             )
 
-    def add(self, number: int, record: ImageRecord, code: int | None) -> None:
-        """Takes one record; number is its place in the whole listing."""
-        state = state_of(record, self.name)
-        self.rows.append((number, record.key, record.uri, code, state, record.version, record.size_bytes))
+    def add(self, rows: pa.Table) -> None:
+        """Takes the next rows, as SCHEMA says."""
         if self.size_bytes is not None:
-            self.size_bytes = None if record.size_bytes is None else self.size_bytes + record.size_bytes
-        if len(self.rows) == self.rows_per_file:
-            self.flush()
+            sizes = rows["size_bytes"]
+            self.size_bytes = None if sizes.null_count else self.size_bytes + (pc.sum(sizes).as_py() or 0)
+        while len(rows):
+            taken = rows.slice(0, self.rows_per_file - self.num_held)
+            self.held.append(taken)
+            self.num_held += len(taken)
+            rows = rows.slice(len(taken))
+            if self.num_held == self.rows_per_file:
+                self.flush()
 
     def flush(self) -> None:
         """Writes what is held as the next file."""
-        if not self.rows:
+        if not self.held:
             return
-        table = pa.table(
-            [pa.array(c, f.type) for c, f in zip(zip(*self.rows, strict=True), SCHEMA, strict=True)],
-            schema=SCHEMA,
-        )
+        table = pa.concat_tables(self.held).combine_chunks()
         sink = io.BytesIO()
         pq.write_table(table, sink, row_group_size=GROUP_ROWS, compression="zstd")
         self.folder.write(file_name(self.name, self.num_files), sink.getvalue())
-        self.num_images += len(self.rows)
+        self.num_images += len(table)
         self.num_files += 1
-        self.rows.clear()
+        self.held, self.num_held = [], 0
 
     def listing(self, rows_per_part: int) -> SplitListing:
         """The counts, after the last flush."""

@@ -32,12 +32,10 @@ def json_of(value: str | int | None) -> str:
     return encode_basestring_ascii(value) if isinstance(value, str) else str(value)
 
 
-def state_of(record: ImageRecord, split: str) -> int:
-    """64 bits, signed, that change when an image is overwritten, labelled anew or moved to another split."""
-    seen = (
-        f"[{json_of(split)}, {json_of(record.label)}, {json_of(record.size_bytes)}, {json_of(record.version)}]".encode()
-    )
-    return int.from_bytes(hashlib.blake2b(seen, digest_size=8).digest(), "little", signed=True)
+def split_of_key(key: str, *, val_fraction: float, seed: int) -> str:
+    """The split that an image goes to by a hash of seed and key, whatever the other images."""
+    number = int.from_bytes(hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest())
+    return "val" if number / 2**64 < val_fraction else "train"
 
 
 def unusable(reason: str) -> str:
@@ -54,14 +52,14 @@ def unusable_reason(uri: str) -> str | None:
 class FoundImages:
     """The images of a source, to be iterated once; class_names when the source has a list of them.
 
-    left_out: what was seen and is not listed, by kind (suffix), and notes for people: both are whole at the end.
+    left_out: what was seen and is not listed, by kind (suffix), whole at the end; notes for people.
     """
 
     kind: str
     class_names: list[str] | None
     records: Iterator[ImageRecord]
     left_out: Counter[str] = field(default_factory=Counter)
-    notes: list[str] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[ImageRecord]:
         return self.records

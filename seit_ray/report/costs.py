@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 BYTES_OF_GB, BYTES_OF_MB = 1e9, 1e6
+LISTING_CORES = 128  # that list at a time: as many as there are pieces
 KEYS_A_PAGE, WRITES_A_PART = 1000, 4  # keys that a listing's request tells; shard, source, record, perhaps rejects
 
 
@@ -26,9 +27,13 @@ class Rates:
 
 @dataclass(frozen=True)
 class Driver:
-    """How fast the one process is that lists, hands out parts and adds up their records; of any number of nodes."""
+    """How fast a core lists, and the one process is that gathers, hands out parts and adds up their records.
+
+    listed_per_s, gathered_per_s: images/s of a core whose task lists, and of the driver, which writes the manifest.
+    """
 
     listed_per_s: float
+    gathered_per_s: float
     parts_per_s: float
     records_per_s: float
     images_per_part: int
@@ -37,9 +42,10 @@ class Driver:
         """Parts, each of which is a shard."""
         return math.ceil(images / self.images_per_part)
 
-    def alone_s(self, images: int) -> float:
-        """Seconds of listing and of the end, while no node works."""
-        return images / self.listed_per_s + self.parts(images) / self.records_per_s
+    def alone_s(self, images: int, cores: float) -> float:
+        """Seconds of listing, by tasks on so many cores, and of the end, while no image is tokenised."""
+        listing = images / (self.listed_per_s * max(1.0, min(cores, LISTING_CORES)))
+        return listing + images / self.gathered_per_s + self.parts(images) / self.records_per_s
 
     def images_per_s(self) -> float:
         """What it hands out: no number of nodes is faster."""
@@ -133,16 +139,29 @@ def node_rate(rates: Rates, instance: Instance, image_bytes: float) -> NodeRate:
     return NodeRate(limits[slowest], slowest)
 
 
-def nodes_for(images: int, rate: NodeRate, driver: Driver, *, hours: float, startup_s: float) -> int:
+def nodes_for(
+    images: int, rate: NodeRate, driver: Driver, instance: Instance, *, hours: float, startup_s: float
+) -> int:
     """Nodes that tokenise so many images within a time, start, listing and end included; ValueError when none can."""
-    seconds = hours * 3600 - startup_s - driver.alone_s(images)
+    least_s = startup_s + driver.alone_s(images, LISTING_CORES)
+    seconds = hours * 3600 - least_s
     if seconds <= 0 or images / driver.images_per_s() > seconds:
-        needed = (startup_s + driver.alone_s(images) + images / driver.images_per_s()) / 3600
+        needed = (least_s + images / driver.images_per_s()) / 3600
         raise TooShortError(
             f"{hours:g} hours for {images:.3g} images; expected more than {needed:.3g}, which start, listing, handing "
             "out parts and the end take on any number of nodes; raise hours"
         )
-    return max(1, math.ceil(images / (rate.images_per_s * seconds)))
+    nodes = max(1, math.ceil(images / (rate.images_per_s * seconds)))
+    while seconds_of(images, rate, driver, instance, nodes) + startup_s > hours * 3600 * (1 + 1e-9):
+        nodes += max(1, nodes // 50)  # of few nodes the cores take longer to list
+    return nodes
+
+
+def seconds_of(images: int, rate: NodeRate, driver: Driver, instance: Instance, nodes: int) -> float:
+    """How long it takes once the nodes are there."""
+    return images / min(rate.images_per_s * nodes, driver.images_per_s()) + driver.alone_s(
+        images, instance.cpus * nodes
+    )
 
 
 def estimate(
@@ -158,8 +177,8 @@ def estimate(
     images_per_read: float,
 ) -> Estimate:
     """Time, money and storage of tokenising so many images on so many nodes."""
-    alone_s = driver.alone_s(images)
-    hours = (images / min(rate.images_per_s * nodes, driver.images_per_s()) + startup_s + alone_s) / 3600
+    alone_s = driver.alone_s(images, instance.cpus * nodes)
+    hours = (seconds_of(images, rate, driver, instance, nodes) + startup_s) / 3600
     writes = images / KEYS_A_PAGE + driver.parts(images) * WRITES_A_PART
     before_gb, after_gb = (images * each / BYTES_OF_GB for each in (sizes.image_bytes, sizes.token_bytes))
     return Estimate(

@@ -7,15 +7,16 @@ settings. Images that were rejected and have been overwritten since are tried ag
 from __future__ import annotations
 
 import re
+import tempfile
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seit_ray.images.known import FOLDER, Changes, KnownImages
-from seit_ray.images.listing import list_images
+from seit_ray.images.known import ADDED, CHANGED, FOLDER, KINDS, SAME, Changes, KnownImages
+from seit_ray.images.listing import Make, list_images, listed_pieces
 from seit_ray.images.manifest import Manifest
-from seit_ray.images.records import ImageRecord
-from seit_ray.images.sources.find import find_images
+from seit_ray.images.rows import FoundRows
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress
 from seit_ray.shards.dataset import DatasetInfo, TokenDataset
@@ -44,10 +45,13 @@ def compare_source(
     """ValueError that counts and names what was added, removed and changed since the dataset was made."""
     known, changes = known_images(output, info), Changes()
     source.check_readable()
-    for record in find_images(source, settings):
-        kind = known.kind_of(record, val_fraction=val_fraction, seed=seed)
-        if kind != "same":
-            changes.add(kind, record.key)
+    with (
+        tempfile.TemporaryDirectory(prefix="seit_ray-") as name,
+        listed_pieces(source, settings, Folder(name)) as found,
+    ):
+        for rows in found.rows():
+            rows = rows.held_out(val_fraction=val_fraction, seed=seed)
+            count_changes(changes, rows, known.kinds_of(rows))
     for key in known.removed():
         changes.add("removed", key)
     if any(changes.counts.values()):
@@ -68,19 +72,20 @@ def new_images(
     seed: int,
     rows_per_part: int | None,
     keep_changed: bool,
+    make: Make | None = None,
     on_progress: Progress,
 ) -> Manifest:
     """The manifest, written to a folder, of the images that came since; ValueError when others were changed."""
     known, changes = known_images(output, base), Changes()
     rejected = {key for split in base.splits for key in TokenDataset(output).rejected(split)["key"].to_pylist()}
 
-    def is_new(record: ImageRecord) -> bool:
-        kind = known.kind_of(record, val_fraction=val_fraction, seed=seed)
-        if kind == "changed" and record.key in rejected:
-            kind = "added"
-        if kind != "same":
-            changes.add(kind, record.key)
-        return kind == "added"
+    def are_new(rows: FoundRows) -> np.ndarray:
+        kinds = known.kinds_of(rows)
+        for row in np.flatnonzero(kinds == CHANGED).tolist() if rejected else ():
+            if rows.keys[row].as_py() in rejected:
+                kinds[row] = ADDED
+        count_changes(changes, rows, kinds)
+        return kinds == ADDED
 
     manifest = list_images(
         source,
@@ -89,8 +94,10 @@ def new_images(
         val_fraction=val_fraction,
         seed=seed,
         rows_per_part=rows_per_part,
-        select=is_new,
+        select=are_new,
         known_classes=base.class_names,
+        make=make,
+        is_anew=True,
         on_progress=on_progress,
     )
     for key in known.removed():
@@ -107,6 +114,12 @@ def new_images(
             "without; expected images without labels; tokenise into a new output"
         )
     return manifest
+
+
+def count_changes(changes: Changes, rows: FoundRows, kinds: np.ndarray) -> None:
+    """Count the images that are not the same."""
+    for row in np.flatnonzero(kinds != SAME).tolist():
+        changes.add(KINDS[kinds[row]], rows.keys[row].as_py())
 
 
 def first_shards(base: DatasetInfo | None) -> dict[str, int]:
@@ -132,8 +145,8 @@ def retried_rejects(output: Folder, manifest: Manifest, base: DatasetInfo) -> di
     again: dict[str, set[str]] = {split: set() for split in base.splits}
     if any(rejected.values()):
         for name in manifest.splits:
-            for table in manifest.key_states(name):
-                keys = set(table["key"].to_pylist())
+            for column in manifest.keys(name):
+                keys = set(column.to_pylist())
                 for split, known in rejected.items():
                     again[split] |= known & keys
     return again

@@ -3,9 +3,19 @@
 A Folder is a uri plus credentials. Whatever fails is a StorageError: one line with the cause and the mend.
 """
 
-from seit_ray.storage.entry import Entry
+from seit_ray.storage.entry import WHOLE, Entry, Stretch
 from seit_ray.storage.errors import StorageError
 from seit_ray.storage.folder import Folder
 from seit_ray.storage.uris import host_of, is_remote, normalise_uri, split_uri
 
-__all__ = ["Entry", "Folder", "StorageError", "host_of", "is_remote", "normalise_uri", "split_uri"]
+__all__ = [
+    "WHOLE",
+    "Entry",
+    "Folder",
+    "StorageError",
+    "Stretch",
+    "host_of",
+    "is_remote",
+    "normalise_uri",
+    "split_uri",
+]

@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypedDict
 
-from seit_ray.storage.entry import Entry
+from seit_ray.storage.entry import WHOLE, Entry, Stretch
 
 
 class Access(TypedDict):
@@ -59,11 +59,22 @@ class ObjectStore(Reader, Protocol):
         """Names of the folders directly below root, sorted by bytes."""
 
     def list(
-        self, root: str, prefix: str, include_hidden: bool, on_skipped: Callable[[str], None] | None = None
+        self,
+        root: str,
+        prefix: str,
+        include_hidden: bool,
+        on_skipped: Callable[[str], None] | None = None,
+        stretch: Stretch = WHOLE,
     ) -> Iterator[Entry]:
-        """Objects below root whose relative name starts with prefix, sorted by bytes; none if missing.
+        """Objects of a stretch below root whose relative name starts with prefix, sorted by bytes; none if missing.
 
         on_skipped: told why, for each file that cannot be listed; without it such a file is an error.
+        """
+
+    def cuts(self, root: str, after: str, most: int) -> Sequence[str] | None:
+        """At most `most` names, ascending, that divide what lies below root and behind `after` into stretches.
+
+        None where it cannot be listed by stretches.
         """
 
     def delete(self, path: str) -> None:

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+Stretch = tuple[str, str | None]  # what lies behind the first name, up to the second one (None: to the end)
+WHOLE: Stretch = ("", None)
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 
 from seit_ray.storage.contract import Access, ObjectStore
-from seit_ray.storage.entry import Entry
+from seit_ray.storage.entry import WHOLE, Entry, Stretch
 from seit_ray.storage.errors import StorageError, explain, explained
 from seit_ray.storage.uris import (
     CLOUDS,
@@ -193,16 +193,29 @@ class Folder:
             return self._store().list_folders(self._path)
 
     def list(
-        self, prefix: str = "", *, include_hidden: bool = False, on_skipped: Callable[[str], None] | None = None
+        self,
+        prefix: str = "",
+        *,
+        include_hidden: bool = False,
+        on_skipped: Callable[[str], None] | None = None,
+        stretch: Stretch = WHOLE,
     ) -> Iterator[Entry]:
         """Objects at any depth whose relative name starts with prefix, by bytes of the name; none if missing.
 
         Names with a part that starts with '.' or '_' are left out, unless the prefix spells that part out.
         on_skipped: told why, for each file that cannot be listed (it vanished, its name is not UTF-8); without it such
-        a file is an error.
+        a file is an error. stretch: (name behind which to begin, last name or None); see `cuts`.
         """
         with explained(self.uri):
-            yield from self._store().list(self._path, prefix, include_hidden, on_skipped)
+            yield from self._store().list(self._path, prefix, include_hidden, on_skipped, stretch)
+
+    def cuts(self, after: str, most: int) -> Sequence[str] | None:
+        """At most `most` names, ascending, between which what lies behind `after` can be listed at the same time.
+
+        None where the service lists in an order of its own, and knows no stretches.
+        """
+        with explained(self.uri):
+            return self._store().cuts(self._path, after, most)
 
     def delete(self, name: str) -> None:
         """Removes one object; no error when there is none."""

@@ -98,9 +98,9 @@ def objects_of(ask: Ask, piece: Entry | tuple[str, Future[list[Page]]]) -> Itera
         yield from rest(ask, folder, pages[-1])
 
 
-def one_stream(ask: Ask, prefix: str) -> Iterator[Entry]:
-    """The objects whose names begin with `prefix` as the server lists them, page after page."""
-    page = ask(prefix=prefix)
+def one_stream(ask: Ask, prefix: str, after: str = "") -> Iterator[Entry]:
+    """The objects whose names begin with `prefix` and lie behind `after`, as the server lists them, page after page."""
+    page = ask(prefix=prefix, **({"after": after} if after else {}))
     yield from page.objects
     if page.token is not None:
         yield from behind(ask, prefix, page)

@@ -12,7 +12,8 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
-from seit_ray.storage.entry import Entry, is_hidden
+from seit_ray.storage.cuts import ENOUGH, LEVELS, evenly
+from seit_ray.storage.entry import WHOLE, Entry, Stretch, is_hidden
 from seit_ray.storage.errors import StorageError, changed, too_large
 
 Ancestors = frozenset[tuple[int, int]]  # (device, inode) of a folder and those above it
@@ -94,7 +95,12 @@ class LocalStore:
         return sorted((n[:-1] for n in names if n.endswith("/") and not is_hidden(n)), key=os.fsencode)
 
     def list(
-        self, root: str, prefix: str, include_hidden: bool, on_skipped: Callable[[str], None] | None = None
+        self,
+        root: str,
+        prefix: str,
+        include_hidden: bool,
+        on_skipped: Callable[[str], None] | None = None,
+        stretch: Stretch = WHOLE,
     ) -> Iterator[Entry]:
         """Files below root whose relative name starts with prefix, in the order of S3 keys; none if missing.
 
@@ -111,10 +117,24 @@ class LocalStore:
             name = relative + name
             if not name.startswith(prefix) or not (include_hidden or not is_hidden(name, prefix)):
                 continue
+            if stretch != WHOLE and not _may_hold(name, stretch):
+                continue
             if name.endswith("/"):
                 stack.append(_open_folder(root, name, ancestors))
             elif (entry := _entry_or_skip(root, name, on_skipped)) is not None:
                 yield entry
+
+    def cuts(self, root: str, after: str, most: int) -> Sequence[str]:
+        """Names of folders behind `after`, of the uppermost levels that have enough of them."""
+        found: list[str] = []
+        level = [""]
+        for _ in range(LEVELS):
+            names = [place + name for place in level for name in _open_folder(root, place, frozenset())[1]]
+            level = [name for name in names if name.endswith("/")]
+            found += level
+            if len(found) >= ENOUGH or len(level) > most:
+                break
+        return evenly(sorted(name for name in found if name > after), most)
 
     def delete(self, path: str) -> None:
         """Removes the file at path, if there is one."""
@@ -175,6 +195,13 @@ def _open_folder(root: str, relative: str, ancestors: Ancestors) -> tuple[str, I
         return relative, iter(_sorted_names(path)), ancestors | {identity}
     except FileNotFoundError:
         return relative, iter(()), ancestors
+
+
+def _may_hold(name: str, stretch: Stretch) -> bool:
+    """Whether a file is of a stretch, or a folder may hold one that is."""
+    after, until = stretch
+    is_behind = name > after or (name.endswith("/") and after.startswith(name))
+    return is_behind and (until is None or name <= until)
 
 
 def _sorted_names(path: str) -> list[str]:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from fsspec.asyn import sync
 
 from seit_ray.storage.bodies import ATTEMPTS, RangeReader, get_object
-from seit_ray.storage.entry import Entry, is_hidden
+from seit_ray.storage.cuts import cuts
+from seit_ray.storage.entry import WHOLE, Entry, Stretch, is_hidden
 from seit_ray.storage.errors import DamagedError, changed
 from seit_ray.storage.listing import Ask, listed, one_stream
 from seit_ray.storage.service import Head, Page, Service
@@ -100,14 +101,29 @@ class Objects:
         return sorted((name for name in names if name and not is_hidden(name)), key=str.encode)
 
     def list(
-        self, root: str, prefix: str, include_hidden: bool, on_skipped: Callable[[str], None] | None = None
+        self,
+        root: str,
+        prefix: str,
+        include_hidden: bool,
+        on_skipped: Callable[[str], None] | None = None,
+        stretch: Stretch = WHOLE,
     ) -> Iterator[Entry]:
         """Objects below root whose relative key starts with prefix, in key order, some pages in memory."""
-        found = listed(self._ask(root), prefix) if self.service.is_sorted else one_stream(self._ask(root), prefix)
+        after, until = stretch
+        if self.service.is_sorted and stretch == WHOLE:
+            found = listed(self._ask(root), prefix)
+        else:  # of a stretch one page after the other: others are listed at the same time
+            found = one_stream(self._ask(root), prefix, after)
         for entry in found:
             name = entry.name
+            if until is not None and name > until:
+                return
             if name and not name.endswith("/") and (include_hidden or not is_hidden(name, prefix)):
                 yield entry
+
+    def cuts(self, root: str, after: str, most: int) -> Sequence[str] | None:
+        """Names that divide what lies behind `after`; None where the service lists in an order of its own."""
+        return cuts(self._ask(root), after, most) if self.service.is_sorted else None
 
     def delete(self, path: str) -> None:
         """Removes the object, if there is one."""

@@ -131,9 +131,8 @@ def fit_centroid(config: FitTokenizer, progress: Progress) -> Rows:
     images, output = folder_of(config.images, config.storage), folder_of(config.output, config.storage)
     claim_run(output, images)
     output.check_writable()
-    with listed(
-        images, config.source, val_fraction=config.val_fraction, seed=config.seed, on_progress=progress
-    ) as manifest:
+    how: dict[str, Any] = {"val_fraction": config.val_fraction, "seed": config.seed, "cluster": config.cluster}
+    with listed(images, config.source, on_progress=progress, **how) as manifest:
         split = "train" if "train" in manifest.splits else next(iter(manifest.splits))
         rows = manifest.sample(split, config.centroid.sample_images, config.seed)
     fit = fit_on_cluster if config.centroid.num_workers else fit_here

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 PRICES = RECIPES / "prices.yaml"
 IMAGE_BYTES = 110_000  # of ImageNet
-OF_DRIVER = ("listed_per_s", "parts_per_s")
+OF_DRIVER = ("listed_per_s", "gathered_per_s", "parts_per_s")
 RECORDS_PER_S = 1000.0  # added up at the end
 DECODE_PER_CORE, ENCODE_PER_CORE = 250.0, 100.0  # images/s: JPEGs of ImageNet to 256 pixels; 1,024 patches, K 1024
 
 
 def plan(config: PlanCost, progress: Progress = silent) -> Rows:
     """The table to print: what is assumed, then a row a number of images."""
-    from seit_ray.images.manifest import default_part_rows
+    from seit_ray.images.manifest_writing import default_part_rows
     from seit_ray.report import costs
 
     prices = read_prices(config)
@@ -39,10 +39,11 @@ def plan(config: PlanCost, progress: Progress = silent) -> Rows:
     rows.append((f"a node: {instance.name}", f"{rate.images_per_s:,.0f} images/s; bottleneck: {rate.bottleneck}"))
     for images in config.counts:
         rows_a_part = config.rows_per_shard or default_part_rows(images)
-        driver = costs.Driver(config.rates.listed_per_s, config.rates.parts_per_s, RECORDS_PER_S, rows_a_part)
+        given = config.rates
+        driver = costs.Driver(given.listed_per_s, given.gathered_per_s, given.parts_per_s, RECORDS_PER_S, rows_a_part)
         try:
             nodes = config.num_nodes or costs.nodes_for(
-                images, rate, driver, hours=config.hours, startup_s=config.startup_s
+                images, rate, driver, instance, hours=config.hours, startup_s=config.startup_s
             )
         except costs.TooShortError as error:
             if images == min(config.counts):
@@ -131,6 +132,8 @@ def chosen_sizes(config: PlanCost, found: Measured | None) -> Sizes:
 
 def assumptions(config: PlanCost, found: Measured | None, rates: Rates, sizes: Sizes) -> Rows:
     """What the figures are made of."""
+    from seit_ray.report import costs
+
     fetch = "as its connection" if rates.fetch_mb_per_s is None else f"{rates.fetch_mb_per_s:,.0f} MB/s"
     gpu = "" if rates.encode_per_gpu is None else f", {rates.encode_per_gpu:,.0f}/s a GPU"
     origin = f"measured here on {found.images} images ({found.device})" if found else "given or usual, not measured"
@@ -139,7 +142,8 @@ def assumptions(config: PlanCost, found: Measured | None, rates: Rates, sizes: S
         ("fetch a node", fetch),
         ("decode", f"{rates.decode_per_core:,.0f} images/s a core"),
         ("encode", f"{rates.encode_per_core:,.0f} images/s a core{gpu}"),
-        ("driver", f"{config.rates.listed_per_s:,.0f} images/s listed, {config.rates.parts_per_s:,.0f} parts/s"),
+        ("listing", f"{config.rates.listed_per_s:,.0f} images/s a core, {costs.LISTING_CORES} cores at most"),
+        ("driver", f"{config.rates.gathered_per_s:,.0f} images/s gathered, {config.rates.parts_per_s:,.0f} parts/s"),
         ("bytes an image", f"{sizes.image_bytes:,.0f} -> {sizes.token_bytes:,.0f} (keys and labels included)"),
     ]
 

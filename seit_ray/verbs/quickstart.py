@@ -57,6 +57,12 @@ def images_of(config: Quickstart) -> str:
     return config.images or str(SAMPLE)
 
 
+def listed_once(config: Quickstart) -> configs.Source:
+    """Its source, whose listing all verbs share."""
+    kept = config.source.listing or f"{config.output.rstrip('/')}/listing"
+    return config.source.model_copy(update={"listing": kept})
+
+
 def sized(config: InARow) -> InARow:
     """The config with the image size that the images fill; the same where smaller ones are to be enlarged.
 
@@ -90,7 +96,7 @@ def parts(config: Quickstart) -> Parts:
     out, seed = config.output.rstrip("/"), config.seed
     shared: dict[str, Any] = {"storage": config.storage, "cluster": config.cluster}
     tokenize = config.tokenize.model_copy(update={"seed": seed})
-    looking: dict[str, Any] = {"images": images_of(config), "source": config.source, **shared}
+    looking: dict[str, Any] = {"images": images_of(config), "source": listed_once(config), **shared}
     training: dict[str, Any] = {"dataset": f"{out}/tokens", "output": out, "workers": config.workers, **shared}
 
     def seeded(part: configs.PretrainPart | configs.FinetunePart) -> dict[str, Any]:
@@ -134,7 +140,7 @@ def check(config: Quickstart) -> Rows:
 def claim_all(config: Quickstart, output: Folder) -> None:
     """ValueError unless the folder is free for all that is made, or holds it, and is none of the images'."""
     refuse_overlap(output, folder_of(images_of(config), config.storage), "images")
-    claim(output, ("quickstart.run.json", *(f"{made_in(phase)}/" for phase in PHASES)))
+    claim(output, ("quickstart.run.json", "listing/listing.json", *(f"{made_in(phase)}/" for phase in PHASES)))
 
 
 def quickstart(config: Quickstart, progress: Progress = silent) -> Rows:
@@ -195,7 +201,7 @@ def read_images(
     settings: dict[str, Any] = {"resize": seen_as["resize"], "image_column": config.source.image_column}
     settings |= {"num_threads": os.cpu_count() or 1, "on_progress": progress}
     held_out = config.tokenize.val_fraction
-    with listed(images, config.source, val_fraction=held_out, seed=config.seed) as manifest:
+    with listed(images, listed_once(config), val_fraction=held_out, seed=config.seed) as manifest:
         for split in ("train", "val"):
             rows = manifest.sample(split, BASELINE_IMAGES, config.seed)
             small, read = read_pixels(

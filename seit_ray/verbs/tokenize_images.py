@@ -56,7 +56,8 @@ def tokenize_images(config: TokenizeImages, progress: Progress = silent) -> Rows
     source.check_readable()
     claim_output(folder_of(config.output, config.storage), source)
     from seit_ray.distributed.cluster import connected
-    from seit_ray.distributed.data.tokenize_job import TokenizeJob, run_tokenize_job
+    from seit_ray.distributed.data.tokenize_begin import TokenizeJob
+    from seit_ray.distributed.data.tokenize_job import run_tokenize_job
     from seit_ray.verbs.command.record import begin_record, write_record
 
     job = TokenizeJob(

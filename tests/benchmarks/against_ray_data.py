@@ -18,7 +18,8 @@ import torch
 
 from seit_ray.config import Tokenize
 from seit_ray.distributed.cluster import connected
-from seit_ray.distributed.data.tokenize_job import TokenizeJob, run_tokenize_job
+from seit_ray.distributed.data.tokenize_begin import TokenizeJob
+from seit_ray.distributed.data.tokenize_job import run_tokenize_job
 from seit_ray.images.listing import list_images
 from seit_ray.images.sample import read_pixels
 from seit_ray.images.sources.settings import SourceSettings

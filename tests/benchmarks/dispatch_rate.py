@@ -15,7 +15,7 @@ from ray.cluster_utils import Cluster
 
 from seit_ray.distributed.cluster import connected
 from seit_ray.distributed.data import parts
-from seit_ray.images.manifest import default_part_rows
+from seit_ray.images.manifest_writing import default_part_rows
 from seit_ray.shards.parts import Part
 from tests.benchmarks.tokenize_rate import processor_times
 

@@ -1,82 +1,152 @@
-"""Keys/s of a listing of several folders at a time against one stream of pages, of a server that takes its time.
+"""Keys/s of a listing into a manifest against one stream of pages, from an S3 server that takes its time.
 
-python tests/benchmarks/listing_rate.py [--keys N] [--folders N] [--seconds S]
+python -m tests.benchmarks.listing_rate [--keys N] [--folders N] [--seconds S] [--cpus N]
 
-The server is made up: each page of 1,000 keys comes after `--seconds`. So this is the waiting that is saved, without
-the work on each key, which is the same on both sides; the most memory of the process is printed too. Then that work:
-processor time an image from an entry to the manifest, of as many keys in a folder that answers at once.
+The server runs in a process of its own and sends each page of 1,000 keys after `--seconds`; `--folders 0`: a flat
+bucket. One stream: page after page, counted and nothing else. Ours: from the bucket to the manifest, by this process,
+and with `--cpus` by Ray tasks too; with the most memory of this process. Then processor time an image: to list a piece,
+which tasks do, and to gather the pieces, which one process does, of as many keys in a folder that answers at once.
 """
 
 import argparse
+import contextlib
+import json
 import resource
+import socket
+import subprocess
+import sys
 import tempfile
 import time
+import urllib.request
 
-from seit_ray.images.listing import list_images
+from seit_ray.images.listing import list_images, make_here
 from seit_ray.images.sources.settings import SourceSettings
-from seit_ray.storage import Entry, Folder
-from seit_ray.storage.listing import listed
-from tests.storage.made_bucket import MadeBucket
+from seit_ray.storage import WHOLE, Entry, Folder
+from tests.benchmarks.listing_server import keys_of
 
 
-def one_stream(ask):
-    """Page after page."""
-    page = ask()
-    yield from page.objects
-    while page.token is not None:
-        page = ask(token=page.token)
-        yield from page.objects
+@contextlib.contextmanager
+def server(number: int, folders: int, seconds: float):
+    """Its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [str(word) for word in (port, number, folders, seconds)]
+    process = subprocess.Popen([sys.executable, "-m", "tests.benchmarks.listing_server", *words])
+    try:
+        for _ in range(600):
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
 
 
-def seconds_of(items, expected: int) -> float:
-    """How long a listing takes."""
-    start = time.perf_counter()
-    assert sum(1 for _ in items) == expected
-    return time.perf_counter() - start
+def requests_at(address: str) -> int:
+    """Listing requests since this was asked last."""
+    return json.loads(urllib.request.urlopen(f"{address}/requests").read())
+
+
+def one_stream(source: Folder) -> int:
+    """Objects of the source, page after page."""
+    service, token, number = source._store().service, None, 0
+    while True:
+        page = service.page("bucket", "", token=token)
+        number += len(page.objects)
+        token = page.token
+        if token is None:
+            return number
 
 
 class MadeFolder(Folder):
-    """A folder that lists `keys` of images at once."""
+    """A folder that lists images at once."""
 
     keys: tuple[str, ...] = ()
 
-    def list(self, prefix="", include_hidden=False, on_skipped=None):
-        return (Entry(key, 110_000, "2026-01-01T00:00:00+00:00") for key in self.keys)
+    def list(self, prefix="", *, include_hidden=False, on_skipped=None, stretch=WHOLE):
+        after, until = stretch
+        for key in self.keys:
+            if key > after and (until is None or key <= until):
+                yield Entry(key, 110_000, "2026-01-01T00:00:00+00:00")
+
+    def cuts(self, after, most):
+        return []
 
     def check_readable(self):
         pass
 
 
-def microseconds_an_image(keys: list[str]) -> float:
-    """Processor time of listing and manifest."""
+def microseconds_an_image(keys: list[str]) -> tuple[float, float]:
+    """Processor time of (pieces, gathering) an image."""
     source = MadeFolder("/nowhere")
     source.keys = tuple(keys)
+    listed = 0.0
+
+    def timed(pieces, todo, on_listed):
+        nonlocal listed
+        for counts in make_here(pieces, todo, on_listed):
+            listed = time.process_time() - start
+            yield counts
+
     with tempfile.TemporaryDirectory() as name:
         start = time.process_time()
-        list_images(source, SourceSettings(), Folder(name), val_fraction=0.1, seed=0)
-        return (time.process_time() - start) / len(keys) * 1e6
+        list_images(source, SourceSettings(), Folder(name), val_fraction=0.0, seed=0, make=timed)
+        whole = time.process_time() - start
+    return listed / len(keys) * 1e6, (whole - listed) / len(keys) * 1e6
+
+
+def listed_by(source: Folder, make, number: int) -> float:
+    """Seconds from the bucket to its manifest."""
+    with tempfile.TemporaryDirectory() as name:
+        start = time.perf_counter()
+        manifest = list_images(source, SourceSettings(), Folder(name), val_fraction=0.0, seed=0, make=make)
+        seconds = time.perf_counter() - start
+    assert sum(split.num_images for split in manifest.splits.values()) == number
+    return seconds
+
+
+def most_mib() -> float:
+    """The most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main() -> None:
-    """Print both rates and their ratio."""
+    """Print the rates, their ratios and the memory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keys", type=int, default=10**6)
     parser.add_argument("--folders", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=0.05)
+    parser.add_argument("--cpus", type=int, default=0)
     options = parser.parse_args()
-    each = options.keys // options.folders
-    keys = [f"train/{folder:05}/{number:07}.jpg" for folder in range(options.folders) for number in range(each)]
-    bucket = MadeBucket(keys, seconds=options.seconds)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    ours = seconds_of(listed(bucket.ask, ""), len(keys))
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    requests, bucket.requests = bucket.requests, 0
-    plain = seconds_of(one_stream(bucket.ask), len(keys))
-    print(f"{len(keys)} keys in {options.folders} folders: one stream {plain:.1f} s, {bucket.requests} requests;")
-    print(
-        f"several folders at a time {ours:.1f} s, {requests} requests, {grown:.0f} MiB more; ratio {plain / ours:.1f}"
-    )
-    print(f"from an entry to the manifest: {microseconds_an_image(keys):.1f} us of processor time an image")
+    with server(options.keys, options.folders, options.seconds) as address:
+        source = Folder(
+            "s3://bucket", endpoint_url=address, access_key_id="a", secret_access_key="b", region="us-east-1"
+        )
+        start, work = time.perf_counter(), time.process_time()
+        assert one_stream(source) == options.keys
+        plain, work = time.perf_counter() - start, time.process_time() - work
+        print(f"{options.keys} keys in {options.folders} folders, {options.seconds * 1000:.0f} ms a page")
+        print(f"one stream: {plain:.1f} s, of it {work:.1f} s of processor time; {requests_at(address)} requests")
+        before = most_mib()
+        here = listed_by(source, None, options.keys)
+        told = f"{requests_at(address)} requests; {most_mib() - before:.0f} MiB more memory"
+        print(f"to the manifest, one process: {here:.1f} s, ratio {plain / here:.1f}; {told}")
+        if options.cpus:
+            from seit_ray.distributed.cluster import connected
+            from seit_ray.distributed.data.list_job import make_on_tasks
+
+            with connected("local", num_cpus=options.cpus) as cluster:
+                make = make_on_tasks(lambda: contextlib.nullcontext(cluster))
+                listed_by(source, make, options.keys)  # workers start, and import
+                requests_at(address)
+                before, tasks = most_mib(), listed_by(source, make, options.keys)
+            told = f"{requests_at(address)} requests; {most_mib() - before:.0f} MiB more memory of the driver"
+            print(f"by tasks on {options.cpus} CPUs: {tasks:.1f} s, ratio {plain / tasks:.1f}; {told}")
+    listed, gathered = microseconds_an_image(keys_of(options.keys, options.folders))
+    print(f"processor time an image: {listed:.1f} us to list, {gathered:.1f} us to gather")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ the bundled sample; local keys are links to empty files; the pages of S3 are mad
 """
 
 import argparse
+import bisect
 import contextlib
 import multiprocessing
 import os
@@ -43,16 +44,20 @@ class MadeUpKeys:
         """A page of list_objects_v2."""
         assert operation == "list_objects_v2", operation
         root, _, folder = request["Prefix"].partition("class-")
+        self.pages += 1
         if "Delimiter" in request:
             folders = 0 if folder else -(-self.num // PER_FOLDER)
             return {"CommonPrefixes": [{"Prefix": f"{root}class-{i:05}/"} for i in range(folders)]}
-        first = int(folder[:-1]) * PER_FOLDER if folder else 0
+
+        def name_of(number: int) -> str:
+            return f"{root}class-{number // PER_FOLDER:05}/{number:09}.jpg"
+
+        first = int(folder[:5]) * PER_FOLDER if folder else 0
         end = min(self.num, first + PER_FOLDER) if folder else self.num
-        after = request.get("StartAfter", "").rpartition("/")[2].partition(".")[0]
-        start = int(request.get("ContinuationToken") or (int(after) + 1 if after else first))
+        behind = bisect.bisect_right(range(self.num), request.get("StartAfter", ""), key=name_of)
+        start = int(request.get("ContinuationToken") or max(first, behind))
         stop = min(end, start + min(1000, request.get("MaxKeys", 1000)))
-        self.pages += 1
-        names = (f"{root}class-{i // PER_FOLDER:05}/{i:09}.jpg" for i in range(start, stop))
+        names = [name_of(number) for number in range(start, stop)]
         moment = type("Moment", (), {"isoformat": lambda self: "2026-01-01T00:00:00+00:00"})()
         items = [{"Key": name, "Size": 109_000, "LastModified": moment, "ETag": f'"{hash(name):x}"'} for name in names]
         return {"Contents": items, "IsTruncated": stop < end, "NextContinuationToken": str(stop)}
@@ -119,7 +124,8 @@ def job_memory(work: str, num: int, results) -> None:
 
     from seit_ray.config import Tokenize
     from seit_ray.distributed.cluster import connected
-    from seit_ray.distributed.data.tokenize_job import TokenizeJob, run_tokenize_job
+    from seit_ray.distributed.data.tokenize_begin import TokenizeJob
+    from seit_ray.distributed.data.tokenize_job import run_tokenize_job
     from seit_ray.tokenizers.centroid_fit import fit_centroids
     from seit_ray.tokenizers.files import save_tokenizer
 

@@ -114,7 +114,8 @@ def ray_rate(
     rows_per_shard: int | None,
 ) -> tuple[float, float, float, str]:
     """(steady images/s, seconds to the first finished part, seconds in all, processor time in words)."""
-    from seit_ray.distributed.data.tokenize_job import TokenizeJob, run_tokenize_job
+    from seit_ray.distributed.data.tokenize_begin import TokenizeJob
+    from seit_ray.distributed.data.tokenize_job import run_tokenize_job
 
     moments: list[tuple[float, int]] = []
     times: list[Counter] = []

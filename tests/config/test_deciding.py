@@ -43,17 +43,22 @@ TOKENIZE = {
         *("memory_mib", "batch_size", "patience_s", "moved_from"),
     )
 }
+SOURCE = {"source.listing"}
 PARTS = {f"{part}.{key}" for part in ("pretrain", "finetune") for key in LOOK}
 PROBE = {f"probe.{name}" for name in Probe.model_fields}  # how an encoder is looked at
 PROBED = {f"pretrain.{key}" for key in PROBE}
 UNDECIDED = {
-    Pretrain: LOOK | PROBE | {"output", "run", "replay"},
-    Finetune: LOOK | {"output", "run", "replay"},
-    TrainTokenAdapt: LOOK | {"output", "run", "replay"},
-    FitTokenizer: LOOK | {"output", "replay", "centroid.num_workers"},
-    TokenizeImages: TOKENIZE | {"output"},
-    Quickstart: PARTS | PROBED | TOKENIZE | {"output", "centroid.num_workers"},
-    RunAll: PARTS | PROBED | TOKENIZE | {"output", "centroid.num_workers", "submit", "retries", "installed", "env"},
+    Pretrain: LOOK | PROBE | SOURCE | {"output", "run", "replay"},
+    Finetune: LOOK | SOURCE | {"output", "run", "replay"},
+    TrainTokenAdapt: LOOK | SOURCE | {"output", "run", "replay"},
+    FitTokenizer: LOOK | SOURCE | {"output", "replay", "centroid.num_workers"},
+    TokenizeImages: TOKENIZE | SOURCE | {"output"},
+    Quickstart: PARTS | PROBED | TOKENIZE | SOURCE | {"output", "centroid.num_workers"},
+    RunAll: PARTS
+    | PROBED
+    | TOKENIZE
+    | SOURCE
+    | {"output", "centroid.num_workers", "submit", "retries", "installed", "env"},
     Sweep: PARTS | {"output", "run", "search.max_concurrent"},
 }
 

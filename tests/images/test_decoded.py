@@ -5,9 +5,8 @@ import threading
 import numpy as np
 import pytest
 
-from seit_ray.images import ImageError, decode_image, write_manifest
+from seit_ray.images import ImageError, decode_image, find_images, write_manifest
 from seit_ray.images.decoded import Decoding, ahead, decode_rows, decoded_chunks, one_ahead
-from seit_ray.images.sources.find import find_images
 from seit_ray.storage import Folder, StorageError
 from tests.tiny_images import image_bytes, image_files, write_files
 

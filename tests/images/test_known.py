@@ -6,9 +6,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from seit_ray.images.known import Changes, KnownImages, known_file, known_name
-from seit_ray.images.manifest import write_manifest
+from seit_ray.images import write_manifest
+from seit_ray.images.known import KINDS, Changes, KnownImages, known_file, known_name
 from seit_ray.images.records import ImageRecord
+from seit_ray.images.rows import rows_of
 from seit_ray.storage import Folder
 from tests.images.made_manifests import keep_known
 
@@ -32,7 +33,7 @@ def folder(tmp_path):
 
 
 def kinds(known, found):
-    return [known.kind_of(record, **HOLD_OUT) for record in found]
+    return [KINDS[kind] for rows in rows_of(found, 7) for kind in known.kinds_of(rows.held_out(**HOLD_OUT))]
 
 
 def test_a_file_holds_key_and_state_alone(folder):

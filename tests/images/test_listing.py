@@ -11,8 +11,10 @@ from tests.benchmarks.memory_use import MadeUpKeys
 
 
 def test_a_bucket_is_listed_page_by_page(tmp_path, monkeypatch):
-    monkeypatch.setattr("seit_ray.images.manifest.FILE_ROWS", 1024)  # of which one is in memory
-    monkeypatch.setattr("seit_ray.storage.listing.FOLDERS_AHEAD", 2)
+    for module in ("pieces", "manifest_writing"):
+        monkeypatch.setattr(f"seit_ray.images.{module}.FILE_ROWS", 1024)  # of which one is in memory
+    monkeypatch.setattr("seit_ray.images.sources.find.HEAD_FILES", 1000)
+    monkeypatch.setattr("seit_ray.images.listing.STREAMS", 2)
 
     def peak(num):
         keys = MadeUpKeys(num)

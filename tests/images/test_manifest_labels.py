@@ -2,8 +2,7 @@
 
 import pytest
 
-from seit_ray.images import load_manifest
-from seit_ray.images.manifest import write_manifest
+from seit_ray.images import load_manifest, write_manifest
 from seit_ray.images.records import ImageRecord
 from seit_ray.storage import Folder
 from tests.images.made_manifests import labels_of, records, rows_of, write

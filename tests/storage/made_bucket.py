@@ -18,22 +18,22 @@ class MadeBucket:
         self.requests, self.under_way, self.most = 0, 0, 0
         self.lock = threading.Lock()
 
-    def ask(self, prefix="", after="", token="", delimiter=""):
+    def ask(self, prefix="", after="", token="", delimiter="", limit=None):
         with self.lock:
             self.requests += 1
             self.under_way += 1
             self.most = max(self.most, self.under_way)
         try:
             time.sleep(self.seconds)
-            return self.answer(prefix, token or after, delimiter)
+            return self.answer(prefix, token or after, delimiter, limit or self.page)
         finally:
             with self.lock:
                 self.under_way -= 1
 
-    def answer(self, prefix, after, delimiter):
+    def answer(self, prefix, after, delimiter, page):
         place = bisect_right(self.order, max(after.encode(), prefix.encode()[:-1] if prefix else b""))
         contents, folders = [], []
-        while place < len(self.keys) and len(contents) + len(folders) < self.page:
+        while place < len(self.keys) and len(contents) + len(folders) < page:
             key = self.keys[place]
             if not key.startswith(prefix):
                 if key.encode() > prefix.encode():

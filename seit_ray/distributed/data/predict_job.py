@@ -11,7 +11,8 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from seit_ray.distributed.cluster import Connect
+from seit_ray.distributed.cluster import Connect, kept_open
+from seit_ray.distributed.data.list_job import make_on_tasks
 from seit_ray.distributed.data.parts import PartSource, map_parts
 from seit_ray.distributed.data.predict_parts import Classifying, ClassifyParts
 from seit_ray.evaluation.image_classifier import ImageClassifier
@@ -19,13 +20,14 @@ from seit_ray.evaluation.prediction_output import PredictOutput
 from seit_ray.evaluation.prediction_parts import PredictFiles
 from seit_ray.evaluation.predictions import MAX_DEFAULT_CLASSES
 from seit_ray.images.decoded import Decoding
-from seit_ray.images.listing import list_images
+from seit_ray.images.listing import list_images, make_here
 from seit_ray.images.manifest import Manifest, chosen_splits, load_manifest
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.models.about import weights_mark
 from seit_ray.progress import Progress, silent
 from seit_ray.shards.parts import Part, remove_doubles
 from seit_ray.storage import Folder
+from seit_ray.storage.errors import may_pass
 from seit_ray.storage.lock import locked
 from seit_ray.storage.output import refuse_overlap
 from seit_ray.storage.patience import PATIENCE_S
@@ -92,13 +94,16 @@ def run_predict_job(job: PredictJob, connect: Connect, on_progress: Progress = s
     classifier = ImageClassifier.load(job.run, tokenizer=job.tokenizer, weights=job.settings.weights)
     plan = job.plan(classifier.class_names, classifier.decode)
     output.claim()
-    with locked(output.folder, output.lock_name, on_note=lambda note: on_progress("predict", 0, 1, note)) as lock:
+    with (
+        kept_open(connect) as connect,
+        locked(output.folder, output.lock_name, on_note=lambda note: on_progress("predict", 0, 1, note)) as lock,
+    ):
         finished = existing(job, plan)
         if finished is not None:
             on_progress("predict", 1, 1, "already complete")
             return finished
         classifier.check()
-        manifest, splits = listing(job, plan, on_progress)
+        manifest, splits = listing(job, plan, connect, on_progress)
         lock.check()
         output.note(manifest, splits)
         files, total = output.files(manifest.digest), sum(manifest.splits[s].num_images for s in splits)
@@ -153,7 +158,9 @@ def refuse_other_plan(uri: str, stored: dict[str, Any], plan: dict[str, Any]) ->
         )
 
 
-def listing(job: PredictJob, plan: dict[str, Any], on_progress: Progress) -> tuple[Manifest, list[str]]:
+def listing(
+    job: PredictJob, plan: dict[str, Any], connect: Connect, on_progress: Progress
+) -> tuple[Manifest, list[str]]:
     """The manifest and the splits to classify; listed once: a continued job classifies what its first attempt found."""
     folder = job.output.work.join("manifest")
     found = load_manifest(folder)
@@ -167,12 +174,14 @@ def listing(job: PredictJob, plan: dict[str, Any], on_progress: Progress) -> tup
             val_fraction=0.0,
             seed=0,
             rows_per_part=plan["rows_per_part"],
+            make=make_here if job.settings.num_actors == 0 else make_on_tasks(connect, job.settings.patience_s),
             on_progress=on_progress,
         )
         splits = chosen_splits(manifest, plan["split"], job.images.uri)
         job.output.check_size(sum(manifest.splits[s].num_images for s in splits), plan)
-    except ValueError:
-        job.output.end_work()  # nothing is done yet: the output stays free for the mended command
+    except ValueError as error:
+        if not may_pass(error):  # nothing is done yet: the output stays free for the mended command
+            job.output.end_work()
         raise
     return manifest, splits
 

@@ -12,7 +12,7 @@ import torch
 
 from seit_ray.distributed.data.parts import PartSource, PartWorker, peak_bytes
 from seit_ray.images.decoded import DecodedImages
-from seit_ray.images.manifest_files import SCHEMA
+from seit_ray.images.manifest import PART_COLUMNS
 from seit_ray.progress import Times
 from seit_ray.shards.parquet import META, REJECTED_SCHEMA, TokenRows
 from seit_ray.shards.parts import Part, PartFiles
@@ -69,7 +69,7 @@ class TokenizeParts(PartWorker):
         codes = torch.cat(tokens).cpu().numpy().astype(np.uint16) if tokens else self.no_tokens()
         times.add("encode")
         good, refused = pa.concat_tables(rows), pa.concat_tables(rejected)
-        listed = pa.concat_tables([good.select(SCHEMA.names), refused.select(SCHEMA.names)]).sort_by("id")
+        listed = pa.concat_tables([good.select(PART_COLUMNS), refused.select(PART_COLUMNS)]).sort_by("id")
         shard, rejects = TokenRows(codes, good.select(list(META))), refused.select(REJECTED_SCHEMA.names)
         peak = peak_bytes()
         return self.patiently(

@@ -1,16 +1,16 @@
-"""Finds the images and labels of a source, whatever its layout, as a stream."""
+"""Finds out what a source holds, and divides it into pieces that are listed each for itself."""
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
 
-from seit_ray.images.records import FoundImages, ImageRecord
 from seit_ray.images.sources import folders, parquet, tables, webdataset
 from seit_ray.images.sources.class_names import read_class_names, renamed
-from seit_ray.images.sources.layout import files_of, found_layout, visible
+from seit_ray.images.sources.division import COUNTED, Division, File, Head, Piece, Seen, Tally
+from seit_ray.images.sources.layout import LOOK, Beginning, found_layout, of_layout, visible
 from seit_ray.images.sources.names import suffix_of
 from seit_ray.images.sources.settings import EXCLUDED, SourceSettings
 from seit_ray.images.sources.tars import COMPRESSED, check_uncompressed
@@ -18,21 +18,85 @@ from seit_ray.storage import Entry, Folder, split_uri
 
 DEFAULT = SourceSettings()
 KINDS = ("auto", "folders", "flat", "table", "parquet", "webdataset")
+READS: dict[str, Callable[[Division, Piece, Tally], Iterator[Seen]]] = {
+    "folders": folders.seen,
+    "flat": folders.seen,
+    "table": tables.seen,
+    "parquet": parquet.seen,
+    "webdataset": webdataset.seen,
+}
+HEAD_FILES = 10_000  # that are listed before a folder is divided: most sources have no more
+MOST_STRETCHES = 128  # of names
+MOST_GROUPS = 1024  # of tars or Parquet files
+LOOK_FILES = 10_000  # tars or Parquet files that a sample is of
 
 
-def find_images(source: Folder, settings: SourceSettings = DEFAULT) -> FoundImages:
-    """The images of a folder, or of one image, .csv, .parquet or .tar file, in the order of their names or rows.
+def divide(source: Folder, settings: SourceSettings = DEFAULT, *, is_sample: bool = False) -> Division:
+    """The pieces of a folder, or of one image, .csv, .parquet or .tar file, in the order of their names or rows.
 
     folders: the first folder below the root, or beside a split's folder, is the label. flat: no labels. table:
     a CSV or Parquet file with a row an image: uri (relative ones start at the table's folder), label, split.
     parquet: image bytes in Parquet. webdataset: tars of <key>.jpg and <key>.cls or .json, whose columns are extensions
     and fields of .json. auto: what is there, if that is clear. Splits are found by the names of folders and files (see
-    `splits`), or by a column. ValueError for what does not fit; nothing found is an error for auto only.
+    `splits`), or by a column. is_sample: the pieces will not all be read, so nothing is spent on dividing. ValueError
+    for what does not fit; nothing found is an error for auto only.
     """
     if settings.kind not in KINDS:
         raise ValueError(f"kind {settings.kind!r}; expected one of {list(KINDS)}; correct it")
     folder, name = _file_of(source, settings) if settings.inventory is None else (source, "")
-    return _narrowed(_in_file(folder, name, settings) if name else _in_folder(source, settings), source, settings)
+    found = _in_file(folder, name, settings) if name else _in_folder(source, settings, is_sample=is_sample)
+    if settings.limit is not None:
+        note = f"only the first {settings.limit} images of the listing (source.limit)"
+        found = replace(found, notes=(*found.notes, note))
+    if not settings.class_names:
+        return found
+    names = read_class_names(settings.class_names, source)
+    return replace(found, renamed=names) if isinstance(names, dict) else replace(found, listed_classes=names)
+
+
+def images_of(division: Division, number: int, tally: Tally) -> Iterator[Seen]:
+    """The images of a piece that the settings take, labelled as they say; counts what else is there."""
+    piece, settings, head = division.pieces[number], division.settings, division.head
+    if number == 0 and head is not None:
+        tally.add(head.tally)
+        yield from _named(division, folders.seen(division, piece, tally, head.entries))
+        return
+    found = READS[division.kind](division, piece, tally)
+    if (settings.include or settings.exclude) and division.kind not in ("folders", "flat"):  # these ask themselves
+        found = _matching(found, settings, tally)
+    yield from _named(division, found)
+
+
+def holds_val(division: Division, place: str) -> bool:
+    """Whether a source has images of a val set at a place, for a listing that does not look at all of it."""
+    if division.kind in ("folders", "flat"):
+        return folders.holds_val(division, place)
+    return tables.holds_val(division) if division.kind == "table" else parquet.holds_val(division)
+
+
+def class_names_of(division: Division) -> list[str] | None:
+    """The names of all classes, where the source or its settings list them."""
+    return division.listed_classes or (None if division.renamed else division.class_names)
+
+
+def _matching(found: Iterator[Seen], settings: SourceSettings, tally: Tally) -> Iterator[Seen]:
+    for image in found:
+        if image.of_key == COUNTED or settings.takes(image.key):  # a key that is not whole is looked at by `gather`
+            yield image
+        else:
+            tally.left_out[EXCLUDED] += 1
+
+
+def _named(division: Division, found: Iterator[Seen]) -> Iterator[Seen]:
+    names, numbered = division.renamed, division.class_names
+    if names is None:
+        yield from found
+        return
+    for image in found:
+        label = image.label
+        if isinstance(label, int) and numbered is not None and str(label) not in names:
+            label = numbered[label] if 0 <= label < len(numbered) else label
+        yield image._replace(label=renamed(label, names, division.settings.class_names or ""))
 
 
 def _file_of(source: Folder, settings: SourceSettings) -> tuple[Folder, str]:
@@ -45,87 +109,80 @@ def _file_of(source: Folder, settings: SourceSettings) -> tuple[Folder, str]:
     return source, ""
 
 
-def _in_folder(source: Folder, settings: SourceSettings) -> FoundImages:
-    left_out: Counter[str] = Counter()
-    suffixes, kind = settings.image_suffixes, settings.kind
-    if kind == "table":
+def _in_folder(source: Folder, settings: SourceSettings, *, is_sample: bool) -> Division:
+    if settings.kind == "table":
         raise ValueError(f"table {source.uri} is a folder; expected a .csv or .parquet file; give the file itself")
-    entries = visible(source, left_out, settings.inventory)
-    if kind == "auto":
-
-        def has_images(parquet_name: str) -> bool:
-            try:
-                return parquet.has_image_column(source, parquet_name, settings.image_column)
-            except parquet.DamagedParquetError:  # beside files that hold images
-                return False
-
-        kind, entries = found_layout(source, entries, suffixes, left_out, has_images)
-    else:
-        layout = "folders" if kind == "flat" else kind
-        entries = files_of(layout, entries, suffixes, left_out)
-    if kind == "parquet":
-        return parquet.found_in_folder(source, entries, settings, left_out)
-    if kind == "webdataset":
-        return webdataset.found_in_folder(source, entries, settings, left_out)
-    return FoundImages(kind, None, folders.image_records(source, entries, settings, left_out), left_out)
+    tally = Tally()
+    listing = visible(source, tally.left_out, settings.inventory)
+    begun = Beginning(listing, settings.image_suffixes, tally.left_out)
+    layout, weighed = "folders" if settings.kind == "flat" else settings.kind, tuple[str, ...]()
+    if settings.kind == "auto":
+        layout, weighed = found_layout(source, begun, partial(_has_images, source, settings))
+    kind = settings.kind if settings.kind == "flat" else layout
+    found = Division(kind, source, settings, (), chosen=layout, weighed=weighed)
+    if layout == "folders":
+        if settings.inventory is not None:  # one table, which is sorted in memory
+            return replace(found, pieces=(Piece(),))
+        begun.read(LOOK if is_sample else HEAD_FILES)
+        return _in_stretches(found, begun, tally, is_sample=is_sample)
+    entries: Iterator[Entry] = itertools.chain(begun.entries, listing)
+    entries = itertools.islice(entries, LOOK_FILES) if is_sample else entries
+    return _of_files(found, of_layout(layout, weighed, entries, begun.suffixes, tally), tally)
 
 
-def _in_file(folder: Folder, name: str, settings: SourceSettings) -> FoundImages:
-    """The images of one .csv, .parquet or .tar file, or one image."""
+def _has_images(source: Folder, settings: SourceSettings, name: str) -> bool:
+    try:
+        return parquet.has_image_column(source, name, settings.image_column)
+    except parquet.DamagedParquetError:  # beside files that hold images
+        return False
+
+
+def _in_stretches(found: Division, begun: Beginning, tally: Tally, *, is_sample: bool) -> Division:
+    """The pieces of a folder of images: what was listed already, and the stretches behind it."""
+    head = Head(begun.entries, tally)
+    if begun.is_whole:
+        return replace(found, pieces=(Piece(("", None)),), head=head)
+    cuts = found.folder.cuts(begun.last, 0 if is_sample else MOST_STRETCHES)
+    if cuts is None:
+        return replace(found, pieces=(Piece(("", None)),))
+    ends = ["", begun.last, *cuts]
+    return replace(found, pieces=tuple(Piece(pair) for pair in zip(ends, [*ends[1:], None], strict=True)), head=head)
+
+
+def _of_files(found: Division, entries: Iterable[Entry], tally: Tally) -> Division:
+    """The pieces of tars or of Parquet files of images: some of them each, where there are very many."""
+    reads = parquet if found.kind == "parquet" else webdataset
+    files = reads.files_in(found.folder, entries, found.settings, tally.left_out)
+    return _grouped(replace(found, tally=tally), files)
+
+
+def _grouped(found: Division, files: list[File]) -> Division:
+    each = max(1, -(-len(files) // MOST_GROUPS))
+    pieces = tuple(Piece(files=tuple(files[i : i + each])) for i in range(0, len(files), each))
+    shown = parquet.shown_by_first(found.folder, files, found.settings) if found.kind == "parquet" else {}
+    return replace(found, pieces=pieces, **shown)
+
+
+def _in_file(folder: Folder, name: str, settings: SourceSettings) -> Division:
+    """The pieces of one .csv, .parquet or .tar file, or one image."""
     check_uncompressed(folder, name)
-    suffix, kind, left_out = suffix_of(name), settings.kind, Counter[str]()
-    versions = {name: folder.version(name) or ""}
+    suffix, kind = suffix_of(name), settings.kind
+    version = folder.version(name) or ""
+    file = [File(name, version, None)]
     if suffix == ".tar" and kind in ("auto", "webdataset"):
-        return webdataset.found_in_files(folder, {name: None}, versions, settings, left_out)
+        return _grouped(Division("webdataset", folder, settings, ()), file)
     if suffix in settings.image_suffixes and kind in ("auto", "folders", "flat"):
-        entries = iter([Entry(name, folder.size(name) or 0, versions[name])])
-        return FoundImages("flat", None, folders.image_records(folder, entries, settings, left_out), left_out)
+        return Division("flat", folder, settings, (Piece(files=tuple(file)),), chosen="folders")
     if kind == "auto":
         kind = "table"
         if suffix == ".parquet":
             found = parquet.parquet_schema(folder, name).names
             kind = "parquet" if settings.image_column in found or settings.uri_column not in found else "table"
     if kind == "parquet" and suffix == ".parquet":
-        return parquet.found_in_files(folder, {name: None}, versions, settings, left_out)
+        return _grouped(Division("parquet", folder, settings, ()), file)
     if kind != "table" or suffix not in (".csv", ".parquet"):
         fits = {".tar": "webdataset", ".csv": "table", ".parquet": "table or parquet"}.get(suffix, "folders")
         raise ValueError(f"kind {kind!r} for {folder.uri_of(name)}; expected {fits}; correct it or give a folder")
-    return FoundImages("table", None, tables.table_records(folder, name, settings), left_out)
-
-
-def _narrowed(found: FoundImages, source: Folder, settings: SourceSettings) -> FoundImages:
-    """Those images that the settings take, with the names of classes that they give."""
-    records, class_names = found.records, found.class_names
-    if settings.include or settings.exclude:
-        records = _matching(records, settings, found.left_out)
-    if settings.class_names:
-        names = read_class_names(settings.class_names, source)
-        if isinstance(names, dict):
-            records = _renamed(records, class_names, names, settings.class_names)
-            class_names = None
-        else:
-            class_names = names
-    if settings.limit is not None:
-        records = itertools.islice(records, settings.limit)
-        found.notes.append(f"only the first {settings.limit} images of the listing (source.limit)")
-    return dataclasses.replace(found, records=records, class_names=class_names)
-
-
-def _matching(
-    records: Iterator[ImageRecord], settings: SourceSettings, left_out: Counter[str]
-) -> Iterator[ImageRecord]:
-    for record in records:
-        if settings.takes(record.repeats or record.key):
-            yield record
-        else:
-            left_out[EXCLUDED] += 1
-
-
-def _renamed(
-    records: Iterator[ImageRecord], class_names: list[str] | None, names: dict[str, str], uri: str
-) -> Iterator[ImageRecord]:
-    for record in records:
-        label = record.label
-        if isinstance(label, int) and class_names is not None and str(label) not in names:
-            label = class_names[label] if 0 <= label < len(class_names) else label
-        yield dataclasses.replace(record, label=renamed(label, names, uri))
+    columns, pieces = tables.pieces_of(folder, name, settings)
+    serves = settings.find_splits and "split" in columns
+    return Division("table", folder, settings, pieces, name=name, columns=columns, serves=serves)

@@ -2,39 +2,56 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from seit_ray.images.records import ImageRecord
-from seit_ray.images.sources.keys import FileKeys
-from seit_ray.images.sources.layout import layout_of_file
-from seit_ray.images.sources.names import is_hidden
-from seit_ray.images.sources.settings import EXCLUDED, SourceSettings
-from seit_ray.images.sources.splits import FolderSplits
-from seit_ray.storage import Entry, Folder
+from seit_ray.images.sources.division import MAY_REPEAT, PLAIN, Division, Piece, Seen, Tally
+from seit_ray.images.sources.layout import layout_of_file, of_layout, visible
+from seit_ray.images.sources.names import is_hidden, one_form
+from seit_ray.images.sources.settings import EXCLUDED
+from seit_ray.images.sources.splits import VAL_FOLDERS, FolderSplits
+from seit_ray.storage import Entry
 
 
-def image_records(
-    source: Folder, entries: Iterator[Entry], settings: SourceSettings, left_out: Counter[str]
-) -> Iterator[ImageRecord]:
-    """A record for each image file, in their order."""
-    suffixes, labelled = settings.image_suffixes, settings.kind != "flat"
-
-    def has_images(prefix: str) -> bool:
-        names = (entry.name for entry in source.list(prefix, include_hidden=True))
-        return any(
-            layout_of_file(name, suffixes) == "folders" and not is_hidden(name) and settings.takes(name)
-            for name in names
-        )
-
-    keys, splits = FileKeys(), FolderSplits(source.uri, has_images, find_splits=settings.find_splits)
-    for entry in entries:
-        key, repeats = keys.of(entry.name)
-        if not settings.takes(repeats or key):
-            left_out[EXCLUDED] += 1
+def seen(division: Division, piece: Piece, tally: Tally, entries: Iterable[Entry] | None = None) -> Iterator[Seen]:
+    """The image files of a stretch of names, in their order; entries: what was listed of it already."""
+    settings = division.settings
+    if piece.files:  # one image, which is the source itself
+        entries = [Entry(file.name, division.folder.size(file.name) or 0, file.version or "") for file in piece.files]
+    if entries is None:
+        entries = visible(division.folder, tally.left_out, settings.inventory, piece.stretch)
+    files = of_layout(division.chosen, division.weighed, entries, settings.image_suffixes, tally)
+    splits = FolderSplits(tally, find_splits=settings.find_splits)
+    is_labelled, narrows = settings.kind != "flat", bool(settings.include or settings.exclude)
+    root = division.folder.uri_of("x")[:-1]
+    for entry in files:
+        name = entry.name
+        is_plain = name.isascii()  # two names may be one in Unicode's composed form
+        key = name if is_plain else one_form(name)
+        if narrows and not settings.takes(key):
+            tally.left_out[EXCLUDED] += 1
             continue
-        split, label = splits.split((repeats or key).split("/")[:-1], key)
-        uri = source.uri_of(entry.name)
-        yield ImageRecord(
-            key, uri, label if labelled else None, split, entry.size_bytes, entry.version or None, repeats
+        split, place, label = splits.of(key)
+        yield Seen(
+            key,
+            root + name,
+            label if is_labelled else None,
+            split,
+            entry.size_bytes,
+            entry.version or None,
+            place,
+            PLAIN if is_plain else MAY_REPEAT,
         )
+
+
+def holds_val(division: Division, place: str) -> bool:
+    """Whether a folder has images of a val set, for a listing that does not look at all of it."""
+    settings = division.settings
+    for folder in VAL_FOLDERS:
+        for entry in division.folder.list(f"{place}{folder}/", include_hidden=True):
+            if (
+                layout_of_file(entry.name, settings.image_suffixes) == "folders"
+                and not is_hidden(entry.name)
+                and settings.takes(one_form(entry.name))
+            ):
+                return True
+    return False

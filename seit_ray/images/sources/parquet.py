@@ -12,35 +12,29 @@ import contextlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seit_ray.images.records import FoundImages, ImageRecord
-from seit_ray.images.sources.ahead import files_at_a_time, read_ahead
 from seit_ray.images.sources.columns import cell_key, checked_label, present_columns
-from seit_ray.images.sources.keys import Repeats
+from seit_ray.images.sources.division import COUNTED, MAY_REPEAT, PLAIN, Division, File, Piece, Seen, Tally
 from seit_ray.images.sources.names import one_form
-from seit_ray.images.sources.settings import Columns, SourceSettings
-from seit_ray.images.sources.splits import split_name, splits_of_files
+from seit_ray.images.sources.settings import SourceSettings
+from seit_ray.images.sources.splits import split_name, split_of_cell, splits_of_files
 from seit_ray.storage import Entry, Folder
 
 _NUMBER = re.compile(r"[-_.]\d+[-_]of[-_]\d+(?=\.parquet$)", re.IGNORECASE)
 WITHOUT_IMAGES = ".parquet without a column of images"
-Row = tuple[str, int, dict[str, Any]]  # name of the file, number, cells by field
 
 
 class DamagedParquetError(ValueError):
     """A file that is no Parquet file, or a broken one."""
 
 
-def found_in_folder(
-    source: Folder, entries: Iterable[Entry], settings: SourceSettings, left_out: Counter[str]
-) -> FoundImages:
-    """The images of all Parquet files of a folder, with the split of each file."""
+def files_in(source: Folder, entries: Iterable[Entry], settings: SourceSettings, left_out: Counter[str]) -> list[File]:
+    """All Parquet files of a folder, with the split of each."""
     versions = {entry.name: entry.version for entry in entries if settings.takes_file(entry.name, left_out)}
 
     def has_images(name: str) -> bool:
@@ -49,99 +43,74 @@ def found_in_folder(
     splits = splits_of_files(versions, source.uri, find_splits=settings.find_splits, has_images=has_images)
     if len(splits) < len(versions):
         left_out[WITHOUT_IMAGES] += len(versions) - len(splits)
-    return found_in_files(source, splits, versions, settings, left_out)
+    return [File(name, versions[name], split) for name, split in splits.items()]
 
 
-def found_in_files(
-    folder: Folder,
-    splits: dict[str, str | None],
-    versions: dict[str, str],
-    settings: SourceSettings,
-    left_out: Counter[str],
-) -> FoundImages:
-    """splits, versions: of each file by name, in the order to read them."""
-    keys, class_names = RowKeys(), None
-    for name in splits:
-        schema, columns = parquet_schema(folder, name), settings.columns
-        present_columns(schema.names, folder.uri_of(name), columns, "image")
-        check_image_column(schema, columns.image, folder.uri_of(name))
-        class_names = class_label_names(schema, columns.label)
-        keys.by_path = not columns.key and has_own_paths(folder, name, schema, columns.image)
-        break  # one file shows, before the work starts, whether the columns are right
-
-    def records() -> Iterator[ImageRecord]:
-        test_serves = "test"
-        if settings.find_splits and not any(splits.values()):
-            test_serves = _test_serves(folder, splits, settings.columns)
-
-        def rows_of(name: str) -> Iterator[Row]:
-            return file_rows(folder, name, settings, class_names, by_path=keys.by_path)
-
-        for name, row, values in read_ahead(splits, rows_of, files_at_a_time(folder)):
-            split = splits[name] or split_name(values.get("split"))
-            if split == "test" and splits[name] is None:
-                split = test_serves
-            where, label = f"row {row} of {folder.uri_of(name)}", values.get("label")
-            key, repeats = keys.of(name, row, values, where)
-            uri = f"{folder.uri_of(name)}#{row}"
-            yield ImageRecord(key, uri, checked_label(label, where), split, None, versions.get(name), repeats)
-
-    return FoundImages("parquet", class_names, records(), left_out)
-
-
-def _test_serves(folder: Folder, names: Iterable[str], columns: Columns) -> str:
-    """What the cells 'test' of a column of splits serve as: val, where no cell says so."""
-
-    def names_of(name: str) -> Iterator[str | None]:
-        if columns.split in parquet_schema(folder, name).names:
-            for _, rows in row_groups(folder, name, {"split": columns.split}):
-                yield from {split_name(row["split"]) for row in rows}
-
-    return "test" if "val" in read_ahead(names, names_of, files_at_a_time(folder)) else "val"
-
-
-@dataclass
-class RowKeys:
-    """The keys of rows: see above. by_path: whether the paths beside the bytes are keys."""
-
-    by_path: bool = False
-    repeats: Repeats = field(default_factory=Repeats)
-    counted: Counter[str] = field(default_factory=Counter)  # rows of the files of one name without their numbers
-
-    def of(self, name: str, row: int, values: dict[str, Any], where: str) -> tuple[str, str | None]:
-        """(key, key that it repeats) of a row."""
-        if "key" in values:
-            return self.repeats.unique(cell_key(values["key"], where))
-        path = values.get("path") if self.by_path else None
-        if path:
-            return self.repeats.unique(one_form(path))
-        plain = _NUMBER.sub("", name)
-        if plain == name:
-            return f"{one_form(name)}#{row}", None
-        self.counted[plain] += 1
-        return f"{one_form(plain)}#{self.counted[plain] - 1}", None
-
-
-def file_rows(
-    folder: Folder, name: str, settings: SourceSettings, class_names: list[str] | None, *, by_path: bool
-) -> Iterator[Row]:
-    """The rows of one Parquet file of images: its name, the row, and label, split, key and path; reads no images."""
-    uri, columns = folder.uri_of(name), settings.columns
+def shown_by_first(folder: Folder, files: Sequence[File], settings: SourceSettings) -> dict[str, Any]:
+    """What the first file tells of all of them, for a `Division`, before the work starts: whether the columns fit."""
+    if not files:
+        return {}
+    name, columns = files[0].name, settings.columns
     schema = parquet_schema(folder, name)
+    present_columns(schema.names, folder.uri_of(name), columns, "image")
+    check_image_column(schema, columns.image, folder.uri_of(name))
+    return {
+        "class_names": class_label_names(schema, columns.label),
+        "by_path": not columns.key and has_own_paths(folder, name, schema, columns.image),
+        "serves": settings.find_splits and not any(file.split for file in files),
+    }
+
+
+def seen(division: Division, piece: Piece, tally: Tally) -> Iterator[Seen]:
+    """The rows of some files of images, one file after the other."""
+    folder = division.folder
+    for file in piece.files:
+        uri = folder.uri_of(file.name)
+        for row, values in enumerate(file_rows(division, file.name)):
+            split, place = (file.split, None) if file.split else split_of_cell(values.get("split"), division.serves)
+            where, label = f"row {row} of {uri}", values.get("label")
+            key, of_key = key_of(file.name, row, values, where, by_path=division.by_path)
+            yield Seen(key, f"{uri}#{row}", checked_label(label, where), split, None, file.version, place, of_key)
+
+
+def key_of(name: str, row: int, values: dict[str, Any], where: str, *, by_path: bool) -> tuple[str, int]:
+    """The key of a row of a file, and what it is: see `Seen`, and above."""
+    if "key" in values:
+        return cell_key(values["key"], where), MAY_REPEAT
+    path = values.get("path") if by_path else None
+    if path:
+        return one_form(path), MAY_REPEAT
+    plain = _NUMBER.sub("", name)
+    return (f"{one_form(name)}#{row}", PLAIN) if plain == name else (one_form(plain), COUNTED)
+
+
+def holds_val(division: Division) -> bool:
+    """Whether a cell of the column of splits says val."""
+    column = division.settings.split_column
+    for file in (file for piece in division.pieces for file in piece.files):
+        if column in parquet_schema(division.folder, file.name).names:
+            for _, rows in row_groups(division.folder, file.name, {"split": column}):
+                if any(split_name(row["split"]) == "val" for row in rows):
+                    return True
+    return False
+
+
+def file_rows(division: Division, name: str) -> Iterator[dict[str, Any]]:
+    """Label, split, key and path of the rows of one Parquet file of images; reads no images."""
+    folder, columns = division.folder, division.settings.columns
+    uri, schema = folder.uri_of(name), parquet_schema(folder, name)
     fields = {f: c for f, c in present_columns(schema.names, uri, columns, "image").items() if f != "image"}
     check_image_column(schema, columns.image, uri)
-    if class_label_names(schema, columns.label) != class_names:
+    if class_label_names(schema, columns.label) != division.class_names:
         raise ValueError(f"class names in {uri} differ from those before; expected the same; write it with the same")
-    if by_path and _has_paths(schema, columns.image):
+    if division.by_path and _has_paths(schema, columns.image):
         fields["path"] = f"{columns.image}.path"
-    first = 0
     for num_rows, rows in row_groups(folder, name, fields):
         for number in range(num_rows):
             values = rows[number] if rows else {}
-            if class_names is not None and values.get("label") == -1:  # how Hugging Face writes "not labelled"
+            if division.class_names is not None and values.get("label") == -1:  # how Hugging Face writes "not labelled"
                 values["label"] = None
-            yield name, first + number, values
-        first += num_rows
+            yield values
 
 
 def has_image_column(folder: Folder, name: str, column: str) -> bool:
@@ -226,10 +195,12 @@ def parquet_schema(folder: Folder, name: str) -> pa.Schema:
         return file.schema_arrow
 
 
-def row_groups(folder: Folder, name: str, fields: dict[str, str]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """(number of rows, rows as field -> value) of each row group; no rows are read for no fields."""
+def row_groups(
+    folder: Folder, name: str, fields: dict[str, str], groups: tuple[int, int] | None = None
+) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """(number of rows, rows as field -> value) of each row group, or of some; no rows are read for no fields."""
     with open_parquet(folder, name) as file:
-        for index in range(file.num_row_groups):
+        for index in range(*(groups or (0, file.num_row_groups))):
             num_rows = file.metadata.row_group(index).num_rows
             if not fields:
                 yield num_rows, []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -42,6 +42,7 @@ class SourceSettings:
     class_names: str | None = None
     allow_files: bool = False
     white_level: int | None = None
+    listing: str | None = None
 
     @property
     def columns(self) -> Columns:
@@ -67,8 +68,8 @@ class SourceSettings:
         return not matches(key, self.exclude)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, as they are stored; what came later than the columns only where it was set."""
-        values = asdict(self)
+        """Plain values of what decides, as they are stored; what came later than the columns only where it was set."""
+        values = asdict(replace(self, listing=None))
         later = [field for field in fields(self) if field.name not in _ALWAYS]
         for field in later:
             if values[field.name] == field.default:

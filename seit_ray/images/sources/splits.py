@@ -10,6 +10,8 @@ import posixpath
 import re
 from collections.abc import Callable, Iterable, Sequence
 
+from seit_ray.images.sources.division import Tally
+
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
@@ -25,6 +27,12 @@ def split_name(value: object) -> str | None:
     """The split that a table's cell names; None for an empty one."""
     text = str(value).strip() if value is not None else ""
     return SPLITS.get(text.lower(), text) or None
+
+
+def split_of_cell(value: object, serves: bool) -> tuple[str | None, str | None]:
+    """(split, place) that a cell names; serves: whether test may serve as val, which then has a place."""
+    split = split_name(value)
+    return split, "" if serves and split in ("test", "val") else None
 
 
 def split_of_folder(name: str) -> str | None:
@@ -65,57 +73,53 @@ def splits_of_files(
 
 
 class FolderSplits:
-    """The split of each image of a folder, found while the folder is listed, in the order of the names.
+    """The split and class of each image of a folder by its name; what comes first in a split, and in none, is noted."""
 
-    has_images: (prefix) -> whether there are any below it; asked once, for val, where a test set is met.
-    """
+    def __init__(self, tally: Tally, *, find_splits: bool = True):
+        self.tally, self.find_splits = tally, find_splits
+        self.last: tuple[str, tuple[str | None, str | None, str | None]] | None = None
 
-    def __init__(self, uri: str, has_images: Callable[[str], bool], *, find_splits: bool = True):
-        self.uri, self.has_images, self.find_splits = uri, has_images, find_splits
-        self.inside: str | None = None  # the first folder that is a split
-        self.outside: str | None = None  # the first folder, or image, in no split
-        self.has_val = False
-        self.tests: dict[str, str] = {}  # folder above a test set -> what that serves as
-        self.last: tuple[Sequence[str], tuple[str | None, int]] | None = None
+    def of(self, name: str) -> tuple[str | None, str | None, str | None]:
+        """(split, folder that holds it where it is a test or val set, class) of the image of this name."""
+        folder = name[: name.rfind("/") + 1]
+        if self.last is None or self.last[0] != folder:
+            self.last = (folder, self._find(folder.split("/")[:-1], name))
+        return self.last[1]
 
-    def split(self, folders: Sequence[str], name: str) -> tuple[str | None, str | None]:
-        """(split, class) of the image of this name in these folders; ValueError for images beside splits."""
+    def _find(self, folders: list[str], name: str) -> tuple[str | None, str | None, str | None]:
         above = folders[:DEPTH]
-        if self.last is None or self.last[0] != above:
-            self.last = (above, self._find(above, name))
-        split, depth = self.last[1]
-        classes = folders if split is None else folders[depth + 1 :] or folders[:depth]
-        return split, classes[0] if classes else None
-
-    def _find(self, above: Sequence[str], name: str) -> tuple[str | None, int]:
         splits = [split_of_folder(folder) if self.find_splits else None for folder in above]
         depth = next((i for i, split in enumerate(splits) if split), -1)
         if depth < 0:
-            self.outside = self.outside or (f"{above[0]}/" if above else name)
-        else:
-            self.inside = self.inside or "/".join(above[: depth + 1]) + "/"
-        if self.inside and self.outside:
-            raise outside_error(self.uri, self.inside, [self.outside])
-        if depth < 0:
-            return None, -1
-        return self._served(splits[depth], "".join(f"{folder}/" for folder in above[:depth])), depth
+            self.tally.outside = self.tally.outside or (f"{above[0]}/" if above else name)
+            return None, None, folders[0] if folders else None
+        self.tally.inside = self.tally.inside or "/".join(above[: depth + 1]) + "/"
+        split, classes = splits[depth], folders[depth + 1 :] or folders[:depth]
+        place = "".join(f"{folder}/" for folder in above[:depth]) if split in ("test", "val") else None
+        return split, place, classes[0] if classes else None
 
-    def _served(self, split: str | None, above: str) -> str | None:
-        """The split that a split of the folder `above` serves as."""
+
+def served(met: Iterable[tuple[str | None, str | None]], uri: str, holds_val: Callable[[str], bool]) -> dict[str, str]:
+    """Place of a test set -> what it serves as, for the (split, place) of all images in the order they are met.
+
+    A test set without a val set beside it, or anywhere before it, serves as val. holds_val: (place) -> whether there is
+    a val set that was not met. ValueError for a val set behind a test set that serves as one.
+    """
+    places = [(split, place) for split, place in met if place is not None]
+    with_val = {place for split, place in places if split == "val"}
+    has_val, tests = False, dict[str, str]()
+    for split, place in places:
         if split == "val":
-            self.has_val = True
-            taken = next((place for place, served in self.tests.items() if served == "val"), None)
+            has_val = True
+            taken = next((test for test, as_what in tests.items() if as_what == "val"), None)
             if taken is not None:
                 raise ValueError(
-                    f"{self.uri} has a val set in {above or 'its top folder'!r} and none in {taken!r}, whose test set "
+                    f"{uri} has a val set in {place or 'its top folder'!r} and none in {taken!r}, whose test set "
                     "would serve as val; expected the same splits everywhere; leave some out by source.exclude"
                 )
-        if split != "test":
-            return split
-        if above not in self.tests:
-            has_val = self.has_val or any(self.has_images(f"{above}{name}/") for name in VAL_FOLDERS)
-            self.tests[above] = "test" if has_val else "val"
-        return self.tests[above]
+        elif split == "test" and place not in tests:
+            tests[place] = "test" if has_val or place in with_val or holds_val(place) else "val"
+    return tests
 
 
 def outside_error(uri: str, inside: str, outside: Sequence[str]) -> ValueError:

@@ -5,54 +5,55 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from seit_ray.images.records import ImageRecord, unusable
+from seit_ray.images.records import unusable
 from seit_ray.images.sources.columns import cell_key, checked_label, present_columns, text_label
-from seit_ray.images.sources.keys import Repeats
+from seit_ray.images.sources.division import MAY_REPEAT, Division, Piece, Seen, Tally
 from seit_ray.images.sources.names import one_form, suffix_of
-from seit_ray.images.sources.parquet import parquet_schema, row_groups
+from seit_ray.images.sources.parquet import open_parquet, parquet_schema, row_groups
 from seit_ray.images.sources.settings import SourceSettings
-from seit_ray.images.sources.splits import split_name
+from seit_ray.images.sources.splits import split_name, split_of_cell
 from seit_ray.storage import Folder, StorageError, is_remote
 
 if TYPE_CHECKING:
     from _csv import Reader as CsvReader
 
+SLICE_ROWS = 250_000  # of a piece
 Rows = Iterator[tuple[str, dict[str, Any]]]  # (where, for messages; field -> cell)
 
 
-def table_records(folder: Folder, name: str, settings: SourceSettings) -> Iterator[ImageRecord]:
-    """Rows of a CSV or Parquet table, in order; the columns are checked at once."""
+def pieces_of(folder: Folder, name: str, settings: SourceSettings) -> tuple[dict[str, str], tuple[Piece, ...]]:
+    """(column by field, pieces) of a CSV or Parquet table: slices of its row groups; a CSV file is one."""
     uri, columns = folder.uri_of(name), settings.columns
     if suffix_of(name) == ".csv":
         with _csv_reader(folder, name) as reader:
             header = [cell.strip() for cell in next(reader, [])]
-        fields = present_columns(header, uri, columns, "uri")
-        places = {field: header.index(column) for field, column in fields.items()}
-        return _records(folder, lambda wanted: _csv_rows(folder, name, len(header), places), fields, settings)
+        return present_columns(header, uri, columns, "uri"), (Piece(),)
     fields = present_columns(parquet_schema(folder, name).names, uri, columns, "uri")
-    return _records(folder, lambda wanted: _parquet_rows(folder, name, wanted), fields, settings)
+    with open_parquet(folder, name) as file:
+        rows = [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)]
+    pieces, first, number = [], 0, 0
+    for index, num_rows in enumerate(rows, 1):
+        number += num_rows
+        if number >= SLICE_ROWS or index == len(rows):
+            pieces.append(Piece(groups=(first, index)))
+            first, number = index, 0
+    return fields, tuple(pieces)
 
 
-def _records(
-    folder: Folder, rows_of: Callable[[dict[str, str]], Rows], fields: dict[str, str], settings: SourceSettings
-) -> Iterator[ImageRecord]:
-    """rows_of: (field -> column) -> Rows, read anew each time."""
-    repeats, test_serves = Repeats(), "test"
-    if "split" in fields and settings.find_splits:  # the cells of a column are few bytes beside the images
-        splits = {split_name(cells["split"]) for _, cells in rows_of({"split": fields["split"]})}
-        test_serves = "test" if "val" in splits else "val"
-    for where, cells in rows_of(fields):
+def seen(division: Division, piece: Piece, tally: Tally) -> Iterator[Seen]:
+    """The rows of a piece of a table, in order."""
+    del tally  # of a table nothing is left out
+    folder, settings = division.folder, division.settings
+    for where, cells in _rows(division, piece, division.columns):
         written = cells["uri"]
         if not isinstance(written, str) or not written:
             raise ValueError(f"uri {written!r} in {where}; expected a uri; remove or mend the row")
         uri, fault = _resolved(folder, written)
-        named = cell_key(cells["key"], where) if "key" in fields else one_form(_relative(uri, folder))
-        key, known = repeats.unique(named)
-        split = split_name(cells.get("split"))
-        split = test_serves if split == "test" else split
+        key = cell_key(cells["key"], where) if "key" in cells else one_form(_relative(uri, folder))
+        split, place = split_of_cell(cells.get("split"), division.serves)
         if fault is not None:
             uri = unusable(fault)
         elif folder.is_remote and not is_remote(uri) and not settings.allow_files:
@@ -60,7 +61,21 @@ def _records(
                 f"{uri} is a file of the machine that reads it; expected an object, as the table lies in a bucket; set "
                 "source.allow_files=true to read files"
             )
-        yield ImageRecord(key, uri, checked_label(cells.get("label"), where), split, None, None, known)
+        yield Seen(key, uri, checked_label(cells.get("label"), where), split, place=place, of_key=MAY_REPEAT)
+
+
+def holds_val(division: Division) -> bool:
+    """Whether a cell of the column of splits says val."""
+    fields = {"split": division.columns["split"]}
+    return any(
+        split_name(cells["split"]) == "val" for piece in division.pieces for _, cells in _rows(division, piece, fields)
+    )
+
+
+def _rows(division: Division, piece: Piece, fields: dict[str, str]) -> Rows:
+    if suffix_of(division.name) == ".csv":
+        return _csv_rows(division.folder, division.name, fields)
+    return _parquet_rows(division.folder, division.name, fields, piece.groups)
 
 
 def _resolved(folder: Folder, written: str) -> tuple[str, str | None]:
@@ -78,16 +93,17 @@ def _relative(uri: str, folder: Folder) -> str:
     return uri.removeprefix(folder.uri.rstrip("/") + "/")
 
 
-def _csv_rows(folder: Folder, name: str, width: int, places: Mapping[str, int]) -> Rows:
+def _csv_rows(folder: Folder, name: str, fields: Mapping[str, str]) -> Rows:
     uri = folder.uri_of(name)
     with _csv_reader(folder, name) as reader:
-        next(reader, None)
+        header = [cell.strip() for cell in next(reader, [])]
+        places = {field: header.index(column) for field, column in fields.items()}
         rows = (cells for cells in reader if cells)
         for row, cells in enumerate(rows):
-            if len(cells) != width:
+            if len(cells) != len(header):
                 raise ValueError(
                     f"line {reader.line_num} of {uri} has {len(cells)} fields; expected "
-                    f"{width} as in the header; quote fields that hold a comma"
+                    f"{len(header)} as in the header; quote fields that hold a comma"
                 )
             values: dict[str, Any] = {field: cells[place].strip() for field, place in places.items()}
             values["label"] = text_label(values.get("label"))
@@ -107,9 +123,11 @@ def _csv_reader(folder: Folder, name: str) -> Iterator[CsvReader]:
             ) from error
 
 
-def _parquet_rows(folder: Folder, name: str, fields: dict[str, str]) -> Rows:
-    first, uri = 0, folder.uri_of(name)
-    for _, rows in row_groups(folder, name, fields):
+def _parquet_rows(folder: Folder, name: str, fields: dict[str, str], groups: tuple[int, int] | None) -> Rows:
+    uri = folder.uri_of(name)
+    with open_parquet(folder, name) as file:
+        first = sum(file.metadata.row_group(index).num_rows for index in range(groups[0] if groups else 0))
+    for _, rows in row_groups(folder, name, fields, groups):
         for row, values in enumerate(rows, first):
             yield f"row {row} of {uri}", values
         first += len(rows)

@@ -12,10 +12,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
-from seit_ray.images.records import FoundImages, ImageRecord, missing_column, unusable
-from seit_ray.images.sources.ahead import files_at_a_time, read_ahead
+from seit_ray.images.records import missing_column, unusable
 from seit_ray.images.sources.columns import cell_key, checked_label, text_label
-from seit_ray.images.sources.keys import Repeats
+from seit_ray.images.sources.division import MAY_REPEAT, Division, File, Piece, Seen, Tally
 from seit_ray.images.sources.names import kind_of, one_form, suffix_of
 from seit_ray.images.sources.settings import Columns, SourceSettings
 from seit_ray.images.sources.splits import splits_of_files
@@ -25,51 +24,24 @@ from seit_ray.storage import Entry, Folder, StorageError
 LONG_SAMPLE = 256  # members; longer runs are names with dots of their own, and are not held till their end
 
 
-def found_in_folder(
-    source: Folder, entries: Iterable[Entry], settings: SourceSettings, left_out: Counter[str]
-) -> FoundImages:
-    """The images of all tars of a folder, with the split of each."""
+def files_in(source: Folder, entries: Iterable[Entry], settings: SourceSettings, left_out: Counter[str]) -> list[File]:
+    """All tars of a folder, with the split of each."""
     versions = {}
     for entry in entries:
         check_uncompressed(source, entry.name)
         if settings.takes_file(entry.name, left_out):
             versions[entry.name] = entry.version
     splits = splits_of_files(versions, source.uri, find_splits=settings.find_splits)
-    return found_in_files(source, splits, versions, settings, left_out)
+    return [File(name, versions[name], split) for name, split in splits.items()]
 
 
-def found_in_files(
-    folder: Folder,
-    splits: dict[str, str | None],
-    versions: dict[str, str],
-    settings: SourceSettings,
-    left_out: Counter[str],
-) -> FoundImages:
-    """splits, versions: of each tar by name, in the order to read them."""
-
-    def records_of(name: str) -> Iterator[ImageRecord | Counter[str]]:
-        unseen = Counter[str]()  # a thread's own
-        yield from tar_records(folder, name, versions.get(name), splits[name], settings, unseen)
-        yield unseen
-
-    def records() -> Iterator[ImageRecord]:
-        for found in read_ahead(splits, records_of, files_at_a_time(folder)):
-            if isinstance(found, Counter):
-                left_out.update(found)
-            else:
-                yield found
-
-    return FoundImages("webdataset", None, records(), left_out)
+def seen(division: Division, piece: Piece, tally: Tally) -> Iterator[Seen]:
+    """The images of some tars, one after the other."""
+    for file in piece.files:
+        yield from seen_in_tar(division.folder, file, division.settings, tally.left_out)
 
 
-def tar_records(
-    folder: Folder,
-    name: str,
-    version: str | None,
-    split: str | None,
-    settings: SourceSettings,
-    left_out: Counter[str],
-) -> Iterator[ImageRecord]:
+def seen_in_tar(folder: Folder, file: File, settings: SourceSettings, left_out: Counter[str]) -> Iterator[Seen]:
     """The images of one tar, in its order; counts samples without an image. ValueError for labels that are none.
 
     A sample's image is the member with the extension `image_column`, or under the default name the first with an image
@@ -77,9 +49,10 @@ def tar_records(
     .cls, else the field of .json, else none. Of a broken tar the whole members are listed, and what else it held is one
     record that cannot be read, with the reason.
     """
+    name, version, split = file
     uri, columns, suffixes = folder.uri_of(name), settings.columns, settings.image_suffixes
     extension = "cls" if columns.label == Columns.label else columns.label.lower()
-    repeats, members = Repeats(), tar_members(folder, name, {"json", extension.rpartition(".")[2]}, left_out)
+    members = tar_members(folder, name, {"json", extension.rpartition(".")[2]}, left_out)
     fault: list[str] = []
     for sample in samples_of(_until_damaged(members, fault)):
         found = images_of(sample, columns.image, suffixes)
@@ -93,12 +66,11 @@ def tar_records(
             named = f"{name}#{image.name}"
             if columns.key:
                 named = cell_key(_json_of(texts, where).get(columns.key), where)
-            key, known = repeats.unique(one_form(named))
-            yield ImageRecord(key, f"{uri}#{image.offset}:{image.size}", label, split, image.size, version, known)
+            address = f"{uri}#{image.offset}:{image.size}"
+            yield Seen(one_form(named), address, label, split, image.size, version, of_key=MAY_REPEAT)
     for reason in fault:
-        key, known = repeats.unique(f"{one_form(name)}#rest")
         rest = unusable(f"{reason}; this stands for all that it held beyond")
-        yield ImageRecord(key, rest, None, split, 0, version, known)
+        yield Seen(f"{one_form(name)}#rest", rest, None, split, 0, version, of_key=MAY_REPEAT)
 
 
 def _until_damaged(members: Iterator[Member], fault: list[str]) -> Iterator[Member]:

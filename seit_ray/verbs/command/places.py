@@ -7,6 +7,7 @@ import itertools
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from seit_ray.config import Cluster, Source, Storage, Workers
@@ -14,7 +15,9 @@ from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 
 if TYPE_CHECKING:
+    from seit_ray.images.listing import Make, OnListed
     from seit_ray.images.manifest import Manifest
+    from seit_ray.images.pieces import PieceCounts, Pieces
 
 Rows = list[tuple[str, str]]
 
@@ -38,10 +41,14 @@ def listed(
     *,
     val_fraction: float,
     seed: int,
+    cluster: Cluster | None = None,
     on_progress: Progress = silent,
-    is_enough: Callable[[int], bool] = lambda number: False,
+    is_enough: Callable[[int], bool] | None = None,
 ) -> Iterator[Manifest]:
-    """A manifest of the images in a temporary folder."""
+    """A manifest of the images in a temporary folder; its pieces stay where source.listing says.
+
+    cluster: lists what is long, where it is named and all nodes see the pieces.
+    """
     from seit_ray.images.listing import list_images
 
     with tempfile.TemporaryDirectory(prefix="seit_ray-") as name:
@@ -52,8 +59,26 @@ def listed(
             val_fraction=val_fraction,
             seed=seed,
             is_enough=is_enough,
+            make=None if cluster is None or source.listing is None else make_on(cluster),
             on_progress=on_progress,
         )
+
+
+def make_on(cluster: Cluster) -> Make:
+    """Pieces of a listing made by a cluster that is named; by this process where none is, or where they are few."""
+    from seit_ray.distributed.resources import named_address
+    from seit_ray.images.listing import FEW_PIECES, make_here
+
+    def make(pieces: Pieces, todo: Sequence[int], on_listed: OnListed) -> Iterator[PieceCounts]:
+        if len(todo) <= FEW_PIECES or named_address(cluster.address) == "local":
+            yield from make_here(pieces, todo, on_listed)
+            return
+        from seit_ray.distributed.cluster import connected
+        from seit_ray.distributed.data.list_job import make_on_tasks
+
+        yield from make_on_tasks(partial(connected, **cluster.model_dump()))(pieces, todo, on_listed)
+
+    return make
 
 
 class Look:

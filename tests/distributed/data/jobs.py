@@ -3,7 +3,8 @@
 from contextlib import nullcontext
 
 from seit_ray.config import Source, Tokenize
-from seit_ray.distributed.data.tokenize_job import TokenizeJob, run_tokenize_job
+from seit_ray.distributed.data.tokenize_begin import TokenizeJob
+from seit_ray.distributed.data.tokenize_job import run_tokenize_job
 from seit_ray.shards import TokenDataset
 
 SETTINGS = {"val_fraction": 0.2, "rows_per_shard": 16, "num_actors": 1, "max_reject_fraction": 0.1}

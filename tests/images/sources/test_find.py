@@ -7,6 +7,7 @@ import uuid
 import pytest
 
 from seit_ray.images import find_images
+from seit_ray.images.listing import list_images
 from seit_ray.images.records import ImageRecord
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder, StorageError
@@ -81,12 +82,17 @@ def test_images_beside_class_folders_have_no_label(source):
     assert listed(find_images(source)) == [("0.jpg", None, None), ("a/1.jpg", "a", None)]
 
 
-def test_listing_is_a_stream(source, monkeypatch):
+def test_a_sample_looks_no_further(source, tmp_path, monkeypatch):
     fill(source, "a/1.jpg")
     entry = next(source.list())
-    endless = (entry for _ in itertools.count())
-    monkeypatch.setattr(Folder, "list", lambda self, **options: endless)
-    assert len(list(itertools.islice(find_images(source, SourceSettings(kind="folders")), 5))) == 5
+    plain = Folder.list
+    endless = lambda self, **options: itertools.repeat(entry) if self == source else plain(self, **options)  # noqa: E731
+    monkeypatch.setattr(Folder, "list", endless)
+    sample = {"val_fraction": 0.0, "seed": 0, "is_enough": lambda number: number == 1500}
+    for kind in ("auto", "folders"):
+        manifest = list_images(source, SourceSettings(kind=kind), Folder(tmp_path / kind), **sample)
+        assert manifest.splits["train"].num_images == 1500
+    assert len(list(find_images(source, SourceSettings(limit=5)))) == 5
 
 
 def md5(content):

@@ -4,9 +4,8 @@ import pyarrow as pa
 import pytest
 
 from seit_ray.images import find_images, write_manifest
-from seit_ray.images.known import KnownImages
-from seit_ray.images.sources import keys
-from seit_ray.images.sources.keys import Repeats
+from seit_ray.images.known import ADDED, KnownImages
+from seit_ray.images.rows import rows_of
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder
 from tests.images.made_manifests import keep_known
@@ -32,8 +31,9 @@ def changes(tmp_path, source, change, **settings):
     manifest = write_manifest(find_images(source, settings), dataset.join("manifest"), **HOLD_OUT)
     known = KnownImages(dataset, keep_known(manifest, dataset))
     change()
-    kinds = [known.kind_of(record, **HOLD_OUT) for record in find_images(source, settings)]
-    return kinds.count("added"), len(list(known.removed()))
+    found = rows_of(find_images(source, settings))
+    kinds = [kind for rows in found for kind in known.kinds_of(rows.held_out(**HOLD_OUT)).tolist()]
+    return kinds.count(ADDED), len(list(known.removed()))
 
 
 def table(*names):
@@ -89,8 +89,7 @@ def test_repeats_are_numbered_and_share_a_split(tmp_path, source):
     assert [record.key for record in found[:5]] == ["0.jpg", "0.jpg#2", "0.jpg#3", "0.jpg#4", "1.jpg"]
     manifest = write_manifest(found, Folder(tmp_path / "list"), **HOLD_OUT)
     splits = {
-        s: {key.partition("#")[0] for t in manifest.key_states(s) for key in t["key"].to_pylist()}
-        for s in ("train", "val")
+        s: {key.partition("#")[0] for keys in manifest.keys(s) for key in keys.to_pylist()} for s in ("train", "val")
     }
     assert splits["train"] & splits["val"] == set()
     assert splits["train"] | splits["val"] == set(NAMES)
@@ -138,12 +137,3 @@ def test_unicode_is_compared_in_one_form(source):
     assert len({record.uri for record in found}) == 4
     source.write("a.csv", f"uri,label\n1.jpg,{ONE}\n2.jpg,{TWO}\n".encode())
     assert [label for _, label, _ in listed(find_images(source.join("a.csv")))] == [ONE, ONE]
-
-
-def test_many_keys_are_remembered_in_few_bytes(monkeypatch):
-    monkeypatch.setattr(keys, "RECENT", 8)
-    repeats = Repeats()
-    assert [repeats.unique(f"{i}") for i in range(100)] == [(f"{i}", None) for i in range(100)]
-    assert [repeats.unique(f"{i}")[0] for i in range(100)] == [f"{i}#2" for i in range(100)]
-    assert len(repeats.old) < 6
-    assert sum(map(len, repeats.old)) + len(repeats.recent) == 200

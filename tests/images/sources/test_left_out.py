@@ -107,7 +107,7 @@ def test_a_limit_takes_the_first_and_says_so(source):
     fill(source, *(f"{i}.jpg" for i in range(5)))
     found = find_images(source, SourceSettings(limit=3))
     assert [record.key for record in found] == ["0.jpg", "1.jpg", "2.jpg"]
-    assert found.notes == ["only the first 3 images of the listing (source.limit)"]
+    assert found.notes == ("only the first 3 images of the listing (source.limit)",)
 
 
 def test_the_manifest_keeps_what_was_left_out(tmp_path, source):

@@ -1,0 +1,60 @@
+"""The pieces of a listing made by Ray tasks: of any number of them, and after any kill, the same files.
+
+A task lists a few pieces, several of a bucket at a time, for most of the time it waits. It answers with their counts;
+the images go from the task into the folder of the pieces.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from seit_ray.distributed.cluster import Connect, user_error
+from seit_ray.images.listing import FEW_PIECES, Make, OnListed, make_here
+from seit_ray.images.pieces import PieceCounts, Pieces
+from seit_ray.storage.patience import PATIENCE_S
+
+PIECES_A_TASK = 8  # at most: what a core lists at a time, and what is listed again when a node is lost
+
+
+def make_on_tasks(connect: Connect, patience_s: float = PATIENCE_S) -> Make:
+    """Pieces made by tasks of the cluster that `connect` gives; by this process where there are few."""
+
+    def make(pieces: Pieces, todo: Sequence[int], on_listed: OnListed) -> Iterator[PieceCounts]:
+        if len(todo) <= FEW_PIECES:
+            yield from make_here(pieces, todo, on_listed, patience_s)
+            return
+        with connect() as cluster:
+            yield from made_by_tasks(pieces, todo, on_listed, cluster.num_cpus, patience_s)
+
+    return make
+
+
+def made_by_tasks(
+    pieces: Pieces, todo: Sequence[int], on_listed: OnListed, num_cpus: float, patience_s: float
+) -> Iterator[PieceCounts]:
+    """The counts of the pieces in their order; ValueError for what the user can mend, of the first such piece."""
+    each = min(PIECES_A_TASK, max(1, math.ceil(len(todo) / max(1.0, num_cpus))))
+    lean = ray.put(replace(pieces, division=replace(pieces.division, head=None)))
+    task: Any = ray.remote(num_cpus=1)(make_some)
+    coming = [task.remote(lean, list(todo[start : start + each]), patience_s) for start in range(0, len(todo), each)]
+    try:
+        for answer in coming:
+            for counts in ray.get(answer):
+                on_listed(counts.num_rows)
+                yield counts
+    except RayError as error:
+        raise user_error(error) or error from error
+    finally:
+        for answer in coming:
+            ray.cancel(answer)
+
+
+def make_some(pieces: Pieces, numbers: list[int], patience_s: float) -> list[PieceCounts]:
+    """The task: some pieces."""
+    return list(make_here(pieces, numbers, lambda more: None, patience_s))

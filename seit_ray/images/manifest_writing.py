@@ -1,0 +1,210 @@
+"""Writes the manifest of a listing, some images at a time; holds one file a split in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from seit_ray.images.classes import class_notes, code_of, extended_classes, final_labels
+from seit_ray.images.manifest import FORMAT, MARKER, Manifest
+from seit_ray.images.manifest_files import FILE_ROWS, GROUP_ROWS, SCHEMA, SplitWriter, delete_leftovers
+from seit_ray.images.records import ImageRecord, unusable, unusable_reason
+from seit_ray.images.rows import FoundRows, bytes_of, first_places, lengths_of, rows_of
+from seit_ray.storage import Folder
+
+LEAST_ROWS, USUAL_PARTS = GROUP_ROWS, 64  # of a part; of all images, where that gives parts of a size between
+NAMED = 3  # reasons that a note names
+
+
+@dataclass(frozen=True)
+class HoldOut:
+    """Which images without a split go to val; ValueError for a fraction that is none."""
+
+    val_fraction: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.val_fraction < 1:
+            raise ValueError(f"val_fraction {self.val_fraction}; expected 0 or more and less than 1; correct it")
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Names of classes: those of the source, which number its labels, and those that are known from before.
+
+    Where neither is there, strings are numbered in sorted order and integers keep their value. Known ones keep their
+    numbers, and new ones follow.
+    """
+
+    given: Sequence[str] | None = None
+    known: Sequence[str] | None = None
+
+
+def default_part_rows(num_images: int) -> int:
+    """Images a part: a power of two that makes some 64 parts, 256 at least and 16,384 at most."""
+    return min(FILE_ROWS, max(LEAST_ROWS, 1 << (-(-num_images // USUAL_PARTS) - 1).bit_length()))
+
+
+class ManifestWriter:
+    """The listing in a folder, in place of one that is there: `add` images in order, then `finish`.
+
+    rows_per_part: `default_part_rows` when None. ValueError for labels that are no classes.
+    """
+
+    def __init__(self, folder: Folder, hold_out: HoldOut, rows_per_part: int | None = None):
+        if rows_per_part is not None and rows_per_part < 1:
+            raise ValueError(f"rows_per_part {rows_per_part}; expected at least 1; correct it")
+        self.folder, self.hold_out, self.rows_per_part = folder, hold_out, rows_per_part
+        self.rows_per_file = rows_per_part * max(1, FILE_ROWS // rows_per_part) if rows_per_part else FILE_ROWS
+        self.splits: dict[str, SplitWriter] = {}
+        self.codes: dict[str | int, int] = {}
+        self.codes_of: dict[str, set[int]] = {}  # split -> codes of its labels
+        self.num_images = self.num_unusable = 0
+        self.unusable: list[str] = []  # the first reasons
+        self.digest = _Digest()
+        folder.delete(MARKER)  # from here to the end, what is there is not complete
+
+    def add(self, found: FoundRows) -> None:
+        """The next images."""
+        rows = found.held_out(val_fraction=self.hold_out.val_fraction, seed=self.hold_out.seed)
+        codes = self._codes(rows)
+        self.digest.add(rows, codes)
+        ids = np.arange(self.num_images, self.num_images + len(rows))
+        self.num_images += len(rows)
+        labels = pa.array(codes, pa.int32(), mask=codes < 0)
+        table = pa.table([pa.array(ids), rows.keys, rows.uris, labels, rows.versions, rows.sizes], schema=SCHEMA)
+        names = {place: rows.split_names[place] for place in first_places(rows.splits).tolist()}
+        for name in dict.fromkeys(names.values()):
+            if name not in self.splits:
+                self.splits[name] = SplitWriter(self.folder, name, self.rows_per_file)
+            places = [place for place, other in names.items() if other == name]
+            mask = np.isin(rows.splits, places)
+            self.splits[name].add(table if mask.all() else table.filter(pa.array(mask)))
+            self.codes_of.setdefault(name, set()).update(np.unique(codes[mask & (codes >= 0)]).tolist())
+        self._note_unusable(rows.uris)
+
+    def _codes(self, rows: FoundRows) -> np.ndarray:
+        """The numbers of the labels, int32 [N], as they first come; -1 for none."""
+        table = np.full(len(rows.label_values) + 1, -1, np.int32)  # the last for none
+        for place in first_places(rows.labels).tolist():
+            table[place] = code_of(rows.label_values[place], self.codes)
+        return table[rows.labels]
+
+    def _note_unusable(self, uris: pa.StringArray) -> None:
+        found = uris.filter(pc.starts_with(uris, unusable("")))
+        self.num_unusable += len(found)
+        for uri in found.slice(0, NAMED - len(self.unusable)).to_pylist():
+            self.unusable.append(unusable_reason(uri) or "")
+
+    def finish(
+        self,
+        classes: Classes,
+        *,
+        left_out: Mapping[str, int] | None = None,
+        notes: Sequence[str] = (),
+        white_level: int | None = None,
+        is_whole: bool = True,
+    ) -> Manifest:
+        """Write the marker; ValueError for labels that are no classes, and for nothing but what cannot be read.
+
+        Of a listing that is not whole nothing is said of classes.
+        """
+        for writer in self.splits.values():
+            writer.flush()
+        labels, given = list(self.codes), classes.given
+        if classes.known is not None:
+            labels, given = extended_classes(classes.known, labels, given)
+        names, label_of_code = final_labels(labels, given)
+        part_rows = self.rows_per_part or default_part_rows(self.num_images)
+        told = [*notes, *self._told()]
+        if names is not None and classes.known is None and is_whole:
+            found = {split: {names[label_of_code[code]] for code in mine} for split, mine in self.codes_of.items()}
+            told += class_notes(found, "the source")
+        manifest = Manifest(
+            folder=self.folder,
+            splits={name: self.splits[name].listing(part_rows) for name in sorted(self.splits)},
+            class_names=names,
+            label_of_code=label_of_code,
+            value_of_code=list(self.codes),
+            digest=self.digest.hexdigest(list(self.codes), names if classes.given is not None else None),
+            rows_per_part=part_rows,
+            rows_per_file=self.rows_per_file,
+            left_out=dict(sorted((left_out or {}).items())),
+            notes=told,
+            white_level=white_level,
+        )
+        delete_leftovers(self.folder, self.splits.values())
+        about = {**asdict(manifest), "format": FORMAT}
+        del about["folder"]  # the folder may be moved
+        self.folder.write(MARKER, json.dumps(about, indent=1, sort_keys=True).encode())
+        return manifest
+
+    def _told(self) -> list[str]:
+        if not self.num_unusable:
+            return []
+        if self.num_unusable == self.num_images:
+            raise ValueError(f"nothing that can be read: {self.unusable[0]}")
+        return [f"{self.num_unusable} listed that cannot be read: {'; '.join(self.unusable)}"]
+
+
+@dataclass
+class _Digest:
+    """Of keys, sizes, labels and splits in their order, however many are added at a time; addresses do not count."""
+
+    splits: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.columns = {name: hashlib.sha256() for name in ("keys", "lengths", "sizes", "labels", "splits")}
+
+    def add(self, rows: FoundRows, codes: np.ndarray) -> None:
+        """The next ones; codes: of their labels."""
+        names = np.full(len(rows.split_names) + 1, -1, np.int32)
+        for place in first_places(rows.splits).tolist():
+            names[place] = self.splits.setdefault(rows.split_names[place], len(self.splits))
+        added = {
+            "keys": bytes_of(rows.keys),
+            "lengths": lengths_of(rows.keys),
+            "sizes": rows.sizes.fill_null(-1).to_numpy().astype("<i8"),
+            "labels": codes.astype("<i4"),
+            "splits": names[rows.splits].astype("<i4"),
+        }
+        for name, values in added.items():
+            self.columns[name].update(values)
+
+    def hexdigest(self, labels: list[str | int], class_names: list[str] | None) -> str:
+        """Of all."""
+        whole = {name: column.hexdigest() for name, column in self.columns.items()}
+        return hashlib.sha256(json.dumps([whole, list(self.splits), labels, class_names]).encode()).hexdigest()
+
+
+def write_manifest(
+    records: Iterable[ImageRecord],
+    folder: Folder,
+    *,
+    val_fraction: float,
+    seed: int,
+    class_names: Sequence[str] | None = None,
+    known_classes: Sequence[str] | None = None,
+    rows_per_part: int | None = None,
+    left_out: Mapping[str, int] | None = None,
+    notes: Sequence[str] = (),
+    white_level: int | None = None,
+    is_whole: Callable[[], bool] = lambda: True,
+) -> Manifest:
+    """The manifest of records that somebody else has found, by their keywords of `ManifestWriter` and its `finish`."""
+    writer = ManifestWriter(folder, HoldOut(val_fraction, seed), rows_per_part)
+    for rows in rows_of(records):
+        writer.add(rows)
+    return writer.finish(
+        Classes(class_names, known_classes),
+        left_out=left_out,
+        notes=notes,
+        white_level=white_level,
+        is_whole=is_whole(),
+    )

@@ -1,0 +1,192 @@
+"""The pieces of a listing as files: whatever is killed, those that are finished are not listed again.
+
+division.json             how the source is divided, and what of
+00017/rows-00000.parquet  images of a piece, in order; some FILE_ROWS a file
+00017.json                written last: counts, labels and splits of the piece
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from seit_ray.images.classes import code_of
+from seit_ray.images.repeats import hash_of
+from seit_ray.images.sources.division import COUNTED, MAY_REPEAT, Division, Seen, Tally
+from seit_ray.images.sources.find import divide, images_of
+from seit_ray.images.sources.settings import SourceSettings
+from seit_ray.storage import Folder
+
+DIVISION = "division.json"
+FORMAT = 1
+FILE_ROWS = 65_536
+SCHEMA = pa.schema(
+    {
+        "key": pa.string(),
+        "uri": pa.string(),
+        "label": pa.int32(),
+        "split": pa.int32(),
+        "size_bytes": pa.int64(),
+        "version": pa.string(),
+        "hash": pa.uint64(),  # of a key that may come again
+        "counted": pa.bool_(),  # a key behind which a number comes; null for others
+    }
+)
+_MARKER = re.compile(r"(\d{5,})\.json")
+
+
+@dataclass(frozen=True)
+class PieceCounts:
+    """What is known of a finished piece. labels, splits: what the numbers in its rows stand for.
+
+    splits: (split, place), see `Seen`, in the order in which they were met. num_hashed: keys that may come again.
+    """
+
+    num_rows: int
+    num_files: int
+    num_hashed: int
+    labels: list[str | int]
+    splits: list[tuple[str, str | None]]
+    tally: Tally
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**vars(self), "tally": self.tally.as_dict()}
+
+    @classmethod
+    def of_dict(cls, values: dict[str, Any]) -> PieceCounts:
+        """What `as_dict` gave."""
+        splits = [(split, place) for split, place in values["splits"]]
+        return cls(**{**values, "splits": splits, "tally": Tally.of_dict(values["tally"])})
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """The pieces of a source in a folder; cheap to pickle but for what the division holds."""
+
+    division: Division
+    folder: Folder
+    is_taken_up: bool = False  # whether somebody has divided the source before
+
+    @property
+    def num(self) -> int:
+        """How many there are."""
+        return len(self.division.pieces)
+
+    def make(self, number: int, is_enough: Callable[[int], bool] | None = None) -> PieceCounts:
+        """List a piece and write it; is_enough: (images of it so far) -> whether to stop there."""
+        tally = Tally()
+        writer = _Writer(self.folder, number)
+        narrows = bool(self.division.settings.include or self.division.settings.exclude)
+        seen = 0
+        for image in images_of(self.division, number, tally):
+            writer.add(image)
+            seen += not (narrows and image.of_key == COUNTED)  # one of these may be left out yet
+            if is_enough is not None and is_enough(seen):
+                break
+        counts = writer.finish(tally)
+        self.folder.write(f"{number:05}.json", json.dumps(counts.as_dict()).encode())
+        return counts
+
+    def finished(self) -> dict[int, PieceCounts]:
+        """Those that stand."""
+        found = [(int(match[1]), e.name) for e in self.folder.list() if (match := _MARKER.fullmatch(e.name))]
+        contents = self.folder.read_many([name for _, name in found])
+        standing = {}
+        for (number, _), content in zip(found, contents, strict=True):
+            if isinstance(content, Exception):
+                raise content
+            standing[number] = PieceCounts.of_dict(json.loads(content))
+        return standing
+
+    def tables(self, number: int, counts: PieceCounts, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """The rows of a piece, a file at a time."""
+        for file in range(counts.num_files):
+            data = self.folder.read(rows_name(number, file))
+            yield pq.ParquetFile(pa.BufferReader(data)).read(columns, use_threads=False)
+
+    def remove(self) -> None:
+        """All of them, the division first: what is there from then on is not taken up."""
+        self.folder.delete(DIVISION)
+        self.folder.delete_tree()
+
+
+def pieces_in(folder: Folder, source: Folder, settings: SourceSettings, *, is_sample: bool = False) -> Pieces:
+    """The pieces of a source in a folder of their own, divided now, or as they were when the folder was begun."""
+    if not is_sample and folder.exists(DIVISION):
+        values = json.loads(folder.read(DIVISION))
+        return Pieces(Division.of_dict(values, source, settings), folder, is_taken_up=True)
+    division = divide(source, settings, is_sample=is_sample)
+    found = Pieces(division, folder)
+    if division.head is not None and not is_sample:  # it is in memory: nobody lists it again
+        found.make(0)
+    if not is_sample:
+        folder.write(DIVISION, json.dumps(division.as_dict()).encode())
+    return found
+
+
+def place_of(folder: Folder, source: Folder, settings: SourceSettings) -> Folder:
+    """The folder for the pieces of this source with these settings, among those of others."""
+    identity = json.dumps([FORMAT, source.uri, settings.as_dict()], sort_keys=True)
+    return folder.join(hashlib.sha256(identity.encode()).hexdigest()[:16])
+
+
+def rows_name(number: int, file: int) -> str:
+    """A file of a piece."""
+    return f"{number:05}/rows-{file:05}.parquet"
+
+
+@dataclass
+class _Writer:
+    """Collects the images of a piece and writes each full file."""
+
+    folder: Folder
+    number: int
+    columns: tuple[list[Any], ...] = field(default_factory=lambda: tuple([] for _ in SCHEMA))
+    labels: dict[str | int, int] = field(default_factory=dict)
+    splits: dict[tuple[str, str | None], int] = field(default_factory=dict)
+    num_rows: int = 0
+    num_files: int = 0
+    num_hashed: int = 0
+
+    def add(self, image: Seen) -> None:
+        """Takes one."""
+        key, uri, label, split, size_bytes, version, place, of_key = image
+        keys, uris, labels, splits, sizes, versions, hashes, counted = self.columns
+        keys.append(key)
+        uris.append(uri)
+        labels.append(code_of(label, self.labels))
+        splits.append(None if split is None else self.splits.setdefault((split, place), len(self.splits)))
+        sizes.append(size_bytes)
+        versions.append(version)
+        hashes.append(hash_of(key) if of_key == MAY_REPEAT else None)
+        counted.append(True if of_key == COUNTED else None)
+        self.num_hashed += of_key == MAY_REPEAT
+        if len(keys) == FILE_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        num_rows = len(self.columns[0])
+        arrays = [pa.array(column, field.type) for column, field in zip(self.columns, SCHEMA, strict=True)]
+        sink, codes = io.BytesIO(), ["split", "label"]
+        table = pa.table(arrays, schema=SCHEMA)
+        pq.write_table(table, sink, compression="zstd", use_dictionary=codes, write_statistics=False)
+        self.folder.write(rows_name(self.number, self.num_files), sink.getvalue())
+        self.num_rows += num_rows
+        self.num_files += 1
+        for column in self.columns:
+            column.clear()
+
+    def finish(self, tally: Tally) -> PieceCounts:
+        """The counts, when all were added."""
+        if self.columns[0]:
+            self._flush()
+        return PieceCounts(self.num_rows, self.num_files, self.num_hashed, list(self.labels), list(self.splits), tally)

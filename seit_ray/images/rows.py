@@ -1,0 +1,157 @@
+"""Images of a listing as columns: many at a time cost little, and one by one they are `ImageRecord`s."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from seit_ray.images.records import ImageRecord, json_of, split_of_key
+
+Strings = pa.StringArray
+
+
+@dataclass(frozen=True)
+class FoundRows:
+    """Some images in the order of the listing, N of them; see `ImageRecord`.
+
+    plain: the keys without the number of a repeat, by which images are held out. labels, splits int32 [N]: places in
+    label_values and split_names, -1 for none. sizes int64 and versions with nulls for what the source does not tell.
+    """
+
+    keys: Strings
+    plain: Strings
+    uris: Strings
+    sizes: pa.Int64Array
+    versions: Strings
+    labels: np.ndarray
+    label_values: Sequence[str | int]
+    splits: np.ndarray
+    split_names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @classmethod
+    def of(cls, records: Sequence[ImageRecord]) -> FoundRows:
+        """Those of records."""
+        labels: dict[str | int, int] = {}
+        splits: dict[str, int] = {}
+        codes = [-1 if r.label is None else labels.setdefault(r.label, len(labels)) for r in records]
+        parts = [splits.setdefault(r.split, len(splits)) if r.split else -1 for r in records]
+        return cls(
+            pa.array([r.key for r in records], pa.string()),
+            pa.array([r.repeats or r.key for r in records], pa.string()),
+            pa.array([r.uri for r in records], pa.string()),
+            pa.array([r.size_bytes for r in records], pa.int64()),
+            pa.array([r.version for r in records], pa.string()),
+            np.array(codes, np.int32),
+            list(labels),
+            np.array(parts, np.int32),
+            list(splits),
+        )
+
+    def records(self) -> Iterator[ImageRecord]:
+        """One by one."""
+        columns = (self.keys, self.uris, self.sizes, self.versions, self.plain)
+        rows = zip(*(column.to_pylist() for column in columns), self.labels.tolist(), self.splits.tolist(), strict=True)
+        for key, uri, size, version, plain, label, split in rows:
+            yield ImageRecord(
+                key,
+                uri,
+                None if label < 0 else self.label_values[label],
+                None if split < 0 else self.split_names[split],
+                size,
+                version,
+                None if plain == key else plain,
+            )
+
+    def filter(self, mask: np.ndarray) -> FoundRows:
+        """Those where a bool [N] is true."""
+        chosen = pa.array(mask)
+        columns = {name: getattr(self, name).filter(chosen) for name in COLUMNS}
+        return replace(self, **columns, labels=self.labels[mask], splits=self.splits[mask])
+
+    def head(self, number: int) -> FoundRows:
+        """The first ones."""
+        columns = {name: getattr(self, name).slice(0, number) for name in COLUMNS}
+        return replace(self, **columns, labels=self.labels[:number], splits=self.splits[:number])
+
+    def held_out(self, *, val_fraction: float, seed: int) -> FoundRows:
+        """With a split for those that the source gives none: see `split_of_key`."""
+        free = np.flatnonzero(self.splits < 0)
+        if not len(free):
+            return self
+        splits, first = self.splits.copy(), len(self.split_names)
+        splits[free] = first
+        if val_fraction > 0:
+            keys = self.plain.take(pa.array(free)).to_pylist()
+            splits[free] += [split_of_key(key, val_fraction=val_fraction, seed=seed) == "val" for key in keys]
+        return replace(self, splits=splits, split_names=[*self.split_names, "train", "val"])
+
+    def states(self) -> np.ndarray:
+        """int64 [N], `state_of` each, where all have a split."""
+        found = np.empty(len(self), np.int64)
+        for split in np.unique(self.splits).tolist():
+            mask = self.splits == split
+            chosen = pa.array(mask)
+            found[mask] = states_of(
+                self.split_names[split],
+                self.labels[mask],
+                self.label_values,
+                self.sizes.filter(chosen),
+                self.versions.filter(chosen),
+            )
+        return found
+
+
+COLUMNS = ("keys", "plain", "uris", "sizes", "versions")
+
+
+def rows_of(records: Iterable[ImageRecord], each: int = 256) -> Iterator[FoundRows]:
+    """Records as columns, some at a time."""
+    held: list[ImageRecord] = []
+    for record in records:
+        held.append(record)
+        if len(held) == each:
+            yield FoundRows.of(held)
+            held = []
+    if held:
+        yield FoundRows.of(held)
+
+
+def states_of(
+    split: str, labels: np.ndarray, label_values: Sequence[str | int], sizes: pa.Array, versions: pa.Array
+) -> np.ndarray:
+    """int64 [N]: 64 bits, signed, that change when an image is overwritten, labelled anew or moved to another split."""
+    begins = {code: f"[{json_of(split)}, {json_of(label_values[code])}, " for code in np.unique(labels[labels >= 0])}
+    begins[-1] = f"[{json_of(split)}, null, "
+    rows = zip(labels.tolist(), sizes.to_pylist(), versions.to_pylist(), strict=True)
+    digests = [
+        hashlib.blake2b(f"{begins[label]}{json_of(size)}, {json_of(version)}]".encode(), digest_size=8).digest()
+        for label, size, version in rows
+    ]
+    return np.frombuffer(b"".join(digests), "<i8")
+
+
+def first_places(codes: np.ndarray) -> np.ndarray:
+    """The different values of codes that are not negative, in the order in which they are met."""
+    found, first = np.unique(codes, return_index=True)
+    order = np.argsort(first, kind="stable")
+    return found[order][found[order] >= 0]
+
+
+def lengths_of(column: pa.StringArray) -> np.ndarray:
+    """int64 [N]: bytes of each string, of which none is null."""
+    return pc.binary_length(column).to_numpy().astype("<i8")
+
+
+def bytes_of(column: pa.StringArray) -> pa.Buffer:
+    """All of its strings, none of which is null, one after the other."""
+    _, ends, data = column.buffers()
+    first, last = np.frombuffer(ends, "<i4")[[column.offset, column.offset + len(column)]].tolist()
+    return data.slice(first, last - first) if data is not None else pa.py_buffer(b"")

@@ -1,0 +1,98 @@
+"""Where a long listing may be cut, so that its stretches can be listed at the same time.
+
+A cut is a name: one stretch ends with it, and the next begins behind it. Whatever the cuts are, the stretches hold
+every object once; how alike they are is a guess, made by few requests: the names of folders, and where there are none,
+the characters in which names differ.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from seit_ray.storage.listing import Ask
+
+REQUESTS_AHEAD = 16
+FOLDER_PAGES = 10  # of the names of folders in one folder
+ENOUGH = 16  # cuts, with which no further level is looked into
+LEVELS = 3  # of folders, or of characters
+LOOKED_INTO = 32  # folders, or beginnings of names, of a level
+
+Place = TypeVar("Place")
+
+
+def cuts(ask: Ask, after: str, most: int) -> list[str]:
+    """At most `most` names behind `after`, ascending; none where nothing shows how to divide what lies there."""
+    found: set[str] = set()
+    level = [("", True)]  # folders, and beginnings of names
+    with ThreadPoolExecutor(REQUESTS_AHEAD) as pool:
+        for _ in range(LEVELS):
+            looked = list(pool.map(lambda place: inside(ask, *place), evenly(level, LOOKED_INTO)))
+            level = []
+            for folders, beginnings in looked:
+                found.update(folders, beginnings[1:])  # what begins with the least one needs no cut before it
+                level += [(name, True) for name in folders] + [(name, False) for name in beginnings]
+            if len(found) >= ENOUGH or not level:
+                break
+    return evenly(sorted(name for name in found if name > after), most)
+
+
+def evenly(names: list[Place], most: int) -> list[Place]:
+    """At most `most` of them, as far apart as they can be."""
+    if len(names) <= most:
+        return names
+    return [names[(2 * i + 1) * len(names) // (2 * most)] for i in range(most)]
+
+
+def inside(ask: Ask, prefix: str, is_folder: bool) -> tuple[list[str], list[str]]:
+    """(folders directly below a prefix, beginnings of names where objects lie there on several pages)."""
+    if not is_folder:
+        return [], by_characters(ask, prefix, prefix)
+    folders: list[str] = []
+    token = None
+    for _ in range(FOLDER_PAGES):
+        page = ask(prefix=prefix, delimiter="/", **({"token": token} if token else {}))
+        folders += page.folders
+        token = page.token
+        if token is None:
+            break
+        if len(page.objects) > len(page.folders):
+            return folders, by_characters(ask, prefix, page.objects[0].name)
+    return folders, []
+
+
+def by_characters(ask: Ask, prefix: str, first: str) -> list[str]:
+    """The beginnings of names below a prefix, one character longer than what all of them have in common.
+
+    first: a name, the least of those that begin with prefix. One request for each character that is met, and some
+    more to find out where names differ.
+    """
+    low, high = len(prefix), len(first)  # that many characters are shared by all, and are not
+    while low + 1 < high:
+        middle = (low + high) // 2
+        if next_name(ask, prefix, behind(first[:middle])) is None:
+            low = middle
+        else:
+            high = middle
+    stem = first[:low]
+    found = []
+    name = next_name(ask, stem, "")
+    if name == stem:  # an object is called so
+        name = next_name(ask, stem, stem)
+    while name is not None:
+        found.append(name[: len(stem) + 1])
+        name = next_name(ask, stem, behind(found[-1]))
+    return found
+
+
+def next_name(ask: Ask, prefix: str, after: str) -> str | None:
+    """The least name behind `after` that begins with a prefix."""
+    more = {"after": after} if after else {}
+    found = ask(prefix=prefix, limit=1, **more).objects
+    return found[0].name if found else None
+
+
+def behind(beginning: str) -> str:
+    """A name behind all that begin so, but for few."""
+    code = ord(beginning[-1]) + 1
+    return beginning[:-1] + chr(0xE000 if 0xD800 <= code < 0xE000 else min(code, 0x10FFFF))

@@ -1,0 +1,303 @@
+"""A listing by pieces: the same bytes for any number of workers, any division, and after a kill."""
+
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+import pytest
+
+from seit_ray.images import find_images, load_manifest, pieces
+from seit_ray.images.listing import list_images, make_here
+from seit_ray.images.pieces import Pieces, pieces_in
+from seit_ray.images.sources import find, layout, tables
+from seit_ray.images.sources.division import Division
+from seit_ray.images.sources.settings import SourceSettings
+from seit_ray.storage import Folder, StorageError
+from tests.images.made_manifests import files
+from tests.images.made_sources import fill, write_parquet
+from tests.images.made_tars import sample, tar_bytes
+
+HOLD_OUT = {"val_fraction": 0.3, "seed": 3}
+ONE, TWO = "caf\u00e9", "cafe\u0301"  # é as one character, and as two
+
+
+class Killed(BaseException):
+    """The end of the process, which no code handles."""
+
+
+def folders_of(source):
+    fill(source, *(f"{name}/{i}.jpg" for name in ("ant", "bee", "cat", "dog", ONE, TWO) for i in range(7)), "x.txt")
+
+
+def flat_with_splits(source):
+    fill(source, *(f"{name}/{i:02}.png" for name in ("test", "train") for i in range(20)), "train/a.heic")
+
+
+def tars(source):
+    for number in range(6):
+        members = [m for i in range(5) for m in sample(f"{i}", cls="abc"[i % 3], json=f'{{"name": "{i * number}"}}')]
+        source.write(f"{number}.tar", tar_bytes([*members, *sample("0", cls="a", json='{"name": "0"}')]))
+
+
+def numbered_rows(source):
+    for number, rows in enumerate((3, 5, 1, 4)):
+        name = f"data-{number:05}-of-00004.parquet"
+        write_parquet(source, name, {"image": [b"i"] * rows, "label": [f"c{i % 2}" for i in range(rows)]})
+
+
+def rows_with_a_column_of_splits(source):
+    for number, split in enumerate(("test", "train", "dev", "test")):
+        write_parquet(source, f"{number}.parquet", {"image": [b"i"] * 3, "split": [split] * 3, "id": [1, 1, number]})
+
+
+def table(source):
+    names = [f"{i % 9}.jpg" for i in range(30)]
+    write_parquet(source, "a.parquet", {"uri": names, "label": [i % 4 for i in range(30)]}, row_group_size=4)
+
+
+SOURCES = {
+    "folders": (folders_of, {}),
+    "folders, patterns": (folders_of, {"exclude": ("*/3.jpg",)}),
+    "splits": (flat_with_splits, {}),
+    "tars": (tars, {}),
+    "tars, keys": (tars, {"key_column": "name"}),
+    "numbered rows": (numbered_rows, {}),
+    "numbered rows, patterns": (numbered_rows, {"exclude": ("*#4", "*#7")}),
+    "splits of rows": (rows_with_a_column_of_splits, {"key_column": "id"}),
+    "table": (table, {}),
+}
+
+
+@pytest.fixture(params=SOURCES, ids=[name.replace(", ", "-") for name in SOURCES])
+def source(request, tmp_path):
+    """(source, settings)"""
+    make, settings = SOURCES[request.param]
+    folder = Folder(tmp_path / "source")
+    make(folder)
+    return folder.join("a.parquet") if make is table else folder, SourceSettings(**settings)
+
+
+@pytest.fixture
+def many_pieces(monkeypatch):
+    monkeypatch.setattr(layout, "LOOK", 5)
+    monkeypatch.setattr(find, "HEAD_FILES", 5)
+    monkeypatch.setattr(tables, "SLICE_ROWS", 5)
+    monkeypatch.setattr(pieces, "FILE_ROWS", 3)
+
+
+def manifest_of(source, folder, **how):
+    place, settings = source
+    list_images(place, settings, folder, rows_per_part=4, **HOLD_OUT, **how)
+    return files(folder)
+
+
+def workers(number, seed=0):
+    """So many, which take pieces in any order."""
+
+    def make(listing, todo, on_listed):
+        order = random.Random(seed).sample(list(todo), len(todo))
+        with ThreadPoolExecutor(number) as pool:
+            counts = dict(zip(order, pool.map(listing.make, order), strict=True))
+        yield from (counts[piece] for piece in todo)
+
+    return make
+
+
+def test_any_number_of_workers_and_any_division_give_the_same_bytes(source, tmp_path, monkeypatch):
+    expected = manifest_of(source, Folder(tmp_path / "whole"))
+    assert len(expected) > 2
+    monkeypatch.setattr(layout, "LOOK", 5)
+    monkeypatch.setattr(find, "HEAD_FILES", 5)
+    monkeypatch.setattr(tables, "SLICE_ROWS", 5)
+    monkeypatch.setattr(pieces, "FILE_ROWS", 3)
+    for number in (1, 2, 5):
+        assert manifest_of(source, Folder(tmp_path / f"{number}"), make=workers(number, number)) == expected
+    monkeypatch.setattr(find, "MOST_GROUPS", 2)
+    monkeypatch.setattr(find, "MOST_STRETCHES", 2)
+    assert manifest_of(source, Folder(tmp_path / "few")) == expected
+    keys = [record.key for record in find_images(*source)]
+    manifest = load_manifest(Folder(tmp_path / "few"))
+    assert sorted(keys) == sorted(k for s in manifest.splits for column in manifest.keys(s) for k in column.to_pylist())
+    assert len(set(keys)) == len(keys)
+
+
+def test_what_stands_is_not_listed_again_after_a_kill(source, tmp_path, many_pieces, monkeypatch):
+    expected = manifest_of(source, Folder(tmp_path / "undisturbed"))
+    made, make = [], Pieces.make
+
+    def watched(self, number, is_enough=None):
+        if len(made) == 2:
+            raise Killed
+        counts = make(self, number, is_enough)
+        made.append(number)
+        return counts
+
+    monkeypatch.setattr(Pieces, "make", watched)
+    with pytest.raises(Killed):
+        manifest_of(source, Folder(tmp_path / "killed"))
+    assert load_manifest(Folder(tmp_path / "killed")) is None
+    first = list(made)
+    monkeypatch.setattr(Pieces, "make", lambda self, number, is_enough=None: made.append(number) or make(self, number))
+    assert manifest_of(source, Folder(tmp_path / "killed")) == expected
+    assert len(first) == 2
+    assert len(set(made)) == len(made)
+
+
+def test_a_piece_that_was_written_half_is_made_anew(tmp_path, many_pieces, monkeypatch):
+    place = Folder(tmp_path / "source")
+    folders_of(place)
+    expected = manifest_of((place, SourceSettings()), Folder(tmp_path / "undisturbed"))
+    write = Folder.write
+
+    def dies(self, name, data):
+        if name == "00002.json":
+            raise Killed
+        write(self, name, data)
+
+    monkeypatch.setattr(Folder, "write", dies)
+    with pytest.raises(Killed):
+        manifest_of((place, SourceSettings()), Folder(tmp_path / "killed"))
+    monkeypatch.setattr(Folder, "write", write)
+    assert manifest_of((place, SourceSettings()), Folder(tmp_path / "killed")) == expected
+
+
+def test_a_division_comes_back_from_its_file(source, tmp_path, many_pieces):
+    place, settings = source
+    folder = Folder(tmp_path / "pieces")
+    first = pieces_in(folder, place, settings)
+    again = pieces_in(folder, place, settings)
+    assert again.is_taken_up
+    assert not first.is_taken_up
+    assert len(again.division.pieces) > 1
+    assert again.division.head is None
+    assert {**vars(again.division), "head": 0} == {**vars(first.division), "head": 0}
+    assert Division.of_dict(again.division.as_dict(), place, settings) == again.division
+
+
+def test_the_error_is_that_of_the_first_piece_that_has_one(tmp_path, many_pieces):
+    place = Folder(tmp_path / "source")
+    for number in range(6):
+        labels = [1.5 if number in (2, 4) else 1.0] * 2
+        write_parquet(place, f"{number}.parquet", {"image": [b"i"] * 2, "label": pa.array(labels)})
+    for make in (make_here, workers(1), workers(3, 7)):
+        with pytest.raises(ValueError, match=r"label of type float in row 0 of .*2\.parquet"):
+            list_images(place, SourceSettings(), Folder(tmp_path / "list"), make=make, **HOLD_OUT)
+        assert not list(Folder(tmp_path / "list").list())
+
+
+def test_pieces_wait_for_a_storage_that_comes_back_and_stay_when_it_does_not(tmp_path, many_pieces, monkeypatch):
+    place, fails, make = Folder(tmp_path / "source"), [], Pieces.make
+    folders_of(place)
+
+    def away(self, number, is_enough=None):
+        if number == 2 and len(fails) < 2:
+            fails.append(number)
+            raise StorageError("no answer", "unavailable")
+        return make(self, number, is_enough)
+
+    monkeypatch.setattr(Pieces, "make", away)
+    monkeypatch.setattr("seit_ray.storage.patience.FIRST_PAUSE_S", 0.01)
+    with pytest.raises(StorageError, match="no answer"):
+        list_images(place, SourceSettings(), Folder(tmp_path / "list"), **HOLD_OUT)
+    assert [e.name for e in Folder(tmp_path / "list").list() if e.name.endswith("/00001.json")]
+
+    def patient(listing, todo, on_listed):
+        return make_here(listing, todo, on_listed, patience_s=9.0)
+
+    manifest = list_images(place, SourceSettings(), Folder(tmp_path / "list"), make=patient, **HOLD_OUT)
+    assert sum(split.num_images for split in manifest.splits.values()) == 42
+    assert fails == [2, 2]
+
+
+def test_threads_list_a_bucket_and_end_when_nobody_waits(tmp_path, many_pieces, monkeypatch):
+    place = Folder(tmp_path / "source")
+    folders_of(place)
+    expected = manifest_of((place, SourceSettings()), Folder(tmp_path / "one"))
+    monkeypatch.setattr(Folder, "is_remote", True)
+    seen = []
+    monkeypatch.setattr(Folder, "read_many", _with_thread(seen, Folder.read_many))
+    monkeypatch.setattr(Pieces, "make", _with_thread(seen, Pieces.make))
+    assert manifest_of((place, SourceSettings()), Folder(tmp_path / "more")) == expected
+    assert any(name.startswith("listing") for name in seen)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("listing")]
+
+
+def _with_thread(seen, function):
+    def called(*arguments, **more):
+        seen.append(threading.current_thread().name)
+        return function(*arguments, **more)
+
+    return called
+
+
+@pytest.fixture
+def photos(tmp_path):
+    place = Folder(tmp_path / "source")
+    folders_of(place)
+    return place
+
+
+def test_verbs_share_a_listing_until_its_folder_is_deleted(photos, tmp_path, monkeypatch):
+    settings = SourceSettings(listing=str(tmp_path / "kept"))
+    notes = []
+
+    def told(phase, *rest):
+        notes.append(phase) if phase == "listing" else None
+
+    first = list_images(photos, settings, Folder(tmp_path / "1"), on_progress=told, **HOLD_OUT)
+    photos.write("ant/new.jpg", b"")
+    assert not notes
+    again = list_images(photos, settings, Folder(tmp_path / "2"), on_progress=told, **HOLD_OUT)
+    assert again.digest == first.digest
+    assert notes == ["listing"]
+    assert len(list(find_images(photos, settings))) == 42
+    held_out = list_images(photos, settings, Folder(tmp_path / "3"), val_fraction=0.0, seed=0)
+    assert held_out.splits["train"].num_images == 42
+    (place,) = Folder(tmp_path / "kept").list_folders()
+    others = list_images(
+        photos, SourceSettings(listing=settings.listing, exclude=("ant/*",)), Folder(tmp_path / "4"), **HOLD_OUT
+    )
+    assert sum(split.num_images for split in others.splits.values()) == 35
+    anew = list_images(photos, settings, Folder(tmp_path / "5"), is_anew=True, **HOLD_OUT)
+    assert sum(split.num_images for split in anew.splits.values()) == 43
+    Folder(tmp_path / "kept").delete_tree(place)
+    anew = list_images(photos, settings, Folder(tmp_path / "6"), **HOLD_OUT)
+    assert sum(split.num_images for split in anew.splits.values()) == 43
+
+
+def test_what_is_to_be_mended_is_listed_anew(tmp_path):
+    photos, kept = Folder(tmp_path / "source"), Folder(tmp_path / "kept")
+    fill(photos, "train/a/1.jpg", "val/b/1.jpg")
+    settings = SourceSettings(listing=kept.uri)
+    with pytest.raises(ValueError, match="expected classes in common"):
+        list_images(photos, settings, Folder(tmp_path / "list"), **HOLD_OUT)
+    photos.delete("val/b/1.jpg")
+    fill(photos, "val/a/1.jpg")
+    assert list_images(photos, settings, Folder(tmp_path / "list"), **HOLD_OUT).class_names == ["a"]
+
+
+def test_a_shared_listing_has_a_folder_of_its_own(photos, tmp_path):
+    for place in (photos.uri, photos.uri_of("ant"), str(tmp_path)):
+        with pytest.raises(ValueError, match="expected two folders, neither of them in the other"):
+            list_images(photos, SourceSettings(listing=place), Folder(tmp_path / "list"), **HOLD_OUT)
+    fill(Folder(tmp_path / "mine"), "notes.txt")
+    with pytest.raises(ValueError, match=r"holds notes\.txt, which this program did not write there"):
+        list_images(photos, SourceSettings(listing=str(tmp_path / "mine")), Folder(tmp_path / "list"), **HOLD_OUT)
+
+
+def test_a_sample_keeps_nothing_and_looks_for_a_val_set_beyond_it(tmp_path):
+    photos, kept = Folder(tmp_path / "source"), Folder(tmp_path / "kept")
+    fill(photos, "test/a/1.jpg", "test/a/2.jpg", "train/a/1.jpg", "val/a/1.jpg")
+    write_parquet(photos.join("rows"), "0.parquet", {"image": [b"i"] * 3, "split": ["test", "train", "val"]})
+    photos.join("rows").write("a.csv", b"uri,split\n1,test\n2,train\n3,val\n")
+    settings = {"listing": kept.uri, "limit": 1}
+    for place in (photos.join("rows"), photos.join("rows", "a.csv")):
+        (found,) = find_images(place, SourceSettings(**settings))
+        assert found.split == "test"
+    photos.join("rows").delete_tree()
+    (found,) = find_images(photos, SourceSettings(**settings))
+    assert found.split == "test"
+    sample = list_images(photos, SourceSettings(**settings), Folder(tmp_path / "list"), **HOLD_OUT)
+    assert {name: split.num_images for name, split in sample.splits.items()} == {"test": 1}
+    assert not list(kept.list())
