@@ -27,6 +27,7 @@ from seit_ray.config.training import (
     Probe,
     Workers,
 )
+from seit_ray.config.transfer import StudyPretraining, StudyTokenizer, StudyTraining, StudyTransfer
 from seit_ray.config.verbs import (
     Evaluate,
     ExportTokens,
@@ -82,7 +83,11 @@ __all__ = [
     "Source",
     "Storage",
     "Study",
+    "StudyPretraining",
     "StudyStorageCurve",
+    "StudyTokenizer",
+    "StudyTraining",
+    "StudyTransfer",
     "Sweep",
     "SweepPretrain",
     "TokenFiles",

@@ -224,7 +224,7 @@ def test_a_curve_that_goes_on_does_nothing_twice_and_refuses_other_arms(finished
     study_storage_curve(config)
     assert {name: folder.version(name) for name in before} == before
     assert {name: folder.read(name) for name in tables} == tables
-    with pytest.raises(ValueError, match=r"other arms: now without JPEG, quality 5, .* with JPEG, quality 7, "):
+    with pytest.raises(ValueError, match=r"other arms: now without JPEG, quality 5, .* and with JPEG, quality 7, "):
         check(curve_config(photos, config.output, "pictures.jpeg=[7]"))
     with pytest.raises(ValueError, match=r"holds a study with loop\.epochs 4 \(now 5\)"):
         study_storage_curve(curve_config(photos, config.output, "loop.epochs=5"))
