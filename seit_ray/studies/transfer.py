@@ -1,6 +1,6 @@
 """Transfer: what pre-training on one set of images is worth on others. Imports no torch.
 
-Source: DTM (arXiv 2505.08021), fine-grained transfer; SeiT (arXiv 2303.11114), storage-efficient pre-training.
+Source: DTM, fine-grained transfer; SeiT (arXiv 2303.11114), storage-efficient pre-training.
 """
 
 from __future__ import annotations

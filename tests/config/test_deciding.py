@@ -10,6 +10,8 @@ from seit_ray.config import (
     Pretrain,
     Quickstart,
     RunAll,
+    StudyStorageCurve,
+    StudyTransfer,
     Sweep,
     TokenizeImages,
     TrainTokenAdapt,
@@ -20,7 +22,7 @@ from seit_ray.config import (
     load,
 )
 
-WHERE = ("storage.", "cluster.", "workers.")
+WHERE = ("storage.", "cluster.", "workers.", "trials.")
 LOOK = {
     "loop.accum_steps",
     "loop.max_micro_batch",
@@ -51,6 +53,8 @@ UNDECIDED = {
     Quickstart: PARTS | TOKENIZE | {"output", "centroid.num_workers"},
     RunAll: PARTS | TOKENIZE | {"output", "centroid.num_workers", "submit", "retries", "installed", "env"},
     Sweep: PARTS | {"output", "run", "search.max_concurrent"},
+    StudyStorageCurve: LOOK | {"output", "seeds"},
+    StudyTransfer: PARTS | {f"supervised.{key}" for key in LOOK} | {"output", "seeds"},
 }
 
 
