@@ -79,9 +79,9 @@ class Curve:
         for setting, centroid, maker in own:
             makers[maker.name] = maker
             found += self.trained(TOKENS, setting, maker, self.training.of_tokens(centroid.patch_size))
-        for words, budget, maker in self.fewer_images(own):
+        for words, budget, other in self.fewer_images(own):
             makers[source.name] = source
-            needs = (maker.name,) if maker else ()
+            needs = (other.name,) if other else ()
             found += self.trained(FEWER, words, source, self.training, budget=budget, needs=needs)
         for size in self.budgets:
             for setting, centroid, maker in own:
