@@ -21,7 +21,7 @@ from seit_ray.training.settings import LoopSettings, OptimizerSettings
 
 STAGES = "seit_ray.studies.storage_stages"
 FEWER, FEWER_TOKENS, TOKENS = "fewer images", "fewer images, as tokens", "tokens"
-WHOLE = "steps and epochs"  # of arms that hold all images, both are the same
+WHOLE = "both"  # of arms that hold all images, as many steps are as many epochs
 PREPARED = 0.2  # of the cost of a training
 LESS = 0.3  # of a training of as many epochs on fewer images
 

@@ -166,9 +166,9 @@ def test_fewer_images_take_as_many_steps(tmp_path):
 def test_the_arms_of_a_curve(photos, tmp_path):
     study = study_of_curve(curve_config(photos, tmp_path / "new"))
     assert study.arms() == [
-        "images as they are, all, steps and epochs",
-        "JPEG, quality 5, steps and epochs",
-        "tokens, K 8, 4x4, steps and epochs",
+        "images as they are, all, both",
+        "JPEG, quality 5, both",
+        "tokens, K 8, 4x4, both",
         "fewer images, bytes of tokens K 8, 4x4, steps",
         "fewer images, bytes of tokens K 8, 4x4, epochs",
     ]
@@ -198,7 +198,7 @@ def test_a_curve_ends_in_a_table_a_picture_and_words(finished):
     _, folder, rows = finished
     lines = {(line["arm"], line["setting"], line["equal"]): line for line in table(folder)}
     assert len(lines) == 6  # tokens twice, by encoding
-    plain, compact = (lines[f"tokens, {name}", "K 8, 4x4", "steps and epochs"] for name in ("plain", "compact"))
+    plain, compact = (lines[f"tokens, {name}", "K 8, 4x4", "both"] for name in ("plain", "compact"))
     assert plain["top1"] == compact["top1"]
     assert plain["bytes"] != compact["bytes"]
     assert {line["seeds"] for line in lines.values()} == {"2"}
