@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Unpack
 
 from torch import Tensor
@@ -53,17 +53,26 @@ def finetune(
     init_weights: which of the run to start from: model, ema or best. `transfer` lets that run have other tokens,
     another grid, other classes or tokens where these are pixels. Sources: SeiT; SeiT++, section 4.
     """
-    if images is not None:
-        pixels, progress = pixels or PixelSettings(), hooks.get("on_progress", silent)
-        found = of_pixels(images, run, source or SourceSettings(), pixels, model, augment, loop, world, progress)
-    elif dataset is not None:
-        found = of_tokens(dataset, model, augment, adapt_run, loop, world)
+    inputs, settings = read_for(
+        model,
+        run,
+        dataset=dataset,
+        images=images,
+        source=source,
+        pixels=pixels,
+        init_from=init_from,
+        transfer=transfer,
+        world=world,
+        memory_gib=loop.memory_gib,
+        on_progress=hooks.get("on_progress", silent),
+    )
+    augmentation: Callable[[Tensor, Tensor, StepRandom], Augmented]
+    contents: dict[str, str] = {}
+    if isinstance(inputs, TokenInputs):
+        augmentation = token_augmentation(inputs, augment, adapt_run, world, quantize=model.inputs == "learned")
+        contents = adapt_contents(augment, adapt_run)
     else:
-        raise ValueError("dataset None and images None; expected one of them; give what to train on")
-    inputs, about = found.inputs, read_about(init_from, *SOURCES) if init_from is not None else None
-    if about is not None and init_from is not None and not transfer:
-        check_same(about, inputs.identity, init_from.uri)
-    settings = found.settings | encoder_settings(model.encoder, about, where=init_from.uri if init_from else "")
+        augmentation = image_augmentation(augment, pixels or PixelSettings())
 
     def evaluate(net: TokenViT, epoch: float) -> dict[str, float]:
         values = classification_metrics(net, inputs.val, inputs.num_classes, world) if inputs.val else {}
@@ -72,7 +81,7 @@ def finetune(
     return train_and_export(
         "classifier",
         settings,
-        SupervisedObjective(label_smoothing=label_smoothing, augment=found.augmentation),
+        SupervisedObjective(label_smoothing=label_smoothing, augment=augmentation),
         inputs,
         evaluate,
         run,
@@ -83,59 +92,51 @@ def finetune(
         init_weights=init_weights,
         transfer=transfer,
         train_only=model.train_only,
-        contents=found.contents,
+        contents=contents,
         **hooks,
     )
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a classifier is trained on: inputs, keywords of its model, augmentation, marks of the weights it reads."""
-
-    inputs: Inputs
-    settings: dict[str, Any]
-    augmentation: Callable[[Tensor, Tensor, StepRandom], Augmented]
-    contents: dict[str, str]
-
-
-def of_pixels(
-    images: Folder,
+def read_for(
+    model: ClassifierSettings,
     run: Folder,
-    source: SourceSettings,
-    pixels: PixelSettings,
-    model: ClassifierSettings,
-    augment: AugmentationSettings,
-    loop: LoopSettings,
+    *,
+    dataset: Folder | None,
+    images: Folder | None,
+    source: SourceSettings | None,
+    pixels: PixelSettings | None,
+    init_from: Folder | None,
+    transfer: bool,
     world: World,
-    on_progress: Progress,
-) -> Found:
-    """Images, decoded as they are needed."""
-    inputs = image_inputs(
-        images,
-        run,
-        source=source,
-        pixels=pixels,
-        world=world,
-        memory_gib=loop.memory_gib,
-        on_progress=on_progress,
-    )
-    settings = pixel_settings(model, inputs, pixels.patch_size)
-    return Found(inputs, settings, image_augmentation(augment, pixels), {})
+    memory_gib: float | None = None,
+    on_progress: Progress = silent,
+) -> tuple[Inputs, dict[str, Any]]:
+    """What a classifier learns from, tokens or images, and keywords of `build_model` for one that can start there.
 
-
-def of_tokens(
-    dataset: Folder,
-    model: ClassifierSettings,
-    augment: AugmentationSettings,
-    adapt_run: Folder | None,
-    loop: LoopSettings,
-    world: World,
-) -> Found:
-    """A token dataset."""
-    tokens = token_inputs(dataset, need_labels=True, grid_side=model.grid_side, memory_gib=loop.memory_gib)
-    settings = token_settings(model, tokens)
-    augmentation = token_augmentation(tokens, augment, adapt_run, world, quantize=model.inputs == "learned")
-    return Found(tokens, settings, augmentation, adapt_contents(augment, adapt_run))
+    ValueError where the run to start from has other tokens, and is not to be transferred.
+    """
+    inputs: Inputs
+    if images is not None:
+        pixels = pixels or PixelSettings()
+        inputs = image_inputs(
+            images,
+            run,
+            source=source or SourceSettings(),
+            pixels=pixels,
+            world=world,
+            memory_gib=memory_gib,
+            on_progress=on_progress,
+        )
+        settings = pixel_settings(model, inputs, pixels.patch_size)
+    elif dataset is not None:
+        inputs = tokens = token_inputs(dataset, need_labels=True, grid_side=model.grid_side, memory_gib=memory_gib)
+        settings = token_settings(model, tokens)
+    else:
+        raise ValueError("dataset None and images None; expected one of them; give what to train on")
+    about = read_about(init_from, *SOURCES) if init_from is not None else None
+    if about is not None and init_from is not None and not transfer:
+        check_same(about, inputs.identity, init_from.uri)
+    return inputs, settings | encoder_settings(model.encoder, about, where=init_from.uri if init_from else "")
 
 
 def encoder_settings(encoder: str | None, about: dict[str, Any] | None, *, where: str) -> dict[str, Any]:

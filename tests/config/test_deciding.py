@@ -11,6 +11,8 @@ from seit_ray.config import (
     Probe,
     Quickstart,
     RunAll,
+    StudyStorageCurve,
+    StudyTransfer,
     Sweep,
     TokenizeImages,
     TrainTokenAdapt,
@@ -21,7 +23,7 @@ from seit_ray.config import (
     load,
 )
 
-WHERE = ("storage.", "cluster.", "workers.")
+WHERE = ("storage.", "cluster.", "workers.", "trials.")
 LOOK = {
     "loop.accum_steps",
     "loop.max_micro_batch",
@@ -60,6 +62,8 @@ UNDECIDED = {
     | SOURCE
     | {"output", "centroid.num_workers", "submit", "retries", "installed", "env"},
     Sweep: PARTS | {"output", "run", "search.max_concurrent"},
+    StudyStorageCurve: LOOK | {"output", "seeds"},
+    StudyTransfer: PARTS | {f"supervised.{key}" for key in LOOK} | {"output", "seeds"},
 }
 
 
