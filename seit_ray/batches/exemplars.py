@@ -1,0 +1,103 @@
+"""A memory of exemplars within a number of bytes: as many of each class as fit. C classes seen so far, D width."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seit_ray.batches.exemplar_codecs import Codec
+
+SELECTIONS = ("herding", "random")
+LABEL_BYTES = ((1 << 8, 1), (1 << 16, 2), (1 << 32, 4))  # classes that so many bytes tell apart
+
+
+def label_bytes(num_classes: int) -> int:
+    """Bytes of an exemplar's label, among all classes that are to come."""
+    return next(size for most, size in LABEL_BYTES if num_classes <= most)
+
+
+def herding(features: Tensor, num: int) -> np.ndarray:
+    """The first `num` rows whose mean is, one by one, nearest to the mean of all: places int64 in that order.
+
+    features [N,D] of one class; they are brought to length 1. Source: iCaRL (Rebuffi et al. 2017), algorithm 4.
+    """
+    rows = torch.nn.functional.normalize(features.double(), dim=1)
+    mean, total = rows.mean(0), torch.zeros_like(rows[0])
+    lengths = rows.square().sum(1)
+    left = torch.zeros_like(lengths)
+    order = []
+    for number in range(1, min(num, len(rows)) + 1):
+        # |number * mean - (total + row)|^2 but for what is the same for all rows
+        distances = lengths - 2 * (rows @ (number * mean - total)) + left
+        best = int(distances.argmin())
+        order.append(best)
+        total, left[best] = total + rows[best], torch.inf
+    return np.array(order, np.int64)
+
+
+def random_order(num_rows: int, num: int, *, seed: int, label: int) -> np.ndarray:
+    """The first `num` places of a random order of a class's rows."""
+    generator = np.random.Generator(np.random.Philox(key=[seed, label]))
+    return generator.permutation(num_rows)[:num].astype(np.int64)
+
+
+def first_of_each(ranked: Sequence[np.ndarray], num: int) -> np.ndarray:
+    """The first `num` rows of each class's ranking, or all where it has fewer, class after class."""
+    return np.concatenate([rows[:num] for rows in ranked]) if ranked else np.empty(0, np.int64)
+
+
+def fitting_number(ranked: Sequence[np.ndarray], budget_bytes: int, size_of: Callable[[np.ndarray], int]) -> int:
+    """The most exemplars of each class that fit together: size_of(the first so many of each) within the budget.
+
+    Sizes are those of the encoded bytes. Where they do not quite grow with the number, as entropy coding does not
+    promise, what is returned fits all the same.
+    """
+    low, high = 0, max((len(rows) for rows in ranked), default=0)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if size_of(first_of_each(ranked, middle)) <= budget_bytes:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The exemplars that are kept: row numbers of each class seen so far, best first, as many of each as fit.
+
+    shared_bytes: what has to be there whatever their number (a codebook). The codec is None where nothing is kept.
+    """
+
+    codec: Codec | None
+    budget_bytes: int
+    shared_bytes: int
+    label_bytes: int
+    ranked: tuple[np.ndarray, ...] = ()
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Row numbers int64 [n], class after class."""
+        return first_of_each(self.ranked, max((len(rows) for rows in self.ranked), default=0))
+
+    @property
+    def num_bytes(self) -> int:
+        """What it takes: what is shared, the encoded exemplars, their labels."""
+        return self.size_of(self.rows) if self.codec else 0
+
+    def size_of(self, rows: np.ndarray) -> int:
+        """Bytes with the given exemplars."""
+        assert self.codec is not None  # asked where something is kept
+        return self.shared_bytes + self.codec.size(rows) + len(rows) * self.label_bytes
+
+    def with_classes(self, ranked: Sequence[np.ndarray]) -> Memory:
+        """With new classes, of which these are the rows, best first: the lowest of every class make room for them."""
+        if self.codec is None:
+            return self
+        every = (*self.ranked, *ranked)
+        num = fitting_number(every, self.budget_bytes, self.size_of)
+        return replace(self, ranked=tuple(rows[:num] for rows in every))
