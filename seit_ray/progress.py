@@ -1,4 +1,4 @@
-"""How far a piece of work is: the one callable that everything reports to; where its time goes, and time in words."""
+"""How far a piece of work is: the one callable that everything reports to; where time goes; time and bytes in words."""
 
 from __future__ import annotations
 
@@ -22,6 +22,14 @@ def duration(seconds: float) -> str:
     if hours < 48:
         return f"{minutes // 60} h {minutes % 60:02d} min"
     return f"{hours // 24} d {hours % 24:02d} h"
+
+
+def size_words(num_bytes: float) -> str:
+    """Bytes as a person says them: 267 kB."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= 0.9995 * factor:
+            return f"{num_bytes / factor:.3g} {unit}"
+    return f"{num_bytes:.0f} B"
 
 
 class Times:

@@ -11,6 +11,8 @@ from seit_ray.config.loading import load, write
 from seit_ray.config.methods import Ccvit, Dtm, PretrainPixels
 from seit_ray.config.quickstart import FinetunePart, PretrainPart, Quickstart, RunAll
 from seit_ray.config.sections import Cluster, Section, Source, Storage, Tokenize
+from seit_ray.config.storage_curve import Pictures, StudyStorageCurve, Tokens
+from seit_ray.config.study import Study, Trials
 from seit_ray.config.sweep import Search, Sweep, SweepPretrain
 from seit_ray.config.tokenadapt import TrainTokenAdapt
 from seit_ray.config.tokenizers import Centroid, VitVqgan, VqganLoop, VqganOptimizer
@@ -64,6 +66,7 @@ __all__ = [
     "Masking",
     "Model",
     "Optimizer",
+    "Pictures",
     "Pixels",
     "PlanCost",
     "Predict",
@@ -78,13 +81,17 @@ __all__ = [
     "Section",
     "Source",
     "Storage",
+    "Study",
+    "StudyStorageCurve",
     "Sweep",
     "SweepPretrain",
     "TokenFiles",
     "Tokenize",
     "TokenizeImages",
+    "Tokens",
     "TrainTokenAdapt",
     "Training",
+    "Trials",
     "Verb",
     "VitVqgan",
     "VqganLoop",

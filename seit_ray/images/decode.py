@@ -14,7 +14,7 @@ from seit_ray.images.jpeg import is_plain_jpeg, jpeg_pixels, jpeg_size
 from seit_ray.images.png import without_extras
 from seit_ray.images.resize import RESIZERS, resize_exact, resize_fast
 
-__all__ = ["MAX_PIXELS", "MODES", "DecodedImage", "ImageError", "decode_image"]
+__all__ = ["MAX_PIXELS", "MODES", "DecodedImage", "ImageError", "decode_image", "decode_picture"]
 
 MODES = ("exact", "fast")
 MAX_PIXELS = 178_956_970
@@ -64,18 +64,29 @@ def decode_image(
             f"resize {resize!r} to image_size {image_size}, mode {mode!r}; expected one of {sorted(RESIZERS)}, a size "
             f"of at least 1, and one of {MODES}; correct them"
         )
+    picture, width, height = _picture(data, max_pixels, image_size if mode == "fast" else None, white_level)
+    to_size = resize_fast if mode == "fast" else resize_exact
+    return DecodedImage(to_size(picture, image_size, resize), width, height)
+
+
+def decode_picture(data: bytes, *, max_pixels: int = MAX_PIXELS, white_level: int | None = None) -> Image.Image:
+    """The picture in mode RGB at its own size, as it is meant to be seen; otherwise as `decode_image`."""
+    picture, _, _ = _picture(data, max_pixels, None, white_level)
+    return Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
+
+
+def _picture(
+    data: bytes, max_pixels: int, min_side: int | None, white_level: int | None
+) -> tuple[np.ndarray | Image.Image, int, int]:
+    """(RGB, width and height of the source); ImageError for whatever is wrong with it."""
     # Another library may have switched this on; a half grey image must not pass for a good one.
     ImageFile.LOAD_TRUNCATED_IMAGES = False
-    min_side = image_size if mode == "fast" else None
     try:
-        found = _plain_jpeg(data, max_pixels, min_side) or _whole_image(data, max_pixels, min_side, white_level)
+        return _plain_jpeg(data, max_pixels, min_side) or _whole_image(data, max_pixels, min_side, white_level)
     except (ImageError, MemoryError):  # running out of memory is no fault of the image
         raise
     except Exception as error:  # the readers raise whatever a damaged file leads them to
         raise ImageError(_reason(error)) from error
-    picture, width, height = found
-    to_size = resize_fast if mode == "fast" else resize_exact
-    return DecodedImage(to_size(picture, image_size, resize), width, height)
 
 
 def _plain_jpeg(data: bytes, max_pixels: int, min_side: int | None) -> tuple[np.ndarray, int, int] | None:

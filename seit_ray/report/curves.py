@@ -18,23 +18,36 @@ RIGHT, BOTTOM = 30, 48
 CHARACTER = 7.2  # pixels of an average character of the 13 pixel font: SVG text cannot be measured here
 
 Points = list[tuple[float, float]]
+Bar = tuple[float, float, float]  # x, lowest and highest y
 Range = tuple[float, float]
 Ticks = list[tuple[float, str]]
 Frame = tuple[int, int, int, int]  # left, top, right, bottom
 
 
 def line_chart(
-    series: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: str, x_label: str, y_label: str
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    title: str,
+    x_label: str,
+    y_label: str,
+    *,
+    log_x: bool = False,
+    errors: Mapping[str, Sequence[float | None]] | None = None,
 ) -> str:
     """An SVG of one line for each name -> (xs, ys), with axes and legend, in the text colour around it.
 
     NaN and infinite values leave a gap, a lone point becomes a dot, a series without finite points is marked
-    "no data" in the legend. Raises ValueError when xs and ys differ in length.
+    "no data" in the legend. log_x: the x axis by powers of ten. errors: of each y, how far it may be off; the points
+    are then marked, each with a bar. Raises ValueError when xs and ys differ in length, or for an x that has no
+    logarithm.
     """
+    if log_x:
+        series = {name: (_logarithms(name, xs), ys) for name, (xs, ys) in series.items()}
     runs = {name: _finite_runs(name, xs, ys) for name, (xs, ys) in series.items()}
     points = [point for parts in runs.values() for part in parts for point in part]
-    x_range = _padded_range([x for x, _ in points], 0.0)
-    y_range = _padded_range([y for _, y in points], 0.05)
+    bars = {name: _bars(*series[name], found) for name, found in (errors or {}).items()}
+    x_range = _padded_range([x for x, _ in points], 0.05 if log_x else 0.0)
+    ends = [y for found in bars.values() for _, *ys in found for y in ys]
+    y_range = _padded_range([*(y for _, y in points), *ends], 0.05)
     legend, legend_rows = _legend({name: bool(parts) for name, parts in runs.items()})
     y_ticks = _ticks(*y_range, count=5)
     left = math.ceil(16 + CHARACTER * max(len(text) for _, text in y_ticks))
@@ -44,18 +57,34 @@ def line_chart(
     body = [f'<text y="18" font-size="15" font-weight="600">{escape(title)}</text>', legend]
     body.append(_labels(x_label, y_label, frame))
     if points:
-        body.append(_x_axis(_ticks(*x_range, count=6), x_range, frame) + _y_axis(y_ticks, y_range, frame))
+        x_ticks = _log_ticks(*x_range) if log_x else _ticks(*x_range, count=6)
+        body.append(_x_axis(x_ticks, x_range, frame) + _y_axis(y_ticks, y_range, frame))
     else:
         middle = f'x="{(left + WIDTH) / 2:g}" y="{top + PLOT_HEIGHT / 2:g}"'
         body.append(f'<text {middle} text-anchor="middle" opacity="0.75">no data</text>')
-    for i, parts in enumerate(runs.values()):
+    for i, (name, parts) in enumerate(runs.items()):
         body.append("".join(_line(part, i, x_range, y_range, frame) for part in parts))
+        body += [_marked(bar, i, x_range, y_range, frame) for bar in bars.get(name, ())]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
         f'height="{height}" '
         f'role="img" aria-label="{escape(title)}" font-family="system-ui, sans-serif" font-size="13" '
         f'fill="currentColor">{"".join(body)}</svg>'
     )
+
+
+def _logarithms(name: str, xs: Sequence[float]) -> list[float]:
+    """To base 10; ValueError for what has none."""
+    wrong = [x for x in xs if not x > 0]
+    if wrong:
+        raise ValueError(f"series {name!r} with x {wrong[0]:g} on a log axis; expected more than 0; leave it out")
+    return [math.log10(x) for x in xs]
+
+
+def _bars(xs: Sequence[float], ys: Sequence[float], errors: Sequence[float | None]) -> list[Bar]:
+    """Of each finite point; without an error, as high as the point."""
+    found = zip(xs, ys, errors, strict=True)
+    return [(x, y - (e or 0.0), y + (e or 0.0)) for x, y, e in found if all(abs(v) < HUGE for v in (x, y, e or 0.0))]
 
 
 def _finite_runs(name: str, xs: Sequence[float], ys: Sequence[float]) -> list[Points]:
@@ -105,6 +134,14 @@ def _ticks(low: float, high: float, count: int) -> Ticks:
     digits = max(3, math.ceil(math.log10(size / step)) + 1)  # as many as tell neighbours apart
     style = f",.{decimals}f" if size < 1e7 and decimals <= 5 else f".{digits}g"
     return [(i * step, format(i * step + 0.0, style)) for i in range(first, last + 1)]
+
+
+def _log_ticks(low: float, high: float) -> Ticks:
+    """Of an axis of logarithms: powers of ten, and 2 and 5 of them where there are few."""
+    factors = (1, 2, 5) if high - low < 2.5 else (1,)
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    values = [(power + math.log10(f), f * 10.0**power) for power in powers for f in factors]
+    return [(place, f"{value:,.10g}") for place, value in values if low <= place <= high]
 
 
 def _x_axis(ticks: Ticks, x_range: Range, frame: Frame) -> str:
@@ -159,6 +196,17 @@ def _line(points: Points, index: int, x_range: Range, y_range: Range, frame: Fra
         return f'<circle cx="{x}" cy="{y}" r="3.5" fill="{colour}"/>'
     path = " ".join(f"{x},{y}" for x, y in places)
     return f'<polyline points="{path}" {_stroke(index)}/>'
+
+
+def _marked(bar: Bar, index: int, x_range: Range, y_range: Range, frame: Frame) -> str:
+    """A point and the bar of its error."""
+    left, top, right, bottom = frame
+    x, colour = _scaled(bar[0], x_range, left, right), COLOURS[index % len(COLOURS)]
+    low, high = (_scaled(y, y_range, bottom, top) for y in bar[1:])
+    dot = f'<circle cx="{x}" cy="{(low + high) / 2:.1f}" r="3" fill="{colour}"/>'
+    if low == high:
+        return dot
+    return f'<path d="M{x} {low}V{high}M{x - 3:g} {low}h6M{x - 3:g} {high}h6" stroke="{colour}" fill="none"/>{dot}'
 
 
 def _stroke(index: int) -> str:

@@ -12,7 +12,7 @@ import torch
 
 from seit_ray.evaluation.confusion import confusion_counts, most_taken_for
 from seit_ray.models.exports import import_model
-from seit_ray.progress import Progress
+from seit_ray.progress import Progress, size_words
 from seit_ray.report.curves import line_chart
 from seit_ray.report.heat import confusion_chart
 from seit_ray.report.page import Page
@@ -88,14 +88,6 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.1%}"
 
 
-def size(num_bytes: float) -> str:
-    """Bytes as a person says them: 267 kB."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if num_bytes >= 0.9995 * factor:
-            return f"{num_bytes / factor:.3g} {unit}"
-    return f"{num_bytes:.0f} B"
-
-
 def closing_rows(dataset: TokenDataset, arms: list[Arm], figures: dict[str, Any], quality: float) -> Rows:
     """The table that the terminal shows."""
     splits = dataset.info.splits
@@ -127,7 +119,9 @@ def add_comparison(page: Page, arms: list[Arm], figures: dict[str, Any], codeboo
     """What the same classifier makes of the same bytes, then the transformer: a table, and a chart of it."""
     tokens, whole = arms[0], arms[-1]
     error = (figures["top1"] * (1 - figures["top1"]) / figures["samples"]) ** 0.5
-    rows = [(arm.what, size(arm.bytes_per_image * arm.images), f"{arm.images:,}", percent(arm.top1)) for arm in arms]
+    rows = [
+        (arm.what, size_words(arm.bytes_per_image * arm.images), f"{arm.images:,}", percent(arm.top1)) for arm in arms
+    ]
     rows.append(("all images, as tokens, transformer", rows[0][1], rows[0][2], percent(figures["top1"])))
     times = whole.bytes_per_image / tokens.bytes_per_image
     page.add_table(
@@ -136,9 +130,9 @@ def add_comparison(page: Page, arms: list[Arm], figures: dict[str, Any], codeboo
         rows,
         f"Every row but the last is {LINEAR}, on {figures['samples']:,} held-out images (standard error "
         f"{100 * error:.1f} points). Tokens take {tokens.bytes_per_image:.0f} bytes an image, the source's files "
-        f"{whole.bytes_per_image:.0f}, {times:.1f} times as many; the codebook, {size(codebook_bytes)} once for any "
-        "number of images, is not counted. Smaller images are packed and compressed together; of fewer images, three "
-        "draws are averaged.",
+        f"{whole.bytes_per_image:.0f}, {times:.1f} times as many; the codebook, {size_words(codebook_bytes)} once for "
+        "any number of images, is not counted. Smaller images are packed and compressed together; of fewer images, "
+        "three draws are averaged.",
     )
     points = {arm.what: ([arm.bytes_per_image * arm.images / 1e3], [100 * arm.top1]) for arm in arms if arm.top1}
     points["tokens, transformer"] = ([tokens.bytes_per_image * tokens.images / 1e3], [100 * figures["top1"]])

@@ -25,6 +25,11 @@ CHECKPOINT = re.compile(r"(?:(.+)/)?checkpoints/step-\d+/checkpoint\.json")
 READ = {METRICS, MODEL, TRIAL, *MARKERS.values()}
 
 
+def marker_of(verb: str) -> str | None:
+    """What stands when a verb has ended; of all studies, the report."""
+    return "report.html" if verb.startswith("study_") else MARKERS.get(verb, MODEL)
+
+
 @dataclass
 class Place:
     """A folder: when anything in it changed last, its files that tell of a run with their times (ISO 8601, UTC)."""
@@ -38,7 +43,7 @@ class Place:
     def verb(self) -> str | None:
         """That of the newest record; predictions and exports may lie in the folder of a run, which wins."""
         verbs = [(found[1], when) for name, when in self.files.items() if (found := RECORD.fullmatch(name))]
-        return max(verbs, key=lambda v: (MARKERS.get(v[0], MODEL) is not None, v[1]))[0] if verbs else None
+        return max(verbs, key=lambda v: (marker_of(v[0]) is not None, v[1]))[0] if verbs else None
 
     @property
     def is_run(self) -> bool:
@@ -49,7 +54,7 @@ class Place:
     def is_done(self) -> bool:
         """Whether what its verb writes last stands; a report, which each call writes again, behind the record."""
         verb = self.verb or ""
-        marker = MARKERS.get(verb, MODEL) or f"{verb}.run.json"
+        marker = marker_of(verb) or f"{verb}.run.json"
         calls = (f"{verb}.run.json", f"{verb}.history.jsonl")
         return marker in self.files and (marker != "report.html" or not any(self._is_older(marker, c) for c in calls))
 

@@ -1,4 +1,4 @@
-"""The trials of a sweep: their stages, and what became of them, in trials/<name>/trial.json."""
+"""The trials of a sweep or a study: their stages, and what became of them, in trials/<name>/trial.json."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RECORD = "trial.json"
 
 @dataclass(frozen=True)
 class Stage:
-    """A training of a trial: one of `runs` as module:name, and its arguments with the run's folder."""
+    """A step of a trial: one of `runs`, or of `studies`, as module:name, and its arguments with the run's folder."""
 
     name: str
     function: str
@@ -28,18 +28,24 @@ class Stage:
 
 @dataclass(frozen=True)
 class Trial:
-    """Settings, the name that follows from them, and the stages in order; the last one reports the metric."""
+    """Settings, the name that follows from them, and the stages in order; the last one gives what is measured.
+
+    needs: names of the trials that must have finished before; cost: how long it takes, in any unit that all share.
+    """
 
     name: str
     settings: Settings
     stages: tuple[Stage, ...]
+    needs: tuple[str, ...] = ()
+    cost: float = 1.0
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What became of a trial. status: finished; stopped, by the scheduler; failed, with an error; running.
 
-    value: the metric at the end, or when it was stopped; seconds: of the last attempt.
+    value: the metric at the end, or when it was stopped; seconds: of the last attempt; figures: of a study, all that
+    its last stage gave.
     """
 
     name: str
@@ -49,6 +55,7 @@ class Outcome:
     epoch: float | None = None
     seconds: float | None = None
     error: str | None = None
+    figures: dict[str, Any] | None = None
 
 
 def trial_folder(sweep: Folder, name: str) -> Folder:

@@ -13,7 +13,7 @@ from typing import Any
 from seit_ray.config import Section, Verb
 from seit_ray.config.keys import section_of
 from seit_ray.storage import Folder, split_uri
-from seit_ray.verbs.command.arguments import VERBS
+from seit_ray.verbs.command.arguments import VERBS, joined
 from seit_ray.verbs.command.errors import telling
 from seit_ray.verbs.command.looking import tool_parser
 from seit_ray.verbs.command.reference import differing
@@ -43,7 +43,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("verb", nargs="?", choices=VERBS, metavar="VERB", help=", ".join(VERBS))
     parser.add_argument("--output", metavar="FILE", help="write it here; to the terminal when left out")
     parser.add_argument("--all", metavar="DIR", help="write those of all verbs, as VERB.schema.json")
-    parsed = parser.parse_intermixed_args(arguments)
+    parsed = parser.parse_intermixed_args(joined(arguments))
     if bool(parsed.verb) == bool(parsed.all):
         parser.error("VERB and --all; expected one of them")
     if parsed.all and parsed.output:

@@ -19,7 +19,7 @@ from pathlib import Path
 import seit_ray
 from seit_ray import config as configs
 from seit_ray.config.loading import config_file, read_yaml
-from seit_ray.verbs.command.arguments import VERBS, Parser, add_config
+from seit_ray.verbs.command.arguments import VERBS, Parser, add_config, joined
 from seit_ray.verbs.command.errors import telling
 
 PACKAGE = Path(seit_ray.__file__).resolve().parent
@@ -46,7 +46,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--address", help="http://HEAD:8265; default RAY_API_SERVER_ADDRESS, or this machine")
     parser.add_argument("--debug", action="store_true", help="show tracebacks, here and in the job")
     add_environment(parser)
-    return parser.parse_intermixed_args(arguments)
+    return parser.parse_intermixed_args(joined(arguments))
 
 
 def add_environment(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,7 @@
 """Line charts: well-formed SVG with the right geometry, whatever the numbers."""
 
 import math
+import re
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -131,3 +132,28 @@ def test_colours_stand_out_on_light_and_dark(colour):
     for background in ("#ffffff", "#17191d"):
         low, high = sorted((luminance(colour), luminance(background)))
         assert (high + 0.05) / (low + 0.05) >= 3.0  # WCAG 2.1 for graphics
+
+
+def test_a_log_axis_puts_powers_of_ten_at_equal_distances():
+    svg = line_chart({"a": ([10, 1000, 100_000], [1, 2, 3])}, "t", "bytes", "y", log_x=True)
+    points = [float(p.partition(",")[0]) for p in re.search(r'points="([^"]*)"', svg)[1].split()]
+    assert points[1] - points[0] == pytest.approx(points[2] - points[1], abs=0.2)
+    assert all(f">{text}<" in svg for text in ("10", "100", "1,000", "100,000"))
+    narrow = line_chart({"a": ([100, 900], [1, 2])}, "t", "bytes", "y", log_x=True)
+    assert all(f">{text}<" in narrow for text in ("100", "200", "500"))
+
+
+def test_a_log_axis_refuses_what_has_no_logarithm():
+    with pytest.raises(ValueError, match="series 'a' with x 0 on a log axis; expected more than 0"):
+        line_chart({"a": ([0.0, 1.0], [1, 2])}, "t", "x", "y", log_x=True)
+
+
+def test_errors_are_bars_around_marked_points():
+    plain = line_chart({"a": ([1, 2], [1, 2])}, "t", "x", "y")
+    svg = line_chart({"a": ([1, 2], [1, 2])}, "t", "x", "y", errors={"a": [0.5, None]})
+    assert svg.count("<circle") == 2
+    assert plain.count("<circle") == 0
+    bars = re.findall(r'd="M([\d.]+) ([\d.]+)V([\d.]+)M', svg)
+    assert len(bars) == 1  # the second point has none
+    lowest, highest = float(bars[0][1]), float(bars[0][2])
+    assert lowest > highest  # downwards is more

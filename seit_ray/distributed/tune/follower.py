@@ -1,4 +1,4 @@
-"""Follows a sweep in its driver: what becomes of each trial is recorded as Ray Tune goes on."""
+"""Follows a sweep or a study in its driver: what becomes of each trial is recorded as Ray Tune goes on."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Follower(tune.Callback):
     def __init__(
         self,
         folder: Folder,
-        metric: str,
+        metric: str | None,
         build: Callable[[dict[str, Any]], Trial],
         outcomes: list[Outcome],
         num_left: int,
@@ -75,7 +75,9 @@ class Follower(tune.Callback):
         if "mistake" in result:
             self.end(trial, "failed", error=result["mistake"], seconds=result["seconds"])
         else:
-            known = {"value": result[self.metric], "epoch": result["epoch"], "seconds": result["seconds"]}
+            known: dict[str, Any] = {"seconds": result["seconds"], "figures": result.get("figures")}
+            if self.metric is not None:
+                known |= {"value": result[self.metric], "epoch": result["epoch"]}
             self.end(trial, "finished" if "ended" in result else "stopped", **known)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -92,7 +94,7 @@ class Follower(tune.Callback):
         write_outcome(self.folder, outcome)
         self.outcomes.append(outcome)
         value = f"{self.metric} {outcome.value:.4f}" if outcome.value is not None else outcome.error
-        self.show(f"{outcome.name} {status}: {value}")
+        self.show(f"{outcome.name} {status}" + (f": {value}" if value else ""))
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Now and then: what the running trials are at."""

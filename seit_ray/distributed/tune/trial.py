@@ -1,4 +1,4 @@
-"""One trial of a sweep as Ray Tune runs it: stages of training that report, wait for a verdict, and may be ended."""
+"""One trial as Ray Tune runs it: stages that, in a sweep, report, wait for a verdict, and may be ended."""
 
 from __future__ import annotations
 
@@ -90,8 +90,10 @@ def run_stage(
     """In each worker: the run named `stage`, which reports every record that has the metric; its last metrics.
 
     {"ended_early": True} where the verdict was not to go on. A continued run reports again what it had reported.
-    `arguments` are those of the run.
+    `arguments` are those of the run. Without a metric, nothing is reported.
     """
+    if metric is None:
+        return pkgutil.resolve_name(stage)(**arguments, world=world, on_metrics=on_metrics)
 
     def report(record: dict[str, Any]) -> None:
         go_on = True
@@ -113,7 +115,10 @@ def run_stage(
 
 
 class TrialActor(tune.Trainable):
-    """Trains in a thread, so that Ray Tune's questions are answered, and an early end is a clean one."""
+    """Trains in a thread, so that Ray Tune's questions are answered, and an early end is a clean one.
+
+    metric: what a sweep compares; of a study, None, all figures are what it is for, and an early end is as a kill.
+    """
 
     def setup(  # type: ignore[override]  # Tune adds the shared arguments
         self,
@@ -121,7 +126,7 @@ class TrialActor(tune.Trainable):
         build: Callable[[dict[str, Any]], Trial],
         desk: Any,
         cluster: Resources,
-        metric: str,
+        metric: str | None,
         workers: WorkerSettings,
     ) -> None:
         """Take what all trials share, and begin."""
@@ -180,6 +185,8 @@ class TrialActor(tune.Trainable):
             raise RuntimeError(content)
         if kind == "mistake":
             return {"mistake": content, "done": True, **seconds}
+        if self.metric is None:
+            return {"figures": content, "ended": True, "done": True, **seconds}
         value = content.get(self.metric)
         if value is None or not math.isfinite(value):
             return {"mistake": missing(self.metric, content), "done": True, **seconds}
@@ -194,7 +201,7 @@ class TrialActor(tune.Trainable):
     def cleanup(self) -> None:
         """End the thread."""
         ray.get(self.desk.stop.remote(self.trial.name))
-        self.thread.join()
+        self.thread.join(None if self.metric is not None else 0)  # of a study there is no verdict to wait for
 
 
 def missing(metric: str, metrics: dict[str, Any]) -> str:

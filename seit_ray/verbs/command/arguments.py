@@ -25,6 +25,7 @@ VERBS: dict[str, type[configs.Verb]] = {
     "predict": configs.Predict,
     "run_all": configs.RunAll,
     "plan": configs.PlanCost,
+    "study_storage_curve": configs.StudyStorageCurve,
 }
 # Words that look at what verbs did, or hand one on; each is a file of `verbs` with a `main` of its own.
 TOOLS = {
@@ -33,6 +34,7 @@ TOOLS = {
     "status": "Tell how far a tokenising job is, and whether it runs",
     "schema": "Write the JSON schema of a config",
 }
+STUDY = "study"  # `study NAME` is the verb study_NAME
 DEFAULT_CONFIGS = {"quickstart": "quickstart"}
 USER_MISTAKE = 2  # exit status for what only the user can mend
 
@@ -50,10 +52,22 @@ class Parser(argparse.ArgumentParser):
         fail(f"{message}; see {self.prog} --help")
 
 
+def joined(words: list[str]) -> list[str]:
+    """The words of a command with its verb as one: `study transfer ...` is `study_transfer ...`."""
+    if words[:1] != [STUDY]:
+        return words
+    studies = [verb.removeprefix(f"{STUDY}_") for verb in VERBS if verb.startswith(f"{STUDY}_")]
+    if len(words) < 2 or words[1] not in studies:
+        given = words[1] if len(words) > 1 else "without a name"
+        fail(f"study {given}; expected one of {', '.join(studies)}; seit-ray study NAME --help has its keys")
+    return [f"{STUDY}_{words[1]}", *words[2:]]
+
+
 def usage() -> str:
     """What `seit-ray --help` prints."""
     lines = ["usage: seit-ray VERB [--config FILE ...] [key=value ...] [--dry-run] [--address ADDRESS] [--help]", ""]
     lines += [f"  {name:16} {verb.__doc__}" for name, verb in VERBS.items()]
+    lines += ["", "A study is named by two words: seit-ray study NAME is the verb study_NAME."]
     lines += ["", *(f"  {name:16} {text}; see seit-ray {name} --help" for name, text in TOOLS.items())]
     return "\n".join(lines)
 

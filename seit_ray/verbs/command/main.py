@@ -10,7 +10,7 @@ import threading
 import typing
 
 from seit_ray import config as configs
-from seit_ray.verbs.command.arguments import TOOLS, VERBS, config_files, fail, parse, usage
+from seit_ray.verbs.command.arguments import TOOLS, VERBS, config_files, fail, joined, parse, usage
 from seit_ray.verbs.command.errors import telling
 from seit_ray.verbs.command.recipes import recipe_note
 
@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return
-    verb, *rest = arguments
+    verb, *rest = joined(arguments)
     if verb in TOOLS:
         importlib.import_module(f"seit_ray.verbs.{verb}").main(rest)
     elif verb in VERBS:

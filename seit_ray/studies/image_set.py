@@ -1,0 +1,66 @@
+"""The labelled images that a study is about: which are trained on, which are held out. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from seit_ray.images.listing import list_images
+from seit_ray.images.manifest import Manifest
+from seit_ray.images.sources.settings import SourceSettings
+from seit_ray.progress import Progress, silent
+from seit_ray.storage import Folder
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Labelled images, which of them are held out, and, of a large set, how many of each split are taken."""
+
+    images: Folder
+    source: SourceSettings
+    val_fraction: float = 0.0
+    seed: int = 0
+    max_images: int | None = None
+
+    def listed(self, folder: Folder, on_progress: Progress = silent) -> Manifest:
+        """The listing, into a folder; ValueError unless there are train and val images of some classes."""
+        found = list_images(
+            self.images,
+            self.source,
+            folder,
+            val_fraction=self.val_fraction,
+            seed=self.seed,
+            on_progress=on_progress,
+        )
+        check_splits(found, self.images.uri)
+        return found
+
+    @property
+    def sample(self) -> dict[str, Any]:
+        """Which of the listed images are taken, and from where."""
+        return {"image_column": self.source.image_column, "max_images": self.max_images, "seed": self.seed}
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """For dataset.json."""
+        hold_out = {"val_fraction": self.val_fraction, "seed": self.seed, "max_images": self.max_images}
+        return {"images": self.images.uri, "source": self.source.as_dict(), "decode": "exact", **hold_out}
+
+
+def check_splits(manifest: Manifest, uri: str) -> None:
+    """ValueError unless there is something to train on, to test on, and a class that both have."""
+    for split in ("train", "val"):
+        if split not in manifest.splits or not manifest.splits[split].num_images:
+            raise ValueError(
+                f"{uri} has no {split} images but {', '.join(sorted(manifest.splits))}; expected both train and val; "
+                "name its folders so, or set pixels.val_fraction"
+            )
+    found = {
+        split: {label for part in manifest.labels(split) for label in part.to_pylist()} for split in manifest.splits
+    }
+    common = (found["train"] & found["val"]) - {None}
+    if not manifest.class_names or len(found["train"] - {None}) < 2 or not common:
+        raise ValueError(
+            f"{uri} has {len(manifest.class_names or [])} classes, {len(common)} of them in both train and val; "
+            "expected two in train at least, and one that both have; sort the images into a folder per class"
+        )

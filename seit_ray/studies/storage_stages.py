@@ -1,0 +1,125 @@
+"""The stages of a storage curve's trials: make what an arm stores, then train the same classifier on it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, replace
+from typing import Any
+
+from seit_ray.images.recode import Recoding
+from seit_ray.images.sources.settings import SourceSettings
+from seit_ray.progress import Progress, silent
+from seit_ray.runs.finetune import finetune
+from seit_ray.runs.settings import AugmentationSettings, ClassifierSettings, PixelSettings
+from seit_ray.shards.dataset import TokenDataset
+from seit_ray.storage import Folder
+from seit_ray.studies.arms import Budget, CentroidSettings
+from seit_ray.studies.image_set import ImageSet
+from seit_ray.studies.picture_store import picture_subset, store_pictures
+from seit_ray.studies.stored import MARKER, Stored, read_stored, write_stored
+from seit_ray.studies.token_store import count_tokens, fit_on, token_subset, tokenised
+from seit_ray.tokenizers.files import load_tokenizer
+from seit_ray.training.settings import LoopSettings, OptimizerSettings
+from seit_ray.training.world import World
+
+
+def make_pictures(
+    *, run: Folder, data: ImageSet, recoding: Recoding, on_progress: Progress = silent, **hooks: Any
+) -> dict[str, Any]:
+    """What an arm of pixels stores, in `run`/data; its counts."""
+    if not run.exists(MARKER):
+        manifest = data.listed(run.join("listing"), on_progress)
+        store_pictures(manifest, data.images, run, recoding, on_progress=on_progress, **data.sample)
+    return counts(read_stored(run))
+
+
+def make_tokens(
+    *,
+    run: Folder,
+    data: ImageSet,
+    centroid: CentroidSettings,
+    encodings: tuple[str, ...],
+    world: World,
+    on_progress: Progress = silent,
+    **hooks: Any,
+) -> dict[str, Any]:
+    """What an arm of tokens stores, in `run`/data, in the first of the encodings; its counts in all of them."""
+    if not run.exists(MARKER):
+        manifest = data.listed(run.join("listing"), on_progress)
+        device = {"device": world.device.type}
+        tokenizer, report = fit_on(manifest, data.images, centroid, on_progress=on_progress, **data.sample, **device)
+        more = {"plan": data.plan, "encoding": encodings[0], "on_progress": on_progress, **data.sample}
+        tokenised(manifest, data.images, run.join("data"), tokenizer.to("cpu"), report, **more)
+        write_stored(run, count_tokens(TokenDataset(run.join("data")), encodings))
+    about = load_tokenizer(run.join("data", "tokenizer"))[1]
+    return {**counts(read_stored(run)), "psnr_db": about["report"].get("psnr_held_out_db", about["report"]["psnr_db"])}
+
+
+def counts(stored: Stored) -> dict[str, Any]:
+    """As figures of a trial; bytes in all, in the smallest encoding and in each."""
+    each = {f"bytes_{name}": stored.total(name) for name in stored.data_bytes}
+    known = {name: asdict(stored)[name] for name in ("images", "test_images", "label_bytes", "tokenizer_bytes")}
+    return {"bytes": stored.total(), **each, **known, "rejected": stored.rejected}
+
+
+def train_arm(
+    *,
+    run: Folder,
+    store: Folder,
+    is_tokens: bool,
+    budget: Budget | None,
+    equal: str,
+    encoding: str,
+    model: ClassifierSettings,
+    pixels: PixelSettings,
+    augment: AugmentationSettings,
+    label_smoothing: float,
+    loop: LoopSettings,
+    optimizer: OptimizerSettings,
+    adapt_run: Folder | None = None,
+    world: World,
+    **hooks: Any,
+) -> dict[str, Any]:
+    """Train on what an arm stores, or on as much of it as fits into a budget; top-1 on val, and real bytes.
+
+    equal: "steps", as many as on all images, or "epochs".
+    """
+    whole, place = read_stored(store), store
+    if budget is not None:
+        place = run.join("subset")
+        if not place.exists(MARKER):
+            if is_tokens:
+                token_subset(store, place, budget.value(), encoding, loop.seed)
+            else:
+                picture_subset(store, place, budget.value(), loop.seed)
+    stored = read_stored(place)
+    if equal == "steps" and stored.images < whole.images:
+        loop, optimizer = as_many_steps(loop, optimizer, whole.images, stored.images)
+    given: dict[str, Any] = {"augment": augment, "adapt_run": adapt_run, "label_smoothing": label_smoothing}
+    if is_tokens:
+        given |= {"dataset": place.join("data"), "model": model}
+    else:
+        # what it says of a codebook has nothing to act on here
+        given |= {
+            "model": replace(model, stem_pixels=False, standardize=False),
+            "images": place.join("data"),
+            "pixels": pixels,
+        }
+        given |= {"source": SourceSettings(kind="parquet")}
+    metrics = finetune(run=run.join("run"), loop=loop, optimizer=optimizer, world=world, **given, **hooks)
+    trained = {"top1": metrics["val_top1"], "steps": metrics["step"], "epochs": metrics["epoch"]}
+    return {**trained, "train_loss": metrics["train_loss"], **counts(stored)}
+
+
+def as_many_steps(
+    loop: LoopSettings, optimizer: OptimizerSettings, whole: int, images: int
+) -> tuple[LoopSettings, OptimizerSettings]:
+    """For fewer images: as many steps as all of them take, and as many of them warming up."""
+    ratio = whole / images
+    steps = whole * loop.epochs // loop.global_batch_size
+    epochs = max(1, math.ceil(steps * loop.global_batch_size / images))
+    looks = {name: math.ceil(getattr(loop, name) * ratio) for name in ("eval_every_epochs", "checkpoint_every_epochs")}
+    return (
+        replace(loop, epochs=epochs, **looks),
+        replace(optimizer, warmup_epochs=min(optimizer.warmup_epochs * ratio, epochs * 0.999)),
+    )

@@ -1,0 +1,103 @@
+"""What the verbs of studies share: their check, their trials on Ray or in this process, and what they leave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from seit_ray.config import Study as StudyConfig
+from seit_ray.progress import Progress
+from seit_ray.storage import Folder
+from seit_ray.storage.lock import LOCK, locked
+from seit_ray.studies.study import SEED, Study, TrialSettings, read_calls
+from seit_ray.studies.trials import Outcome
+from seit_ray.verbs.command.places import Rows, output_rows, resources_of
+
+SHOWN_ERRORS = 3
+
+
+def study_of(verb: str, config: StudyConfig, folder: Folder, trials: Sequence[Any]) -> Study:
+    """The study of a verb's trials."""
+    from seit_ray.verbs.command.record import decided_by
+
+    return Study(verb, folder, tuple(trials), decided_by(config))
+
+
+def study_rows(study: Study, config: StudyConfig) -> Rows:
+    """For a dry run: arms, trials, what is done, and how many run at a time. ValueError as of `run_trials`."""
+    from seit_ray.distributed.resources import num_concurrent, trial_resources
+
+    study.check()
+    measured = [trial for trial in study.trials if SEED in trial.settings]
+    done = len(study.finished())
+    rows: Rows = [
+        ("arms", "; ".join(study.arms())),
+        ("seeds", ", ".join(map(str, config.seeds))),
+        ("trials", f"{len(measured)} that measure, {len(study.trials) - len(measured)} that make what these need"),
+        *([("done", f"{done} of {len(study.trials)}")] if done else []),
+        *output_rows(study.folder),
+    ]
+    settings: TrialSettings = config.trials.settings()
+    if settings.max_concurrent == 0:
+        return [*rows, ("ray", "not used: one trial after another in this process")]
+    cluster, workers = resources_of(config.cluster), settings.workers()
+    needs = ", ".join(f"{count:g} {name}s" for name, count in trial_resources(workers, cluster).items())
+    at_a_time = num_concurrent(workers, cluster, settings.max_concurrent)
+    return [*rows, ("ray", cluster.words()), ("a trial", f"{needs}; {at_a_time} at a time")]
+
+
+def run_trials(study: Study, config: StudyConfig, progress: Progress) -> list[Outcome]:
+    """Run what is missing, where `trials` says; all outcomes, in order. ValueError when no trial that measures ends."""
+    from seit_ray.verbs.command.record import begin_record
+
+    settings: TrialSettings = config.trials.settings()
+    study.check()
+    study.folder.check_writable()
+    with locked(study.folder, LOCK, on_note=lambda note: progress("lock", 1, 1, note)):
+        study.begin()
+        begin_record(study.folder, study.name, config)
+        if settings.max_concurrent == 0:
+            from seit_ray.studies.in_process import run_in_process
+
+            outcomes = run_in_process(study, progress)
+        else:
+            from seit_ray.distributed.cluster import connected
+            from seit_ray.distributed.tune.study_job import run_study
+
+            with connected(**config.cluster.model_dump()) as cluster:
+                outcomes = run_study(study, settings, cluster, progress)
+    if not any(o.status == "finished" and SEED in o.settings for o in outcomes):
+        failed = [o for o in outcomes if o.status == "failed"]
+        raise ValueError(
+            f"none of {len(outcomes)} trials that measure finished: {failed[0].name}: {failed[0].error}; expected one "
+            f"at least; {study.folder.uri}/trials has all errors, and the same command tries again"
+        )
+    return outcomes
+
+
+def closing_rows(study: Study, outcomes: Sequence[Outcome]) -> Rows:
+    """What failed, how busy the machine was, and where everything lies."""
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    rows = [(f"failed: {outcome.name}", str(outcome.error)) for outcome in failed[:SHOWN_ERRORS]]
+    if len(failed) > SHOWN_ERRORS:
+        rows.append(("failed", f"{len(failed) - SHOWN_ERRORS} more; the same command tries them again"))
+    return [
+        *rows,
+        *busy_rows(study.folder),
+        ("table", f"{study.folder.uri_of('table.csv')}; a line a trial in trials.csv"),
+        ("report", study.folder.uri_of("report.html")),
+    ]
+
+
+def busy_rows(folder: Folder) -> Rows:
+    """Of the last call: how long, and for which share of its time nothing ran."""
+    calls = read_calls(folder)
+    if not calls:
+        return []
+    last = calls[-1]
+    return [
+        (
+            "last call",
+            f"{last.trials} trials in {last.wall_s:.0f} s, {last.slots} at a time; idle {last.idle_share:.1%}",
+        )
+    ]

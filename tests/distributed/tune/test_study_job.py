@@ -1,0 +1,50 @@
+"""A study on a local ray of two CPUs: trials start when what they need has finished; failures take nothing along."""
+
+import pytest
+from ray.tune.search import Searcher
+
+from seit_ray.distributed.tune.study_job import ReadyTrials, run_study
+from seit_ray.storage import Folder
+from seit_ray.studies.in_process import run_in_process
+from seit_ray.studies.lines import lines_of, table_csv
+from seit_ray.studies.queue import Queue
+from seit_ray.studies.study import TrialSettings, read_calls
+from tests.distributed.tune.sweeps import progress_of
+from tests.studies.tiny_studies import tiny_study
+
+
+def test_the_search_waits_for_what_is_needed_and_ends_with_the_queue(tmp_path):
+    study = tiny_study(Folder(tmp_path), arms=("a",), seeds=(0,))
+    search = ReadyTrials(Queue(study.trials))
+    first = search.suggest("1")
+    assert first == {"trial": study.trials[0].name}
+    assert search.suggest("2") is None  # what is left waits
+    search.on_trial_complete("1", {"figures": {}})
+    assert search.suggest("3") == {"trial": study.trials[1].name}
+    assert search.suggest("4") == Searcher.FINISHED
+
+
+@pytest.mark.parametrize("how", [{"result": {"mistake": "bad"}}, {"error": True}])
+def test_the_search_drops_what_needs_a_failed_trial(tmp_path, how):
+    study = tiny_study(Folder(tmp_path), arms=("a",), seeds=(0,))
+    search = ReadyTrials(Queue(study.trials))
+    search.suggest("1")
+    search.on_trial_complete("1", **how)
+    assert search.suggest("2") == Searcher.FINISHED
+    assert search.queue.lost == {study.trials[1].name: study.trials[0].name}
+
+
+def test_a_study_on_ray_has_the_figures_of_one_process(ray_cluster, tmp_path):
+    expected = lines_of(run_in_process(tiny_study(Folder(tmp_path / "here"))), "top1")
+    folder, mend, states = Folder(tmp_path / "ray"), Folder(tmp_path / "mend"), []
+    study = tiny_study(folder, fails=mend)
+    outcomes = run_study(study, TrialSettings(), ray_cluster, progress_of(states))
+    assert [outcome.status for outcome in outcomes] == ["finished"] * 4 + ["failed"] * 2
+    assert outcomes[-1].error == "seed 1; expected another; mend it"
+    assert states[0] == (0, 6, "started")
+    assert states[-1][:2] == (6, 6)
+    mend.write("mended", b"")
+    outcomes = run_study(study, TrialSettings(), ray_cluster, progress_of(states))
+    assert table_csv(lines_of(outcomes, "top1"), "top1", ()) == table_csv(expected, "top1", ())
+    assert [call.trials for call in read_calls(folder)] == [6, 2]
+    assert all(call.slots == 2 and 0 <= call.idle_share < 1 for call in read_calls(folder))

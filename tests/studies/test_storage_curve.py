@@ -1,0 +1,287 @@
+"""A storage curve of tiny images: its arms, its bytes, its figures, in this process."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from seit_ray.config import StudyStorageCurve, load
+from seit_ray.images.recode import Recoding
+from seit_ray.images.sources.settings import SourceSettings
+from seit_ray.shards.dataset import TokenDataset
+from seit_ray.shards.verify import verify
+from seit_ray.storage import Folder
+from seit_ray.studies.arms import CentroidSettings
+from seit_ray.studies.image_set import ImageSet
+from seit_ray.studies.picture_store import column_bytes, picture_subset
+from seit_ray.studies.storage_stages import as_many_steps, make_pictures, make_tokens
+from seit_ray.studies.stored import Stored, fitting, read_stored
+from seit_ray.studies.token_store import token_subset
+from seit_ray.tokenizers.files import load_tokenizer
+from seit_ray.training.settings import LoopSettings, OptimizerSettings
+from seit_ray.training.world import World
+from seit_ray.verbs.study_storage_curve import check, study_of_curve, study_storage_curve
+from tests.tiny_images import image_files, write_files
+
+CENTROID = CentroidSettings(image_size=16, patch_size=4, codebook_size=8)
+MODEL = {"size": "nano", "width": 32, "depth": 1, "num_heads": 2, "drop_path": 0.0}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """train/ and test/ of three classes; 90 and 30 images, one of them damaged; not to be changed."""
+    place = Folder(tmp_path_factory.mktemp("photos"))
+    classes = ("cat", "dog", "emu")
+    write_files(place.join("train"), image_files(90, classes=classes, format="JPEG"))
+    write_files(place.join("test"), image_files(30, classes=classes, format="JPEG", first=500))
+    place.join("train", "cat").write("bad.jpeg", b"\xff\xd8\xff nothing")
+    return place
+
+
+@pytest.fixture(scope="module")
+def data(photos):
+    return ImageSet(photos, SourceSettings())
+
+
+@pytest.fixture(scope="module")
+def tokens(data, tmp_path_factory):
+    """The store of an arm of tokens, and its figures."""
+    store = Folder(tmp_path_factory.mktemp("tokens"))
+    return store, make_tokens(run=store, data=data, centroid=CENTROID, encodings=("plain", "compact"), world=World())
+
+
+@pytest.fixture(scope="module")
+def pictures(data, tmp_path_factory):
+    """The store of images as they are, and its figures."""
+    store = Folder(tmp_path_factory.mktemp("pictures"))
+    return store, make_pictures(run=store, data=data, recoding=Recoding("source"))
+
+
+def curve_config(photos, output, *words):
+    values = {
+        "images": photos.uri,
+        "output": str(output),
+        "seeds": [0, 1],
+        "pixels": {"image_size": 16, "patch_size": 4, "crop_area": None},
+        "pictures": {"jpeg": [5], "webp": [], "avif": [], "palettes": []},
+        "tokens": {"codebook_sizes": [8], "patch_sizes": [4]},
+        "model": MODEL,
+        "loop": {"epochs": 4, "global_batch_size": 30, "trackers": []},
+        "optimizer": {"lr": 3e-3, "warmup_epochs": 1},
+        "trials": {"max_concurrent": 0},
+    }
+    return load(StudyStorageCurve, [], [*(f"{key}={json.dumps(value)}" for key, value in values.items()), *words])
+
+
+def test_the_bytes_of_pixels_are_those_of_the_columns(pictures):
+    store, figures = pictures
+    (file,) = store.join("data").list("train-")
+    meta = pq.ParquetFile(Path(store.join("data").uri_of(file.name))).metadata
+    columns = [meta.row_group(g).column(c) for g in range(meta.num_row_groups) for c in range(2)]
+    total = sum(column.total_compressed_size for column in columns)
+    assert figures["bytes"] == figures["bytes_pixels"] == total < file.size_bytes
+    assert (figures["images"], figures["test_images"], figures["rejected"]) == (90, 30, 1)
+    assert 0 < figures["label_bytes"] < 200  # 90 labels of three classes
+
+
+def test_images_of_an_arm_are_the_source_bytes_with_their_classes(pictures, photos):
+    store, _ = pictures
+    (file,) = store.join("data").list("train-")
+    table = pq.read_table(store.join("data").uri_of(file.name))
+    names = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]["label"]["names"]
+    found = {
+        (names[label], image) for image, label in zip(*(table[c].to_pylist() for c in ("image", "label")), strict=True)
+    }
+    files = [entry.name for entry in photos.list("train/") if "bad" not in entry.name]
+    assert found == {(name.split("/")[1], photos.read(name)) for name in files}
+
+
+def test_a_token_arm_is_a_whole_dataset_whose_bytes_count_tokenizer_and_labels(tokens):
+    store, figures = tokens
+    dataset = TokenDataset(store.join("data"))
+    assert verify(dataset) == []
+    split = dataset.split("train")
+    assert dataset.info.encoding == "plain"
+    assert (split.rows, split.rejected, dataset.split("val").rows) == (90, 1, 30)
+    folder = dataset.folder.join("tokenizer")
+    files = sum(folder.size(name) for name in ("tokenizer.safetensors", "tokenizer.json"))
+    assert figures["tokenizer_bytes"] == files > CENTROID.codebook_bytes
+    (shard,) = (dataset.folder.read(f"train/{s.name}") for s in split.shards)
+    assert figures["bytes_plain"] == split.token_bytes + column_bytes(shard)["label"] + files
+    assert figures["bytes"] == min(figures["bytes_plain"], figures["bytes_compact"])
+    tokenizer, _ = load_tokenizer(folder)
+    assert (tokenizer.grid, len(tokenizer.codebook)) == ((4, 4), 8)
+    assert figures["psnr_db"] > 10
+
+
+def test_a_store_that_is_made_is_not_made_again(tokens, data):
+    store, figures = tokens
+    before = store.version("data/dataset.json")
+    again = make_tokens(run=store, data=data, centroid=CENTROID, encodings=("plain", "compact"), world=World())
+    assert (again, store.version("data/dataset.json")) == (figures, before)
+
+
+def test_fewer_images_are_as_many_as_fit(pictures, tmp_path):
+    store, figures = pictures
+    found = [picture_subset(store, Folder(tmp_path / str(seed)), figures["bytes"] // 3, seed) for seed in (0, 1)]
+    for stored in found:
+        assert stored.total() <= figures["bytes"] // 3
+        assert 20 <= stored.images <= 30  # small groups compress a little less
+        assert stored.test_images == 30
+    tables = [pq.read_table(tmp_path / str(seed) / "data" / "train-00000.parquet") for seed in (0, 1)]
+    assert len(tables[0]) == found[0].images
+    assert tables[0]["image"].to_pylist() != tables[1]["image"].to_pylist()  # another seed draws others
+    assert read_stored(Folder(tmp_path / "0")) == found[0]
+
+
+def test_fewer_tokens_share_a_budget_with_their_tokenizer(tokens, tmp_path):
+    store, figures = tokens
+    budget = figures["tokenizer_bytes"] + (figures["bytes_compact"] - figures["tokenizer_bytes"]) // 2
+    stored = token_subset(store, Folder(tmp_path), budget, "compact", 0)
+    assert 10 <= stored.images < 60
+    assert stored.total() <= budget
+    dataset, whole = TokenDataset(Folder(tmp_path / "data")), TokenDataset(store.join("data"))
+    assert verify(dataset) == []
+    rows, all_rows = dataset.read_split("train"), whole.read_split("train")
+    known = dict(zip(all_rows.meta["key"].to_pylist(), all_rows.tokens.tolist(), strict=True))
+    assert [known[key] for key in rows.meta["key"].to_pylist()] == rows.tokens.tolist()
+    assert np.array_equal(dataset.read_split("val").tokens, whole.read_split("val").tokens)
+    with pytest.raises(ValueError, match=r"into which not one image fits"):
+        token_subset(store, Folder(tmp_path / "none"), figures["tokenizer_bytes"] + 1, "compact", 0)
+
+
+def test_fewer_images_take_as_many_steps(tmp_path):
+    loop, optimizer = LoopSettings(10, 32, trackers=()), OptimizerSettings(warmup_epochs=2)
+    longer, slower = as_many_steps(loop, optimizer, 640, 100)
+    assert 100 * longer.epochs // 32 == 640 * 10 // 32
+    assert slower.warmup_epochs == pytest.approx(12.8)
+    assert (longer.eval_every_epochs, longer.checkpoint_every_epochs) == (7, 7)
+
+
+def test_the_arms_of_a_curve(photos, tmp_path):
+    study = study_of_curve(curve_config(photos, tmp_path / "new"))
+    assert study.arms() == [
+        "images as they are, all, steps and epochs",
+        "JPEG, quality 5, steps and epochs",
+        "tokens, K 8, 4x4, steps and epochs",
+        "fewer images, bytes of tokens K 8, 4x4, steps",
+        "fewer images, bytes of tokens K 8, 4x4, epochs",
+    ]
+    assert len({trial.name for trial in study.trials}) == len(study.trials) == 3 + 2 * 5
+    budgeted = study_of_curve(curve_config(photos, tmp_path / "new", "budgets=[9000]", "equal=[steps]"))
+    assert budgeted.arms()[3:] == [
+        "fewer images, 9000 bytes, steps",
+        "fewer images, as tokens, K 8, 4x4, 9000 bytes, steps",
+    ]
+    assert (
+        dict(check(curve_config(photos, tmp_path / "new")))["trials"] == "10 that measure, 3 that make what these need"
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(photos, tmp_path_factory):
+    """(config, folder, rows) of a curve; not to be changed."""
+    config = curve_config(photos, tmp_path_factory.mktemp("curve"))
+    return config, Folder(config.output), study_storage_curve(config)
+
+
+def table(folder, name="table.csv"):
+    return list(csv.DictReader(io.StringIO(folder.read(name).decode())))
+
+
+def test_a_curve_ends_in_a_table_a_picture_and_words(finished):
+    _, folder, rows = finished
+    lines = {(line["arm"], line["setting"], line["equal"]): line for line in table(folder)}
+    assert len(lines) == 6  # tokens twice, by encoding
+    plain, compact = (lines[f"tokens, {name}", "K 8, 4x4", "steps and epochs"] for name in ("plain", "compact"))
+    assert plain["top1"] == compact["top1"]
+    assert plain["bytes"] != compact["bytes"]
+    assert {line["seeds"] for line in lines.values()} == {"2"}
+    assert {line["test_images"] for line in lines.values()} == {"30"}
+    assert float(plain["top1"]) > 0.5  # of three classes by colour
+    smallest = min(float(line["bytes"]) for line in (plain, compact))
+    fewer = [line for line in lines.values() if line["arm"] == "fewer images"]
+    assert all(float(line["bytes"]) <= smallest for line in fewer)
+    assert [int(line["steps"]) for line in fewer if line["equal"] == "steps"] == [12]
+    assert all(int(line["steps"]) < 12 for line in fewer if line["equal"] == "epochs")
+    page = folder.read("report.html").decode()
+    assert page.count("<svg") == 1
+    assert "Where tokens win, and where they do not" in page
+    assert "Idle is the share" in page
+    texts = dict(rows)
+    assert texts["report"] == folder.uri_of("report.html")
+    assert "tokens, compact, K 8, 4x4 (" in texts["tokens"] or "tokens, plain, K 8, 4x4 (" in texts["tokens"]
+
+
+def test_a_curve_that_goes_on_does_nothing_twice_and_refuses_other_arms(finished, photos):
+    config, folder, _ = finished
+    before = {name: folder.version(name) for name in (e.name for e in folder.list("trials/"))}
+    tables = {name: folder.read(name) for name in ("table.csv", "trials.csv")}
+    study_storage_curve(config)
+    assert {name: folder.version(name) for name in before} == before
+    assert {name: folder.read(name) for name in tables} == tables
+    with pytest.raises(ValueError, match=r"other arms: now without JPEG, quality 5, .* with JPEG, quality 7, "):
+        check(curve_config(photos, config.output, "pictures.jpeg=[7]"))
+    with pytest.raises(ValueError, match=r"holds a study with loop\.epochs 4 \(now 5\)"):
+        study_storage_curve(curve_config(photos, config.output, "loop.epochs=5"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["budgets=[1000]"],
+            r"budgets 1000; expected more than the 1536 bytes of the codebook of 8 codes of 4x4 pixels",
+        ),
+        (["tokens.patch_sizes=[3]"], r"tokens\.patch_sizes 3; expected what divides pixels\.patch_size 4"),
+        (["pixels.image_size=18"], r"pixels\.image_size 18; expected a multiple of pixels\.patch_size 4"),
+        (["pictures.sizes=[16]"], r"pictures\.sizes 16; expected less than pixels\.image_size 16"),
+        (["model.stem_kernel=2"], r"model\.stem_kernel; expected none, as pixels\.patch_size decides"),
+        (["equal=[]"], r"equal is empty; expected one at least"),
+        (["seeds=[0,0]"], r"one seed or more, none of them twice"),
+        (["output=PHOTOS/new"], r"expected two folders, neither of them in the other"),
+    ],
+)
+def test_mistakes_are_one_line_before_any_work(photos, tmp_path, words, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        check(curve_config(photos, tmp_path / "new", *(word.replace("PHOTOS", photos.uri) for word in words)))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_set_without_a_class_in_common_is_refused(tmp_path):
+    place = Folder(tmp_path / "photos")
+    write_files(place.join("train"), image_files(6, classes=("cat", "dog")))
+    write_files(place.join("val"), image_files(3, classes=("emu",)))
+    with pytest.raises(
+        ValueError, match="train of the source has the classes 'cat', 'dog', val 'emu'; expected classes in common"
+    ):
+        check(curve_config(place, tmp_path / "new"))
+
+
+def test_fitting_finds_the_most_that_fit_whatever_they_take():
+    asked = []
+
+    def of(num):
+        asked.append(num)
+        return Stored(num, 5, {"pixels": 50 + 9 * num + 3 * (num % 7)}, 0, tokenizer_bytes=100)
+
+    whole = Stored(1000, 5, {"pixels": 9050}, 0, tokenizer_bytes=100)
+    for budget in (300, 2000, 5000, 9100):
+        found = fitting(of, whole, budget)
+        assert found.total() <= budget
+        assert of(found.images + max(2, found.images // 50)).total() > budget
+    assert len(asked) < 40
+    assert fitting(of, whole, 10**6).images == 1000
+    with pytest.raises(ValueError, match="budget 120 bytes, into which not one image fits"):
+        fitting(of, whole, 120)
+
+
+def test_a_set_that_is_not_whole_needs_both_splits(tmp_path):
+    place = write_files(tmp_path / "photos", image_files(6))
+    with pytest.raises(ValueError, match="has no val images but train; expected both train and val"):
+        check(curve_config(place, tmp_path / "new"))
