@@ -1,4 +1,4 @@
-"""A memory of exemplars within a number of bytes: as many of each class as fit. C classes seen so far, D width."""
+"""A memory of exemplars within a number of bytes: as many as fit, evenly of all classes. N rows, D width."""
 
 from __future__ import annotations
 
@@ -45,30 +45,54 @@ def random_order(num_rows: int, num: int, *, seed: int, label: int) -> np.ndarra
     return generator.permutation(num_rows)[:num].astype(np.int64)
 
 
-def first_of_each(ranked: Sequence[np.ndarray], num: int) -> np.ndarray:
-    """The first `num` rows of each class's ranking, or all where it has fewer, class after class."""
-    return np.concatenate([rows[:num] for rows in ranked]) if ranked else np.empty(0, np.int64)
+def first_of_each(ranked: Sequence[np.ndarray], num: int) -> tuple[np.ndarray, ...]:
+    """The best `num` exemplars of all classes: one of each class in turn, the earlier classes first, while they last.
+
+    So classes differ by one at most, unless one has no more.
+    """
+    if not ranked:
+        return ()
+    classes = np.repeat(np.arange(len(ranked)), [len(rows) for rows in ranked])
+    ranks = np.concatenate([np.arange(len(rows)) for rows in ranked])
+    counts = np.bincount(classes[np.lexsort((classes, ranks))[:num]], minlength=len(ranked))
+    return tuple(rows[:count] for rows, count in zip(ranked, counts, strict=True))
+
+
+def joined_rows(kept: Sequence[np.ndarray]) -> np.ndarray:
+    """Row numbers int64 [n], class after class."""
+    return np.concatenate(kept) if kept else np.empty(0, np.int64)
 
 
 def fitting_number(ranked: Sequence[np.ndarray], budget_bytes: int, size_of: Callable[[np.ndarray], int]) -> int:
-    """The most exemplars of each class that fit together: size_of(the first so many of each) within the budget.
+    """The most exemplars that fit together: size_of(the best so many, `first_of_each`) within the budget.
 
     Sizes are those of the encoded bytes. Where they do not quite grow with the number, as entropy coding does not
-    promise, what is returned fits all the same.
+    promise, what is returned fits all the same. Few sizes are asked for: they are nearly even steps.
     """
-    low, high = 0, max((len(rows) for rows in ranked), default=0)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if size_of(first_of_each(ranked, middle)) <= budget_bytes:
-            low = middle
+
+    def size(num: int) -> int:
+        return size_of(joined_rows(first_of_each(ranked, num)))
+
+    low, high = 0, sum(len(rows) for rows in ranked)
+    least, most = size(low), size(high)
+    if most <= budget_bytes:
+        return high
+    asked = 0
+    while high - low > 1:
+        share = (budget_bytes - least) / max(most - least, 1) if asked % 3 < 2 else 0.5  # halves now and then: it ends
+        asked += 1
+        middle = min(max(low + int(share * (high - low)), low + 1), high - 1)
+        found = size(middle)
+        if found <= budget_bytes:
+            low, least = middle, found
         else:
-            high = middle - 1
+            high, most = middle, found
     return low
 
 
 @dataclass(frozen=True)
 class Memory:
-    """The exemplars that are kept: row numbers of each class seen so far, best first, as many of each as fit.
+    """The exemplars that are kept: row numbers of each class seen so far, best first, as many as fit.
 
     shared_bytes: what has to be there whatever their number (a codebook). The codec is None where nothing is kept.
     """
@@ -82,7 +106,7 @@ class Memory:
     @property
     def rows(self) -> np.ndarray:
         """Row numbers int64 [n], class after class."""
-        return first_of_each(self.ranked, max((len(rows) for rows in self.ranked), default=0))
+        return joined_rows(self.ranked)
 
     @property
     def num_bytes(self) -> int:
@@ -100,4 +124,4 @@ class Memory:
             return self
         every = (*self.ranked, *ranked)
         num = fitting_number(every, self.budget_bytes, self.size_of)
-        return replace(self, ranked=tuple(rows[:num] for rows in every))
+        return replace(self, ranked=first_of_each(every, num))

@@ -13,10 +13,13 @@ from typing import Any
 
 from seit_ray.report.curves import line_chart
 from seit_ray.report.page import Page
+from seit_ray.storage import Folder
 from seit_ray.studies.lines import Line, lines_of, percent, with_error
 from seit_ray.studies.study import SEED
+from seit_ray.studies.study_page import finish_page, write_tables
 from seit_ray.studies.trials import Outcome
 
+STEPS = "steps.csv"
 METRICS = {"mean_top1": "mean", "last_top1": "last", "forgetting": "forgetting"}
 FIGURES = (
     *("last_top1", "last_top1_error", "forgetting", "forgetting_error"),
@@ -25,7 +28,7 @@ FIGURES = (
 EXPLAINED = (
     "Classes come step by step; accuracy is measured on the test images of all classes so far. Mean: over the steps. "
     "Forgetting: how far the accuracy on a step's classes has fallen at the end from its best before, mean over steps. "
-    "All arms train the same transformer for the same number of steps; arms of tokens see tokens of new images too. "
+    "All arms but joint train the same transformer for the same number of steps; those of tokens see only tokens. "
     "Bytes are those of the encoded exemplars, their labels and, for tokens, the codebook. joint begins every step "
     "anew with all images of the classes so far: the bound. +- is the standard error over seeds, each of which has an "
     "order of classes of its own."
@@ -138,12 +141,12 @@ def bytes_chart(lines: Sequence[Line], selection: str) -> str:
     return line_chart(series, title, "bytes of the memory", "mean top-1", log_x=True, errors=errors)
 
 
-def continual_page(
-    title: str, outcomes: Sequence[Outcome], lines: Sequence[Line], closing: Sequence[tuple[str, str]], details: Any
-) -> Page:
-    """The report. closing: what the call says of itself, its idle share among it."""
-    seeds = len({outcome.settings[SEED] for outcome in outcomes if SEED in outcome.settings})
-    page = Page(title, f"{seeds} seeds, each with its own order of classes")
+def report_continual(folder: Folder, outcomes: Sequence[Outcome], name: str, details: Mapping[str, Any]) -> list[Line]:
+    """Write tables and page; the lines of the table."""
+    lines = continual_lines(outcomes)
+    write_tables(folder, lines, outcomes, "mean_top1", FIGURES)
+    folder.write(STEPS, steps_csv(outcomes).encode())
+    page = Page("Continual learning", name)
     header = ("arm", "budget", "selection", "mean, %", "last, %", "forgetting, %", "exemplars", "bytes", "seeds")
     page.add_table("Top-1 of class-incremental learning", header, [page_row(line) for line in lines], EXPLAINED)
     budgets = dict.fromkeys(line.settings["budget"] for line in lines if "budget" in line.settings)
@@ -156,9 +159,8 @@ def continual_page(
     for settings, figures in after_steps(outcomes):
         words = ", ".join(map(str, settings.values()))
         page.add_details(f"Accuracies on the classes of each step: {words}", matrix_text(figures))
-    page.add_table("The last call", ("what", "how"), closing)
-    page.add_details("Settings, versions and git state", json.dumps(details, indent=1))
-    return page
+    finish_page(page, folder, outcomes, details)
+    return lines
 
 
 def page_row(line: Line) -> tuple[str, ...]:

@@ -40,18 +40,12 @@ def study_continual(config: StudyContinual, progress: Progress = silent) -> Rows
     check_images(config)
     study = job_of(config)
     outcomes = run_trials(study, config, progress)
-    from seit_ray.studies.continual_report import FIGURES, continual_lines, continual_page, steps_csv, terminal_rows
-    from seit_ray.studies.lines import table_csv, trials_csv
+    from seit_ray.studies.continual_report import report_continual, terminal_rows
     from seit_ray.verbs.command.record import record_of
 
-    lines, closing = continual_lines(outcomes), closing_rows(study, outcomes)
-    study.folder.write("table.csv", table_csv(lines, "mean_top1", FIGURES).encode())
-    study.folder.write("steps.csv", steps_csv(outcomes).encode())
-    study.folder.write("trials.csv", trials_csv(outcomes).encode())
-    title = f"Continual learning: {folder_of(config.images, config.storage).uri}, {config.num_steps} steps"
-    page = continual_page(title, outcomes, lines, closing, record_of(VERB, config))
-    study.folder.write("report.html", page.html().encode())
-    return [*terminal_rows(lines), *closing]
+    name = f"seit-ray study continual on {config.images}, {config.num_steps} steps"
+    lines = report_continual(study.folder, outcomes, name, record_of(VERB, config))
+    return [*terminal_rows(lines), *closing_rows(study, outcomes)]
 
 
 def job_of(config: StudyContinual) -> Study:

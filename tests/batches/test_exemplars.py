@@ -56,11 +56,24 @@ def test_a_random_order_depends_on_seed_and_class():
     assert random_order(50, 50, seed=0, label=1).tolist() == orders[1]
 
 
-def test_the_most_of_each_class_that_fit():
+def test_classes_take_turns():
+    ranked = [np.arange(5), np.arange(10, 12), np.arange(20, 24)]
+
+    def kept(num):
+        return [rows.tolist() for rows in first_of_each(ranked, num)]
+
+    assert kept(0) == [[], [], []]
+    assert kept(4) == [[0, 1], [10], [20]]
+    assert kept(7) == [[0, 1, 2], [10, 11], [20, 21]]
+    assert kept(8) == [[0, 1, 2], [10, 11], [20, 21, 22]]
+    assert kept(99) == [rows.tolist() for rows in ranked]
+    assert first_of_each([], 3) == ()
+
+
+def test_the_most_that_fit():
     ranked = [np.arange(5), np.arange(10, 12)]
-    assert first_of_each(ranked, 3).tolist() == [0, 1, 2, 10, 11]
-    for budget, expected in ((0, 0), (19, 0), (20, 1), (40, 2), (49, 2), (50, 3), (69, 4), (70, 5), (999, 5)):
-        assert fitting_number(ranked, budget, lambda rows: 10 * len(rows)) == expected
+    for budget in range(0, 90, 5):
+        assert fitting_number(ranked, budget, lambda rows: 10 * len(rows)) == min(7, budget // 10)
     assert fitting_number([], 100, len) == 0
 
 
@@ -71,15 +84,27 @@ def test_the_number_fits_where_sizes_do_not_grow_evenly():
         assert sizes[number] <= budget
 
 
+def test_few_sizes_are_asked_for():
+    asked = []
+
+    def size_of(rows):
+        asked.append(len(rows))
+        return 3000 + 45 * len(rows) + (0 if len(rows) < 4000 else 500)
+
+    ranked = [np.arange(2000)] * 4
+    assert fitting_number(ranked, 100_000, size_of) == (100_000 - 3000) // 45
+    assert len(asked) <= 8
+
+
 def test_a_memory_shrinks_as_classes_come_and_its_bytes_add_up():
     memory = Memory(Bytes(each=10, head=4), budget_bytes=100, shared_bytes=20, label_bytes=1)
     assert (len(memory.rows), memory.num_bytes) == (0, 20)
     memory = memory.with_classes([np.arange(9)])
-    assert memory.rows.tolist() == [0, 1, 2, 3, 4, 5]  # 20 + 4 + 6 * 11 = 90
-    assert memory.num_bytes == 90
+    assert memory.rows.tolist() == [0, 1, 2, 3, 4, 5]
+    assert memory.num_bytes == 20 + 4 + 6 * 11  # with one more, 101
     memory = memory.with_classes([np.arange(10, 19), np.arange(20, 21)])
-    assert [rows.tolist() for rows in memory.ranked] == [[0, 1], [10, 11], [20]]  # with 3 each, 101
-    assert memory.num_bytes == 20 + 4 + 5 * 11
+    assert [rows.tolist() for rows in memory.ranked] == [[0, 1, 2], [10, 11], [20]]
+    assert memory.num_bytes == 90
 
 
 def test_what_keeps_nothing_stays_empty():

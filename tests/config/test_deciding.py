@@ -10,6 +10,7 @@ from seit_ray.config import (
     Pretrain,
     Quickstart,
     RunAll,
+    StudyContinual,
     Sweep,
     TokenizeImages,
     TrainTokenAdapt,
@@ -20,7 +21,7 @@ from seit_ray.config import (
     load,
 )
 
-WHERE = ("storage.", "cluster.", "workers.")
+WHERE = ("storage.", "cluster.", "workers.", "trials.")
 LOOK = {
     "loop.accum_steps",
     "loop.max_micro_batch",
@@ -50,6 +51,7 @@ UNDECIDED = {
     TokenizeImages: TOKENIZE | {"output"},
     Quickstart: PARTS | TOKENIZE | {"output", "centroid.num_workers"},
     RunAll: PARTS | TOKENIZE | {"output", "centroid.num_workers", "submit", "retries", "installed", "env"},
+    StudyContinual: LOOK | {"output", "seeds", "arms", "budgets", "selections", "centroid.num_workers"},
     Sweep: PARTS | {"output", "run", "search.max_concurrent"},
 }
 

@@ -27,6 +27,7 @@ COMMANDS = {
     "predict": "images=photos run=classifier output=new/a.csv",
     "run_all": "images=photos output=new",
     "plan": "",
+    "study_continual": "images=photos output=new num_steps=3 val_fraction=0.3",
 }
 # These read tensors: weights to be imported, codebooks of releases, a tokenizer whose geometry is tried.
 WITH_TORCH = {"import_tokens", "import_weights", "train_tokenadapt"}
