@@ -28,6 +28,7 @@ from seit_ray.config.training import (
     Probe,
     Workers,
 )
+from seit_ray.config.transfer import StudyPretraining, StudyTokenizer, StudyTraining, StudyTransfer
 from seit_ray.config.verbs import (
     Evaluate,
     ExportTokens,
@@ -84,7 +85,11 @@ __all__ = [
     "Storage",
     "Study",
     "StudyContinual",
+    "StudyPretraining",
     "StudyStorageCurve",
+    "StudyTokenizer",
+    "StudyTraining",
+    "StudyTransfer",
     "Sweep",
     "SweepPretrain",
     "TokenFiles",

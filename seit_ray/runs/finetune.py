@@ -15,7 +15,7 @@ from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.models.about import SOURCES, encoder_of, read_about
 from seit_ray.models.vit import TokenViT
 from seit_ray.objectives import SupervisedObjective
-from seit_ray.progress import silent
+from seit_ray.progress import Progress, silent
 from seit_ray.runs.augmentation import image_augmentation, token_augmentation
 from seit_ray.runs.inputs import Inputs, TokenInputs, image_inputs, token_inputs
 from seit_ray.runs.settings import AugmentationSettings, ClassifierSettings, PixelSettings
@@ -52,31 +52,24 @@ def finetune(
     init_weights: which of the run to start from: model, ema or best. `transfer` lets that run have other tokens,
     another grid, other classes or tokens where these are pixels. Sources: SeiT; SeiT++, section 4.
     """
+    inputs, settings = read_for(
+        model,
+        run,
+        dataset=dataset,
+        images=images,
+        source=source,
+        pixels=pixels,
+        init_from=init_from,
+        transfer=transfer,
+        world=world,
+        memory_gib=loop.memory_gib,
+        on_progress=hooks.get("on_progress", silent),
+    )
     augmentation: Callable[[Tensor, Tensor, StepRandom], Augmented]
-    inputs: Inputs
-    if images is not None:
-        pixels = pixels or PixelSettings()
-        inputs = image_inputs(
-            images,
-            run,
-            source=source or SourceSettings(),
-            pixels=pixels,
-            world=world,
-            memory_gib=loop.memory_gib,
-            on_progress=hooks.get("on_progress", silent),
-        )
-        settings = pixel_settings(model, inputs, pixels.patch_size)
-        augmentation = image_augmentation(augment, pixels)
-    elif dataset is not None:
-        inputs = tokens = token_inputs(dataset, need_labels=True, grid_side=model.grid_side, memory_gib=loop.memory_gib)
-        settings = token_settings(model, tokens)
-        augmentation = token_augmentation(tokens, augment, adapt_run, world, quantize=model.inputs == "learned")
+    if isinstance(inputs, TokenInputs):
+        augmentation = token_augmentation(inputs, augment, adapt_run, world, quantize=model.inputs == "learned")
     else:
-        raise ValueError("dataset None and images None; expected one of them; give what to train on")
-    about = read_about(init_from, *SOURCES) if init_from is not None else None
-    if about is not None and init_from is not None and not transfer:
-        check_same(about, inputs.identity, init_from.uri)
-    settings |= encoder_settings(model.encoder, about, where=init_from.uri if init_from else "")
+        augmentation = image_augmentation(augment, pixels or PixelSettings())
 
     def evaluate(net: TokenViT, epoch: float) -> dict[str, float]:
         values = classification_metrics(net, inputs.val, inputs.num_classes, world) if inputs.val else {}
@@ -98,6 +91,48 @@ def finetune(
         train_only=model.train_only,
         **hooks,
     )
+
+
+def read_for(
+    model: ClassifierSettings,
+    run: Folder,
+    *,
+    dataset: Folder | None,
+    images: Folder | None,
+    source: SourceSettings | None,
+    pixels: PixelSettings | None,
+    init_from: Folder | None,
+    transfer: bool,
+    world: World,
+    memory_gib: float | None = None,
+    on_progress: Progress = silent,
+) -> tuple[Inputs, dict[str, Any]]:
+    """What a classifier learns from, tokens or images, and keywords of `build_model` for one that can start there.
+
+    ValueError where the run to start from has other tokens, and is not to be transferred.
+    """
+    inputs: Inputs
+    if images is not None:
+        pixels = pixels or PixelSettings()
+        inputs = image_inputs(
+            images,
+            run,
+            source=source or SourceSettings(),
+            pixels=pixels,
+            world=world,
+            memory_gib=memory_gib,
+            on_progress=on_progress,
+        )
+        settings = pixel_settings(model, inputs, pixels.patch_size)
+    elif dataset is not None:
+        inputs = tokens = token_inputs(dataset, need_labels=True, grid_side=model.grid_side, memory_gib=memory_gib)
+        settings = token_settings(model, tokens)
+    else:
+        raise ValueError("dataset None and images None; expected one of them; give what to train on")
+    about = read_about(init_from, *SOURCES) if init_from is not None else None
+    if about is not None and init_from is not None and not transfer:
+        check_same(about, inputs.identity, init_from.uri)
+    return inputs, settings | encoder_settings(model.encoder, about, where=init_from.uri if init_from else "")
 
 
 def encoder_settings(encoder: str | None, about: dict[str, Any] | None, *, where: str) -> dict[str, Any]:

@@ -39,17 +39,25 @@ def make_tokens(
     data: ImageSet,
     centroid: CentroidSettings,
     encodings: tuple[str, ...],
+    tokenizer: Folder | None = None,
     world: World,
     on_progress: Progress = silent,
     **hooks: Any,
 ) -> dict[str, Any]:
-    """What an arm of tokens stores, in `run`/data, in the first of the encodings; its counts in all of them."""
+    """What an arm of tokens stores, in `run`/data, in the first of the encodings; its counts in all of them.
+
+    The tokenizer is fitted on the train images, unless one is given.
+    """
     if not run.exists(MARKER):
         manifest = data.listed(run.join("listing"), on_progress)
-        device = {"device": world.device.type}
-        tokenizer, report = fit_on(manifest, data.images, centroid, on_progress=on_progress, **data.sample, **device)
-        more = {"plan": data.plan, "encoding": encodings[0], "on_progress": on_progress, **data.sample}
-        tokenised(manifest, data.images, run.join("data"), tokenizer.to("cpu"), report, **more)
+        given = {"on_progress": on_progress, **data.sample}
+        if tokenizer is None:
+            coder, report = fit_on(manifest, data.images, centroid, device=world.device.type, **given)
+        else:
+            coder, about = load_tokenizer(tokenizer)
+            report = about["report"]
+        more = {"plan": data.plan, "encoding": encodings[0], **given}
+        tokenised(manifest, data.images, run.join("data"), coder.to("cpu"), report, **more)
         write_stored(run, count_tokens(TokenDataset(run.join("data")), encodings))
     about = load_tokenizer(run.join("data", "tokenizer"))[1]
     return {**counts(read_stored(run)), "psnr_db": about["report"].get("psnr_held_out_db", about["report"]["psnr_db"])}
@@ -99,16 +107,16 @@ def train_arm(
     if is_tokens:
         given |= {"dataset": place.join("data"), "model": model}
     else:
-        # what it says of a codebook has nothing to act on here
-        given |= {
-            "model": replace(model, stem_pixels=False, standardize=False),
-            "images": place.join("data"),
-            "pixels": pixels,
-        }
-        given |= {"source": SourceSettings(kind="parquet")}
+        given |= {"images": place.join("data"), "source": SourceSettings(kind="parquet"), "model": pixels_model(model)}
+        given |= {"pixels": replace(pixels, max_images=None)}  # these were taken when the store was made
     metrics = finetune(run=run.join("run"), loop=loop, optimizer=optimizer, world=world, **given, **hooks)
     trained = {"top1": metrics["val_top1"], "steps": metrics["step"], "epochs": metrics["epoch"]}
     return {**trained, "train_loss": metrics["train_loss"], **counts(stored)}
+
+
+def pixels_model(model: ClassifierSettings) -> ClassifierSettings:
+    """The classifier for pixels: what it says of a codebook has nothing to act on there."""
+    return replace(model, stem_pixels=False, standardize=False)
 
 
 def as_many_steps(

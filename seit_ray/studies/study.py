@@ -21,7 +21,7 @@ from seit_ray.studies.trials import Outcome, Trial, read_outcomes
 
 PLAN, CALLS = "study.json", "calls.jsonl"
 SEED = "seed"  # of a trial's settings: what has none is made for others, and measures nothing
-SHOWN = 4  # arms or keys that a message names
+SHOWN = 3  # arms or keys that a message names
 MAX_SLUG = 48
 
 
@@ -98,8 +98,8 @@ def refuse_other(folder: Folder, before: dict[str, Any], now: dict[str, Any]) ->
         raise ValueError(
             f"{folder.uri} holds a study {before['study']}; expected one of {now['study']}; choose another output"
         )
-    gone = [f"without {arm}" for arm in before["arms"] if arm not in now["arms"]]
-    come = [f"with {arm}" for arm in now["arms"] if arm not in before["arms"]]
+    gone = [arm for arm in before["arms"] if arm not in now["arms"]]
+    come = [arm for arm in now["arms"] if arm not in before["arms"]]
     keys = before["decided_by"].keys() | now["decided_by"].keys()
     other = [
         f"{key} {before['decided_by'].get(key)!r} (now {now['decided_by'].get(key)!r})"
@@ -107,9 +107,10 @@ def refuse_other(folder: Folder, before: dict[str, Any], now: dict[str, Any]) ->
         if before["decided_by"].get(key) != now["decided_by"].get(key)
     ]
     if gone or come:
+        said = [f"{word} {some(arms)}" for word, arms in (("without", gone), ("with", come)) if arms]
         raise ValueError(
-            f"{folder.uri} holds a study of other arms: now {some([*gone, *come])}; expected the same arms; give them "
-            "back, or choose another output"
+            f"{folder.uri} holds a study of other arms: now {' and '.join(said)}; expected the same arms; name them as "
+            "they were, or choose another output"
         )
     if other:
         raise ValueError(
@@ -119,7 +120,7 @@ def refuse_other(folder: Folder, before: dict[str, Any], now: dict[str, Any]) ->
 
 def some(texts: Sequence[str]) -> str:
     """The first of them, and how many more."""
-    return ", ".join(texts[:SHOWN]) + (f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else "")
+    return " | ".join(texts[:SHOWN]) + (f" | {len(texts) - SHOWN} more" if len(texts) > SHOWN else "")
 
 
 def lost_outcome(study: Study, name: str, needed: str) -> Outcome:

@@ -11,6 +11,8 @@ from seit_ray.config import (
     Quickstart,
     RunAll,
     StudyContinual,
+    StudyStorageCurve,
+    StudyTransfer,
     Sweep,
     TokenizeImages,
     TrainTokenAdapt,
@@ -53,6 +55,8 @@ UNDECIDED = {
     RunAll: PARTS | TOKENIZE | {"output", "centroid.num_workers", "submit", "retries", "installed", "env"},
     StudyContinual: LOOK | {"output", "seeds", "arms", "budgets", "selections", "centroid.num_workers"},
     Sweep: PARTS | {"output", "run", "search.max_concurrent"},
+    StudyStorageCurve: LOOK | {"output", "seeds"},
+    StudyTransfer: PARTS | {f"supervised.{key}" for key in LOOK} | {"output", "seeds"},
 }
 
 

@@ -15,6 +15,9 @@ from seit_ray.shards.compact import pack_compact
 from seit_ray.shards.rewrite import rewrite_dataset
 from seit_ray.shards.synonyms import write_synonyms
 from seit_ray.storage import Folder
+from seit_ray.studies.in_process import run_in_process
+from seit_ray.studies.lines import lines_of
+from seit_ray.studies.study_page import write_tables
 from seit_ray.studies.sweep_report import trials_csv
 from seit_ray.studies.trials import Outcome, write_outcome
 from seit_ray.tokenizers.centroid import CentroidTokenizer
@@ -23,6 +26,7 @@ from seit_ray.training.checkpoints import load_checkpoint
 from seit_ray.training.metrics import read_metrics
 from seit_ray.verbs.finetune import finetune
 from seit_ray.verbs.predict import predict
+from tests.studies.tiny_studies import tiny_study
 from tests.tiny_classifiers import write_classifier
 from tests.tiny_dataset import write_dataset
 from tests.tiny_images import image_files, write_files, write_tokenizer
@@ -43,6 +47,7 @@ def page(tmp_path_factory):
     make_run(place)
     make_predictions(place)
     make_sweep(place)
+    make_study(place)
     names = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
@@ -88,6 +93,13 @@ def make_sweep(place):
         write_outcome(folder, outcome)
     text = trials_csv(OUTCOMES, "val_top1", lambda outcome: f"seit-ray finetune run={outcome.name}")
     folder.write("trials.csv", text.encode())
+
+
+def make_study(place):
+    """Of one arm made once and measured twice."""
+    study = tiny_study(Folder(place / "runs" / "curve"), arms=("a",))
+    outcomes = run_in_process(study)
+    write_tables(study.folder, lines_of(outcomes, "top1"), outcomes, "top1", ("calls",))
 
 
 def same_rows(found, expected):
@@ -210,3 +222,13 @@ def test_sweep(page):
     assert second["error"] == "not finite, at all"
     assert first["command"] == f"seit-ray finetune run={OUTCOMES[0].name}"
     assert second["val_top1"] == ""
+
+
+def test_study(page):
+    _, names = page
+    (line,) = names["lines"]
+    assert (line["arm"], line["seeds"], line["calls"], line["failed"]) == ("a", 2, 1, None)
+    assert line["top1"] == pytest.approx(0.105)
+    assert line["standard_error_seeds"] == pytest.approx(0.005)
+    assert names["busy"][0]["trials"] == 3
+    assert 0 <= names["idle"][0] <= 1

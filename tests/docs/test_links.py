@@ -10,7 +10,7 @@ import pytest
 
 from seit_ray.config import fields, load
 from seit_ray.config.loading import RECIPES
-from seit_ray.verbs.command.arguments import TOOLS, VERBS, config_files, parse
+from seit_ray.verbs.command.arguments import TOOLS, VERBS, config_files, joined, parse
 
 ROOT = Path(__file__).parents[2]
 FILES = [*(ROOT / n for n in ("README.md", "CONTRIBUTING.md", "cluster/README.md")), *sorted(ROOT.glob("docs/*.md"))]
@@ -48,7 +48,7 @@ def commands(page):
             if not re.match(r"\s*(seit-ray|submit|python pipelines/\w+\.py) ", line):
                 continue
             first, *words = shlex.split(line, comments=True)
-            words = [word for word in words if word not in ('"$@"', "$GPUS")]
+            words = joined([word for word in words if word not in ('"$@"', "$GPUS")])
             if first == "python":
                 yield [Path(words[0]).stem, *words[1:]]
             else:

@@ -21,6 +21,7 @@ from seit_ray.studies.picture_store import column_bytes, picture_subset
 from seit_ray.studies.storage_stages import as_many_steps, make_pictures, make_tokens
 from seit_ray.studies.stored import Stored, fitting, read_stored
 from seit_ray.studies.token_store import token_subset
+from seit_ray.studies.trials import read_outcomes
 from seit_ray.tokenizers.files import load_tokenizer
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
 from seit_ray.training.world import World
@@ -224,7 +225,7 @@ def test_a_curve_that_goes_on_does_nothing_twice_and_refuses_other_arms(finished
     study_storage_curve(config)
     assert {name: folder.version(name) for name in before} == before
     assert {name: folder.read(name) for name in tables} == tables
-    with pytest.raises(ValueError, match=r"other arms: now without JPEG, quality 5, .* with JPEG, quality 7, "):
+    with pytest.raises(ValueError, match=r"other arms: now without JPEG, quality 5, .* and with JPEG, quality 7, "):
         check(curve_config(photos, config.output, "pictures.jpeg=[7]"))
     with pytest.raises(ValueError, match=r"holds a study with loop\.epochs 4 \(now 5\)"):
         study_storage_curve(curve_config(photos, config.output, "loop.epochs=5"))
@@ -285,3 +286,28 @@ def test_a_set_that_is_not_whole_needs_both_splits(tmp_path):
     place = write_files(tmp_path / "photos", image_files(6))
     with pytest.raises(ValueError, match="has no val images but train; expected both train and val"):
         check(curve_config(place, tmp_path / "new"))
+
+
+class Killed(BaseException):
+    """As a kill: nothing that follows is done."""
+
+
+def test_a_kill_in_the_middle_of_a_training_leads_to_the_same_table(photos, tmp_path):
+    words = ["seeds=[0]", "pictures.jpeg=[]", "equal=[steps]", "loop.log_every_steps=1"]
+    whole, killed = (curve_config(photos, tmp_path / name, *words) for name in ("whole", "killed"))
+    seen = []
+
+    def kill(phase, done, total, note=""):
+        seen.append(phase)
+        if phase.startswith("tokens-") and "train loss" in note and done > 6:  # of 12 steps; checkpoints after 3
+            raise Killed
+
+    study_storage_curve(whole)
+    with pytest.raises(Killed):
+        study_storage_curve(killed, kill)
+    states = [outcome.status for outcome in read_outcomes(Folder(killed.output))]
+    assert (states.count("running"), len(states)) == (1, 4)  # two makers, one training before
+    study_storage_curve(killed)
+    tables = [Folder(config.output).read("table.csv") for config in (whole, killed)]
+    assert tables[0] == tables[1]
+    assert b"failed" not in tables[0].partition(b"\n")[2]

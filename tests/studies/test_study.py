@@ -80,7 +80,9 @@ def test_a_thing_that_cannot_be_made_fails_what_needs_it(tmp_path):
 def test_other_arms_and_other_settings_are_refused_by_name(tmp_path):
     folder = Folder(tmp_path / "study")
     tiny_study(folder).begin()
-    with pytest.raises(ValueError, match=r"holds a study of other arms: now without bbb, with cc; expected the same"):
+    with pytest.raises(
+        ValueError, match=r"holds a study of other arms: now without bbb and with cc; expected the same"
+    ):
         tiny_study(folder, arms=("a", "cc")).check()
     with pytest.raises(ValueError, match=r"holds a study with images 'photos' \(now 'others'\); expected the same"):
         tiny_study(folder, decided={"images": "others"}).check()

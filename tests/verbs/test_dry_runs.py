@@ -26,6 +26,8 @@ COMMANDS = {
     "evaluate": "images=photos run=classifier split=train",
     "predict": "images=photos run=classifier output=new/a.csv",
     "run_all": "images=photos output=new",
+    "study_storage_curve": "images=sets/a output=new trials.max_concurrent=0",
+    "study_transfer": "images=sets/a targets=[sets/b] output=new",
     "plan": "",
     "study_continual": "images=photos output=new num_steps=3 val_fraction=0.3",
 }
@@ -40,6 +42,8 @@ def place(tmp_path_factory):
 
     place = Folder(tmp_path_factory.mktemp("place"))
     write_files(place.join("photos"), image_files(30, classes=("cat", "dog", "emu")))
+    for name in ("a/train", "a/val", "b/train", "b/val"):
+        write_files(place.join("sets", name), image_files(6, classes=("cat", "dog", "emu")))
     write_tokenizer(place.join("tokenizer"))
     write_dataset(Path(place.join("tokens").uri), sizes={"train": 40, "val": 10})
     write_tokenizer(place.join("seen", "tokenizer"))

@@ -9,7 +9,7 @@ import pytest
 from seit_ray.augment.numbers import ChainSettings
 from seit_ray.augment.settings import AugmentSettings
 from seit_ray.config import load
-from seit_ray.verbs.command.arguments import VERBS
+from seit_ray.verbs.command.arguments import VERBS, joined
 
 FILES = (Path(__file__).parents[2] / "pipelines" / "configs").glob("*.yaml")
 CONFIGS = sorted(file for file in FILES if file.name != "prices.yaml")  # which is no recipe
@@ -26,7 +26,8 @@ def commands(file):
     for line in text.splitlines():
         words = shlex.split(line)
         if words[:1] == ["seit-ray"]:
-            yield words[1], words[2:]
+            verb, *rest = joined(words[1:])
+            yield verb, rest
 
 
 @EACH

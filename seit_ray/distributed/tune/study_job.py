@@ -38,7 +38,7 @@ class ReadyTrials(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """What waited for it may start, or never will."""
-        self.queue.end(self.names.pop(trial_id), good=not error and "figures" in (result or {}))
+        self.queue.end(self.names.pop(trial_id), good=not error and "ended" in (result or {}))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the trials' own records are what a study continues from."""

@@ -31,7 +31,7 @@ def study_rows(study: Study, config: StudyConfig) -> Rows:
     measured = [trial for trial in study.trials if SEED in trial.settings]
     done = len(study.finished())
     rows: Rows = [
-        ("arms", "; ".join(study.arms())),
+        *(("arm", arm) for arm in study.arms()),
         ("seeds", ", ".join(map(str, config.seeds))),
         ("trials", f"{len(measured)} that measure, {len(study.trials) - len(measured)} that make what these need"),
         *([("done", f"{done} of {len(study.trials)}")] if done else []),

@@ -19,7 +19,7 @@ def test_the_search_waits_for_what_is_needed_and_ends_with_the_queue(tmp_path):
     first = search.suggest("1")
     assert first == {"trial": study.trials[0].name}
     assert search.suggest("2") is None  # what is left waits
-    search.on_trial_complete("1", {"figures": {}})
+    search.on_trial_complete("1", {"ended": True, "figures/bytes": 1})
     assert search.suggest("3") == {"trial": study.trials[1].name}
     assert search.suggest("4") == Searcher.FINISHED
 

@@ -1,0 +1,175 @@
+"""Transfer: what pre-training on one set of images is worth on others. Imports no torch.
+
+Source: DTM, fine-grained transfer; SeiT (arXiv 2303.11114), storage-efficient pre-training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from seit_ray.images.recode import Recoding
+from seit_ray.runs.method_settings import CcvitSettings, DtmSettings
+from seit_ray.runs.settings import AugmentationSettings, ClassifierSettings, MaskingSettings, PixelSettings
+from seit_ray.storage import Folder
+from seit_ray.studies.arms import CentroidSettings
+from seit_ray.studies.image_set import ImageSet
+from seit_ray.studies.storage_curve import PREPARED, place_of
+from seit_ray.studies.study import SEED, trial_name
+from seit_ray.studies.trials import Stage, Trial, trial_folder
+from seit_ray.training.settings import LoopSettings, OptimizerSettings
+
+STAGES = "seit_ray.studies.transfer_stages"
+MAKES = "seit_ray.studies.storage_stages"
+SCRATCH, ON_PIXELS = "scratch", "pixels"
+PROBED = 0.1  # of the cost of a training
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a classifier is trained; the loop's seed is that of the trial."""
+
+    label_smoothing: float
+    augment: AugmentationSettings
+    loop: LoopSettings
+    optimizer: OptimizerSettings
+    adapt_run: Folder | None = None
+
+    def arguments(self, seed: int) -> dict[str, Any]:
+        """Of a run."""
+        return {**vars(self), "loop": replace(self.loop, seed=seed)}
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """How an encoder is pre-trained without labels; each row reads its own sections."""
+
+    masking: MaskingSettings
+    augment: AugmentationSettings
+    ccvit: CcvitSettings
+    dtm: DtmSettings
+    loop: LoopSettings
+    optimizer: OptimizerSettings
+    adapt_run: Folder | None = None
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A study of transfer: set A, on which rows are pre-trained, and the target sets, by name.
+
+    columns: "probe" or "finetune", then "tokens" (of A's tokenizer), "new_tokens" (of one fitted on the target) or
+    "pixels".
+    """
+
+    folder: Folder
+    data: ImageSet
+    targets: Mapping[str, ImageSet]
+    centroid: CentroidSettings
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    model: ClassifierSettings
+    pixels: PixelSettings
+    supervised: Training
+    pretraining: Pretraining
+    finetuning: Training
+    seeds: tuple[int, ...]
+    decided_by: Mapping[str, Any]
+
+    def trials(self) -> list[Trial]:
+        """Tokenizer and tokens of all sets, the pre-trainings, then the cells of the table."""
+        own = self.maker("tokens", "", self.data)
+        stores: dict[tuple[str, str], Trial] = {}
+        for name, data in self.targets.items():
+            if self.reads("tokens"):
+                stores[name, "tokens"] = self.maker("tokens of the same tokenizer", name, data, tokenizer=own)
+            if self.reads("new_tokens"):
+                stores[name, "new_tokens"] = self.maker("tokens of its own tokenizer", name, data)
+        files = [self.files()] if ON_PIXELS in self.rows else []
+        trained = {
+            (row, seed): self.pretrained(row, seed, own, *files)
+            for row in self.rows
+            if row != SCRATCH
+            for seed in self.seeds
+        }
+        cells = [
+            self.cell(name, row, column, seed, stores.get((name, column.partition("_")[2])), trained.get((row, seed)))
+            for name in self.targets
+            for row in self.rows
+            for column in self.columns
+            if fits(row, column)
+            for seed in self.seeds
+        ]
+        return [own, *stores.values(), *files, *trained.values(), *cells]
+
+    def reads(self, what: str) -> bool:
+        """Whether a column does."""
+        return any(column.partition("_")[2] == what for column in self.columns)
+
+    def maker(self, what: str, name: str, data: ImageSet, tokenizer: Trial | None = None) -> Trial:
+        """Tokens of a set, by another set's tokenizer or one of its own."""
+        made = trial_name(f"{what} {name}", {"made": [what, name], **self.decided_by})
+        run = trial_folder(self.folder, made).join("store")
+        arguments = {"run": run, "data": data, "centroid": self.centroid, "encodings": ("compact",)}
+        if tokenizer is not None:
+            arguments["tokenizer"] = place_of(tokenizer).join("data", "tokenizer")
+        needs = (tokenizer.name,) if tokenizer is not None else ()
+        stage = Stage("make", f"{MAKES}:make_tokens", arguments)
+        return Trial(made, {"made": f"{what} {name}".strip()}, (stage,), needs, PREPARED)
+
+    def files(self) -> Trial:
+        """The images of A as they are, for a row that is pre-trained on as many as fit into the bytes of tokens."""
+        made = trial_name("images as they are", {"made": "images", **self.decided_by})
+        run = trial_folder(self.folder, made).join("store")
+        arguments = {"run": run, "data": self.data, "recoding": Recoding("source")}
+        return Trial(
+            made, {"made": "images as they are"}, (Stage("make", f"{MAKES}:make_pictures", arguments),), (), PREPARED
+        )
+
+    def pretrained(self, row: str, seed: int, tokens: Trial, files: Trial | None = None) -> Trial:
+        """A row's training on A."""
+        name = trial_name(f"pretrain {row} s{seed}", {"row": row, SEED: seed, **self.decided_by})
+        run = trial_folder(self.folder, name).join("run")
+        shared: dict[str, Any] = {"run": run, "tokens": place_of(tokens), "model": self.model_of(row)}
+        if row in ("supervised", ON_PIXELS):
+            arguments = {**shared, "pixels": self.pixels, **self.supervised.arguments(seed)}
+            if row == ON_PIXELS and files is not None:
+                arguments["files"] = place_of(files)
+            stage = Stage("train", f"{STAGES}:supervise", arguments)
+        else:
+            how = replace(self.pretraining, loop=replace(self.pretraining.loop, seed=seed))
+            stage = Stage("train", f"{STAGES}:pretrain", {**shared, "objective": row, "how": how})
+        needs = (tokens.name, *((files.name,) if row == ON_PIXELS and files is not None else ()))
+        return Trial(name, {"made": f"pre-training {row}, seed {seed}"}, (stage,), needs)
+
+    def model_of(self, row: str) -> ClassifierSettings:
+        """The classifier that goes on from a row: what a pre-training has learnt to read, it reads."""
+        if row in ("mtm", "dtm"):
+            return replace(self.model, inputs="learned", standardize=False, stem_pixels=False, stem_layers=0)
+        if row == "ccvit":
+            return replace(self.model, inputs="codebook", standardize=False, stem_pixels=False, stem_layers=0)
+        return self.model
+
+    def cell(self, target: str, row: str, column: str, seed: int, store: Trial | None, start: Trial | None) -> Trial:
+        """One figure."""
+        settings = {"target": target, "row": row, "column": column, SEED: seed}
+        name = trial_name(f"{target} {row} {column} s{seed}", {**settings, **self.decided_by})
+        how = column.partition("_")[0]
+        arguments: dict[str, Any] = {
+            "run": trial_folder(self.folder, name).join("run"),
+            "data": self.targets[target],
+            "store": place_of(store) if store is not None else None,
+            "pixels": self.pixels,
+            "model": self.model_of(row),
+            "start": place_of(start) if start is not None else None,
+            "how": how,
+            **self.finetuning.arguments(seed),
+        }
+        needs = tuple(trial.name for trial in (store, start) if trial is not None)
+        stage = Stage("measure", f"{STAGES}:measure", arguments)
+        return Trial(name, settings, (stage,), needs, PROBED if how == "probe" else 1.0)
+
+
+def fits(row: str, column: str) -> bool:
+    """Whether a row can be measured so: what was pre-trained on pixels alone knows no tokens."""
+    return row != ON_PIXELS or column.endswith("_pixels")

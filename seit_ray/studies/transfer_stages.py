@@ -1,0 +1,118 @@
+"""The stages of a transfer's trials: pre-train on set A, then probe or fine-tune on a target."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+from seit_ray.images.manifest import load_manifest
+from seit_ray.images.sources.settings import SourceSettings
+from seit_ray.runs.ccvit import pretrain_ccvit
+from seit_ray.runs.finetune import finetune
+from seit_ray.runs.frozen_probe import probe_frozen
+from seit_ray.runs.listing import FOLDER as LISTING
+from seit_ray.runs.method_settings import PretrainPixelSettings
+from seit_ray.runs.pretrain import pretrain as pretrain_tokens
+from seit_ray.runs.settings import ClassifierSettings, ModelSettings, PixelSettings, ProbeSettings
+from seit_ray.storage import Folder
+from seit_ray.studies.image_set import ImageSet
+from seit_ray.studies.picture_store import picture_subset
+from seit_ray.studies.storage_stages import as_many_steps, pixels_model
+from seit_ray.studies.stored import MARKER, read_stored
+from seit_ray.studies.transfer import Pretraining
+from seit_ray.training.settings import LoopSettings, OptimizerSettings
+from seit_ray.training.world import World
+
+EMA_DECAY = 0.996  # of what the dtm row compares with, where the loop has no average of its own
+
+
+def pretrain(
+    *, run: Folder, tokens: Folder, model: ClassifierSettings, objective: str, how: Pretraining, **hooks: Any
+) -> dict[str, Any]:
+    """Pre-train on the tokens of A by an objective (mtm, ccvit, dtm); what it was given, and its losses."""
+    encoder = ModelSettings(**{field.name: getattr(model, field.name) for field in fields(ModelSettings)})
+    given: dict[str, Any] = {"run": run, "dataset": tokens.join("data"), "model": encoder, "probe": ProbeSettings()}
+    given |= {"augment": how.augment, "adapt_run": how.adapt_run, "loop": how.loop, "optimizer": how.optimizer}
+    if objective == "ccvit":
+        metrics = pretrain_ccvit(ccvit=how.ccvit, pixels=PretrainPixelSettings(), **given, **hooks)
+    elif objective == "dtm":
+        given["loop"] = replace(how.loop, ema_decay=how.loop.ema_decay or EMA_DECAY)
+        metrics = pretrain_tokens(masking=how.masking, dtm=how.dtm, **given, **hooks)
+    else:
+        metrics = pretrain_tokens(masking=how.masking, **given, **hooks)
+    return {**pretrained_on(tokens), "train_loss": metrics["train_loss"], "steps": metrics["step"]}
+
+
+def supervise(
+    *,
+    run: Folder,
+    tokens: Folder,
+    model: ClassifierSettings,
+    pixels: PixelSettings,
+    loop: LoopSettings,
+    optimizer: OptimizerSettings,
+    files: Folder | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """Train a classifier of A's classes on its tokens; with `files`, on as many of its images as take the same bytes.
+
+    Both take the same number of steps. Source: SeiT, storage-efficient pre-training.
+    """
+    if files is None:
+        given: dict[str, Any] = {"dataset": tokens.join("data"), "model": model}
+        place = tokens
+    else:
+        place, whole = run.join("subset"), read_stored(files)
+        if not place.exists(MARKER):
+            picture_subset(files, place, read_stored(tokens).total(), loop.seed)
+        given = {"images": place.join("data"), "source": SourceSettings(kind="parquet")}
+        given |= {"pixels": replace(pixels, max_images=None), "model": pixels_model(model)}
+        loop, optimizer = as_many_steps(loop, optimizer, whole.images, read_stored(place).images)
+    metrics = finetune(run=run, loop=loop, optimizer=optimizer, **given, **more)
+    return {**pretrained_on(place), "top1_of_a": metrics.get("val_top1"), "steps": metrics["step"]}
+
+
+def pretrained_on(store: Folder) -> dict[str, Any]:
+    """Bytes and images of A."""
+    stored = read_stored(store)
+    return {"bytes": stored.total(), "images": stored.images}
+
+
+def measure(
+    *,
+    run: Folder,
+    data: ImageSet,
+    store: Folder | None,
+    pixels: PixelSettings,
+    model: ClassifierSettings,
+    start: Folder | None,
+    how: str,
+    loop: LoopSettings,
+    optimizer: OptimizerSettings,
+    world: World,
+    **more: Any,
+) -> dict[str, Any]:
+    """Top-1 on a target's val split, of a linear probe of frozen features or of a fine-tuning; from A's run, or none.
+
+    store: the target's tokens; without one, its pixels are read.
+    """
+    given: dict[str, Any] = {"run": run, "init_from": start, "world": world}
+    if store is not None:
+        given |= {"dataset": store.join("data"), "model": model}
+    else:
+        given |= {"images": data.images, "source": data.source, "pixels": pixels, "model": pixels_model(model)}
+    if how == "probe":
+        found = probe_frozen(seed=loop.seed, **given, **{key: more[key] for key in ("on_progress",) if key in more})
+        return {"top1": found["top1"], "test_images": found["samples"], "ridge": found["ridge"]}
+    metrics = finetune(transfer=start is not None, loop=loop, optimizer=optimizer, **given, **more)
+    return {"top1": metrics["val_top1"], "test_images": num_tested(run, store, pixels), "steps": metrics["step"]}
+
+
+def num_tested(run: Folder, store: Folder | None, pixels: PixelSettings) -> int:
+    """Images of a target's val split: of its tokens, or of those that a run listed."""
+    if store is not None:
+        return read_stored(store).test_images
+    manifest = load_manifest(run.join(LISTING))
+    assert manifest is not None  # the run has ended
+    listed = manifest.splits["val"].num_images
+    return min(listed, pixels.max_images or listed)

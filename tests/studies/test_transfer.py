@@ -1,0 +1,162 @@
+"""A study of transfer on tiny images, in this process: its cells, and that each starts from what it says."""
+
+import csv
+import io
+import json
+
+import pytest
+import torch
+
+from seit_ray.config import StudyTransfer, load
+from seit_ray.models.weights import load_weights
+from seit_ray.shards.dataset import TokenDataset
+from seit_ray.storage import Folder
+from seit_ray.studies.trials import read_outcomes, trial_folder
+from seit_ray.verbs.study_transfer import check, study_of_transfer, study_transfer
+from tests.tiny_images import image_files, write_files
+
+SHORT = {"loop": {"epochs": 2, "global_batch_size": 30, "trackers": []}, "optimizer": {"lr": 3e-3, "warmup_epochs": 1}}
+COLUMNS = ["probe_tokens", "finetune_tokens", "finetune_new_tokens", "finetune_pixels"]
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    """a/ of three classes, b/ of two others of them; not to be changed."""
+    place = Folder(tmp_path_factory.mktemp("sets"))
+    for name, classes, first in (("a", ("cat", "dog", "emu"), 0), ("b", ("emu", "dog"), 1000)):
+        write_files(place.join(name, "train"), image_files(60, classes=classes, first=first))
+        write_files(place.join(name, "val"), image_files(20, classes=classes, first=first + 500))
+    return place
+
+
+def transfer_config(sets, output, *words, **changes):
+    values = {
+        "images": sets.uri_of("a"),
+        "targets": [sets.uri_of("b")],
+        "output": str(output),
+        "seeds": [0],
+        "columns": COLUMNS,
+        "pixels": {"image_size": 16, "patch_size": 4, "crop_area": None},
+        "tokenizer": {"patch_size": 4, "codebook_size": 8},
+        "model": {"size": "nano", "width": 32, "depth": 2, "num_heads": 2, "drop_path": 0.0},
+        "pretrain": {**SHORT, "ccvit": {"early_layers": 1, "head_layers": 1, "num_near": 4}},
+        "supervised": SHORT,
+        "finetune": SHORT,
+        "trials": {"max_concurrent": 0},
+        **changes,
+    }
+    return load(StudyTransfer, [], [*(f"{key}={json.dumps(value)}" for key, value in values.items()), *words])
+
+
+@pytest.fixture(scope="module")
+def finished(sets, tmp_path_factory):
+    """(config, folder, rows) of a study with every row; not to be changed."""
+    rows = ["scratch", "supervised", "mtm", "ccvit", "dtm", "pixels"]
+    config = transfer_config(sets, tmp_path_factory.mktemp("transfer"), rows=rows)
+    return config, Folder(config.output), study_transfer(config)
+
+
+def table(folder):
+    found = csv.DictReader(io.StringIO(folder.read("table.csv").decode()))
+    return {(line["target"], line["row"], line["column"]): line for line in found}
+
+
+def test_every_cell_is_measured(finished):
+    _, folder, rows = finished
+    lines = table(folder)
+    cells = {("b", row, column) for row in ("scratch", "supervised", "mtm", "ccvit", "dtm") for column in COLUMNS}
+    assert set(lines) == cells | {("b", "pixels", "finetune_pixels")}
+    assert all(line["seeds"] == "1" and line["test_images"] == "20" for line in lines.values())
+    assert all(0 <= float(line["top1"]) <= 1 for line in lines.values())
+    assert float(lines["b", "supervised", "probe_tokens"]["top1"]) > 0.7  # two classes, told by colour
+    assert dict(rows)["b, mtm"].startswith("probe_tokens ")
+    page = folder.read("report.html").decode()
+    assert "Transfer to b" in page
+    assert page.count("<svg") == 1
+
+
+def test_storage_efficient_pre_training_compares_the_same_bytes(finished):
+    _, folder, rows = finished
+    made = {o.settings["made"]: o.figures for o in read_outcomes(folder) if "made" in o.settings}
+    tokens, pixels = (made[f"pre-training {row}, seed 0"] for row in ("supervised", "pixels"))
+    assert 0 < pixels["bytes"] <= tokens["bytes"]
+    assert pixels["images"] < tokens["images"] == 60
+    assert pixels["steps"] == tokens["steps"]
+    ways = {name: text for name, text in rows if "->" in name or "scratch on" in name}
+    assert "b: from scratch on tokens of the target" in ways
+    assert "b: tokens of A, supervised -> tokens of the target" in ways
+    assert "b: tokens of A, supervised -> pixels of the target" in ways
+    assert "of A)" in ways["b: pixels of A -> pixels of the target"]
+    assert "Storage-efficient pre-training" in folder.read("report.html").decode()
+
+
+def test_cells_start_from_their_row_and_read_their_column(finished):
+    config, folder, _ = finished
+    study = study_of_transfer(config)
+    cells = {
+        (trial.settings["row"], trial.settings["column"]): (trial, trial.stages[-1].arguments)
+        for trial in study.trials
+        if "row" in trial.settings
+    }
+    datasets = {name: TokenDataset(cells["mtm", name][1]["store"].join("data")).info for name in COLUMNS[1:3]}
+    own = TokenDataset(trial_folder(folder, cells["mtm", "finetune_tokens"][0].needs[0]).join("store", "data")).info
+    assert own.tokenizer == datasets["finetune_tokens"].tokenizer != datasets["finetune_new_tokens"].tokenizer
+    a_run = cells["mtm", "finetune_tokens"][1]["start"]
+    assert cells["scratch", "finetune_tokens"][1]["start"] is None
+    about = json.loads(cells["mtm", "finetune_pixels"][1]["run"].read("model.json"))
+    assert (about["init_from"], about["image_size"]) == (a_run.uri, 16)
+    assert about["settings"]["inputs"] == "pixels"
+    fine = load_weights(cells["ccvit", "finetune_tokens"][1]["run"].read("model.safetensors"))
+    assert not torch.isnan(next(iter(fine.values()))).any()
+    assert json.loads(cells["ccvit", "finetune_tokens"][1]["run"].read("model.json"))["settings"]["encoder"] == "beit"
+
+
+def test_a_study_that_has_ended_does_nothing_again(finished):
+    config, folder, _ = finished
+    before = {entry.name: folder.version(entry.name) for entry in folder.list("trials/")}
+    tables = [folder.read(name) for name in ("table.csv", "trials.csv")]
+    study_transfer(config)
+    assert {name: folder.version(name) for name in before} == before
+    assert [folder.read(name) for name in ("table.csv", "trials.csv")] == tables
+
+
+def test_a_study_continued_with_other_rows_or_targets_is_refused(finished, sets):
+    config, _, _ = finished
+    with pytest.raises(ValueError, match=r"other arms: now without b, ccvit, probe_tokens \| b, ccvit, "):
+        check(transfer_config(sets, config.output, rows=["scratch", "supervised", "mtm", "dtm", "pixels"]))
+    with pytest.raises(ValueError, match=r"other arms: now without b, .* and with a, scratch, probe_tokens"):
+        check(transfer_config(sets, config.output, images=sets.uri_of("b"), targets=[sets.uri_of("a")]))
+
+
+def test_the_plan_says_what_would_be_done(sets, tmp_path):
+    rows = dict(check(transfer_config(sets, tmp_path / "new", rows=["scratch", "mtm"], seeds=[0, 1])))
+    assert rows["trials"] == "16 that measure, 5 that make what these need"
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"targets": ["x/b", "y/b"]}, r"targets x/b, y/b; expected folders of different names; rename one"),
+        ({"rows": ["scratch", "scratch"]}, r"rows scratch, scratch; expected each once"),
+        ({"rows": ["pixels"], "columns": ["probe_tokens"]}, r"row pixels without a column of pixels; expected one"),
+        ({"tokenizer": {"patch_size": 3}}, r"expected each to be a multiple of the next"),
+        ({"model": {"stem_kernel": 2}}, r"model\.stem_kernel; expected none"),
+        ({"model": {"encoder": "beit"}}, r"model\.encoder; expected none, as each row has its own"),
+        ({"pretrain": {"dtm": {"target": "teacher"}}}, r"pretrain\.dtm\.target teacher; expected average or codebook"),
+        ({"targets": ["missing"]}, r"missing"),
+    ],
+)
+def test_mistakes_are_one_line_before_any_work(sets, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        check(transfer_config(sets, tmp_path / "new", **changes))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_target_without_a_class_in_common_is_refused(sets, tmp_path):
+    place = Folder(tmp_path / "c")
+    write_files(place.join("train"), image_files(6, classes=("cat", "dog")))
+    write_files(place.join("val"), image_files(3, classes=("emu",)))
+    with pytest.raises(ValueError, match="expected classes in common"):
+        check(transfer_config(sets, tmp_path / "new", targets=[place.uri]))
