@@ -87,19 +87,6 @@ class LabelledImages:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CentroidSettings:
-    """The tokenizer that is fitted on the first step's classes; fields as in `config.Centroid`."""
-
-    image_size: int = 256
-    patch_size: int = 8
-    codebook_size: int = 1024
-    resize: str = "squash"
-    iterations: int = 20
-    sample_images: int = 5000
-    sample_patches: int = 500_000
-
-
-@dataclass(frozen=True, kw_only=True)
 class MemorySettings:
     """Of one trial: what is kept, in how many bytes (None: the arm keeps nothing), and how it is chosen."""
 

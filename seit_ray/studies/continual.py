@@ -8,7 +8,6 @@ from typing import Any
 
 from seit_ray.runs.continual_settings import (
     Arm,
-    CentroidSettings,
     ContinualSettings,
     LabelledImages,
     MemorySettings,
@@ -16,11 +15,12 @@ from seit_ray.runs.continual_settings import (
 )
 from seit_ray.runs.settings import ClassifierSettings
 from seit_ray.storage import Folder
+from seit_ray.studies.arms import CentroidSettings
 from seit_ray.studies.study import SEED, trial_name
 from seit_ray.studies.trials import Stage, Trial, trial_folder
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
 
-INPUTS = "seit_ray.runs.continual_inputs"
+STAGES = "seit_ray.studies.continual_stages"
 RUN, LISTING, TOKENIZER = "run", "listing", "tokenizer"  # folders in those of trials
 LIST, FIT, LEARN = "list", "fit", "learn"
 
@@ -50,7 +50,7 @@ class ContinualStudy:
         memories = [memory for arm in arms for memory in memories_of(arm_named(arm), budgets, selections)]
         name = trial_name("images", self.decided_by)
         images = replace(self.images, listing=trial_folder(self.folder, name).join(LISTING))
-        stage = Stage(LIST, f"{INPUTS}:list_images_once", {"run": images.listing, "images": images})
+        stage = Stage(LIST, f"{STAGES}:list_images_once", {"run": images.listing, "images": images})
         listing = Trial(name, {"arm": "images"}, (stage,), cost=0.1)
         uses_tokens = any(arm_named(memory.arm).sees == "tokens" for memory in memories)
         fits = seeds if uses_tokens and not self.tokenizer else ()
@@ -69,7 +69,7 @@ class ContinualStudy:
             "num_steps": self.settings.num_steps,
             "order_seed": order_seed,
         }
-        stage = Stage(FIT, f"{INPUTS}:fit_first_classes", arguments)
+        stage = Stage(FIT, f"{STAGES}:fit_first_classes", arguments)
         return Trial(name, {"arm": f"tokenizer of order {order_seed}"}, (stage,), needs=(listing.name,), cost=0.3)
 
     def trial(

@@ -10,7 +10,6 @@ import dataclasses
 from seit_ray.config import StudyContinual
 from seit_ray.progress import Progress, silent
 from seit_ray.runs.continual_settings import (
-    CentroidSettings,
     LabelledImages,
     MemorySettings,
     arm_named,
@@ -18,6 +17,7 @@ from seit_ray.runs.continual_settings import (
     codebook_bytes,
 )
 from seit_ray.storage.output import refuse_overlap
+from seit_ray.studies.arms import CentroidSettings
 from seit_ray.studies.study import Study
 from seit_ray.verbs.command.places import Rows, folder_of, looked_at, manifest_rows, tokenizer_folder
 from seit_ray.verbs.command.study import closing_rows, run_trials, study_of, study_rows

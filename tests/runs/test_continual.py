@@ -11,11 +11,13 @@ from seit_ray.batches.class_steps import class_order
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.models.exports import import_model
 from seit_ray.runs.continual import continual
-from seit_ray.runs.continual_inputs import fit_first_classes, list_images_once, open_streams
+from seit_ray.runs.continual_inputs import open_streams
 from seit_ray.runs.continual_learner import Learner
-from seit_ray.runs.continual_settings import CentroidSettings, ContinualSettings, LabelledImages, MemorySettings
+from seit_ray.runs.continual_settings import ContinualSettings, LabelledImages, MemorySettings
 from seit_ray.runs.settings import ClassifierSettings
 from seit_ray.storage import Folder
+from seit_ray.studies.arms import CentroidSettings
+from seit_ray.studies.continual_stages import fit_first_classes, list_images_once
 from seit_ray.tokenizers.files import load_tokenizer
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
 from tests.tiny_images import PATCH, SIDE, image_files, write_files
