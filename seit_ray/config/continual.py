@@ -6,7 +6,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from seit_ray.config.sections import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Share, Source, Texts
+from seit_ray.config.sections import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Section,
+    Share,
+    Source,
+    Texts,
+)
 from seit_ray.config.study import Study
 from seit_ray.config.tokenizers import Centroid
 from seit_ray.config.training import Classifier, Loop, Optimizer, check_warmup
@@ -17,17 +26,18 @@ ARMS = (
 )
 
 
+def described(section: type[Section], name: str) -> str | None:
+    """What a key means, where its default alone is another."""
+    return section.model_fields[name].description
+
+
 class ContinualModel(Classifier):
     """The transformer, the same on tokens and on pixels of the same positions."""
 
-    size: Literal["nano", "tiny", "small", "base", "large"] = Field("nano", description="named size")
-    inputs: Literal["learned", "codebook"] = Field(
-        "codebook", description="of arms of tokens: rows of the tokenizer's codebook, or a learned token embedding"
-    )
-    standardize: bool = Field(
-        True, description="with inputs=codebook: rows by mean and deviation of the codebook (for centroids: pixels)"
-    )
-    dropout: Share = Field(0.0, description="dropout of the token embedding")
+    size: Literal["nano", "tiny", "small", "base", "large"] = Field("nano", description=described(Classifier, "size"))
+    inputs: Literal["learned", "codebook"] = Field("codebook", description=described(Classifier, "inputs"))
+    standardize: bool = Field(True, description=described(Classifier, "standardize"))
+    dropout: Share = Field(0.0, description=described(Classifier, "dropout"))
 
     @model_validator(mode="after")
     def _the_same_on_pixels(self) -> Self:
@@ -45,13 +55,11 @@ class ContinualModel(Classifier):
 class ContinualLoop(Loop):
     """The training of a step, in epochs of its new images: exemplars beside them take no more steps."""
 
-    epochs: PositiveInt = Field(30, description="of the images of a step's new classes, as a number of steps")
-    global_batch_size: PositiveInt = Field(64, description="samples a step")
-    eval_every_epochs: PositiveInt = Field(1000, description="evaluation on the way; at the end of a training it is")
-    checkpoint_every_epochs: PositiveInt = Field(10, description="checkpoint interval")
-    trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
-        (), description="where metrics are shown live, beside metrics.jsonl"
-    )
+    epochs: PositiveInt = Field(30, description=described(Loop, "epochs"))
+    global_batch_size: PositiveInt = Field(64, description=described(Loop, "global_batch_size"))
+    eval_every_epochs: PositiveInt = Field(1000, description=described(Loop, "eval_every_epochs"))
+    checkpoint_every_epochs: PositiveInt = Field(10, description=described(Loop, "checkpoint_every_epochs"))
+    trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field((), description=described(Loop, "trackers"))
 
     @model_validator(mode="after")
     def _nothing_chosen_on_what_is_measured(self) -> Self:
@@ -63,10 +71,10 @@ class ContinualLoop(Loop):
 class ContinualOptimizer(Optimizer):
     """AdamW, anew in every step."""
 
-    lr: PositiveFloat | None = Field(1e-3, description="peak learning rate; overrides blr")
-    warmup_epochs: NonNegativeFloat = Field(2, description="epochs of linear warm-up, in every step")
-    betas: tuple[Share, Share] = Field((0.9, 0.999), description="AdamW betas")
-    clip_grad: PositiveFloat | None = Field(1.0, description="largest gradient norm; none when left out")
+    lr: PositiveFloat | None = Field(1e-3, description=described(Optimizer, "lr"))
+    warmup_epochs: NonNegativeFloat = Field(2, description=described(Optimizer, "warmup_epochs"))
+    betas: tuple[Share, Share] = Field((0.9, 0.999), description=described(Optimizer, "betas"))
+    clip_grad: PositiveFloat | None = Field(1.0, description=described(Optimizer, "clip_grad"))
 
 
 class StudyContinual(Study):

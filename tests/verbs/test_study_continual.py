@@ -94,10 +94,12 @@ def test_trials_need_the_listing_and_those_of_tokens_a_tokenizer(photos, tmp_pat
 
 
 def test_a_dry_run_says_what_a_tokenizer_takes(photos, tmp_path):
-    rows = dict(check(config_of(photos, tmp_path / "new")))
+    found = check(config_of(photos, tmp_path / "new"))
+    rows = dict(found)
     assert rows["found"] == "train 30, val 9"
     assert rows["bytes of a tokenizer, of 4,000"] == "1,616"
-    assert rows["arms"] == "tokens_plain, 4000, random; raw, 4000, random; none"
+    arms = [text for name, text in found if name == "arm"]
+    assert arms == ["tokens_plain, 4000, random", "raw, 4000, random", "none"]
     named = write_tokenizer(tmp_path / "tokenizer")
     rows = dict(check(config_of(photos, tmp_path / "new", f"tokenizer={named.uri}")))
     assert rows["bytes of a tokenizer, of 4,000"] == "3,152"
