@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+ROUNDING = 1e-6  # of samples: epochs that are a quotient give the very number of samples that they stand for
 Order = Callable[[int, int, int], np.ndarray]  # (num_samples, seed, epoch) -> order of an epoch, int64 [N]
 
 
@@ -66,7 +67,7 @@ def buffered_order(shard_rows: tuple[int, ...], buffer_rows: int) -> Order:
 
 def num_steps(num_samples: int, global_batch_size: int, epochs: float) -> int:
     """Steps of a run; ValueError when it would have none."""
-    steps = int(num_samples * epochs) // global_batch_size
+    steps = int(num_samples * epochs + ROUNDING) // global_batch_size
     if not steps:
         raise ValueError(
             f"{num_samples} samples x {epochs} epochs with global_batch_size {global_batch_size} give no step; "

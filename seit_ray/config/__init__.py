@@ -4,6 +4,7 @@ Below the pipelines nothing sees these classes: a verb passes plain keyword argu
 """
 
 from seit_ray.config.augment import Augment, Masking
+from seit_ray.config.continual import StudyContinual
 from seit_ray.config.costs import GivenRates, PlanCost
 from seit_ray.config.deciding import deciding, deciding_keys, defaults
 from seit_ray.config.keys import fields, holds_secret, type_name
@@ -83,6 +84,7 @@ __all__ = [
     "Source",
     "Storage",
     "Study",
+    "StudyContinual",
     "StudyPretraining",
     "StudyStorageCurve",
     "StudyTokenizer",

@@ -24,7 +24,7 @@ class LoopSettings:
     ValueError.
     """
 
-    epochs: int
+    epochs: float
     global_batch_size: int
     accum_steps: int = 1
     max_micro_batch: int | None = None

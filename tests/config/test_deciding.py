@@ -11,6 +11,7 @@ from seit_ray.config import (
     Probe,
     Quickstart,
     RunAll,
+    StudyContinual,
     StudyStorageCurve,
     StudyTransfer,
     Sweep,
@@ -61,9 +62,10 @@ UNDECIDED = {
     | TOKENIZE
     | SOURCE
     | {"output", "centroid.num_workers", "submit", "retries", "installed", "env"},
+    StudyContinual: LOOK | SOURCE | {"output", "seeds", "arms", "budgets", "selections", "centroid.num_workers"},
     Sweep: PARTS | {"output", "run", "search.max_concurrent"},
-    StudyStorageCurve: LOOK | {"output", "seeds"},
-    StudyTransfer: PARTS | {f"supervised.{key}" for key in LOOK} | {"output", "seeds"},
+    StudyStorageCurve: LOOK | SOURCE | {"output", "seeds"},
+    StudyTransfer: PARTS | SOURCE | {f"supervised.{key}" for key in LOOK} | {"output", "seeds"},
 }
 
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "study_storage_curve": "images=sets/a output=new trials.max_concurrent=0",
     "study_transfer": "images=sets/a targets=[sets/b] output=new",
     "plan": "",
+    "study_continual": "images=photos output=new num_steps=3 val_fraction=0.3",
 }
 # These read tensors: weights to be imported, codebooks of releases, a tokenizer whose geometry is tried.
 WITH_TORCH = {"import_tokens", "import_weights", "train_tokenadapt"}

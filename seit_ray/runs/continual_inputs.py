@@ -1,0 +1,55 @@
+"""The images of continual learning: as streams of pixels, with a label for each and images of each class."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from seit_ray.progress import Progress, silent
+from seit_ray.runs.continual_settings import LabelledImages
+from seit_ray.runs.continual_views import Streams
+from seit_ray.runs.inputs import image_streams
+from seit_ray.shards.dataset import check_classes
+from seit_ray.training.world import World
+
+
+def open_streams(
+    images: LabelledImages, world: World, memory_gib: float | None = None, on_progress: Progress = silent
+) -> tuple[Streams, dict[str, np.ndarray], list[str]]:
+    """Streams of train and val, their labels, and class names; ValueError where a class has no images in one."""
+    streams = image_streams(
+        images.images,
+        images.listing,
+        source=images.source,
+        image_size=images.image_size,
+        resize=images.resize,
+        val_fraction=images.val_fraction,
+        seed=images.seed,
+        max_images=images.max_images,
+        world=world,
+        memory_gib=memory_gib,
+        on_progress=on_progress,
+    )
+    names = streams["train"].class_names
+    check_classes(names, images.images.uri)
+    labels = {split: stream.labels for split, stream in streams.items()}
+    check_labels(labels, names or [], images.images.uri)
+    return streams, labels, names or []
+
+
+def check_labels(labels: dict[str, np.ndarray], names: list[str], uri: str) -> None:
+    """ValueError unless there is a val split, and every class has images in both."""
+    if "val" not in labels:
+        raise ValueError(f"{uri} has no val split; expected one to measure on; set val_fraction, or name a folder val")
+    for split in ("train", "val"):
+        unlabelled = int((labels[split] < 0).sum())
+        if unlabelled:
+            raise ValueError(
+                f"{uri} has {unlabelled} images without a label in {split}; expected a label for each; sort them into "
+                "a folder per class"
+            )
+        empty = np.flatnonzero(np.bincount(labels[split], minlength=len(names)) == 0)
+        if len(empty):
+            raise ValueError(
+                f"class {names[empty[0]]} of {uri} has no image in {split}; expected some; leave the class out by "
+                "source.exclude, or raise max_images"
+            )
