@@ -63,8 +63,6 @@ class ImageAugment:
         if self.mixes:
             share = self.draw_share(rng, size)
             partner = partners(rng.rows)
-            mixed = Augmented(
-                mix_maps(mixed.inputs, mixed.inputs[partner], share), *mixed_labels(labels, partner, share)
-            )
+            mixed = Augmented(mix_maps(mixed.inputs, partner, share), *mixed_labels(labels, partner, share))
         pixels = mixed.inputs.round_().clamp_(0, 255).to(torch.uint8)
         return Augmented(pixels, mixed.labels, mixed.partner_labels, mixed.weight)

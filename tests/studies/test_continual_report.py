@@ -49,11 +49,12 @@ OUTCOMES = [
 def test_means_and_errors_of_all_metrics():
     raw, none, joint = continual_lines(OUTCOMES)
     assert raw.settings == MEMORY
-    assert (raw.mean, raw.figures["last_top1"], raw.figures["forgetting"]) == pytest.approx((0.75, 0.6, 0.2))
+    assert (raw.figures["mean_top1"], raw.mean, raw.figures["forgetting"]) == pytest.approx((0.75, 0.6, 0.2))
     error = statistics.stdev([0.5, 0.7]) / 2**0.5
-    assert raw.figures["last_top1_error"] == pytest.approx(error)
-    assert raw.seeds_error == pytest.approx(error / 2)
-    assert "last_top1_error" not in none.figures  # of one seed
+    assert raw.figures["mean_top1_error"] == pytest.approx(error / 2)
+    assert raw.seeds_error == pytest.approx(error)
+    assert raw.test_error() == pytest.approx((0.6 * 0.4 / 100) ** 0.5)
+    assert "mean_top1_error" not in none.figures  # of one seed
     assert joint.mean is None
     assert terminal_rows([raw, none, joint]) == [
         (
