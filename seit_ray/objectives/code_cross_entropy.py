@@ -33,23 +33,20 @@ class Told(NamedTuple):
     codes: Tensor | None
     shares: Tensor | None
 
-    def losses(self, scores: Tensor, log_sum: Tensor) -> Tensor:
-        """Loss [n] of scores [n,K] whose logarithm of summed exponentials [n] is known."""
+    def losses(self, log_p: Tensor) -> Tensor:
+        """Loss [n] of log-probabilities [n,K]."""
         if self.codes is not None and self.shares is not None:
-            return log_sum - (self.shares * scores.gather(1, self.codes)).sum(1)
-        own = log_sum - scores.gather(1, self.targets[:, None]).squeeze(1)
-        if not self.smoothing:
-            return own
-        return (1 - self.smoothing) * own + self.smoothing * (log_sum - scores.mean(1))
+            return -(self.shares * log_p.gather(1, self.codes)).sum(1)
+        own = -log_p.gather(1, self.targets[:, None]).squeeze(1)
+        return (1 - self.smoothing) * own - self.smoothing * log_p.mean(1) if self.smoothing else own
 
-    def subtract(self, shares: Tensor) -> Tensor:
-        """The gradient of `losses` by the scores, of the shares [n,K] that these give; in place."""
+    def subtract(self, p: Tensor) -> Tensor:
+        """The gradient of `losses` by the scores that give probabilities [n,K]; in place."""
         if self.codes is not None and self.shares is not None:
-            return shares.scatter_add_(1, self.codes, -self.shares)
+            return p.scatter_add_(1, self.codes, -self.shares)
         if self.smoothing:
-            shares.sub_(self.smoothing / shares.shape[1])
-        own = shares.new_full((len(shares), 1), self.smoothing - 1.0)
-        return shares.scatter_add_(1, self.targets[:, None], own)
+            p.sub_(self.smoothing / p.shape[1])
+        return p.scatter_add_(1, self.targets[:, None], p.new_full((len(p), 1), self.smoothing - 1.0))
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
@@ -80,21 +77,19 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         for start in range(0, len(features), rows):
             part = slice(start, start + rows)
             x, own = features[part].to(dtype), targets[part].flatten()
-            scores = torch.addmm(offsets, x, table.t()).view(-1, num_codes).to(precise)
+            scores = torch.addmm(offsets, x, table.t()).view(-1, num_codes)
             spread = (None, None) if soft is None else (soft.codes[own], soft.shares[own].to(precise))
             told = Told(own, smoothing, *spread)
             if counts:
                 hits += (scores.argmax(1) == own).sum()
-            best = scores.amax(1, keepdim=True)
-            shares = (scores - best).exp_()
-            sums = shares.sum(1, keepdim=True)
-            loss += told.losses(scores, (best + sums.log()).squeeze(1)).sum()
+            log_p = torch.log_softmax(scores, 1, dtype=precise)
+            loss += told.losses(log_p).sum()
             if not any(wants):
                 continue
-            by_score = told.subtract(shares.div_(sums)).div_(total).to(dtype).view(len(x), -1)
+            by_score = told.subtract(log_p.exp_()).to(dtype).view(len(x), -1)
             add_gradients(grads, part, by_score, x, table)
         ctx.save_for_backward(*[grad for grad in grads if grad is not None])
-        ctx.kinds = [x.dtype for x in (features, weight, bias)]
+        ctx.kinds, ctx.total = [x.dtype for x in (features, weight, bias)], total
         accuracy = hits / total
         ctx.mark_non_differentiable(accuracy)
         return loss / total, accuracy
@@ -104,7 +99,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, by_loss: Tensor, by_hits: Tensor) -> tuple[Tensor | None, ...]:
         saved = iter(ctx.saved_tensors)
         found = [
-            (next(saved) * by_loss).to(kind) if wanted else None
+            (next(saved) * (by_loss / ctx.total)).to(kind) if wanted else None
             for kind, wanted in zip(ctx.kinds, ctx.needs_input_grad[:3], strict=True)
         ]
         return (*found, None, None, None, None, None)
