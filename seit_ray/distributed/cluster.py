@@ -24,6 +24,7 @@ from ray.exceptions import RayError
 from seit_ray.distributed.resources import Resources, check_answers, named_address
 from seit_ray.storage import StorageError
 
+SLOW_START, START_ATTEMPTS = "timed out during startup", 5
 _LOCAL: set[str] = set()  # clusters that this process started: they cannot grow
 
 
@@ -55,7 +56,7 @@ def connected(
         if not is_local:
             check_answers(address)
         with contextlib.nullcontext() if show_logs else stderr_aside(), sigterm_kept():
-            session = ray.init(address=address, log_to_driver=show_logs, logging_level=level, **options)
+            session = started(address=address, log_to_driver=show_logs, logging_level=level, **options)
     except (ConnectionError, RayError, RuntimeError, OSError) as error:
         raise unreachable(address, error) from error
     if not show_logs:
@@ -86,6 +87,19 @@ def kept_open(connect: Connect) -> Iterator[Connect]:
             return contextlib.nullcontext(found[0])
 
         yield connected_once
+
+
+def started(*, attempts: int = START_ATTEMPTS, **options: Any) -> Any:
+    """What ray.init gives. On a machine that is busy a node needs more than the 30 s that Ray waits: again then."""
+    try:
+        return ray.init(**options)
+    except Exception as error:  # Ray raises no other kind
+        if SLOW_START not in str(error):
+            raise
+        ray.shutdown()
+        if attempts == 1:
+            raise OSError(f"it did not start within 30 s, {START_ATTEMPTS} times: too much else runs") from error
+    return started(attempts=attempts - 1, **options)
 
 
 def unreachable(address: str, error: object) -> ValueError:

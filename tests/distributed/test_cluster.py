@@ -1,0 +1,53 @@
+import pytest
+
+from seit_ray.distributed import cluster
+
+
+class Starts:
+    """ray.init of a machine that is too busy at first."""
+
+    def __init__(self, late):
+        self.late, self.asked, self.ended = late, [], 0
+
+    def init(self, **options):
+        self.asked.append(options)
+        if len(self.asked) <= self.late:
+            raise Exception("The current node timed out during startup. This could happen because ...")
+        return "session"
+
+    def shutdown(self):
+        self.ended += 1
+
+
+@pytest.fixture
+def starts(monkeypatch):
+    def of(late):
+        found = Starts(late)
+        monkeypatch.setattr(cluster.ray, "init", found.init)
+        monkeypatch.setattr(cluster.ray, "shutdown", found.shutdown)
+        return found
+
+    return of
+
+
+def test_a_node_that_starts_slowly_is_started_again(starts):
+    found = starts(2)
+    assert cluster.started(address="local") == "session"
+    assert (found.asked, found.ended) == ([{"address": "local"}] * 3, 2)
+
+
+def test_one_that_never_starts_is_one_line(starts, monkeypatch):
+    found = starts(100)
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
+    text = r"ray at local cannot be reached \(it did not start within 30 s, 5 times"
+    with pytest.raises(ValueError, match=text), cluster.connected("local", num_cpus=1):
+        raise AssertionError("never here")
+    assert len(found.asked) == cluster.START_ATTEMPTS
+
+
+def test_other_errors_are_not_tried_again(starts, monkeypatch):
+    found = starts(0)
+    monkeypatch.setattr(cluster.ray, "init", lambda **options: (_ for _ in ()).throw(ConnectionError("refused")))
+    with pytest.raises(ConnectionError):
+        cluster.started(address="10.0.0.1:6379")
+    assert found.ended == 0
