@@ -27,9 +27,10 @@ LayerNorm: Any = functools.partial(StreamNorm, eps=LAYER_NORM_EPS)
 class Block(beit.Block):
     """BEiT's block of timm, whose layer scales leave the stream in its own type."""
 
-    def __init__(self, *sizes: int, drop_path: float = 0.0, **settings: Any) -> None:
-        super().__init__(*sizes, **settings)
-        self.drop_path1, self.drop_path2 = DropPath(drop_path), DropPath(drop_path)
+    def __init__(self, dim: int, num_heads: int, *, drop_path: float = 0.0, **settings: Any) -> None:
+        super().__init__(dim, num_heads, **settings)
+        for name in ("drop_path1", "drop_path2"):
+            self.add_module(name, DropPath(drop_path))
 
     def forward(self, x: Tensor, shared_rel_pos_bias: Tensor | None = None) -> Tensor:
         attended = self.attn(self.norm1(x), shared_rel_pos_bias=shared_rel_pos_bias)

@@ -16,6 +16,7 @@ from seit_ray.objectives.ccvit_losses import SoftLabels
 __all__ = ["Judged", "judge_codes"]
 
 CHUNK_SCORES = {"cpu": 1 << 19, "cuda": 1 << 26}  # scores at a time: what a core's cache holds, or 256 MiB
+LEAST_ROWS = 512  # at a time, that the gradient of a large weight is not added to once too often
 
 
 class Judged(NamedTuple):
@@ -73,7 +74,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         for x, wanted in zip((weight, bias), wants[1:], strict=True):
             grads.append(torch.zeros_like(x, dtype=precise) if wanted else None)
         loss, hits = (features.new_zeros((), dtype=precise) for _ in range(2))
-        rows = max(1, CHUNK_SCORES["cpu" if features.device.type == "cpu" else "cuda"] // len(weight))
+        rows = max(LEAST_ROWS, CHUNK_SCORES["cpu" if features.device.type == "cpu" else "cuda"] // len(weight))
         for start in range(0, len(features), rows):
             part = slice(start, start + rows)
             x, own = features[part].to(dtype), targets[part].flatten()

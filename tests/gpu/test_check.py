@@ -19,7 +19,7 @@ import sys
 
 class Blocker:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("ray", "pydantic", "pytest", "simplejpeg", "s3fs", "tensorboard", "rich", "yaml"):
+        if name.partition(".")[0] in ("ray", "pydantic", "pytest", "simplejpeg", "s3fs", "tensorboard", "rich"):
             raise ImportError(f"{name} is not on a bare machine")
 
 
