@@ -47,13 +47,13 @@ def run_trial(study: Study, trial: Trial, on_progress: Progress) -> Outcome:
     write_outcome(study.folder, began)
     since = time.perf_counter()
     figures: dict[str, Any] = {}
+
+    def show(phase: str, done: int, total: int, note: str = "") -> None:
+        on_progress(trial.name, done, total, f"{phase} {note}".strip())
+
     try:
         for stage in trial.stages:
-            figures = run_here(
-                pkgutil.resolve_name(stage.function),
-                stage.arguments,
-                lambda phase, done, total, note="": on_progress(trial.name, done, total, f"{phase} {note}".strip()),
-            )
+            figures = run_here(pkgutil.resolve_name(stage.function), stage.arguments, show)
         outcome = replace(began, status="finished", figures=figures)
     except StorageError as error:
         if may_pass(error):  # the same command goes on where this one ends

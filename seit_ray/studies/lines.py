@@ -60,7 +60,7 @@ def line_of(settings: dict[str, Any], group: Sequence[Outcome], metric: str) -> 
     names = dict.fromkeys(name for figures in good for name in figures if name != metric)
     means: dict[str, float] = {}
     for name in names:
-        numbers = [value for figures in good if is_number(value := figures.get(name))]
+        numbers = [float(figures[name]) for figures in good if is_number(figures.get(name))]
         if numbers:
             means[name] = statistics.fmean(numbers)
     failed = tuple(outcome.error or outcome.status for outcome in group if outcome.status != "finished")

@@ -37,7 +37,7 @@ MAGIC = b"PAR1"  # what a Parquet file begins with, before its first group
 
 def listed_rows(manifest: Manifest, split: str, max_images: int | None, seed: int) -> Iterator[pa.Table]:
     """Rows of a split, some at a time: all, or a seeded sample of so many."""
-    if max_images is not None and max_images < manifest.splits[split].num_images:
+    if max_images is not None and num_taken(manifest, split, max_images) == max_images:
         sample = manifest.sample(split, max_images, seed)
         for start in range(0, len(sample), GROUP_ROWS):
             yield sample.slice(start, GROUP_ROWS)
@@ -94,6 +94,12 @@ class PictureFiles:
         return self.columns
 
 
+def num_taken(manifest: Manifest, split: str, max_images: int | None) -> int:
+    """How many images `listed_rows` gives."""
+    listed = manifest.splits[split].num_images
+    return listed if max_images is None else min(listed, max_images)
+
+
 def store_pictures(
     manifest: Manifest,
     source: Folder,
@@ -117,7 +123,7 @@ def store_pictures(
                 else:
                     files.add(image, label)
             done += len(rows)
-            on_progress(f"encode {split}", done, manifest.splits[split].num_images, "images")
+            on_progress(f"encode {split}", done, num_taken(manifest, split, max_images), "images")
         found[split] = files.close()
     train = found["train"]
     stored = Stored(

@@ -21,7 +21,7 @@ from seit_ray.training.settings import LoopSettings, OptimizerSettings
 
 STAGES = "seit_ray.studies.storage_stages"
 FEWER, FEWER_TOKENS, TOKENS = "fewer images", "fewer images, as tokens", "tokens"
-WHOLE = "steps and epochs"  # of arms that hold all images, both are the same
+WHOLE = "both"  # of arms that hold all images, as many steps are as many epochs
 PREPARED = 0.2  # of the cost of a training
 LESS = 0.3  # of a training of as many epochs on fewer images
 
@@ -79,9 +79,9 @@ class Curve:
         for setting, centroid, maker in own:
             makers[maker.name] = maker
             found += self.trained(TOKENS, setting, maker, self.training.of_tokens(centroid.patch_size))
-        for words, budget, maker in self.fewer_images(own):
+        for words, budget, other in self.fewer_images(own):
             makers[source.name] = source
-            needs = (maker.name,) if maker else ()
+            needs = (other.name,) if other else ()
             found += self.trained(FEWER, words, source, self.training, budget=budget, needs=needs)
         for size in self.budgets:
             for setting, centroid, maker in own:

@@ -26,7 +26,7 @@ from seit_ray.shards.synonyms import write_synonyms
 from seit_ray.shards.writing import WrittenShard, rejected_name, split_of, write_rejects, write_shard
 from seit_ray.storage import Folder
 from seit_ray.studies.arms import CentroidSettings
-from seit_ray.studies.picture_store import column_bytes, listed_rows
+from seit_ray.studies.picture_store import column_bytes, listed_rows, num_taken
 from seit_ray.studies.stored import Stored, fitting, read_stored, write_stored
 from seit_ray.tokenizers.centroid_fit import fit_centroids
 from seit_ray.tokenizers.contract import Tokenizer
@@ -144,7 +144,7 @@ def encoded_rows(
                 tokens = tokenizer.encode(torch.from_numpy(images.pixels)).cpu().numpy().astype(np.uint16)
                 yield TokenRows(tokens, images.rows.select(list(META)))
         done += len(listed)
-        on_progress(f"tokenise {split}", done, manifest.splits[split].num_images, "images")
+        on_progress(f"tokenise {split}", done, num_taken(manifest, split, max_images), "images")
 
 
 def in_shards(rows: Iterator[TokenRows]) -> Iterator[TokenRows]:

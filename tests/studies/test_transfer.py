@@ -15,7 +15,10 @@ from seit_ray.studies.trials import read_outcomes, trial_folder
 from seit_ray.verbs.study_transfer import check, study_of_transfer, study_transfer
 from tests.tiny_images import image_files, write_files
 
-SHORT = {"loop": {"epochs": 2, "global_batch_size": 30, "trackers": []}, "optimizer": {"lr": 3e-3, "warmup_epochs": 1}}
+SHORT = {
+    "loop": {"epochs": 1, "global_batch_size": 30, "trackers": []},
+    "optimizer": {"lr": 3e-3, "warmup_epochs": 0.5},
+}
 COLUMNS = ["probe_tokens", "finetune_tokens", "finetune_new_tokens", "finetune_pixels"]
 
 

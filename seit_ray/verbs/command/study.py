@@ -66,10 +66,11 @@ def run_trials(study: Study, config: StudyConfig, progress: Progress) -> list[Ou
 
             with connected(**config.cluster.model_dump()) as cluster:
                 outcomes = run_study(study, settings, cluster, progress)
-    if not any(o.status == "finished" and SEED in o.settings for o in outcomes):
+    measured = [outcome for outcome in outcomes if SEED in outcome.settings]
+    if not any(outcome.status == "finished" for outcome in measured):
         failed = [o for o in outcomes if o.status == "failed"]
         raise ValueError(
-            f"none of {len(outcomes)} trials that measure finished: {failed[0].name}: {failed[0].error}; expected one "
+            f"none of {len(measured)} trials that measure finished: {failed[0].name}: {failed[0].error}; expected one "
             f"at least; {study.folder.uri}/trials has all errors, and the same command tries again"
         )
     return outcomes

@@ -9,6 +9,7 @@ from seit_ray.studies.in_process import run_in_process
 from seit_ray.studies.lines import lines_of, table_csv
 from seit_ray.studies.queue import Queue
 from seit_ray.studies.study import TrialSettings, read_calls
+from tests.distributed.data.jobs import Interruption
 from tests.distributed.tune.sweeps import progress_of
 from tests.studies.tiny_studies import tiny_study
 
@@ -48,3 +49,20 @@ def test_a_study_on_ray_has_the_figures_of_one_process(ray_cluster, tmp_path):
     assert table_csv(lines_of(outcomes, "top1"), "top1", ()) == table_csv(expected, "top1", ())
     assert [call.trials for call in read_calls(folder)] == [6, 2]
     assert all(call.slots == 2 and 0 <= call.idle_share < 1 for call in read_calls(folder))
+
+
+def test_an_interrupted_study_ends_its_trials_and_goes_on(ray_cluster, tmp_path):
+    study = tiny_study(Folder(tmp_path))
+
+    def interrupt(phase, done, total, note=""):
+        if done:
+            raise Interruption
+
+    with pytest.raises(Interruption):
+        run_study(study, TrialSettings(), ray_cluster, interrupt)
+    kept = {outcome.name for outcome in study.finished()}
+    assert 1 <= len(kept) < 6
+    outcomes = run_study(study, TrialSettings(), ray_cluster)
+    assert {outcome.status for outcome in outcomes} == {"finished"}
+    assert [o.figures["top1"] for o in outcomes if "seed" in o.settings] == [0.1, 0.11, 0.3, 0.31]
+    assert all(o.figures["calls"] == 1 for o in outcomes if o.name in kept and "seed" in o.settings)

@@ -12,7 +12,7 @@ import pytest
 
 from seit_ray.config import fields
 from seit_ray.storage import StorageError
-from seit_ray.verbs.command.arguments import VERBS, config_files, keys_help, parse
+from seit_ray.verbs.command.arguments import VERBS, config_files, joined, keys_help, parse
 from seit_ray.verbs.command.main import main
 
 ROOT = Path(__file__).parents[3]
@@ -110,6 +110,8 @@ def test_help_is_quick():
     ("arguments", "text"),
     [
         (["trian"], "verb 'trian'; expected one of quickstart, fit_tokenizer"),
+        (["study"], "study without a name; expected one of storage_curve, transfer"),
+        (["study", "storage"], "study storage; expected one of storage_curve, transfer"),
         (
             ["pretrain"],
             "key run is missing; expected run=VALUE (name of the run",
@@ -261,3 +263,13 @@ def test_each_verb_is_a_module_that_checks_and_runs_and_a_script(verb):
     assert "\ndef check(config: " in source
     assert f"\ndef {verb}(config: " in source
     assert f'run_verb("{verb}")' in (ROOT / "pipelines" / f"{verb}.py").read_text()
+
+
+def test_a_study_is_named_by_two_words(capsys):
+    for words in (["study", "transfer", "--help"], ["study_transfer", "--help"]):
+        with pytest.raises(SystemExit):
+            main(words)
+    first, second = capsys.readouterr().out.split("usage:")[1:]
+    assert first == second
+    assert joined(["study", "transfer", "rows=[mtm]"]) == ["study_transfer", "rows=[mtm]"]
+    assert joined(["finetune", "study"]) == ["finetune", "study"]
