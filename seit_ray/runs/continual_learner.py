@@ -17,6 +17,7 @@ from seit_ray.models.build import build_model
 from seit_ray.models.exports import export_model
 from seit_ray.models.growing import align_head, grow_from
 from seit_ray.models.weights import load_weights, save_weights
+from seit_ray.progress import silent
 from seit_ray.runs.continual_method import Method
 from seit_ray.runs.continual_settings import Arm
 from seit_ray.storage import Folder
@@ -108,9 +109,12 @@ class Learner:
         hooks = Hooks()
         if "requests" in self.hooks:
             hooks["requests"] = self.hooks["requests"]
-        if tell := self.hooks.get("on_progress"):
-            words = f"step {step + 1} of {len(self.steps)}"
-            hooks["on_progress"] = lambda phase, done, total, note="": tell(phase, done, total, f"{words}, {note}")
+        tell = self.hooks.get("on_progress", silent)
+
+        def told(phase: str, done: int, total: int, note: str = "") -> None:
+            tell(phase, done, total, f"step {step + 1} of {len(self.steps)}, {note}")
+
+        hooks["on_progress"] = told
         return hooks
 
     def place(self, step: int, phase: str) -> Folder:

@@ -74,8 +74,8 @@ class PixelView:
 
     def augmentation(self) -> Augmentation:
         """MixUp and CutMix, if asked for."""
-        mixing = {"mixup_alpha": self.settings.mixup_alpha, "cutmix_alpha": self.settings.cutmix_alpha}
-        return ImageAugment(crop_area=None, flip_prob=0.0, **mixing)
+        mixup, cutmix = self.settings.mixup_alpha, self.settings.cutmix_alpha
+        return ImageAugment(crop_area=None, flip_prob=0.0, mixup_alpha=mixup, cutmix_alpha=cutmix)
 
 
 class TokenView:

@@ -26,8 +26,8 @@ VERBS: dict[str, type[configs.Verb]] = {
     "run_all": configs.RunAll,
     "plan": configs.PlanCost,
     "study_storage_curve": configs.StudyStorageCurve,
-    "study_continual": configs.StudyContinual,
     "study_transfer": configs.StudyTransfer,
+    "study_continual": configs.StudyContinual,
 }
 # Words that look at what verbs did, or hand one on; each is a file of `verbs` with a `main` of its own.
 TOOLS = {
