@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seit_ray.images.listing import list_images
-from seit_ray.images.manifest import Manifest
+from seit_ray.images.manifest import Manifest, load_manifest
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
@@ -23,8 +23,8 @@ class ImageSet:
     max_images: int | None = None
 
     def listed(self, folder: Folder, on_progress: Progress = silent) -> Manifest:
-        """The listing, into a folder; ValueError unless there are train and val images of some classes."""
-        found = list_images(
+        """The listing that a folder holds, or a new one there; ValueError unless both splits have images of classes."""
+        found = load_manifest(folder) or list_images(
             self.images,
             self.source,
             folder,

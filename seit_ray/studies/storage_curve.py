@@ -22,7 +22,7 @@ from seit_ray.training.settings import LoopSettings, OptimizerSettings
 STAGES = "seit_ray.studies.storage_stages"
 FEWER, FEWER_TOKENS, TOKENS = "fewer images", "fewer images, as tokens", "tokens"
 WHOLE = "both"  # of arms that hold all images, as many steps are as many epochs
-PREPARED = 0.2  # of the cost of a training
+LISTED, PREPARED = 0.05, 0.2  # of the cost of a training
 LESS = 0.3  # of a training of as many epochs on fewer images
 
 
@@ -87,7 +87,7 @@ class Curve:
             for setting, centroid, maker in own:
                 training, words = self.training.of_tokens(centroid.patch_size), f"{setting}, {size} bytes"
                 found += self.trained(FEWER_TOKENS, words, maker, training, budget=Budget(size))
-        return [*makers.values(), *found]
+        return [self.lister(), *makers.values(), *found]
 
     def token_settings(self) -> Iterator[tuple[str, CentroidSettings]]:
         """(setting, how its tokenizer is fitted)."""
@@ -107,12 +107,16 @@ class Curve:
         more = {"centroid": centroid, "encodings": self.tokens.encodings}
         return self.maker(f"{TOKENS} {setting}", "make_tokens", more)
 
+    def lister(self) -> Trial:
+        """The trial that lists the images, which all others go by."""
+        return listing_trial(self.folder, "images", self.data, self.decided_by)
+
     def maker(self, what: str, function: str, arguments: dict[str, Any]) -> Trial:
         """A trial that makes what an arm stores."""
-        name = trial_name(f"make {what}", {"made": what, **self.decided_by})
+        name, lister = trial_name(f"make {what}", {"made": what, **self.decided_by}), self.lister()
         run = trial_folder(self.folder, name).join("store")
-        stage = Stage("make", f"{STAGES}:{function}", {"run": run, "data": self.data, **arguments})
-        return Trial(name, {"arm": what}, (stage,), cost=PREPARED)
+        given = {"run": run, "listing": place_of(lister), "data": self.data, **arguments}
+        return Trial(name, {"arm": what}, (Stage("make", f"{STAGES}:{function}", given),), (lister.name,), PREPARED)
 
     def trained(
         self,
@@ -141,6 +145,19 @@ class Curve:
                 stage = Stage("train", f"{STAGES}:train_arm", arguments)
                 cost = LESS if equal == "epochs" else 1.0
                 yield Trial(name, settings, (stage,), tuple({maker.name: None, **dict.fromkeys(needs)}), cost)
+
+
+def listing_trial(folder: Folder, what: str, data: ImageSet, decided_by: Mapping[str, Any]) -> Trial:
+    """The trial that lists a set, once for all that is made of it."""
+    name = trial_name(f"list {what}", {"listed": what, **decided_by})
+    run = trial_folder(folder, name).join("store")
+    return Trial(
+        name,
+        {"made": f"listing of {what}"},
+        (Stage("list", f"{STAGES}:list_set", {"run": run, "data": data}),),
+        (),
+        LISTED,
+    )
 
 
 def place_of(maker: Trial) -> Folder:

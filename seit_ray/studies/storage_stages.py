@@ -23,12 +23,18 @@ from seit_ray.training.settings import LoopSettings, OptimizerSettings
 from seit_ray.training.world import World
 
 
+def list_set(*, run: Folder, data: ImageSet, on_progress: Progress = silent, **hooks: Any) -> dict[str, Any]:
+    """The listing of a set, in `run`, once for all that is made of it."""
+    found = data.listed(run, on_progress)
+    return {f"listed_{name}": split.num_images for name, split in found.splits.items()}
+
+
 def make_pictures(
-    *, run: Folder, data: ImageSet, recoding: Recoding, on_progress: Progress = silent, **hooks: Any
+    *, run: Folder, listing: Folder, data: ImageSet, recoding: Recoding, on_progress: Progress = silent, **hooks: Any
 ) -> dict[str, Any]:
     """What an arm of pixels stores, in `run`/data; its counts."""
     if not run.exists(MARKER):
-        manifest = data.listed(run.join("listing"), on_progress)
+        manifest = data.listed(listing, on_progress)
         store_pictures(manifest, data.images, run, recoding, on_progress=on_progress, **data.sample)
     return counts(read_stored(run))
 
@@ -36,6 +42,7 @@ def make_pictures(
 def make_tokens(
     *,
     run: Folder,
+    listing: Folder,
     data: ImageSet,
     centroid: CentroidSettings,
     encodings: tuple[str, ...],
@@ -49,7 +56,7 @@ def make_tokens(
     The tokenizer is fitted on the train images, unless one is given.
     """
     if not run.exists(MARKER):
-        manifest = data.listed(run.join("listing"), on_progress)
+        manifest = data.listed(listing, on_progress)
         given = {"on_progress": on_progress, **data.sample}
         if tokenizer is None:
             coder, report = fit_on(manifest, data.images, centroid, device=world.device.type, **given)

@@ -15,7 +15,7 @@ from seit_ray.runs.settings import AugmentationSettings, ClassifierSettings, Mas
 from seit_ray.storage import Folder
 from seit_ray.studies.arms import CentroidSettings
 from seit_ray.studies.image_set import ImageSet
-from seit_ray.studies.storage_curve import PREPARED, place_of
+from seit_ray.studies.storage_curve import PREPARED, listing_trial, place_of
 from seit_ray.studies.study import SEED, trial_name
 from seit_ray.studies.trials import Stage, Trial, trial_folder
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
@@ -100,31 +100,42 @@ class Transfer:
             if fits(row, column)
             for seed in self.seeds
         ]
-        return [own, *stores.values(), *files, *trained.values(), *cells]
+        listers = [self.lister("", self.data), *(self.lister(name, data) for name, data in self.targets.items())]
+        makers = [own, *stores.values(), *files]
+        needed = {need for maker in makers for need in maker.needs}
+        return [*(trial for trial in listers if trial.name in needed), *makers, *trained.values(), *cells]
 
     def reads(self, what: str) -> bool:
         """Whether a column does."""
         return any(column.partition("_")[2] == what for column in self.columns)
 
+    def lister(self, name: str, data: ImageSet) -> Trial:
+        """The trial that lists a set."""
+        return listing_trial(self.folder, name or "A", data, self.decided_by)
+
     def maker(self, what: str, name: str, data: ImageSet, tokenizer: Trial | None = None) -> Trial:
         """Tokens of a set, by another set's tokenizer or one of its own."""
         made = trial_name(f"{what} {name}", {"made": [what, name], **self.decided_by})
         run = trial_folder(self.folder, made).join("store")
-        arguments = {"run": run, "data": data, "centroid": self.centroid, "encodings": ("compact",)}
+        lister = self.lister(name, data)
+        arguments: dict[str, Any] = {"run": run, "listing": place_of(lister), "data": data, "centroid": self.centroid}
+        arguments["encodings"] = ("compact",)
         if tokenizer is not None:
             arguments["tokenizer"] = place_of(tokenizer).join("data", "tokenizer")
-        needs = (tokenizer.name,) if tokenizer is not None else ()
+        needs = (lister.name, *((tokenizer.name,) if tokenizer is not None else ()))
         stage = Stage("make", f"{MAKES}:make_tokens", arguments)
         return Trial(made, {"made": f"{what} {name}".strip()}, (stage,), needs, PREPARED)
 
     def files(self) -> Trial:
         """The images of A as they are, for a row that is pre-trained on as many as fit into the bytes of tokens."""
-        made = trial_name("images as they are", {"made": "images", **self.decided_by})
-        run = trial_folder(self.folder, made).join("store")
-        arguments = {"run": run, "data": self.data, "recoding": Recoding("source")}
-        return Trial(
-            made, {"made": "images as they are"}, (Stage("make", f"{MAKES}:make_pictures", arguments),), (), PREPARED
+        made, lister = (
+            trial_name("images as they are", {"made": "images", **self.decided_by}),
+            self.lister("", self.data),
         )
+        run = trial_folder(self.folder, made).join("store")
+        given = {"run": run, "listing": place_of(lister), "data": self.data, "recoding": Recoding("source")}
+        stage = Stage("make", f"{MAKES}:make_pictures", given)
+        return Trial(made, {"made": "images as they are"}, (stage,), (lister.name,), PREPARED)
 
     def pretrained(self, row: str, seed: int, tokens: Trial, files: Trial | None = None) -> Trial:
         """A row's training on A."""

@@ -18,7 +18,7 @@ from seit_ray.storage import Folder
 from seit_ray.studies.arms import CentroidSettings
 from seit_ray.studies.image_set import ImageSet
 from seit_ray.studies.picture_store import column_bytes, picture_subset
-from seit_ray.studies.storage_stages import as_many_steps, make_pictures, make_tokens
+from seit_ray.studies.storage_stages import as_many_steps, list_set, make_pictures, make_tokens
 from seit_ray.studies.stored import Stored, fitting, read_stored
 from seit_ray.studies.token_store import token_subset
 from seit_ray.studies.trials import read_outcomes
@@ -49,17 +49,30 @@ def data(photos):
 
 
 @pytest.fixture(scope="module")
-def tokens(data, tmp_path_factory):
-    """The store of an arm of tokens, and its figures."""
-    store = Folder(tmp_path_factory.mktemp("tokens"))
-    return store, make_tokens(run=store, data=data, centroid=CENTROID, encodings=("plain", "compact"), world=World())
+def listing(data, tmp_path_factory):
+    """Where the images are listed."""
+    folder = Folder(tmp_path_factory.mktemp("listing"))
+    assert list_set(run=folder, data=data) == {"listed_train": 91, "listed_val": 30}
+    return folder
 
 
 @pytest.fixture(scope="module")
-def pictures(data, tmp_path_factory):
+def tokens(data, listing, tmp_path_factory):
+    """The store of an arm of tokens, and its figures."""
+    store = Folder(tmp_path_factory.mktemp("tokens"))
+    return store, tokens_in(store, listing, data)
+
+
+def tokens_in(store, listing, data):
+    more = {"centroid": CENTROID, "encodings": ("plain", "compact"), "world": World()}
+    return make_tokens(run=store, listing=listing, data=data, **more)
+
+
+@pytest.fixture(scope="module")
+def pictures(data, listing, tmp_path_factory):
     """The store of images as they are, and its figures."""
     store = Folder(tmp_path_factory.mktemp("pictures"))
-    return store, make_pictures(run=store, data=data, recoding=Recoding("source"))
+    return store, make_pictures(run=store, listing=listing, data=data, recoding=Recoding("source"))
 
 
 def curve_config(photos, output, *words):
@@ -119,10 +132,10 @@ def test_a_token_arm_is_a_whole_dataset_whose_bytes_count_tokenizer_and_labels(t
     assert figures["psnr_db"] > 10
 
 
-def test_a_store_that_is_made_is_not_made_again(tokens, data):
+def test_a_store_that_is_made_is_not_made_again(tokens, listing, data):
     store, figures = tokens
     before = store.version("data/dataset.json")
-    again = make_tokens(run=store, data=data, centroid=CENTROID, encodings=("plain", "compact"), world=World())
+    again = tokens_in(store, listing, data)
     assert (again, store.version("data/dataset.json")) == (figures, before)
 
 
@@ -172,14 +185,14 @@ def test_the_arms_of_a_curve(photos, tmp_path):
         "fewer images, bytes of tokens K 8, 4x4, steps",
         "fewer images, bytes of tokens K 8, 4x4, epochs",
     ]
-    assert len({trial.name for trial in study.trials}) == len(study.trials) == 3 + 2 * 5
+    assert len({trial.name for trial in study.trials}) == len(study.trials) == 1 + 3 + 2 * 5
     budgeted = study_of_curve(curve_config(photos, tmp_path / "new", "budgets=[9000]", "equal=[steps]"))
     assert budgeted.arms()[3:] == [
         "fewer images, 9000 bytes, steps",
         "fewer images, as tokens, K 8, 4x4, 9000 bytes, steps",
     ]
     assert (
-        dict(check(curve_config(photos, tmp_path / "new")))["trials"] == "10 that measure, 3 that make what these need"
+        dict(check(curve_config(photos, tmp_path / "new")))["trials"] == "10 that measure, 4 that make what these need"
     )
 
 
@@ -303,7 +316,10 @@ def test_a_kill_in_the_middle_of_a_training_leads_to_the_same_table(finished, ph
     with pytest.raises(Killed):
         study_storage_curve(config, kill)
     states = [outcome.status for outcome in read_outcomes(Folder(config.output))]
-    assert (states.count("running"), states.count("finished")) == (1, 5)  # three makers and two trainings before
+    assert (states.count("running"), states.count("finished")) == (
+        1,
+        6,
+    )  # the listing, three makers and two trainings before
     study_storage_curve(config)
     tables = [folder.read("table.csv") for folder in (finished[1], Folder(config.output))]
     assert tables[0] == tables[1]

@@ -11,7 +11,7 @@ from seit_ray.config import StudyTransfer, load
 from seit_ray.models.weights import load_weights
 from seit_ray.shards.dataset import TokenDataset
 from seit_ray.storage import Folder
-from seit_ray.studies.trials import read_outcomes, trial_folder
+from seit_ray.studies.trials import read_outcomes
 from seit_ray.verbs.study_transfer import check, study_of_transfer, study_transfer
 from tests.tiny_images import image_files, write_files
 
@@ -94,15 +94,15 @@ def test_storage_efficient_pre_training_compares_the_same_bytes(finished):
 
 
 def test_cells_start_from_their_row_and_read_their_column(finished):
-    config, folder, _ = finished
-    study = study_of_transfer(config)
+    study = study_of_transfer(finished[0])
     cells = {
         (trial.settings["row"], trial.settings["column"]): (trial, trial.stages[-1].arguments)
         for trial in study.trials
         if "row" in trial.settings
     }
     datasets = {name: TokenDataset(cells["mtm", name][1]["store"].join("data")).info for name in COLUMNS[1:3]}
-    own = TokenDataset(trial_folder(folder, cells["mtm", "finetune_tokens"][0].needs[0]).join("store", "data")).info
+    start = next(trial for trial in study.trials if trial.name == cells["mtm", "finetune_tokens"][0].needs[1])
+    own = TokenDataset(start.stages[0].arguments["tokens"].join("data")).info
     assert own.tokenizer == datasets["finetune_tokens"].tokenizer != datasets["finetune_new_tokens"].tokenizer
     a_run = cells["mtm", "finetune_tokens"][1]["start"]
     assert cells["scratch", "finetune_tokens"][1]["start"] is None
@@ -133,7 +133,7 @@ def test_a_study_continued_with_other_rows_or_targets_is_refused(finished, sets)
 
 def test_the_plan_says_what_would_be_done(sets, tmp_path):
     rows = dict(check(transfer_config(sets, tmp_path / "new", rows=["scratch", "mtm"], seeds=[0, 1])))
-    assert rows["trials"] == "16 that measure, 5 that make what these need"
+    assert rows["trials"] == "16 that measure, 7 that make what these need"
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
 
 
