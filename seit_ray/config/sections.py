@@ -96,6 +96,18 @@ class Source(Section):
     white_level: PositiveInt | None = Field(
         None, description="value that is white in grey images of 16 bits (4095 of 12-bit sensors); 65535 if left"
     )
+    masks: str | None = Field(
+        None,
+        description="folder of label maps that takes the place of the folder images in a path (annotations of ADE-20k, "
+        "masks of CamVid), or IMAGES:MAPS: images with a class a pixel, for task=segment",
+    )
+    void: Annotated[int, Field(ge=0, le=255)] | None = Field(
+        None,
+        description="of masks: the value that is no class, beside 255; default 0 for a folder annotations, else 255",
+    )
+    num_classes: PositiveInt | None = Field(
+        None, description="of masks: how many classes there are, without void, where class_names does not name them"
+    )
 
 
 class Cluster(Section):

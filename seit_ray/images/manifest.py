@@ -1,8 +1,8 @@
 """The listing of a source as files, read in parts: the units of work, of as many images as a shard will have rows.
 
     manifest.json               written last: counts, class names, digest
-    <split>/rows-00000.parquet  id, key, uri, label, state, version, size_bytes; row groups of GROUP_ROWS, parts one
-                                after the other
+    <split>/rows-00000.parquet  id, key, uri, label, state, version, size_bytes, and in a source of pairs mask_uri and
+                                mask_version; row groups of GROUP_ROWS, parts one after the other
 
 Rows a part are a function of the number of images alone, so that any cluster makes the same shards. The final label of
 a class is known only when all records were seen (names are numbered in sorted order), but the files are written as they
@@ -23,9 +23,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seit_ray.images.classes import class_notes, code_of, extended_classes, final_labels
+from seit_ray.images.label_maps import MAPS, MapLabels
 from seit_ray.images.manifest_files import (
     FILE_ROWS,
     GROUP_ROWS,
+    MASKED_SCHEMA,
     SCHEMA,
     SplitListing,
     SplitWriter,
@@ -59,10 +61,17 @@ class Manifest:
     left_out: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     white_level: int | None = None  # of grey images with 16 bits: how they are to be decoded
+    void: int | None = None  # of the label maps, in a source of pairs
+
+    @property
+    def map_labels(self) -> MapLabels | None:
+        """What the values of the label maps mean; None for images without maps."""
+        return None if self.void is None else MapLabels(len(self.class_names or []), self.void)
 
     def read_part(self, split: str, index: int) -> pa.Table:
         """id, state and size_bytes int64, key, uri, version string, label int32 (null: none), [up to rows_per_part].
 
+        In a source of pairs mask_uri and mask_version string too.
         ids are unique; the version is that of the file the image is in; version, size: null where nothing tells.
         """
         if not 0 <= index < self._listing(split).num_parts:
@@ -88,7 +97,7 @@ class Manifest:
         listed = self._listing(split).num_images
         chosen = np.random.default_rng(seed).choice(listed, min(num_images, listed), replace=False)
         files, rows = np.divmod(np.sort(chosen), self.rows_per_file)
-        tables = [SCHEMA.empty_table()]
+        tables = [schema_of(self.void).empty_table()]
         for number in np.unique(files).tolist():
             groups, offsets = np.divmod(rows[files == number], GROUP_ROWS)
             needed, places = np.unique(groups, return_inverse=True)
@@ -118,7 +127,10 @@ class Manifest:
 
     def _marked(self, table: pa.Table) -> pa.Table:
         """The rows, which say themselves how they are to be decoded, wherever they travel."""
-        return table if self.white_level is None else table.replace_schema_metadata({WHITE: str(self.white_level)})
+        told = {} if self.white_level is None else {WHITE: str(self.white_level)}
+        if self.map_labels is not None:
+            told[MAPS] = self.map_labels.words()
+        return table.replace_schema_metadata(told) if told else table
 
     def _open(self, split: str, number: int) -> pq.ParquetFile:
         # The whole file, some hundred kB: unlike the bytes of a range, they are compared with their checksum.
@@ -150,6 +162,7 @@ def write_manifest(
     left_out: Mapping[str, int] | None = None,
     notes: Sequence[str] = (),
     white_level: int | None = None,
+    map_labels: MapLabels | None = None,
     is_whole: Callable[[], bool] = lambda: True,
 ) -> Manifest:
     """Writes the listing, replacing one that is there; holds one file a split in memory.
@@ -159,6 +172,7 @@ def write_manifest(
     are numbered in sorted order and integers keep their value. known_classes keep their numbers, and new ones
     follow. rows_per_part: `default_part_rows` when left out. ValueError for labels that are no classes, and for a
     listing of nothing but what cannot be read.
+    map_labels: of the label maps that all records have, whose classes class_names are then.
     left_out and notes are read when all records were seen; of a listing that is not whole nothing is said of classes.
     """
     if not 0 <= val_fraction < 1:
@@ -167,6 +181,7 @@ def write_manifest(
         raise ValueError(f"rows_per_part {rows_per_part}; expected at least 1; correct it")
     rows_per_file = rows_per_part * max(1, FILE_ROWS // rows_per_part) if rows_per_part else FILE_ROWS
     folder.delete(MARKER)  # from here to the end, what is there is not complete
+    void = None if map_labels is None else map_labels.void
     splits: dict[str, SplitWriter] = {}
     codes: dict[str | int, int] = {}
     codes_of: dict[str, set[int]] = {}  # split -> codes of its labels
@@ -176,7 +191,7 @@ def write_manifest(
     for number, record in enumerate(records):
         split = split_of_record(record, val_fraction=val_fraction, seed=seed)
         if split not in splits:
-            splits[split] = SplitWriter(folder, split, rows_per_file)
+            splits[split] = SplitWriter(folder, split, rows_per_file, schema_of(void))
         code = code_of(record.label, codes)
         splits[split].add(number, record, code)
         if code is not None:
@@ -186,12 +201,17 @@ def write_manifest(
             num_unusable += 1
         label, size = json_of(record.label), json_of(record.size_bytes)
         digest.update(f"[{json_of(split)},{json_of(record.key)},{label},{size}]\n".encode())
+        if record.mask is not None:
+            digest.update(f"{unusable_reason(record.mask) or ''}\n".encode())
     for writer in splits.values():
         writer.flush()
     labels, given = list(codes), class_names
     if known_classes is not None:
         labels, given = extended_classes(known_classes, labels, class_names)
     names, label_of_code = final_labels(labels, given)
+    if map_labels is not None:
+        names = list(given or [])
+        digest.update(map_labels.words().encode())
     if class_names is not None:
         digest.update(json.dumps(names).encode())
     part_rows = rows_per_part or default_part_rows(sum(writer.num_images for writer in splits.values()))
@@ -202,7 +222,7 @@ def write_manifest(
         if num_unusable == sum(listing.num_images for listing in listings.values()):
             raise ValueError(f"nothing that can be read: {unusable[0]}")
         told.append(f"{num_unusable} listed that cannot be read: {'; '.join(unusable)}")
-    if names is not None and known_classes is None and is_whole():
+    if names is not None and known_classes is None and is_whole() and map_labels is None:
         classes = {split: {names[label_of_code[code]] for code in found} for split, found in codes_of.items()}
         told += class_notes(classes, "the source")
     manifest = Manifest(
@@ -216,6 +236,7 @@ def write_manifest(
         left_out=dict(sorted((left_out or {}).items())),
         notes=told,
         white_level=white_level,
+        void=void,
     )
     about = {**asdict(manifest), "format": FORMAT}
     del about["folder"]  # the folder may be moved
@@ -245,6 +266,11 @@ def white_level_of(rows: pa.Table) -> int | None:
     """The white level of grey images of 16 bits, for rows of a manifest; None for the usual one."""
     found = (rows.schema.metadata or {}).get(WHITE.encode())
     return None if found is None else int(found)
+
+
+def schema_of(void: int | None) -> pa.Schema:
+    """Columns of a listing's files; void: that of its label maps, None for images without maps."""
+    return SCHEMA if void is None else MASKED_SCHEMA
 
 
 def chosen_splits(manifest: Manifest, split: str | None, uri: str) -> list[str]:

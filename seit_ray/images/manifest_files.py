@@ -24,6 +24,7 @@ SCHEMA = pa.schema(
         "size_bytes": pa.int64(),
     }
 )
+MASKED_SCHEMA = pa.schema([*SCHEMA, pa.field("mask_uri", pa.string()), pa.field("mask_version", pa.string())])
 GROUP_ROWS, FILE_ROWS = 256, 16_384  # rows that are read together; rows a file where nobody says how many
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _FILE_NAME = re.compile(r"[^/]+/rows-\d{5,}\.parquet")
@@ -50,10 +51,11 @@ class SplitWriter:
     folder: Folder
     name: str
     rows_per_file: int
+    schema: pa.Schema = SCHEMA
     num_images: int = 0
     num_files: int = 0
     size_bytes: int | None = 0
-    rows: list[tuple[int, str, str, int | None, int, str | None, int | None]] = field(default_factory=list)
+    rows: list[tuple[int | str | None, ...]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not _SPLIT_NAME.fullmatch(self.name):
@@ -65,7 +67,8 @@ class SplitWriter:
     def add(self, number: int, record: ImageRecord, code: int | None) -> None:
         """Takes one record; number is its place in the whole listing."""
         state = state_of(record, self.name)
-        self.rows.append((number, record.key, record.uri, code, state, record.version, record.size_bytes))
+        row = (number, record.key, record.uri, code, state, record.version, record.size_bytes)
+        self.rows.append((*row, record.mask, record.mask_version)[: len(self.schema)])
         if self.size_bytes is not None:
             self.size_bytes = None if record.size_bytes is None else self.size_bytes + record.size_bytes
         if len(self.rows) == self.rows_per_file:
@@ -76,8 +79,8 @@ class SplitWriter:
         if not self.rows:
             return
         table = pa.table(
-            [pa.array(c, f.type) for c, f in zip(zip(*self.rows, strict=True), SCHEMA, strict=True)],
-            schema=SCHEMA,
+            [pa.array(c, f.type) for c, f in zip(zip(*self.rows, strict=True), self.schema, strict=True)],
+            schema=self.schema,
         )
         sink = io.BytesIO()
         pq.write_table(table, sink, row_group_size=GROUP_ROWS, compression="zstd")

@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from json.encoder import encode_basestring_ascii
 
+from seit_ray.images.label_maps import MapLabels
+
 _UNUSABLE = "unusable: "
 
 
@@ -23,6 +25,8 @@ class ImageRecord:
     size_bytes: int | None
     version: str | None = None  # another one when the image was overwritten
     repeats: str | None = None  # the key that this image has too: it goes to the same split
+    mask: str | None = None  # absolute uri of its label map, in a source of pairs
+    mask_version: str | None = None  # another one when the map was overwritten
 
 
 def json_of(value: str | int | None) -> str:
@@ -34,10 +38,10 @@ def json_of(value: str | int | None) -> str:
 
 def state_of(record: ImageRecord, split: str) -> int:
     """64 bits, signed, that change when an image is overwritten, labelled anew or moved to another split."""
-    seen = (
-        f"[{json_of(split)}, {json_of(record.label)}, {json_of(record.size_bytes)}, {json_of(record.version)}]".encode()
-    )
-    return int.from_bytes(hashlib.blake2b(seen, digest_size=8).digest(), "little", signed=True)
+    seen = f"[{json_of(split)}, {json_of(record.label)}, {json_of(record.size_bytes)}, {json_of(record.version)}]"
+    if record.mask is not None:
+        seen += f"[{json_of(unusable_reason(record.mask))}, {json_of(record.mask_version)}]"
+    return int.from_bytes(hashlib.blake2b(seen.encode(), digest_size=8).digest(), "little", signed=True)
 
 
 def unusable(reason: str) -> str:
@@ -54,6 +58,7 @@ def unusable_reason(uri: str) -> str | None:
 class FoundImages:
     """The images of a source, to be iterated once; class_names when the source has a list of them.
 
+    labels: what the values of their label maps mean, which then class_names name; None for images without maps.
     left_out: what was seen and is not listed, by kind (suffix), and notes for people: both are whole at the end.
     """
 
@@ -62,6 +67,7 @@ class FoundImages:
     records: Iterator[ImageRecord]
     left_out: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+    labels: MapLabels | None = None
 
     def __iter__(self) -> Iterator[ImageRecord]:
         return self.records

@@ -18,6 +18,7 @@ from seit_ray.distributed.data.tokenize_parts import TokenizeParts
 from seit_ray.images.decoded import Decoding
 from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import Manifest, load_manifest
+from seit_ray.images.sources.maps import check_resize
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress, silent
 from seit_ray.shards.appending import compare_source, new_images, retried_rejects
@@ -128,6 +129,7 @@ def run_tokenize_job(job: TokenizeJob, connect: Connect, on_progress: Progress =
     job = moved(job)
     tokenizer, about = load_tokenizer(job.tokenizer_folder)
     job = replace(job, settings=job.settings.for_tokens(math.prod(tokenizer.grid), len(tokenizer.codebook)))
+    check_resize(job.source_settings, tokenizer.resize)
     plan = job.plan(about["fingerprint"])
     finished = finished_dataset(job, plan)
     if finished is not None and job.settings.mode == "create":
@@ -351,6 +353,7 @@ def tokenise(
         job.settings.max_image_mib << 20,
         job.settings.max_image_pixels,
         job.settings.patience_s,
+        masks=True,
     )
     source = PartSource(job.work.join("manifest"), job.source, decoding, job.work)
     with connect() as cluster:

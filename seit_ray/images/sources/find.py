@@ -11,6 +11,7 @@ from seit_ray.images.records import FoundImages, ImageRecord
 from seit_ray.images.sources import folders, parquet, tables, webdataset
 from seit_ray.images.sources.class_names import read_class_names, renamed
 from seit_ray.images.sources.layout import files_of, found_layout, visible
+from seit_ray.images.sources.maps import LabelMaps, class_names_of_maps
 from seit_ray.images.sources.names import suffix_of
 from seit_ray.images.sources.settings import EXCLUDED, SourceSettings
 from seit_ray.images.sources.tars import COMPRESSED, check_uncompressed
@@ -27,12 +28,19 @@ def find_images(source: Folder, settings: SourceSettings = DEFAULT) -> FoundImag
     a CSV or Parquet file with a row an image: uri (relative ones start at the table's folder), label, split.
     parquet: image bytes in Parquet. webdataset: tars of <key>.jpg and <key>.cls or .json, whose columns are extensions
     and fields of .json. auto: what is there, if that is clear. Splits are found by the names of folders and files (see
-    `splits`), or by a column. ValueError for what does not fit; nothing found is an error for auto only.
+    `splits`), or by a column. With settings.masks, image files have label maps in place of
+    labels. ValueError for what does not fit; nothing found is an error for auto only.
     """
     if settings.kind not in KINDS:
         raise ValueError(f"kind {settings.kind!r}; expected one of {list(KINDS)}; correct it")
     folder, name = _file_of(source, settings) if settings.inventory is None else (source, "")
-    return _narrowed(_in_file(folder, name, settings) if name else _in_folder(source, settings), source, settings)
+    found = _in_file(folder, name, settings) if name else _in_folder(source, settings)
+    if settings.masks is not None and (name or found.kind not in ("folders", "flat")):
+        raise ValueError(
+            f"source.masks with a source of kind {found.kind!r}, {source.uri}; expected a folder of image files with "
+            "label maps beside them; leave it out, or point at such a folder"
+        )
+    return _narrowed(found, source, settings)
 
 
 def _file_of(source: Folder, settings: SourceSettings) -> tuple[Folder, str]:
@@ -67,7 +75,10 @@ def _in_folder(source: Folder, settings: SourceSettings) -> FoundImages:
         return parquet.found_in_folder(source, entries, settings, left_out)
     if kind == "webdataset":
         return webdataset.found_in_folder(source, entries, settings, left_out)
-    return FoundImages(kind, None, folders.image_records(source, entries, settings, left_out), left_out)
+    maps = None
+    if settings.masks is not None:
+        maps = LabelMaps(source, settings.masks, visible(source, Counter(), settings.inventory))
+    return FoundImages(kind, None, folders.image_records(source, entries, settings, left_out, maps), left_out)
 
 
 def _in_file(folder: Folder, name: str, settings: SourceSettings) -> FoundImages:
@@ -98,7 +109,15 @@ def _narrowed(found: FoundImages, source: Folder, settings: SourceSettings) -> F
     records, class_names = found.records, found.class_names
     if settings.include or settings.exclude:
         records = _matching(records, settings, found.left_out)
-    if settings.class_names:
+    labels = None
+    if settings.masks is not None:
+        class_names, labels = class_names_of_maps(settings, source)
+    elif settings.void is not None or settings.num_classes is not None:
+        raise ValueError(
+            "source.void or source.num_classes without source.masks; expected them with label maps alone; set "
+            "source.masks, or leave them out"
+        )
+    elif settings.class_names:
         names = read_class_names(settings.class_names, source)
         if isinstance(names, dict):
             records = _renamed(records, class_names, names, settings.class_names)
@@ -108,7 +127,7 @@ def _narrowed(found: FoundImages, source: Folder, settings: SourceSettings) -> F
     if settings.limit is not None:
         records = itertools.islice(records, settings.limit)
         found.notes.append(f"only the first {settings.limit} images of the listing (source.limit)")
-    return dataclasses.replace(found, records=records, class_names=class_names)
+    return dataclasses.replace(found, records=records, class_names=class_names, labels=labels)
 
 
 def _matching(

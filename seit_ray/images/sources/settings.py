@@ -42,6 +42,9 @@ class SourceSettings:
     class_names: str | None = None
     allow_files: bool = False
     white_level: int | None = None
+    masks: str | None = None
+    void: int | None = None
+    num_classes: int | None = None
 
     @property
     def columns(self) -> Columns:
