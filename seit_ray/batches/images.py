@@ -18,7 +18,9 @@ from seit_ray.batches.batch import Batch, HostBatch, gather
 from seit_ray.batches.held import HeldShards
 from seit_ray.batches.memory import memory_budget
 from seit_ray.batches.shared import Layout, SharedArrays, shared_arrays
-from seit_ray.images.decoded import Decoding, decoded_chunks
+from seit_ray.batches.store import label_layout
+from seit_ray.images.decoded import MASK, Decoding, decoded_chunks
+from seit_ray.images.label_maps import squash_map, unpack_map
 from seit_ray.images.manifest import Manifest
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
@@ -67,6 +69,8 @@ class ImageRows:
 class ImageStream:
     """Images uint8 [N,3,H,W] by their number, within `memory_bytes` of a node (two shards at least; see `HeldShards`).
 
+    Where `decoding.masks` asks for them, their labels are label maps uint8 [N,H,W].
+
     An image that cannot be read is told of (`on_progress`), and the next one that can, of its shard, stands in for it
     with its own label: numbers are decided by the listing alone. More than MOST_UNREADABLE of them, and more than
     FEW_UNREADABLE, are a ValueError.
@@ -88,7 +92,7 @@ class ImageStream:
         self.held = HeldShards(
             rows.shard_rows,
             self.read,
-            row_bytes=decoding.pixel_bytes + LABEL_BYTES,
+            row_bytes=decoding.pixel_bytes + (LABEL_BYTES if self.map_side is None else self.map_side**2),
             memory_bytes=memory_bytes,
             shuffle_rows=shuffle_rows,
             num_readers=min(MOST_READERS, torch.get_num_threads()),  # of a worker, as many as it has CPUs
@@ -96,6 +100,11 @@ class ImageStream:
 
     def __len__(self) -> int:
         return len(self.held)
+
+    @property
+    def map_side(self) -> int | None:
+        """Side of the label maps that stand in place of labels; None for labels."""
+        return self.decoding.image_size if self.decoding.masks else None
 
     @property
     def shuffle_rows(self) -> int:
@@ -116,7 +125,7 @@ class ImageStream:
         rows, size = self.images.read(shard), self.decoding.image_size
         layout: Layout = {
             "pixels": ((len(rows), 3, size, size), np.dtype(np.uint8)),
-            "labels": ((len(rows),), np.dtype(np.int64)),
+            "labels": label_layout(len(rows), self.map_side),
         }
         arrays = shared_arrays(key_of(rows, self.decoding), layout, lambda arrays: self.fill(arrays, rows, shard))
         self.decoded += len(rows)
@@ -126,12 +135,15 @@ class ImageStream:
 
     def fill(self, arrays: dict[str, np.ndarray], rows: pa.Table, shard: int) -> None:
         """Decode the rows; ValueError when too many cannot be read, and when the storage stays away."""
+        size = self.decoding.image_size
         ids, labels = rows["id"].to_numpy(), rows["label"].fill_null(-1).to_numpy()
         is_read, reason = np.zeros(len(rows), bool), ""
         for images in decoded_chunks(rows, self.source, self.decoding):
             places = np.searchsorted(ids, images.rows["id"].to_numpy())
             arrays["pixels"][places] = images.pixels
             is_read[places] = True
+            for place, data in zip(places, images.rows[MASK].to_pylist() if self.map_side else (), strict=False):
+                arrays["labels"][place] = squash_map(unpack_map(data), size)
             if len(images.rejected):
                 reason = f"{images.rejected['key'][0]}: {images.rejected['reason'][0]}"
         read = np.flatnonzero(is_read)
@@ -144,7 +156,7 @@ class ImageStream:
         lost = np.flatnonzero(~is_read)
         stand_in[lost] = read[np.searchsorted(read, lost) % len(read)]
         arrays["pixels"][lost] = arrays["pixels"][stand_in[lost]]
-        arrays["labels"][:] = labels[stand_in]
+        arrays["labels"][:] = labels[stand_in] if self.map_side is None else arrays["labels"][stand_in]
         if len(lost):
             self.unreadable[shard] = len(lost)
             self.check_unreadable(reason)
@@ -164,7 +176,7 @@ class ImageStream:
         """The given rows on the host."""
         size = self.decoding.image_size
         found = self.held.rows(rows, ("pixels", "labels"))
-        pixels, labels = found or (np.empty((0, 3, size, size), np.uint8), np.empty(0, np.int64))
+        pixels, labels = found or (np.empty((0, 3, size, size), np.uint8), np.empty(*label_layout(0, self.map_side)))
         everything = slice(0, len(labels))
         return HostBatch(gather(pixels, everything, pinned=pinned), gather(labels, everything, pinned=pinned))
 
