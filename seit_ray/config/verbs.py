@@ -203,13 +203,16 @@ class Evaluate(Robustness, Verb):
 
 
 class Predict(Verb):
-    """Classes of new images, by a fine-tuned run; a rerun does only what is missing."""
+    """Classes of new images, or their label maps, by a fine-tuned run; a rerun does only what is missing."""
 
     frozen = "seit_ray.distributed.data.predict_job:PredictSettings"
 
     images: str = Field(description="folder, table or Parquet of images: a path or bucket")
     run: str = Field(description="folder of the fine-tuned run")
-    output: str = Field(description="folder of Parquet parts, or one table, NAME.parquet or NAME.csv: a path or bucket")
+    output: str = Field(
+        description="folder of Parquet parts (of a segmenter with its label maps as PNG), or one table, NAME.parquet "
+        "or NAME.csv: a path or bucket"
+    )
     source: Source = Field(default_factory=Source)
     split: str | None = Field(None, description="only images of this split, where the source names splits")
     tokenizer: str | None = Field(None, description="folder of the run's tokenizer; default in its dataset")
@@ -222,7 +225,7 @@ class Predict(Verb):
     rows_per_part: PositiveInt | None = Field(
         None, le=65536, description="images in a unit of work; default from their number: 256 to 16384"
     )
-    batch_size: PositiveInt = Field(256, description="images a forward pass")
+    batch_size: PositiveInt = Field(256, description="images a forward pass; of a segmenter 16 at most")
     patience_s: NonNegativeFloat = Field(180.0, description="how long a storage that does not answer is asked again, s")
     max_image_pixels: PositiveInt = Field(178_956_970, description="larger images are rejected")
     max_image_mib: PositiveInt = Field(64, description="larger files are rejected, MiB")

@@ -1,4 +1,7 @@
-"""What a finished classifier or segmenter asks of images, from the words of its run. Imports no torch: a dry run asks here too."""
+"""What a finished classifier or segmenter asks of images, from the words of its run.
+
+Imports no torch: a dry run asks here too.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +38,8 @@ class ImageRun:
 def read_image_run(run: Folder, *, tokenizer: Folder | None, weights: str) -> ImageRun:
     """What a finished run asks of images; its tokenizer lies in `tokenizer`, or in the run's token dataset.
 
-    ValueError when the run is not finished, of none of CLASSIFIERS or without these weights, and when its tokenizer is not
-    found, another, or cannot encode images.
+    ValueError when the run is not finished, of none of CLASSIFIERS or without these weights, and when its tokenizer is
+    not found, another, or cannot encode images.
     """
     about = read_about(run, *CLASSIFIERS)
     check_weights(run, weights)

@@ -60,7 +60,7 @@ def evaluate_segments(
     max_pixels: int = MAX_PIXELS,
     **hooks: object,
 ) -> dict[str, Any]:
-    """`figures_of` a finished segmenter on a split of a token dataset, or of images with label maps through its tokenizer.
+    """`figures_of` a finished segmenter on a split of a token dataset, or of images with maps through its tokenizer.
 
     Beside them listed = samples + rejected (of images), and `pictures`: images, truths and what was told of a few.
     ValueError for other classes than the run's, and tokens of another tokenizer.
@@ -78,7 +78,8 @@ def evaluate_segments(
             coder: Tokenizer | None = load_tokenizer(dataset.join("tokenizer"))[0]
             segmenter = WindowedSegmenter(model.to(world.device), tokens.info.grid, about.get("stride"))
             return evaluated(segmenter, pairs, names, split, about, coder, None, batch_size, world)
-        assert images is not None and source is not None  # the verb has seen to it
+        assert images is not None
+        assert source is not None
         whole = ImageSegmenter.load(run, tokenizer=tokenizer, weights=weights).to(world.device)
         manifest = list_images(
             images, source, Folder(name), val_fraction=val_fraction, seed=seed, rows_per_part=ROWS_PER_PART
@@ -124,7 +125,7 @@ def evaluated(
     """One pass over a split; `whole` where inputs are images that it has to tokenise."""
     counts = SegmentCounts(len(pairs), len(names), world.device)
     segmenter.model.eval()
-    wanted = {*np.linspace(0, len(pairs) - 1, min(SHOWN, len(pairs))).round().astype(int).tolist()} if len(pairs) else set()
+    wanted = {*np.linspace(0, len(pairs) - 1, min(SHOWN, len(pairs))).round().astype(int).tolist()}
     shown: list[Shown] = []
     rejected: list[tuple[str, str]] = []
     with torch.inference_mode(), autocast(world.device, precision_of(about, world.device)):

@@ -202,7 +202,9 @@ def run_name(config: Finetune) -> str:
 
 def given(config: Finetune) -> str:
     """The key that names the data."""
-    return f"dataset={config.dataset}" if config.dataset else f"images={config.images} source.masks={config.source.masks}"
+    if config.dataset:
+        return f"dataset={config.dataset}"
+    return f"images={config.images} source.masks={config.source.masks}"
 
 
 def segment_rows(metrics: dict[str, Any]) -> Rows:

@@ -97,7 +97,8 @@ def test_an_image_of_void_alone_is_no_sample_and_nothing_is_no_mistake():
 
 
 @pytest.mark.parametrize(
-    ("side", "window", "stride", "starts"), [(8, 4, 2, [0, 2, 4]), (8, 4, 3, [0, 3, 4]), (5, 5, 3, [0]), (9, 4, 4, [0, 4, 5])]
+    ("side", "window", "stride", "starts"),
+    [(8, 4, 2, [0, 2, 4]), (8, 4, 3, [0, 3, 4]), (5, 5, 3, [0]), (9, 4, 4, [0, 4, 5])],
 )
 def test_windows_cover_a_side_to_its_end(side, window, stride, starts):
     assert window_starts(side, window, stride) == starts

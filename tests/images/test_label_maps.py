@@ -59,7 +59,7 @@ def test_a_map_of_another_size_and_a_damaged_one_are_refused():
     with pytest.raises(ImageError, match="label map of 2x1 pixels; expected 4x3, the size of its image"):
         read_map(png(np.zeros((1, 2), np.uint8)), CAMVID, (4, 3))
     data = png(np.random.default_rng(0).integers(0, 3, (30, 40), np.uint8))
-    with pytest.raises(ImageError, match="label map: .*truncated"):
+    with pytest.raises(ImageError, match=r"label map: .*truncated"):
         read_map(data[: len(data) // 2], CAMVID, (40, 30))
 
 

@@ -64,7 +64,9 @@ def test_patches_become_maps_in_raster_order():
     assert as_maps(patches, (2, 3))[0, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
-@pytest.mark.parametrize(("depth", "expected"), [(12, (4, 6, 8, 12)), (24, (8, 12, 16, 24)), (4, (1, 2, 3, 4)), (1, (1,) * 4)])
+@pytest.mark.parametrize(
+    ("depth", "expected"), [(12, (4, 6, 8, 12)), (24, (8, 12, 16, 24)), (4, (1, 2, 3, 4)), (1, (1,) * 4)]
+)
 def test_the_blocks_are_those_of_the_paper_by_default(depth, expected):
     assert taken_blocks(depth, None) == expected
 
@@ -76,7 +78,8 @@ def test_blocks_that_leave_some_unread_are_refused(blocks):
 
 
 def test_widths_and_heads_that_do_not_fit_are_refused():
-    for head, width, aux, what in (("uper", 12, 16, "head_width 12"), ("uper", 16, 8, "aux_width 8"), ("fcn", 16, 0, "head")):
+    wrong = (("uper", 12, 16, "head_width 12"), ("uper", 16, 8, "aux_width 8"), ("fcn", 16, 0, "head 'fcn'"))
+    for head, width, aux, what in wrong:
         with pytest.raises(ValueError, match=what):
             SegmentHead(head, 16, width, aux, CLASSES)
 
@@ -87,7 +90,8 @@ def test_a_masked_model_gives_its_encoder_and_positions_of_another_grid_are_resa
     masked = MaskedTokenModel(grid=grid, num_codes=7, size=SIZE, token_dim=4, unit=2)
     net = segmenter()
     new = transfer_weights(net, masked.state_dict(), masked.patch_grid, same_tokens=True)
-    assert new and all(name.startswith("head.") for name in new)
+    assert new
+    assert all(name.startswith("head.") for name in new)
     assert torch.equal(net.blocks[3].mlp.fc1.weight, masked.blocks[3].mlp.fc1.weight)
     assert torch.equal(net.token_emb.word_embeddings.weight, masked.token_emb.word_embeddings.weight)
     assert torch.equal(net.pos_embed, resample_positions(masked.pos_embed, masked.patch_grid, net.patch_grid))
@@ -100,7 +104,8 @@ def test_a_centroid_model_gives_its_encoder():
     trained = build_model("ccvit", size=SIZE, grid=(12, 8), kernel=2, head_layers=1, **given)
     net = centroids()
     new = init_beit(net, trained.state_dict(), trained.patch_grid, transfer=True)
-    assert new and all(name.startswith("head.") for name in new)
+    assert new
+    assert all(name.startswith("head.") for name in new)
     assert torch.equal(net.blocks[2].attn.qkv.weight, trained.blocks[2].attn.qkv.weight)
     assert net.rel_pos_bias.relative_position_bias_table.shape == (7 * 5 + 3, 2)
 

@@ -21,9 +21,9 @@ class Fixed(nn.Module):
 
 
 def batch(rows):
-    maps = torch.tensor([[[0, 1], [2, VOID]], [[2, 2], [VOID, VOID]], [[0, 0], [0, 0]], [[1, 1], [2, 2]]], dtype=torch.uint8)
+    maps = torch.tensor([[[0, 1], [2, VOID]], [[2, 2], [VOID, VOID]], [[0, 0], [0, 0]], [[1, 1], [2, 2]]])
     tokens = torch.tensor([[0], [1], [2], [3]])
-    return Batch(tokens[rows], maps[rows]), StepRandom(0, 0, rows, 4)
+    return Batch(tokens[rows], maps[rows].to(torch.uint8)), StepRandom(0, 0, rows, 4)
 
 
 def test_the_loss_is_that_of_each_pixel_over_all_pixels():
