@@ -135,7 +135,6 @@ class ImageStream:
 
     def fill(self, arrays: dict[str, np.ndarray], rows: pa.Table, shard: int) -> None:
         """Decode the rows; ValueError when too many cannot be read, and when the storage stays away."""
-        size = self.decoding.image_size
         ids, labels = rows["id"].to_numpy(), rows["label"].fill_null(-1).to_numpy()
         is_read, reason = np.zeros(len(rows), bool), ""
         for images in decoded_chunks(rows, self.source, self.decoding):
@@ -143,7 +142,7 @@ class ImageStream:
             arrays["pixels"][places] = images.pixels
             is_read[places] = True
             for place, data in zip(places, images.rows[MASK].to_pylist() if self.map_side else (), strict=False):
-                arrays["labels"][place] = squash_map(unpack_map(data), size)
+                arrays["labels"][place] = squash_map(unpack_map(data), self.decoding.image_size)
             if len(images.rejected):
                 reason = f"{images.rejected['key'][0]}: {images.rejected['reason'][0]}"
         read = np.flatnonzero(is_read)

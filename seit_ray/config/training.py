@@ -188,7 +188,7 @@ class Optimizer(Section):
     lr_rule: Literal["linear", "sqrt"] = Field(
         "linear", description="lr = blr * global_batch_size / 256, or blr * sqrt(global_batch_size) / 8"
     )
-    schedule: Literal["warmup_cosine", "seit_epochs"] = Field(
+    schedule: Literal["warmup_cosine", "warmup_linear", "seit_epochs"] = Field(
         "warmup_cosine", description="per step; or a rate an epoch, an epoch late, as SeiT was published"
     )
     min_lr: NonNegativeFloat = Field(0.0, description="rate at the end")

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from seit_ray.images.depth import LOOK, depth_notes, may_be_deep
 from seit_ray.images.manifest import Manifest, write_manifest
-from seit_ray.images.records import ImageRecord, unusable_reason
+from seit_ray.images.records import ImageRecord
 from seit_ray.images.sources.find import find_images
-from seit_ray.images.sources.maps import LOOK as LOOK_MAPS
-from seit_ray.images.sources.maps import check_maps
+from seit_ray.images.sources.maps import checked_pairs
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
@@ -42,29 +41,18 @@ def list_images(
     def counted() -> Iterator[ImageRecord]:
         nonlocal is_whole
         deep: list[ImageRecord] = []
-        pairs: list[ImageRecord] = []
+        records = found.records if found.labels is None else checked_pairs(found.records, source, found.labels)
         number = 0
-        for number, record in enumerate(found, 1):
+        for number, record in enumerate(records, 1):
             if number % 1000 == 0:
                 on_progress("list", number, 0, "images")
             if select is None or select(record):
-                if (
-                    found.labels is not None
-                    and len(pairs) < LOOK_MAPS
-                    and record.mask
-                    and not unusable_reason(record.mask)
-                ):
-                    pairs.append(record)
-                    if len(pairs) == LOOK_MAPS:
-                        check_maps(pairs, source, found.labels)
                 if len(deep) < LOOK and may_be_deep(record):
                     deep.append(record)
                 yield record
             if is_enough(number):
                 is_whole = False
                 break
-        if found.labels is not None and len(pairs) < LOOK_MAPS:
-            check_maps(pairs, source, found.labels)
         found.notes.extend(depth_notes(deep, source, settings))
         on_progress("list", number, number, "images")
 

@@ -17,6 +17,7 @@ from seit_ray.augment.label_maps import (
 from seit_ray.augment.lookup import PixelAdapter
 from seit_ray.augment.random import StepRandom
 from seit_ray.images.label_maps import VOID
+from seit_ray.models.tokenadapt import TokenAdapt
 
 GRID, PATCH, K = (6, 6), 2, 4
 # code k is a flat patch whose red tells k: what a map says can be read from the tokens
@@ -156,6 +157,23 @@ def test_pixels_are_cropped_and_flipped_with_their_maps():
     same = ImageMapAugment(num_classes=3, crop_area=None, flip_prob=0.0)(images, maps, rng())
     assert torch.equal(same.inputs, images)
     assert torch.equal(same.labels, maps)
+
+
+def test_tokenadapt_carries_tokens_while_maps_move_with_its_features():
+    torch.manual_seed(0)
+    sizes = {"width": 8, "num_heads": 2, "head_dim": 4, "mlp_width": 8}
+    adapter = TokenAdapt(grid=GRID, out_grid=(4, 4), num_codes=K, dim=CODES.shape[1], **sizes).requires_grad_(False)
+    settings = {"adapt_share": 1.0, "random_crop": True, "affine_prob": 0.0, "flip_prob": 0.5}
+    chain = Augment(CODES, token_adapt=adapter, grid=GRID, out_grid=(4, 4), output="codes", metric="l2", **settings)
+    tokens, maps = pairs()
+    seen = TokenMapAugment(chain, num_classes=K, max_share=1.0)(tokens, maps, rng())
+    assert (seen.inputs.shape, seen.labels.shape) == ((8, 16), (8, 8, 8))
+    assert not (seen.labels == VOID).any()  # boxes lie within the picture
+    boxes = scaled_boxes(rng(), (12, 12), area=(0.08, 1.0), aspect=(0.75, 4 / 3))[:, 0]
+    zero = torch.zeros(8)
+    flip = chain.settings.draw_geometry(rng(), (12, 12)).flip
+    moved = warp_labels(maps, Geometry(flip, zero, zero, zero, zero, zero, boxes), (8, 8), VOID)
+    assert torch.equal(seen.labels, moved)
 
 
 @pytest.mark.parametrize("settings", [{"swap_prob": 0.5}, {"cutmix_alpha": 1.0}, {"mixup_alpha": 0.8}])

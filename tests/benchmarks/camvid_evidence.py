@@ -30,7 +30,7 @@ from seit_ray.verbs.tokenize_images import tokenize_images
 ARMS = ("pixels", "tokens, from scratch", "+ MTM", "+ MTM, SeiT++ augmentation")
 MASKED = ARMS[2:]
 PATCH, CODES = 4, 512
-CLASSES = "sky building pole road pavement tree sign fence car pedestrian bicyclist".split()
+CLASSES = ["sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"]
 LOCAL = {"num_workers": 0}
 SIZE = {"size": "nano", "width": 64, "depth": 4, "num_heads": 4}
 SEITPP = {
@@ -162,9 +162,11 @@ def bytes_of(options: argparse.Namespace, output: Path) -> tuple[float, float, f
 def print_table(options: argparse.Namespace, output: Path, seeds: int) -> None:
     """Means in per cent, with standard errors over the seeds and, of mIoU, over the images of a seed."""
     source, tokens, maps = bytes_of(options, output)
-    print(f"\nCamVid test, {seeds} seed(s), {options.epochs} epochs of 367 images, {options.side}x{options.side} pixels")
+    side = options.side
+    print(f"\nCamVid test, {seeds} seed(s), {options.epochs} epochs of 367 images, {side}x{side} pixels")
     print(f"label maps: {maps:.0f} bytes an image in every arm")
-    print("| arm | bytes an image | mIoU | s. e. seeds / images | mean accuracy | pixel accuracy |\n|---|---|---|---|---|---|")
+    header = ("arm", "bytes an image", "mIoU", "s. e. seeds / images", "mean accuracy", "pixel accuracy")
+    print(f"| {' | '.join(header)} |\n|{'---|' * len(header)}")
     for arm in ARMS:
         found = [json.loads((output / name_of(arm, seed) / "figures.json").read_text()) for seed in range(seeds)]
         means = {name: [100 * one[name] for one in found] for name in ("miou", "mean_accuracy", "pixel_accuracy")}

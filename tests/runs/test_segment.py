@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from seit_ray.images.label_maps import unpack_map
-from seit_ray.models.exports import import_model
+from seit_ray.models.build import build_model
+from seit_ray.models.exports import export_model, import_model
+from seit_ray.models.variants import build_size
 from seit_ray.runs.evaluate_segments import evaluate_segments
 from seit_ray.runs.pretrain import pretrain
 from seit_ray.runs.segment import segment
@@ -20,8 +22,9 @@ from seit_ray.runs.settings import (
     ProbeSettings,
     SegmentSettings,
 )
-from seit_ray.shards.dataset import TokenDataset
+from seit_ray.shards.dataset import TokenDataset, identity_of
 from seit_ray.storage import Folder
+from seit_ray.tokenizers.files import load_tokenizer
 from seit_ray.training.metrics import read_metrics
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
 from seit_ray.training.world import World
@@ -139,6 +142,28 @@ def test_it_starts_from_masked_tokens_of_another_grid(tmp_path, tokens):
     assert torch.allclose(before.token_emb.word_embeddings.weight, after.token_emb.word_embeddings.weight, atol=1e-6)
     assert after.pos_embed.shape[1] == 1 + 64
     assert torch.allclose(before.pos_embed[:, 0], after.pos_embed[:, 0], atol=1e-6)
+
+
+def test_it_starts_from_a_centroid_model_and_from_a_segmenter(tmp_path, tokens):
+    dataset = TokenDataset(tokens)
+    coder, _ = load_tokenizer(tokens.join("tokenizer"))
+    size = build_size("nano", width=32, depth=2, num_heads=2)
+    settings = {"size": size, "grid": (8, 8), "kernel": 2, "head_layers": 1}
+    settings |= {"num_codes": 8, "code_dim": 12, "unit": 2, "inputs": "codebook", "codebook": coder.codebook}
+    torch.manual_seed(3)
+    trained = build_model("ccvit", **settings)
+    about = {**identity_of(dataset), "data": tokens.uri, "class_names": None, "metrics": {}}
+    export_model(Folder(tmp_path / "ccvit"), trained, kind="ccvit", settings=settings, about=about)
+    model = ClassifierSettings(**SIZE | {"depth": 2}, inputs="codebook", stem_kernel=2, drop_path=0.0)
+    short = LoopSettings(epochs=1, global_batch_size=24, trackers=())
+    more = {"dataset": tokens, "model": model, "loop": short, "optimizer": OptimizerSettings(lr=1e-9, warmup_epochs=0)}
+    train(tmp_path / "first", init_from=Folder(tmp_path / "ccvit"), **more)
+    train(tmp_path / "second", init_from=Folder(tmp_path / "first"), **more)
+    for name in ("first", "second"):
+        net, about = import_model(Folder(tmp_path / name), "segmenter")
+        assert about["settings"]["encoder"] == "beit"
+        assert torch.allclose(net.blocks[1].mlp.fc1.weight, trained.blocks[1].mlp.fc1.weight, atol=1e-6)
+        assert torch.allclose(net.patch_embed.proj.weight, trained.patch_embed.proj.weight, atol=1e-6)
 
 
 def test_pixels_are_segmented_with_maps_of_their_source(tmp_path, scenes):

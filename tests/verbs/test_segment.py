@@ -16,6 +16,7 @@ from seit_ray.verbs.evaluate import check as check_evaluate
 from seit_ray.verbs.evaluate import evaluate
 from seit_ray.verbs.finetune import check as check_finetune
 from seit_ray.verbs.finetune import finetune
+from seit_ray.verbs.inspect_tokens import inspect_tokens
 from seit_ray.verbs.predict import check as check_predict
 from seit_ray.verbs.predict import predict
 from tests.tiny_classifiers import write_classifier
@@ -91,6 +92,16 @@ def test_images_are_evaluated_too_and_keys_of_classifiers_are_refused(place):
         evaluate(config.Evaluate(**more))
     with pytest.raises(ValueError, match=r"occlusion with .*, a segmenter"):
         evaluate(config.Evaluate(dataset=str(place / "tokens"), run=str(place / "segmenter"), occlusion=[0.5]))
+
+
+def test_a_dataset_of_pairs_is_verified_and_shown_with_its_maps(place, tmp_path):
+    sheet = tmp_path / "sheet.png"
+    rows = dict(inspect_tokens(config.InspectTokens(dataset=str(place / "tokens"), contact_sheet=str(sheet))))
+    assert rows["classes of label maps"] == "3 (0, 1, 2)"
+    assert rows["label maps"].endswith("3 classes, void 3 there")
+    assert rows["verified"]
+    with Image.open(sheet) as shown:
+        assert shown.size[1] == 2 * 80 + 4  # decoded tokens and maps, each five times as large
 
 
 def predicting(place, out, **more):

@@ -130,15 +130,27 @@ def check_resize(settings: SourceSettings, resize: str) -> None:
         )
 
 
+def checked_pairs(records: Iterator[ImageRecord], source: Folder, labels: MapLabels) -> Iterator[ImageRecord]:
+    """The records, the first LOOK of which are looked at with their maps (`check_maps`), as soon as they are there."""
+    pairs: list[ImageRecord] = []
+    for record in records:
+        if len(pairs) < LOOK and record.mask and not unusable_reason(record.mask):
+            pairs.append(record)
+            if len(pairs) == LOOK:
+                check_maps(pairs, source, labels)
+        yield record
+    if len(pairs) < LOOK:
+        check_maps(pairs, source, labels)
+
+
 def check_maps(records: Sequence[ImageRecord], source: Folder, labels: MapLabels) -> None:
     """ValueError for the first of some images whose map has another size, or labels outside the classes.
 
     What cannot be read, or is not there, is told later, as a reject.
     """
-    pairs = [record for record in records if record.mask and not unusable_reason(record.mask)]
-    images = fetch_images([(r.key, r.uri) for r in pairs], source, max_bytes=MAX_BYTES)
-    maps = fetch_images([(r.key, r.mask or "") for r in pairs], source, max_bytes=MAX_BYTES)
-    for record, image, data in zip(pairs, images, maps, strict=True):
+    images = fetch_images([(r.key, r.uri) for r in records], source, max_bytes=MAX_BYTES)
+    maps = fetch_images([(r.key, r.mask or "") for r in records], source, max_bytes=MAX_BYTES)
+    for record, image, data in zip(records, images, maps, strict=True):
         if isinstance(image, Exception) or isinstance(data, Exception):
             continue
         try:

@@ -55,6 +55,21 @@ def test_maps_survive_recoding_and_are_not_lost_by_an_export(dataset, tmp_path):
         run_export(dataset, Folder(tmp_path / "published"))
 
 
+def test_pairs_that_came_since_are_added_and_a_map_that_was_overwritten_is_named(ray_cluster, tmp_path):
+    images = write_files(tmp_path / "photos", camvid_files({"train": 4}))
+    tokenizer, output = Folder(tmp_path / "tokenizer"), Folder(tmp_path / "tokens")
+    save_tokenizer(scene_tokenizer(), tokenizer)
+    given = {"source_settings": SOURCE, "val_fraction": 0.0}
+    run(ray_cluster, images, tokenizer, output, **given)
+    write_files(images, camvid_files({"train": 2}, first=4))
+    found = run(ray_cluster, images, tokenizer, output, **given, mode="append")
+    assert (found.info.splits["train"].rows, found.info.void, len(found.info.splits["train"].shards)) == (6, 3, 2)
+    assert verify(found) == []
+    images.write("train/masks/0002.png", png(np.zeros((20, 24), np.uint8)))
+    with pytest.raises(ValueError, match=r"1 changed \(train/images/0002.png\)"):
+        run(ray_cluster, images, tokenizer, output, **given, mode="append")
+
+
 def test_verify_finds_a_map_of_another_size_or_class(dataset, tmp_path):
     from seit_ray.shards.verify import check_maps
 
