@@ -23,6 +23,7 @@ from seit_ray.config.training import (
     Optimizer,
     Pixels,
     Probe,
+    Segment,
     Workers,
 )
 from seit_ray.config.verbs import (
@@ -76,6 +77,7 @@ __all__ = [
     "RunAll",
     "Search",
     "Section",
+    "Segment",
     "Source",
     "Storage",
     "Sweep",
