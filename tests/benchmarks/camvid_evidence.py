@@ -1,6 +1,6 @@
 """Pixels, tokens from scratch, + MTM, + SeiT++'s augmentation: mIoU on CamVid, with the bytes of each beside it.
 
-python -m tests.benchmarks.camvid_evidence --images CAMVID --output runs/camvid [--epochs 12] [--seeds 3] [--side 64]
+python -m tests.benchmarks.camvid_evidence --images CAMVID --output runs/camvid [--epochs 8] [--seeds 3] [--side 64]
 
 CAMVID holds {train,val,test}/images/*.jpg and masks/*.png (classes 0 to 10, 11 = void). All arms have the same images,
 the same model and the same number of steps; mIoU is counted on the test split at the maps' own size. Every run is
@@ -53,8 +53,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", required=True)
     parser.add_argument("--output", required=True)
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--mtm-epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--mtm-epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--side", type=int, default=64)
     options = parser.parse_args()
@@ -106,46 +106,61 @@ def augment_of(arm: str) -> dict:
     return dict(SEITPP) if "SeiT++" in arm else {}
 
 
-def train(options: argparse.Namespace, output: Path, arm: str, seed: int) -> None:
-    """One segmenter, pre-trained first where the arm says so, and its evaluation on the test split."""
-    name, tokens = name_of(arm, seed), str(output / "tokens")
-    if (output / name / "figures.json").exists():
-        return
-    loop = {"global_batch_size": 8, "seed": seed, "log_every_steps": 46, "trackers": [], "checkpoint_every_epochs": 4}
-    shared = {"output": str(output), "workers": LOCAL}
-    more: dict = {"dataset": tokens}
+def loop_of(seed: int, epochs: int) -> dict:
+    """Steps of 8 images, one evaluation and, so that it may be killed, some checkpoints."""
+    looks = {"eval_every_epochs": epochs, "checkpoint_every_epochs": 4, "log_every_steps": 46, "trackers": []}
+    return {"epochs": epochs, "global_batch_size": 8, "seed": seed, **looks}
+
+
+def pretraining(options: argparse.Namespace, output: Path, seed: int) -> config.Pretrain:
+    """Masked token modelling on the tokens of the train split."""
+    return config.Pretrain(
+        run=f"mtm-{seed}",
+        dataset=str(output / "tokens"),
+        output=str(output),
+        model={**SIZE, "decoder_width": 32, "decoder_depth": 1, "decoder_num_heads": 2, "dropout": 0.0},
+        loop=loop_of(seed, options.mtm_epochs),
+        optimizer={"lr": 2e-3, "warmup_epochs": 2},
+        workers=LOCAL,
+    )
+
+
+def training(options: argparse.Namespace, output: Path, arm: str, seed: int) -> config.Finetune:
+    """The segmenter of an arm."""
+    more: dict = {"dataset": str(output / "tokens")}
     if arm in MASKED:
-        pretrain(
-            config.Pretrain(
-                run=f"mtm-{seed}",
-                dataset=tokens,
-                model={**SIZE, "decoder_width": 32, "decoder_depth": 1, "decoder_num_heads": 2, "dropout": 0.0},
-                loop={**loop, "epochs": options.mtm_epochs, "eval_every_epochs": options.mtm_epochs},
-                optimizer={"lr": 2e-3, "warmup_epochs": 2},
-                **shared,
-            )
-        )
         more |= {"init_from": str(output / f"mtm-{seed}")}
     if arm == "pixels":
         pixels = {"image_size": options.side, "patch_size": 2 * PATCH, "crop_area": (0.5, 1.0), "flip_prob": 0.5}
         more = {"images": options.images, "source": source_of(output), "pixels": pixels}
-    finetune(
-        config.Finetune(
-            run=name,
-            task="segment",
-            model={**SIZE, "dropout": 0.0, "drop_path": 0.0},
-            segment={"head_width": 16, "aux_width": 0},
-            augment=augment_of(arm),
-            loop={**loop, "epochs": options.epochs, "eval_every_epochs": options.epochs},
-            optimizer={"lr": 2e-3, "warmup_epochs": 1, "weight_decay": 0.05, "layer_decay": 1.0},
-            **more,
-            **shared,
-        )
+    return config.Finetune(
+        run=name_of(arm, seed),
+        output=str(output),
+        task="segment",
+        model={**SIZE, "dropout": 0.0, "drop_path": 0.0},
+        segment={"head_width": 16, "aux_width": 0},
+        augment=augment_of(arm),
+        loop=loop_of(seed, options.epochs),
+        optimizer={"lr": 2e-3, "warmup_epochs": 1, "weight_decay": 0.05, "layer_decay": 1.0},
+        workers=LOCAL,
+        **more,
     )
-    on = {"images": options.images, "source": source_of(output)} if arm == "pixels" else {"dataset": tokens}
-    figures = str(output / name / "figures.json")
-    evaluate(config.Evaluate(**on, run=str(output / name), split="test", output=figures))
-    print(f"{name} ({arm}): mIoU {json.loads(Path(figures).read_text())['miou']:.4f}", flush=True)
+
+
+def train(options: argparse.Namespace, output: Path, arm: str, seed: int) -> None:
+    """One segmenter, pre-trained first where the arm says so, and its evaluation on the test split."""
+    run = output / name_of(arm, seed)
+    if (run / "figures.json").exists():
+        return
+    if arm in MASKED:
+        pretrain(pretraining(options, output, seed))
+    finetune(training(options, output, arm, seed))
+    on = {"dataset": str(output / "tokens")}
+    if arm == "pixels":
+        on = {"images": options.images, "source": source_of(output)}
+    figures = run / "figures.json"
+    evaluate(config.Evaluate(**on, run=str(run), split="test", output=str(figures)))
+    print(f"{run.name} ({arm}): mIoU {json.loads(figures.read_text())['miou']:.4f}", flush=True)
 
 
 def bytes_of(options: argparse.Namespace, output: Path) -> tuple[float, float, float]:

@@ -128,11 +128,11 @@ def run_predict_job(job: PredictJob, connect: Connect, on_progress: Progress = s
 
 def load_model(job: PredictJob) -> ImageModel:
     """The classifier or segmenter of the run; ValueError for an output or keys that a segmenter has not."""
-    given = {"tokenizer": job.tokenizer, "weights": job.settings.weights}
+    tokenizer, weights = job.tokenizer, job.settings.weights
     if read_about(job.run, *CLASSIFIERS)["kind"] == "classifier":
-        return ImageClassifier.load(job.run, **given)
+        return ImageClassifier.load(job.run, tokenizer=tokenizer, weights=weights)
     check_map_output(job.output, job.run, top_k=job.settings.top_k, probabilities=job.settings.probabilities)
-    return ImageSegmenter.load(job.run, **given)
+    return ImageSegmenter.load(job.run, tokenizer=tokenizer, weights=weights)
 
 
 def check_map_output(output: PredictOutput, run: Folder, *, top_k: int, probabilities: bool | None) -> None:
@@ -252,7 +252,7 @@ def classify(
         patience_s=job.settings.patience_s,
     )
     shared = (job.run, job.tokenizer, job.settings.weights, plan["model"], job.settings.batch_size, files)
-    worker: type[PartWorker] = SegmentParts
+    worker: Any = SegmentParts  # what its first argument is made for is the second
     how: Segmenting | Classifying = Segmenting(*shared)
     if isinstance(classifier, ImageClassifier):
         kept = {name: plan[name] for name in ("class_names", "probabilities", "top_k")}
@@ -260,7 +260,7 @@ def classify(
     source, asked = PartSource(manifest.folder, job.images, decoding, job.output.work), job.settings.num_actors
     if asked == 0 or (asked is None and total - seen <= FEW_IMAGES):
         threads, on_gpu = min(MAX_THREADS, os.cpu_count() or 1), job.settings.gpus_per_actor != 0
-        here: Any = worker(source, how, on_gpu=on_gpu, num_threads=threads)  # type: ignore[call-arg]
+        here: PartWorker = worker(source, how, on_gpu=on_gpu, num_threads=threads)
         for split, index in todo:
             on_part(here.finish(split, index))
         return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -66,11 +67,11 @@ class SegmentParts(PartWorker):
             table, refused = map_tables(split, images.rows, images.rejected)
             names, kind = table["map"].to_pylist(), f"maps-{split}-{index:06}-{number:06}"
             if names:
-                self.patiently(lambda kind=kind, names=names: note_names(output, kind, names))
+                self.patiently(partial(note_names, output, kind, names))
             for name, classes in zip(names, self.maps(images), strict=True):
                 pixels += np.bincount(classes.ravel(), minlength=len(pixels))
                 data = pack_map(self.segmenter.labels.values_of(classes))
-                self.patiently(lambda name=name, data=data: output.write(name, data))
+                self.patiently(partial(output.write, name, data))
                 written.append({"name": name, "rows": 1, "bytes": len(data), "sha256": checksum(data)})
             tables.append((table, refused))
         good, refused = (pa.concat_tables(some).combine_chunks() for some in zip(*tables, strict=True))
