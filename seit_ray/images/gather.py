@@ -90,11 +90,12 @@ class Gathered:
         if pairing is None:
             return None
         numbered = list(enumerate(self.counts))
-        tables = (table for number, counts in numbered for table in self.pieces.maps(number, counts))
-        if not self.is_whole:
+        if self.is_whole:
+            tables = [table for number, counts in numbered for table in self.pieces.maps(number, counts)]
+        else:
             root = division.folder.uri_of("x")[:-1]
             rows = (table for number, counts in numbered for table in self.pieces.tables(number, counts, ["uri"]))
-            tables = maps_of(division, [name for table in rows for name in wanted(table["uri"], root, pairing)])
+            tables = list(maps_of(division, [name for table in rows for name in wanted(table["uri"], root, pairing)]))
         maps = LabelMaps(division.folder, pairing, tables)
         check_any(maps, division, is_whole=self.is_whole)
         return maps

@@ -33,8 +33,8 @@ class FoundRows:
     label_values: Sequence[str | int]
     splits: np.ndarray
     split_names: Sequence[str]
-    masks: Strings | None = None
-    mask_versions: Strings | None = None
+    masks: pa.StringArray | None = None
+    mask_versions: pa.StringArray | None = None
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -89,7 +89,7 @@ def maps_of(division: Division, names: Iterable[str | None]) -> Iterator[pa.Tabl
         if name is not None:
             by_folder.setdefault(name[: name.rfind("/") + 1], []).append(name)
     stretches: list[Stretch | None] = [(min(some)[:-1], max(some)) for some in by_folder.values()]
-    if settings.inventory is not None or folder.cuts("", 0) is None:  # what has no stretches
+    if len(division.pieces) == 1:  # small, or of no order
         stretches = [None]
     known = {name for some in by_folder.values() for name in some}
     for stretch in stretches:
@@ -167,6 +167,7 @@ def checked_pairs(found: Iterable[FoundRows], source: Folder, labels: MapLabels)
 
 def first_pairs(rows: FoundRows, most: int) -> list[tuple[str, str, str]]:
     """(key, uri, uri of the map) of the first images that have a map."""
+    assert rows.masks is not None  # of a source of pairs
     found = pc.indices_nonzero(pc.invert(pc.starts_with(rows.masks, unusable("")))).slice(0, most)
     columns = (rows.keys, rows.uris, rows.masks)
     return list(zip(*(column.take(found).to_pylist() for column in columns), strict=True))

@@ -133,3 +133,16 @@ def test_a_map_that_was_overwritten_changes_the_state_of_its_image(tmp_path):
     folder.write("train/masks/0001.png", png(np.zeros((20, 24), np.uint8)))
     after = listed(folder, tmp_path).read_part("train", 0)["state"].to_pylist()
     assert [a == b for a, b in zip(before, after, strict=True)] == [True, False]
+
+
+@pytest.mark.parametrize("limit", [None, 2])
+def test_an_inventory_names_the_maps_too(tmp_path, limit):
+    names = camvid_files({"train": 3})
+    folder = write_files(tmp_path / "photos", names)
+    place = tmp_path / "inventory.csv"
+    place.write_text("key,size\n" + "".join(f"{name},{len(data)}\n" for name, data in names.items()))
+    manifest = listed(folder, tmp_path, camvid_settings(inventory=str(place), limit=limit))
+    number = limit or 3
+    expected = [folder.uri_of(f"train/masks/000{i}.png") for i in range(number)]
+    assert manifest.read_part("train", 0)["mask_uri"].to_pylist() == expected
+    assert len(decoded(manifest, folder).rows) == number
