@@ -116,10 +116,10 @@ class Augment:
     @torch.no_grad()
     def __call__(self, tokens: Tensor, labels: Tensor | None, rng: StepRandom) -> Augmented:
         """Augment this rank's rows; ValueError for tokens, labels and random numbers that do not fit together."""
-        self._check_batch(tokens, labels, rng)
+        self.check_batch(tokens, labels, rng)
         s = self.settings
         if s.changes_tokens:
-            tokens = self._edit(tokens, rng)
+            tokens = self.edit_tokens(tokens, rng)
         if self.keeps_tokens:
             return Augmented(self.eval_tokens(tokens), labels)
         tokens = tokens.unflatten(1, s.grid)
@@ -127,7 +127,7 @@ class Augment:
             return self._finish(crop_codes(tokens, self.codebook, s.draw_boxes(rng), s.result_grid), labels, rng)
         maps = embed_codes(tokens, self.codebook)
         if s.changes_colors and s.color_before_crop:
-            maps = self._color(maps, rng)
+            maps = self.change_colors(maps, rng)
         if self.token_adapt is None:
             return self._plain(maps, labels, rng)
         indices, parts = split_pairs(rng, s.adapt_share), []
@@ -137,7 +137,8 @@ class Augment:
                 parts.append(way(maps[index], None if labels is None else labels[index], rows))
         return parts[0] if len(parts) == 1 else self._merge(parts, torch.cat(indices).argsort())
 
-    def _check_batch(self, tokens: Tensor, labels: Tensor | None, rng: StepRandom) -> None:
+    def check_batch(self, tokens: Tensor, labels: Tensor | None, rng: StepRandom) -> None:
+        """ValueError for tokens, labels and random numbers that do not fit together."""
         height, width = self.settings.grid
         if tokens.ndim != 2 or tokens.shape[1] != height * width:
             raise ValueError(
@@ -153,7 +154,7 @@ class Augment:
         if self.mixes and labels is None:
             raise ValueError("labels None; expected int64 [B]; train on a labelled split or set all mixing alphas to 0")
 
-    def _edit(self, tokens: Tensor, rng: StepRandom) -> Tensor:
+    def edit_tokens(self, tokens: Tensor, rng: StepRandom) -> Tensor:
         """Token-EDA of tokens [B,L]."""
         s = self.settings
         return token_eda(
@@ -175,7 +176,7 @@ class Augment:
         """
         return None if self.settings.reference else self.codebook.std(0, correction=0)
 
-    def _color(self, maps: Tensor, rng: StepRandom) -> Tensor:
+    def change_colors(self, maps: Tensor, rng: StepRandom) -> Tensor:
         """Noise or a partner's colours, per sample exactly one or none; may change `maps` themselves."""
         s = self.settings
         kind = (global_draws(rng) if s.color_per == "batch" else rng).uniform("color")
@@ -201,7 +202,7 @@ class Augment:
         """Colour (unless it came first) and mixing of cropped maps [B,D,h',w'], and the form of the result."""
         s = self.settings
         if s.changes_colors and not s.color_before_crop:
-            maps = self._color(maps, rng)
+            maps = self.change_colors(maps, rng)
         mixed = self._mix(Augmented(maps, labels), rng, s.alphas, "mix")
         if s.output == "maps":
             return mixed

@@ -18,7 +18,7 @@ from seit_ray.augment.random import StepRandom
 from seit_ray.augment.rows import check_shares, global_draws
 from seit_ray.tokenizers.exact import exact_products
 
-__all__ = ["Geometry", "apply_geometry", "draw_geometry", "warp", "warp_pixels"]
+__all__ = ["Geometry", "apply_geometry", "draw_geometry", "warp", "warp_labels", "warp_pixels"]
 
 SNAP = 1e-3  # cells: a box edge this near to a whole cell is that cell, and the rest is rounding of the shares
 
@@ -163,6 +163,29 @@ def _apply(maps: Tensor, geometry: Geometry, size: tuple[int, int], one_by_one: 
     whole = cells.round()
     boxes = torch.where((cells - whole).abs() < SNAP, whole, cells)
     return crop_resize(maps, boxes, size)
+
+
+def warp_labels(labels: Tensor, geometry: Geometry, size: tuple[int, int], outside: int) -> Tensor:
+    """Integers [B,H,W] under a geometry, [B,*size]: each pixel takes the one that its middle comes from.
+
+    What `apply_geometry` does to the picture beside them in one go, without mixing values; `outside`: of what comes
+    from outside the picture.
+    """
+    height, width = labels.shape[1:]
+    top, left, tall, wide = (share.view(-1, 1) for share in geometry.boxes.unbind(1))
+    steps = [(torch.arange(side, device=labels.device) + 0.5) / side for side in size]
+    y, x = (top + tall * steps[0] - 0.5) * height, (left + wide * steps[1] - 0.5) * width  # from the centre
+    y, x = y.unsqueeze(2), x.unsqueeze(1)
+    matrix = functools.reduce(torch.matmul, _links(geometry, height, width))[:, :2].unsqueeze(3).unsqueeze(4)
+    columns, rows = (
+        (matrix[:, i, 0] * x + matrix[:, i, 1] * y + matrix[:, i, 2] + side / 2).floor().long()
+        for i, side in ((0, width), (1, height))
+    )
+    is_inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+    columns = torch.where(geometry.flip.view(-1, 1, 1), width - 1 - columns, columns)
+    cells = rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)
+    found = labels.flatten(1).gather(1, cells.flatten(1)).unflatten(1, size)
+    return torch.where(is_inside, found, torch.full_like(found, outside))
 
 
 def warp_pixels(images: Tensor, geometry: Geometry, size: tuple[int, int]) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 class Batch:
     """This rank's rows of the global batch: tokens int64 [B,L] or images uint8 [B,3,H,W]; labels int64 [B] or None.
 
-    A label of -1 is that of an unlabelled row.
+    A label of -1 is that of an unlabelled row. Where a class a pixel is learnt, labels are maps uint8 [B,H,W].
     """
 
     inputs: Tensor
@@ -22,7 +22,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class HostBatch:
-    """Rows on the host as they are stored: tokens as 16 bits [B,L] or images uint8 [B,3,H,W]; labels int64 [B]."""
+    """Rows on the host as they are stored: tokens as 16 bits [B,L] or images uint8 [B,3,H,W]; labels as of `Batch`."""
 
     inputs: Tensor
     labels: Tensor

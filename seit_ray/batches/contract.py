@@ -15,7 +15,7 @@ class Samples(Protocol):
 
     @property
     def labels(self) -> np.ndarray:
-        """Labels int64 [N], -1 where there is none."""
+        """Labels int64 [N], -1 where there is none; maps uint8 [N,H,W] where a class a pixel is learnt."""
 
     def __len__(self) -> int:
         """N."""

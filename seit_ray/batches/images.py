@@ -18,7 +18,9 @@ from seit_ray.batches.batch import Batch, HostBatch, gather
 from seit_ray.batches.held import HeldShards
 from seit_ray.batches.memory import memory_budget, shared_out
 from seit_ray.batches.shared import Layout, SharedArrays, shared_arrays
-from seit_ray.images.decoded import Decoding, decoded_chunks
+from seit_ray.batches.store import label_layout
+from seit_ray.images.decoded import MASK, Decoding, decoded_chunks
+from seit_ray.images.label_maps import squash_map, unpack_map
 from seit_ray.images.manifest import Manifest
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
@@ -66,7 +68,8 @@ class ImageRows:
 class ImageStream:
     """Images uint8 [N,3,H,W] by their number, within `memory_bytes` of a node (two shards at least; see `HeldShards`).
 
-    What its readers need on the way is part of that memory.
+    What its readers need on the way is part of that memory. Where `decoding.masks` asks for them, their labels are
+    label maps uint8 [N,H,W].
 
     An image that cannot be read is told of (`on_progress`), and the next one that can, of its shard, stands in for it
     with its own label: numbers are decided by the listing alone. More than MOST_UNREADABLE of them, and more than
@@ -86,7 +89,7 @@ class ImageStream:
         self.images, self.source, self.decoding, self.on_progress = rows, source, decoding, on_progress
         self.class_names = rows.manifest.class_names
         self.memory_bytes, self.decoded, self.unreadable = memory_bytes, 0, dict[int, int]()
-        row_bytes = decoding.pixel_bytes + LABEL_BYTES
+        row_bytes = decoding.pixel_bytes + (LABEL_BYTES if self.map_side is None else self.map_side**2)
         cpus = torch.get_num_threads()  # of a worker, as many as it has CPUs
         num_readers, held_bytes = shared_out(memory_bytes, len(rows.shard_rows), row_bytes, cpus)
         self.held = HeldShards(
@@ -100,6 +103,11 @@ class ImageStream:
 
     def __len__(self) -> int:
         return len(self.held)
+
+    @property
+    def map_side(self) -> int | None:
+        """Side of the label maps that stand in place of labels; None for labels."""
+        return self.decoding.image_size if self.decoding.masks else None
 
     @property
     def shuffle_rows(self) -> int:
@@ -120,7 +128,7 @@ class ImageStream:
         rows, size = self.images.read(shard), self.decoding.image_size
         layout: Layout = {
             "pixels": ((len(rows), 3, size, size), np.dtype(np.uint8)),
-            "labels": ((len(rows),), np.dtype(np.int64)),
+            "labels": label_layout(len(rows), self.map_side),
         }
         arrays = shared_arrays(key_of(rows, self.decoding), layout, lambda arrays: self.fill(arrays, rows, shard))
         self.decoded += len(rows)
@@ -136,6 +144,8 @@ class ImageStream:
             places = np.searchsorted(ids, images.rows["id"].to_numpy())
             arrays["pixels"][places] = images.pixels
             is_read[places] = True
+            for place, data in zip(places, images.rows[MASK].to_pylist() if self.map_side else (), strict=False):
+                arrays["labels"][place] = squash_map(unpack_map(data), self.decoding.image_size)
             if len(images.rejected):
                 reason = f"{images.rejected['key'][0]}: {images.rejected['reason'][0]}"
         read = np.flatnonzero(is_read)
@@ -148,7 +158,7 @@ class ImageStream:
         lost = np.flatnonzero(~is_read)
         stand_in[lost] = read[np.searchsorted(read, lost) % len(read)]
         arrays["pixels"][lost] = arrays["pixels"][stand_in[lost]]
-        arrays["labels"][:] = labels[stand_in]
+        arrays["labels"][:] = labels[stand_in] if self.map_side is None else arrays["labels"][stand_in]
         if len(lost):
             self.unreadable[shard] = len(lost)
             self.check_unreadable(reason)
@@ -168,7 +178,7 @@ class ImageStream:
         """The given rows on the host."""
         size = self.decoding.image_size
         found = self.held.rows(rows, ("pixels", "labels"))
-        pixels, labels = found or (np.empty((0, 3, size, size), np.uint8), np.empty(0, np.int64))
+        pixels, labels = found or (np.empty((0, 3, size, size), np.uint8), np.empty(*label_layout(0, self.map_side)))
         everything = slice(0, len(labels))
         return HostBatch(gather(pixels, everything, pinned=pinned), gather(labels, everything, pinned=pinned))
 

@@ -11,15 +11,17 @@ import torch
 from seit_ray.batches.batch import Batch, HostBatch, gather
 from seit_ray.batches.crop import center_crop_tokens
 from seit_ray.batches.sampler import buffered_order, step_rows
-from seit_ray.batches.shared import Layout, SharedArrays, shared_arrays
+from seit_ray.batches.shared import Layout, SharedArrays, shared_arrays, total_bytes
+from seit_ray.images.label_maps import squash_map, unpack_map
 from seit_ray.shards.dataset import Shard, TokenDataset
+from seit_ray.shards.parquet import MASK
 
 SHARED_BYTES = 16 << 20  # a smaller split is cheaper to hold in every process than to share
 
 
 @dataclass(frozen=True)
 class TokenStore:
-    """tokens uint16 [N,L] and labels int64 [N] (-1 where there is none).
+    """tokens uint16 [N,L] and labels int64 [N] (-1 where there is none), or label maps uint8 [N,S,S].
 
     shuffle_rows, 0 for all, is less where a run began as a stream of shards (of shard_rows) and goes on in its order.
     """
@@ -69,31 +71,41 @@ class TokenStore:
         return f"{len(self)} rows in memory, {size}{', one copy a node' if self.shared else ''}"
 
     @classmethod
-    def read(cls, dataset: TokenDataset, split: str, *, need_labels: bool) -> TokenStore:
+    def read(cls, dataset: TokenDataset, split: str, *, need_labels: bool, map_side: int | None = None) -> TokenStore:
         """Read a split shard by shard into arrays of the final size, 2 L bytes a row, one copy a node.
 
-        ValueError when the split is empty, or a row has no label though `need_labels`.
+        map_side: take the label maps, squashed to this side, in place of the labels. ValueError when
+        the split is empty, or a row has no label though `need_labels`.
         """
         num = check_rows(dataset, split)
-        layout = array_layout(num, dataset.info.num_tokens)
+        layout = array_layout(num, dataset.info.num_tokens, map_side)
         shards = dataset.split(split).shards
         shared = None
-        if 2 * num * dataset.info.num_tokens >= SHARED_BYTES:
-            shared = shared_arrays(key_of(dataset, shards), layout, lambda arrays: fill_arrays(arrays, dataset, split))
+        if total_bytes(layout) >= SHARED_BYTES:
+            key = key_of(dataset, shards, map_side)
+            shared = shared_arrays(key, layout, lambda arrays: fill_arrays(arrays, dataset, split))
             arrays = shared.arrays
         else:
             arrays = {name: np.empty(shape, dtype) for name, (shape, dtype) in layout.items()}
             fill_arrays(arrays, dataset, split)
         tokens, labels = arrays["tokens"], arrays["labels"]
-        if need_labels:
+        if need_labels and map_side is None:
             check_labels(dataset, split, int((labels < 0).sum()), num)
         read_from = (dataset, split)
         return cls(tokens, labels, tuple(shard.rows for shard in shards), shared=shared, read_from=read_from)
 
 
-def array_layout(num: int, num_tokens: int) -> Layout:
-    """Shapes and types of the arrays of `num` rows."""
-    return {"tokens": ((num, num_tokens), np.dtype(np.uint16)), "labels": ((num,), np.dtype(np.int64))}
+def array_layout(num: int, num_tokens: int, map_side: int | None = None) -> Layout:
+    """Shapes and types of the arrays of `num` rows; map_side: of label maps in place of labels."""
+    tokens: Layout = {"tokens": ((num, num_tokens), np.dtype(np.uint16))}
+    return tokens | {"labels": label_layout(num, map_side)}
+
+
+def label_layout(num: int, map_side: int | None) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of the labels of `num` rows, or of their label maps of that side."""
+    if map_side is None:
+        return (num,), np.dtype(np.int64)
+    return (num, map_side, map_side), np.dtype(np.uint8)
 
 
 def fill_arrays(
@@ -104,7 +116,12 @@ def fill_arrays(
     for shard in dataset.split(split).shards if shards is None else shards:
         rows = dataset.read_shard(split, shard)
         arrays["tokens"][at : at + len(rows)] = rows.tokens
-        arrays["labels"][at : at + len(rows)] = rows.meta["label"].fill_null(-1).to_numpy()
+        labels = arrays["labels"][at : at + len(rows)]
+        if labels.ndim == 1:
+            labels[:] = rows.meta["label"].fill_null(-1).to_numpy()
+        else:
+            for place, data in enumerate(rows.meta[MASK].to_pylist()):
+                labels[place] = squash_map(unpack_map(data), labels.shape[1])
         at += len(rows)
 
 
@@ -121,10 +138,11 @@ def keys_of(dataset: TokenDataset, split: str, rows: np.ndarray) -> list[str]:
     return keys.tolist()
 
 
-def key_of(dataset: TokenDataset, shards: list[Shard]) -> str:
-    """A name of the decoded content of shards: their checksums, and how they are encoded."""
+def key_of(dataset: TokenDataset, shards: list[Shard], map_side: int | None = None) -> str:
+    """A name of the decoded content of shards: their checksums, how they are encoded, and the side of label maps."""
     info = dataset.info
     known = [info.tokenizer, info.encoding, str(info.grid), str(info.codebook_size), *(s.sha256 for s in shards)]
+    known += [f"maps of {map_side}"] if map_side is not None else []
     return hashlib.sha256("/".join(known).encode()).hexdigest()[:32]
 
 

@@ -22,21 +22,27 @@ NUM_READERS = 2
 
 
 def open_split(
-    dataset: TokenDataset, split: str, *, need_labels: bool, memory_gib: float | None = None
+    dataset: TokenDataset,
+    split: str,
+    *,
+    need_labels: bool,
+    memory_gib: float | None = None,
+    map_side: int | None = None,
 ) -> TokenSamples:
     """A split in memory where it fits into `memory_gib` (half of the node's by default), streamed where it does not.
 
-    ValueError when the split is empty, or a row has no label though `need_labels`.
+    map_side: with the label maps, squashed to this side, in place of labels. ValueError when the split is empty,
+    or a row has no label though `need_labels`.
     """
     budget = memory_budget(memory_gib)
-    if dataset.split(split).rows * row_bytes(dataset) <= budget:
-        return TokenStore.read(dataset, split, need_labels=need_labels)
-    return TokenStream(dataset, split, memory_bytes=budget, need_labels=need_labels)
+    if dataset.split(split).rows * row_bytes(dataset, map_side) <= budget:
+        return TokenStore.read(dataset, split, need_labels=need_labels, map_side=map_side)
+    return TokenStream(dataset, split, memory_bytes=budget, need_labels=need_labels, map_side=map_side)
 
 
-def row_bytes(dataset: TokenDataset) -> int:
-    """Bytes of a decoded row: 16 bits a token, 64 for the label."""
-    return 2 * dataset.info.num_tokens + 8
+def row_bytes(dataset: TokenDataset, map_side: int | None = None) -> int:
+    """Bytes of a decoded row: 16 bits a token, 64 for the label, or 8 a pixel of its label map."""
+    return 2 * dataset.info.num_tokens + (8 if map_side is None else map_side**2)
 
 
 class TokenStream:
@@ -51,16 +57,18 @@ class TokenStream:
         need_labels: bool = False,
         crop: Crop | None = None,
         shuffle_rows: int | None = None,
+        map_side: int | None = None,
     ):
         num = check_rows(dataset, split)
-        if need_labels:  # the marker knows how many there are: nothing has to be read
+        self.map_side = map_side
+        if need_labels and map_side is None:  # the marker knows how many there are: nothing has to be read
             check_labels(dataset, split, num - sum(dataset.split(split).label_counts), num)
         self.dataset, self.split, self.crop, self.memory_bytes = dataset, split, crop, memory_bytes
         self.shards = dataset.split(split).shards
         self.held = HeldShards(
             [shard.rows for shard in self.shards],
             self.read,
-            row_bytes=row_bytes(dataset),
+            row_bytes=row_bytes(dataset, map_side),
             memory_bytes=memory_bytes,
             shuffle_rows=shuffle_rows,
             num_readers=NUM_READERS,
@@ -87,9 +95,9 @@ class TokenStream:
     def read(self, shard: int) -> SharedArrays:
         """The arrays of a shard, decoded by the first process of the node that asks for them."""
         chosen = [self.shards[shard]]
-        layout = array_layout(self.shards[shard].rows, self.dataset.info.num_tokens)
+        layout = array_layout(self.shards[shard].rows, self.dataset.info.num_tokens, self.map_side)
         return shared_arrays(
-            key_of(self.dataset, chosen),
+            key_of(self.dataset, chosen, self.map_side),
             layout,
             lambda arrays: fill_arrays(arrays, self.dataset, self.split, chosen),
         )
@@ -97,7 +105,8 @@ class TokenStream:
     def host_batch(self, rows: np.ndarray | slice, *, pinned: bool = False) -> HostBatch:
         """The given rows on the host."""
         found = self.held.rows(rows, ("tokens", "labels"))
-        tokens, labels = found or (np.empty((0, self.dataset.info.num_tokens), np.uint16), np.empty(0, np.int64))
+        layout = array_layout(0, self.dataset.info.num_tokens, self.map_side)
+        tokens, labels = found or (np.empty(*layout[name]) for name in ("tokens", "labels"))
         if self.crop is not None:
             tokens = np.ascontiguousarray(center_crop_tokens(tokens, *self.crop))
         everything = slice(0, len(labels))
@@ -118,7 +127,12 @@ class TokenStream:
     def changed(self, crop: Crop | None, shuffle_rows: int) -> TokenStream:
         """Another stream of the same rows."""
         return TokenStream(
-            self.dataset, self.split, memory_bytes=self.memory_bytes, crop=crop, shuffle_rows=shuffle_rows
+            self.dataset,
+            self.split,
+            memory_bytes=self.memory_bytes,
+            crop=crop,
+            shuffle_rows=shuffle_rows,
+            map_side=self.map_side,
         )
 
     def keys(self, rows: np.ndarray) -> list[str]:

@@ -26,6 +26,7 @@ from seit_ray.config.training import (
     Optimizer,
     Pixels,
     Probe,
+    Segment,
     Workers,
 )
 from seit_ray.config.transfer import StudyPretraining, StudyTokenizer, StudyTraining, StudyTransfer
@@ -81,6 +82,7 @@ __all__ = [
     "RunAll",
     "Search",
     "Section",
+    "Segment",
     "Source",
     "Storage",
     "Study",

@@ -100,6 +100,18 @@ class Source(Section):
     listing: str | None = Field(
         None, description="folder that keeps the listing for other verbs on these images; delete it to list them anew"
     )
+    masks: str | None = Field(
+        None,
+        description="folder of label maps that takes the place of the folder images in a path (annotations of ADE-20k, "
+        "masks of CamVid), or IMAGES:MAPS: images with a class a pixel, for task=segment",
+    )
+    void: Annotated[int, Field(ge=0, le=255)] | None = Field(
+        None,
+        description="of masks: the value that is no class, beside 255; default 0 for a folder annotations, else 255",
+    )
+    num_classes: PositiveInt | None = Field(
+        None, description="of masks: how many classes there are, without void, where class_names does not name them"
+    )
 
 
 class Cluster(Section):

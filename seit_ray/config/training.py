@@ -151,6 +151,35 @@ class Pixels(Section):
     flip_prob: Share = Field(0.5, description="horizontal flip")
 
 
+class Segment(Section):
+    """With task=segment: the heads, the crops and the windows; the optimizer and the rest are those of the verb."""
+
+    frozen = "seit_ray.runs.settings:SegmentSettings"
+
+    head: Literal["uper", "linear"] = Field("uper", description="UPerNet on four blocks, or a linear map of the last")
+    head_width: PositiveInt = Field(256, multiple_of=8, ge=16, description="of UPerNet (published: 768; L: 1,024)")
+    aux_width: NonNegativeInt = Field(
+        256, multiple_of=8, description="of the auxiliary head on the third map, in training alone; 0 = none"
+    )
+    aux_weight: NonNegativeFloat = Field(0.4, description="of the auxiliary loss")
+    blocks: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] | None = Field(
+        None, description="the blocks whose patches are read; default a third, half, two thirds, last (4, 6, 8, 12)"
+    )
+    max_class_share: Share = Field(
+        0.75, description="crops are drawn, ten times at most, until no class has more of the pixels that count"
+    )
+    stride: PositiveInt | None = Field(
+        None, description="tokens between the windows of an evaluation; default two thirds of model.grid_side"
+    )
+
+    @field_validator("aux_width")
+    @classmethod
+    def _none_or_wide(cls, value: int) -> int:
+        if 0 < value < 16:
+            raise ValueError("0, or 16 or more")
+        return value
+
+
 class Optimizer(Section):
     """AdamW with linear warm-up and half-cosine decay, per step."""
 
@@ -161,7 +190,7 @@ class Optimizer(Section):
     lr_rule: Literal["linear", "sqrt"] = Field(
         "linear", description="lr = blr * global_batch_size / 256, or blr * sqrt(global_batch_size) / 8"
     )
-    schedule: Literal["warmup_cosine", "seit_epochs"] = Field(
+    schedule: Literal["warmup_cosine", "warmup_linear", "seit_epochs"] = Field(
         "warmup_cosine", description="per step; or a rate an epoch, an epoch late, as SeiT was published"
     )
     min_lr: NonNegativeFloat = Field(0.0, description="rate at the end")

@@ -30,11 +30,15 @@ from seit_ray.config.training import (
     Optimizer,
     Pixels,
     Probe,
+    Segment,
     Workers,
     check_warmup,
 )
 
 OBJECTIVE = "masked tokens; centroids of patches, as code and as pixels; morphed tokens (with dataset: beside mtm)"
+
+
+OF_LABELS = ("swap_prob", "mixup_alpha", "cutmix_alpha", "adapt_mixup_alpha", "adapt_cutmix_alpha")  # a label an image
 
 
 class Verb(Section):
@@ -138,10 +142,13 @@ class Pretrain(Training):
 
 
 class Finetune(Training):
-    """Train a classifier of tokens, or of pixels, from a trained run or from scratch."""
+    """Train a classifier, or a segmenter, of tokens or of pixels, from a trained run or from scratch."""
 
     places = Training.places | {"images", "init_from"}
 
+    task: Literal["classify", "segment"] = Field(
+        "classify", description="a class an image, or a class a pixel, of images with label maps (source.masks)"
+    )
     dataset: str | None = Field(None, description="folder of the token dataset; this or images")
     images: str | None = Field(None, description="images to train on as pixels: a folder, table or Parquet")
     source: Source = Field(default_factory=Source)
@@ -156,12 +163,27 @@ class Finetune(Training):
     optimizer: FinetuneOptimizer = Field(default_factory=FinetuneOptimizer)
     loop: FinetuneLoop = Field(default_factory=FinetuneLoop)
     model: Classifier = Field(default_factory=Classifier)
-    label_smoothing: Share = Field(0.1, description="label smoothing of the cross-entropy")
+    label_smoothing: Share = Field(0.1, description="label smoothing of the cross-entropy of task=classify")
     augment: Augment = Field(default_factory=Augment)
+    segment: Segment = Field(default_factory=Segment)
+
+    @model_validator(mode="after")
+    def _of_the_task(self) -> Self:
+        """ValueError for keys that the other task alone has: they would do nothing."""
+        stray = [f"augment.{name}" for name in OF_LABELS if getattr(self.augment, name)]
+        for key in ("label_smoothing", "model.pool"):
+            part, name = (self.model, "pool") if key == "model.pool" else (self, key)
+            if getattr(part, name) != type(part).model_fields[name].default:
+                stray.append(key)
+        if self.task == "segment" and stray:
+            raise ValueError(f"{stray[0]} with task=segment; expected it with labels of images alone; leave it out")
+        if self.task == "classify" and self.segment != Segment():
+            raise ValueError("keys of segment with task=classify; expected none; set task=segment, or leave them out")
+        return self
 
 
 class Evaluate(Robustness, Verb):
-    """Top-1, top-5 and per-class accuracy of a fine-tuned run, on tokens or on images, also corrupted ones."""
+    """Accuracies of a fine-tuned run, or IoU where it is a segmenter, on tokens or images, also corrupted ones."""
 
     dataset: str | None = Field(None, description="folder of the token dataset; this or images")
     images: str | None = Field(None, description="folder, table or Parquet of labelled images; this or dataset")
@@ -170,7 +192,7 @@ class Evaluate(Robustness, Verb):
     weights: Literal["model", "ema", "best"] = Field(
         "model", description="the last weights, their moving average, or the best (loop.keep_best)"
     )
-    batch_size: PositiveInt = Field(512, description="samples a forward pass")
+    batch_size: PositiveInt = Field(512, description="samples a forward pass; 16 of a segmenter, unless it is set")
     output: str | None = Field(None, description="file for the figures (JSON); default inside the run")
     source: Source = Field(default_factory=Source)
     val_fraction: Share = Field(0.0, description="of images: share held out as val where the source names no splits")
@@ -182,13 +204,16 @@ class Evaluate(Robustness, Verb):
 
 
 class Predict(Verb):
-    """Classes of new images, by a fine-tuned run; a rerun does only what is missing."""
+    """Classes of new images, or their label maps, by a fine-tuned run; a rerun does only what is missing."""
 
     frozen = "seit_ray.distributed.data.predict_job:PredictSettings"
 
     images: str = Field(description="folder, table or Parquet of images: a path or bucket")
     run: str = Field(description="folder of the fine-tuned run")
-    output: str = Field(description="folder of Parquet parts, or one table, NAME.parquet or NAME.csv: a path or bucket")
+    output: str = Field(
+        description="folder of Parquet parts (of a segmenter with its label maps as PNG), or one table, NAME.parquet "
+        "or NAME.csv: a path or bucket"
+    )
     source: Source = Field(default_factory=Source)
     split: str | None = Field(None, description="only images of this split, where the source names splits")
     tokenizer: str | None = Field(None, description="folder of the run's tokenizer; default in its dataset")
@@ -201,7 +226,7 @@ class Predict(Verb):
     rows_per_part: PositiveInt | None = Field(
         None, le=65536, description="images in a unit of work; default from their number: 256 to 16384"
     )
-    batch_size: PositiveInt = Field(256, description="images a forward pass")
+    batch_size: PositiveInt = Field(256, description="images a forward pass; of a segmenter 16 at most")
     patience_s: NonNegativeFloat = Field(180.0, description="how long a storage that does not answer is asked again, s")
     max_image_pixels: PositiveInt = Field(178_956_970, description="larger images are rejected")
     max_image_mib: PositiveInt = Field(64, description="larger files are rejected, MiB")

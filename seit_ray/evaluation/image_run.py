@@ -1,11 +1,14 @@
-"""What a finished classifier asks of images, from the words of its run. Imports no torch: a dry run asks here too."""
+"""What a finished classifier or segmenter asks of images, from the words of its run.
+
+Imports no torch: a dry run asks here too.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from seit_ray.models.about import check_weights, read_about
+from seit_ray.models.about import CLASSIFIERS, check_weights, read_about
 from seit_ray.shards.dataset import MARKER, TokenDataset
 from seit_ray.storage import Folder
 from seit_ray.tokenizers import about as tokenizers
@@ -15,8 +18,12 @@ __all__ = ["ImageRun", "read_image_run"]
 
 @dataclass(frozen=True)
 class ImageRun:
-    """Images are brought to image_size by resize, decoded in mode decode; tokenizer None is a model of pixels."""
+    """Images are brought to image_size by resize, decoded in mode decode; tokenizer None is a model of pixels.
 
+    kind: classifier or segmenter.
+    """
+
+    kind: str
     class_names: list[str]
     image_size: int
     resize: str
@@ -31,10 +38,10 @@ class ImageRun:
 def read_image_run(run: Folder, *, tokenizer: Folder | None, weights: str) -> ImageRun:
     """What a finished run asks of images; its tokenizer lies in `tokenizer`, or in the run's token dataset.
 
-    ValueError when the run is not finished, no classifier or without these weights, and when its tokenizer is not
-    found, another, or cannot encode images.
+    ValueError when the run is not finished, of none of CLASSIFIERS or without these weights, and when its tokenizer is
+    not found, another, or cannot encode images.
     """
-    about = read_about(run, "classifier")
+    about = read_about(run, *CLASSIFIERS)
     check_weights(run, weights)
     if about["settings"].get("inputs") != "pixels":
         folder, found = tokenizer_of(run, about, tokenizer)
@@ -44,7 +51,8 @@ def read_image_run(run: Folder, *, tokenizer: Folder | None, weights: str) -> Im
                 "that can; import the tokens again with tokenizer=FOLDER of the whole tokenizer"
             )
         config = found["config"]
-        return ImageRun(about["class_names"], config["image_size"], config["resize"], decode_of(run, about), folder)
+        size, resize = config["image_size"], config["resize"]
+        return ImageRun(about["kind"], about["class_names"], size, resize, decode_of(run, about), folder)
     if tokenizer is not None:
         raise ValueError(
             f"tokenizer {tokenizer.uri} for {run.uri}, a model of pixels; expected none; leave tokenizer out"
@@ -54,7 +62,7 @@ def read_image_run(run: Folder, *, tokenizer: Folder | None, weights: str) -> Im
             f"{run.uri}/model.json does not say how images were made to fit; expected image_size and resize; "
             "export the run again"
         )
-    return ImageRun(about["class_names"], about["image_size"], about["resize"], "exact", None)
+    return ImageRun(about["kind"], about["class_names"], about["image_size"], about["resize"], "exact", None)
 
 
 def decode_of(run: Folder, about: dict[str, Any]) -> str:

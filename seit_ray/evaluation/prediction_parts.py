@@ -9,8 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from seit_ray.evaluation.map_predictions import FOLDER as MAPS
 from seit_ray.evaluation.predictions import counts_of, encode_parquet
 from seit_ray.images.manifest import Manifest
+from seit_ray.models.about import weights_mark
 from seit_ray.shards.parquet import checksum, parquet_table
 from seit_ray.shards.parts import Part, checked_content, finished_part, list_parts
 from seit_ray.shards.writing import rejected_name
@@ -31,19 +33,31 @@ class PredictFiles:
         """The tables of a part, of its predictions and of its rejected images."""
         return f"{split}/part-{index:05}.parquet", f"{split}/{rejected_name(index)}"
 
-    def write(self, split: str, index: int, table: pa.Table, rejected: pa.Table) -> Part:
-        """Write those of a part that have rows, its record last."""
+    def write(
+        self,
+        split: str,
+        index: int,
+        table: pa.Table,
+        rejected: pa.Table,
+        *,
+        counts: dict[str, Any] | None = None,
+        more: Sequence[dict[str, Any]] = (),
+    ) -> Part:
+        """Write those of a part that have rows, its record last; counts: `counts_of` the table by default.
+
+        more: what the record tells of other files of the part, which are written already.
+        """
         standing = finished_part(self.records, split, index)  # made by another meanwhile: its files are not replaced
         if standing is not None:
             return standing
-        files = []
+        files = [*more]
         for name, rows in zip(self.names(split, index), (table, rejected), strict=True):
             if len(rows):
                 data = encode_parquet(rows)
                 self.tables.write(name, data)
                 files.append({"name": name, "rows": len(rows), "bytes": len(data), "sha256": checksum(data)})
         part = Part(split, index, len(table), len(rejected))
-        content = json.dumps({"listing": self.listing, "files": files, **counts_of(table)}).encode()
+        content = json.dumps({"listing": self.listing, "files": files, **(counts or counts_of(table))}).encode()
         self.records.write(part.name, content + b"\n" + checksum(content).encode())
         return part
 
@@ -65,11 +79,21 @@ class PredictFiles:
                     continue
                 is_there = all(sizes.get(file["name"]) == file["bytes"] for file in record["files"])
                 of_it = part.images == manifest.part_images(split, part.index) and record["listing"] == self.listing
-                if is_there and of_it and {f["name"] for f in record["files"]} <= {*self.names(split, part.index)}:
+                names = {f["name"] for f in record["files"] if not f["name"].startswith(f"{split}/{MAPS}/")}
+                if is_there and of_it and names <= {*self.names(split, part.index)}:
                     done.setdefault(split, {})[part.index] = part
                 else:
                     faulty.append(part)
         return done, faulty
+
+
+def check_weights_mark(run: Folder, weights: str, mark: str) -> None:
+    """ValueError unless a run has the weights that it had when the job began."""
+    if weights_mark(run, weights) != mark:
+        raise ValueError(
+            f"run {run.uri} has other weights than when the job began; expected the same; wait until it is trained, "
+            "and predict again with overwrite=true"
+        )
 
 
 def read_tables(files: PredictFiles, parts: Sequence[Part]) -> Iterator[tuple[pa.Table | None, pa.Table | None]]:

@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from seit_ray.images.decode import ImageError
 from seit_ray.images.decoded import DecodedImages, Decoding, decode_rows
-from seit_ray.images.reading import read_chunks
+from seit_ray.images.reading import Contents, read_chunks
 from seit_ray.storage import Folder
 
 Arrays = tuple[np.ndarray, pa.Table, pa.Table]  # of `DecodedImages`
@@ -59,6 +58,6 @@ def alone(rows: pa.Table) -> pa.Table:
     return rows.take(np.arange(len(rows)))
 
 
-def decode_there(rows: pa.Table, contents: list[Any], decoding: Decoding) -> Arrays:
+def decode_there(rows: pa.Table, contents: Contents, decoding: Decoding) -> Arrays:
     """`decode_rows` for another process."""
     return tuple(decode_rows(rows, contents, decoding))

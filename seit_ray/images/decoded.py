@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from seit_ray.images.decode import MAX_PIXELS, DecodedImage, ImageError, decode_image
 from seit_ray.images.fetch import MAX_BYTES
+from seit_ray.images.label_maps import map_labels_of, pack_map, read_map
 from seit_ray.images.manifest import white_level_of
-from seit_ray.images.reading import read_chunks
+from seit_ray.images.reading import Contents, Pair, read_chunks
 from seit_ray.images.sources.settings import Columns
 from seit_ray.progress import Times
 from seit_ray.storage import Folder
@@ -22,6 +23,7 @@ from seit_ray.storage.patience import PATIENCE_S
 
 T = TypeVar("T")
 R = TypeVar("R")
+MASK = "mask"  # of the rows of pairs: the label map as PNG
 FOUND = {"width": pa.int32(), "height": pa.int32(), "source_bytes": pa.int64()}
 
 
@@ -36,6 +38,7 @@ class Decoding:
     max_bytes: int = MAX_BYTES
     max_pixels: int = MAX_PIXELS
     patience_s: float = PATIENCE_S  # with a storage that does not answer
+    masks: bool = False  # in a source of pairs, with their label maps
 
     @property
     def pixel_bytes(self) -> int:
@@ -55,16 +58,21 @@ class Decoding:
 
 
 class DecodedImages(NamedTuple):
-    """pixels uint8 [N,3,H,W]; rows: manifest columns and FOUND of the N; rejected: manifest columns and reason."""
+    """pixels uint8 [N,3,H,W]; rows: manifest columns and FOUND of the N, of pairs MASK too; rejected: and reason."""
 
     pixels: np.ndarray
     rows: pa.Table
     rejected: pa.Table
 
 
-def decode_rows(listed: pa.Table, contents: Sequence[bytes | Exception], decoding: Decoding) -> DecodedImages:
-    """The images of rows of the manifest and their bytes, in order; a StorageError where the storage is at fault."""
+def decode_rows(listed: pa.Table, contents: Contents, decoding: Decoding) -> DecodedImages:
+    """The images of rows of the manifest and their bytes, in order; a StorageError where the storage is at fault.
+
+    An image of a pair whose label map does not fit is rejected with it.
+    """
     size, white_level = decoding.image_size, white_level_of(listed)
+    labels = map_labels_of(listed) if decoding.masks else None
+    masks: list[bytes] = []
     pixels = np.empty((len(listed), 3, size, size), np.uint8)
     found: dict[str, list[int]] = {name: [] for name in FOUND}
     good: list[int] = []
@@ -73,17 +81,22 @@ def decode_rows(listed: pa.Table, contents: Sequence[bytes | Exception], decodin
         try:
             if isinstance(data, Exception):
                 raise data
-            image = decoding.decode(data, white_level)
+            encoded = data.image if isinstance(data, Pair) else data
+            image = decoding.decode(encoded, white_level)
+            if isinstance(data, Pair) and labels is not None:
+                masks.append(pack_map(read_map(data.mask, labels, (image.width, image.height))))
         except ImageError as error:
             reasons[place] = str(error)
             continue
         pixels[len(good)] = image.pixels
         good.append(place)
-        for name, value in zip(FOUND, (image.width, image.height, len(data)), strict=True):
+        for name, value in zip(FOUND, (image.width, image.height, len(encoded)), strict=True):
             found[name].append(value)
     rows, rejected = (listed.take(pa.array(places, pa.int64())) for places in (good, list(reasons)))
     for name, kind in FOUND.items():
         rows = rows.append_column(name, pa.array(found[name], kind))
+    if labels is not None:
+        rows = rows.append_column(MASK, pa.array(masks, pa.binary()))
     return DecodedImages(
         pixels[: len(good)], rows, rejected.append_column("reason", pa.array(list(reasons.values()), pa.string()))
     )

@@ -1,8 +1,8 @@
 """From the pieces of a listing to its images: what hangs on several pieces is settled here, in the source's order.
 
-That is: which key comes again, what numbered files count on from, whether a test set serves as val, and whether what
-was found is clear at all. The same for whatever made the pieces, and in whatever order; of the images some file's rows
-are in memory.
+That is: which key comes again, what numbered files count on from, whether a test set serves as val, which label map is
+whose, and whether what was found is clear at all. The same for whatever made the pieces, and in whatever order; of the
+images some file's rows are in memory.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from seit_ray.images.rows import FoundRows
 from seit_ray.images.sources.division import Division, Tally
 from seit_ray.images.sources.find import holds_val
 from seit_ray.images.sources.layout import check_weights
+from seit_ray.images.sources.maps import LabelMaps, check_any, maps_of, wanted
 from seit_ray.images.sources.settings import EXCLUDED
 from seit_ray.images.sources.splits import outside_error, served
 
@@ -70,7 +71,7 @@ class Gathered:
     def rows(self) -> Iterator[FoundRows]:
         """All of them, in order; to be read once."""
         serves, repeats, counted = self.serves, _RepeatedKeys(self.pieces, self.counts), Counter[str]()
-        limit = self.division.settings.limit
+        limit, maps = self.division.settings.limit, self._maps()
         for number, counts in enumerate(self.counts):
             splits = [serves[at] if name == "test" and at is not None else name for name, at in counts.splits]
             for table in self.pieces.tables(number, counts):
@@ -79,7 +80,25 @@ class Gathered:
                     found = found.head(limit)
                     limit -= len(found)
                 if len(found):
-                    yield found
+                    yield found if maps is None else maps.paired(found)
+        if maps is not None and self.is_whole:
+            self.left_out.update(maps.left_over())
+
+    def _maps(self) -> LabelMaps | None:
+        """The label maps of the source, or of these images where they are not all; None for images without maps."""
+        division, pairing = self.division, self.division.settings.pairing
+        if pairing is None:
+            return None
+        numbered = list(enumerate(self.counts))
+        if self.is_whole:
+            tables = [table for number, counts in numbered for table in self.pieces.maps(number, counts)]
+        else:
+            root = division.folder.uri_of("x")[:-1]
+            rows = (table for number, counts in numbered for table in self.pieces.tables(number, counts, ["uri"]))
+            tables = list(maps_of(division, [name for table in rows for name in wanted(table["uri"], root, pairing)]))
+        maps = LabelMaps(division.folder, pairing, tables)
+        check_any(maps, division, is_whole=self.is_whole)
+        return maps
 
     def _settled(
         self,

@@ -24,7 +24,8 @@ from seit_ray.images.pieces import PieceCounts, Pieces, pieces_in, place_of
 from seit_ray.images.records import FoundImages, ImageRecord
 from seit_ray.images.rows import FoundRows
 from seit_ray.images.sources.division import Tally
-from seit_ray.images.sources.find import DEFAULT, class_names_of, divide
+from seit_ray.images.sources.find import DEFAULT, class_names_of, divide, map_labels
+from seit_ray.images.sources.maps import checked_pairs
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
@@ -73,8 +74,9 @@ def list_images(
     with listed_pieces(source, settings, shared or folder.join(PIECES), is_enough, make, on_progress) as found:
         if shared is not None and found.pieces.is_taken_up:
             on_progress("listing", 1, 1, f"as it stands in {found.pieces.folder.uri}; delete that to list anew")
-        writer, deep = ManifestWriter(folder, hold_out, rows_per_part), list[tuple[str, str]]()
-        for rows in found.rows():
+        labels = map_labels(found.division)
+        writer, deep = ManifestWriter(folder, hold_out, rows_per_part, labels), list[tuple[str, str]]()
+        for rows in found.rows() if labels is None else checked_pairs(found.rows(), source, labels):
             if select is not None:
                 rows = rows.held_out(val_fraction=val_fraction, seed=seed)
                 rows = rows.filter(select(rows))
@@ -139,7 +141,8 @@ def find_images(source: Folder, settings: SourceSettings = DEFAULT) -> FoundImag
                 yield from rows.records()
             left_out.update(found.left_out)
 
-    return FoundImages(division.kind, class_names_of(division), records(), left_out, division.notes)
+    names, labels = class_names_of(division), map_labels(division)
+    return FoundImages(division.kind, names, records(), left_out, division.notes, labels)
 
 
 @contextlib.contextmanager

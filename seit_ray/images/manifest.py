@@ -1,8 +1,8 @@
 """The listing of a source as files, read in parts: the units of work, of as many images as a shard will have rows.
 
     manifest.json               written last: counts, class names, digest
-    <split>/rows-00000.parquet  id, key, uri, label, version, size_bytes; row groups of GROUP_ROWS, parts one after the
-                                other
+    <split>/rows-00000.parquet  id, key, uri, label, version, size_bytes, and in a source of pairs mask_uri and
+                                mask_version; row groups of GROUP_ROWS, parts one after the other
 
 Rows a part are a function of the number of images alone, so that any cluster makes the same shards. The final label of
 a class is known only when all images were seen (names are numbered in sorted order), but the files are written as they
@@ -21,7 +21,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seit_ray.images.manifest_files import GROUP_ROWS, SCHEMA, SplitListing, file_name
+from seit_ray.images.label_maps import MAPS, MapLabels
+from seit_ray.images.manifest_files import GROUP_ROWS, SplitListing, file_name, schema_of
 from seit_ray.images.rows import states_of
 from seit_ray.storage import Folder
 
@@ -49,12 +50,19 @@ class Manifest:
     left_out: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     white_level: int | None = None  # of grey images with 16 bits: how they are to be decoded
+    void: int | None = None  # of the label maps, in a source of pairs
+
+    @property
+    def map_labels(self) -> MapLabels | None:
+        """What the values of the label maps mean; None for images without maps."""
+        return None if self.void is None else MapLabels(len(self.class_names or []), self.void)
 
     def read_part(self, split: str, index: int) -> pa.Table:
         """id, state and size_bytes int64, key, uri, version string, label int32 (null: none), [up to rows_per_part].
 
-        ids are unique; the version is that of the file the image is in; version, size: null where nothing tells. The
-        state is another one when the image is overwritten, labelled anew or moved to another split.
+        In a source of pairs mask_uri and mask_version string too. ids are unique; the version is that of the file the
+        image is in; version, size: null where nothing tells. The state is another one when the image or its map is
+        overwritten, when it is labelled anew or moved to another split.
         """
         if not 0 <= index < self._listing(split).num_parts:
             raise ValueError(
@@ -79,7 +87,7 @@ class Manifest:
         listed = self._listing(split).num_images
         chosen = np.random.default_rng(seed).choice(listed, min(num_images, listed), replace=False)
         files, rows = np.divmod(np.sort(chosen), self.rows_per_file)
-        tables = [SCHEMA.empty_table()]
+        tables = [schema_of(self.void).empty_table()]
         for number in np.unique(files).tolist():
             groups, offsets = np.divmod(rows[files == number], GROUP_ROWS)
             needed, places = np.unique(groups, return_inverse=True)
@@ -108,14 +116,18 @@ class Manifest:
 
     def _finished(self, split: str, table: pa.Table) -> pa.Table:
         rows = table.combine_chunks()
-        codes, sizes, versions = (rows[name].combine_chunks() for name in ("label", "size_bytes", "version"))
-        states = states_of(split, codes.fill_null(-1).to_numpy(), self.value_of_code, sizes, versions)
+        names = ("size_bytes", "version", *(() if self.void is None else ("mask_uri", "mask_version")))
+        codes, *decisive = (rows[name].combine_chunks() for name in ("label", *names))
+        states = states_of(split, codes.fill_null(-1).to_numpy(), self.value_of_code, *decisive)
         rows = rows.set_column(rows.schema.get_field_index("label"), "label", self._labels(codes))
         return self._marked(rows.add_column(rows.schema.get_field_index("version"), "state", pa.array(states)))
 
     def _marked(self, table: pa.Table) -> pa.Table:
         """The rows, which say themselves how they are to be decoded, wherever they travel."""
-        return table if self.white_level is None else table.replace_schema_metadata({WHITE: str(self.white_level)})
+        told = {} if self.white_level is None else {WHITE: str(self.white_level)}
+        if self.map_labels is not None:
+            told[MAPS] = self.map_labels.words()
+        return table.replace_schema_metadata(told) if told else table
 
     def _open(self, split: str, number: int) -> pq.ParquetFile:
         # The whole file, some hundred kB: unlike the bytes of a range, they are compared with their checksum.

@@ -23,9 +23,15 @@ SCHEMA = pa.schema(
         "size_bytes": pa.int64(),
     }
 )
+MASKED_SCHEMA = pa.schema([*SCHEMA, pa.field("mask_uri", pa.string()), pa.field("mask_version", pa.string())])
 GROUP_ROWS, FILE_ROWS = 256, 16_384  # rows that are read together; rows a file where nobody says how many
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _FILE_NAME = re.compile(r"[^/]+/rows-\d{5,}\.parquet")
+
+
+def schema_of(void: int | None) -> pa.Schema:
+    """Columns of a listing's files; void: that of its label maps, None for images without maps."""
+    return SCHEMA if void is None else MASKED_SCHEMA
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ class SplitWriter:
             )
 
     def add(self, rows: pa.Table) -> None:
-        """Takes the next rows, as SCHEMA says."""
+        """Takes the next rows, as `schema_of` says."""
         if self.size_bytes is not None:
             sizes = rows["size_bytes"]
             self.size_bytes = None if sizes.null_count else self.size_bytes + (pc.sum(sizes).as_py() or 0)

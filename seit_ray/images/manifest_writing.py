@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seit_ray.images.classes import class_notes, code_of, extended_classes, final_labels
+from seit_ray.images.label_maps import MapLabels
 from seit_ray.images.manifest import FORMAT, MARKER, Manifest
-from seit_ray.images.manifest_files import FILE_ROWS, GROUP_ROWS, SCHEMA, SplitWriter, delete_leftovers
+from seit_ray.images.manifest_files import FILE_ROWS, GROUP_ROWS, SplitWriter, delete_leftovers, schema_of
 from seit_ray.images.records import ImageRecord, unusable, unusable_reason
 from seit_ray.images.rows import FoundRows, bytes_of, first_places, lengths_of, rows_of
 from seit_ray.storage import Folder
@@ -54,14 +55,22 @@ def default_part_rows(num_images: int) -> int:
 class ManifestWriter:
     """The listing in a folder, in place of one that is there: `add` images in order, then `finish`.
 
-    rows_per_part: `default_part_rows` when None. ValueError for labels that are no classes.
+    rows_per_part: `default_part_rows` when None. map_labels: of the label maps that all images have, whose classes are
+    those that `finish` is given. ValueError for labels that are no classes.
     """
 
-    def __init__(self, folder: Folder, hold_out: HoldOut, rows_per_part: int | None = None):
+    def __init__(
+        self,
+        folder: Folder,
+        hold_out: HoldOut,
+        rows_per_part: int | None = None,
+        map_labels: MapLabels | None = None,
+    ):
         if rows_per_part is not None and rows_per_part < 1:
             raise ValueError(f"rows_per_part {rows_per_part}; expected at least 1; correct it")
         self.folder, self.hold_out, self.rows_per_part = folder, hold_out, rows_per_part
         self.rows_per_file = rows_per_part * max(1, FILE_ROWS // rows_per_part) if rows_per_part else FILE_ROWS
+        self.map_labels, self.void = map_labels, None if map_labels is None else map_labels.void
         self.splits: dict[str, SplitWriter] = {}
         self.codes: dict[str | int, int] = {}
         self.codes_of: dict[str, set[int]] = {}  # split -> codes of its labels
@@ -78,7 +87,9 @@ class ManifestWriter:
         ids = np.arange(self.num_images, self.num_images + len(rows))
         self.num_images += len(rows)
         labels = pa.array(codes, pa.int32(), mask=codes < 0)
-        table = pa.table([pa.array(ids), rows.keys, rows.uris, labels, rows.versions, rows.sizes], schema=SCHEMA)
+        columns = [pa.array(ids), rows.keys, rows.uris, labels, rows.versions, rows.sizes]
+        columns += [] if self.map_labels is None else [rows.masks, rows.mask_versions]
+        table = pa.table(columns, schema=schema_of(self.void))
         names = {place: rows.split_names[place] for place in first_places(rows.splits).tolist()}
         for name in dict.fromkeys(names.values()):
             if name not in self.splits:
@@ -121,9 +132,11 @@ class ManifestWriter:
         if classes.known is not None:
             labels, given = extended_classes(classes.known, labels, given)
         names, label_of_code = final_labels(labels, given)
+        if self.map_labels is not None:  # the classes are those of pixels
+            names = list(given or [])
         part_rows = self.rows_per_part or default_part_rows(self.num_images)
         told = [*notes, *self._told()]
-        if names is not None and classes.known is None and is_whole:
+        if names is not None and classes.known is None and is_whole and self.map_labels is None:
             found = {split: {names[label_of_code[code]] for code in mine} for split, mine in self.codes_of.items()}
             told += class_notes(found, "the source")
         manifest = Manifest(
@@ -132,16 +145,21 @@ class ManifestWriter:
             class_names=names,
             label_of_code=label_of_code,
             value_of_code=list(self.codes),
-            digest=self.digest.hexdigest(list(self.codes), names if classes.given is not None else None),
+            digest=self.digest.hexdigest(
+                list(self.codes), names if classes.given is not None else None, self.map_labels
+            ),
             rows_per_part=part_rows,
             rows_per_file=self.rows_per_file,
             left_out=dict(sorted((left_out or {}).items())),
             notes=told,
             white_level=white_level,
+            void=self.void,
         )
         delete_leftovers(self.folder, self.splits.values())
         about = {**asdict(manifest), "format": FORMAT}
         del about["folder"]  # the folder may be moved
+        if self.void is None:  # as listings were before there were maps
+            del about["void"]
         self.folder.write(MARKER, json.dumps(about, indent=1, sort_keys=True).encode())
         return manifest
 
@@ -155,7 +173,10 @@ class ManifestWriter:
 
 @dataclass
 class _Digest:
-    """Of keys, sizes, labels and splits in their order, however many are added at a time; addresses do not count."""
+    """Of keys, sizes, labels and splits in their order, however many are added at a time; addresses do not count.
+
+    Of label maps, which are there, and why others are not.
+    """
 
     splits: dict[str, int] = field(default_factory=dict)
 
@@ -174,13 +195,19 @@ class _Digest:
             "labels": codes.astype("<i4"),
             "splits": names[rows.splits].astype("<i4"),
         }
+        if rows.masks is not None:
+            self.columns.setdefault("masks", hashlib.sha256())
+            added["masks"] = "".join(f"{unusable_reason(mask) or ''}\n" for mask in rows.masks.to_pylist()).encode()
         for name, values in added.items():
             self.columns[name].update(values)
 
-    def hexdigest(self, labels: list[str | int], class_names: list[str] | None) -> str:
+    def hexdigest(
+        self, labels: list[str | int], class_names: list[str] | None, map_labels: MapLabels | None = None
+    ) -> str:
         """Of all."""
         whole = {name: column.hexdigest() for name, column in self.columns.items()}
-        return hashlib.sha256(json.dumps([whole, list(self.splits), labels, class_names]).encode()).hexdigest()
+        told, maps = [whole, list(self.splits), labels, class_names], [] if map_labels is None else [map_labels.words()]
+        return hashlib.sha256(json.dumps([*told, *maps]).encode()).hexdigest()
 
 
 def write_manifest(
@@ -195,10 +222,11 @@ def write_manifest(
     left_out: Mapping[str, int] | None = None,
     notes: Sequence[str] = (),
     white_level: int | None = None,
+    map_labels: MapLabels | None = None,
     is_whole: Callable[[], bool] = lambda: True,
 ) -> Manifest:
     """The manifest of records that somebody else has found, by their keywords of `ManifestWriter` and its `finish`."""
-    writer = ManifestWriter(folder, HoldOut(val_fraction, seed), rows_per_part)
+    writer = ManifestWriter(folder, HoldOut(val_fraction, seed), rows_per_part, map_labels)
     for rows in rows_of(records):
         writer.add(rows)
     return writer.finish(

@@ -2,6 +2,7 @@
 
 division.json             how the source is divided, and what of
 00017/rows-00000.parquet  images of a piece, in order; some FILE_ROWS a file
+00017/maps-00000.parquet  label maps of a piece, in a source of pairs
 00017.json                written last: counts, labels and splits of the piece
 """
 
@@ -20,8 +21,9 @@ import pyarrow.parquet as pq
 
 from seit_ray.images.classes import code_of
 from seit_ray.images.repeats import hash_of
-from seit_ray.images.sources.division import COUNTED, MAY_REPEAT, Division, Seen, Tally
+from seit_ray.images.sources.division import COUNTED, MAP, MAY_REPEAT, Division, Seen, Tally
 from seit_ray.images.sources.find import divide, images_of
+from seit_ray.images.sources.maps import map_rows
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder
 
@@ -56,6 +58,7 @@ class PieceCounts:
     labels: list[str | int]
     splits: list[tuple[str, str | None]]
     tally: Tally
+    num_map_files: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -88,6 +91,9 @@ class Pieces:
         narrows = bool(self.division.settings.include or self.division.settings.exclude)
         seen = 0
         for image in images_of(self.division, number, tally):
+            if image.of_key == MAP:
+                writer.add_map(image)
+                continue
             writer.add(image)
             seen += not (narrows and image.of_key == COUNTED)  # one of these may be left out yet
             if is_enough is not None and is_enough(seen):
@@ -110,8 +116,15 @@ class Pieces:
     def tables(self, number: int, counts: PieceCounts, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """The rows of a piece, a file at a time."""
         for file in range(counts.num_files):
-            data = self.folder.read(rows_name(number, file))
-            yield pq.ParquetFile(pa.BufferReader(data)).read(columns, use_threads=False)
+            yield self._table(rows_name(number, file), columns)
+
+    def maps(self, number: int, counts: PieceCounts) -> Iterator[pa.Table]:
+        """The label maps of a piece, see `map_rows`, a file at a time."""
+        for file in range(counts.num_map_files):
+            yield self._table(maps_name(number, file))
+
+    def _table(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        return pq.ParquetFile(pa.BufferReader(self.folder.read(name))).read(columns, use_threads=False)
 
     def remove(self) -> None:
         """All of them, the division first: what is there from then on is not taken up."""
@@ -144,9 +157,14 @@ def rows_name(number: int, file: int) -> str:
     return f"{number:05}/rows-{file:05}.parquet"
 
 
+def maps_name(number: int, file: int) -> str:
+    """A file of its label maps."""
+    return f"{number:05}/maps-{file:05}.parquet"
+
+
 @dataclass
 class _Writer:
-    """Collects the images of a piece and writes each full file."""
+    """Collects the images and label maps of a piece and writes each full file."""
 
     folder: Folder
     number: int
@@ -156,6 +174,8 @@ class _Writer:
     num_rows: int = 0
     num_files: int = 0
     num_hashed: int = 0
+    maps: tuple[list[str], list[str | None]] = field(default_factory=lambda: ([], []))  # names, versions
+    num_map_files: int = 0
 
     def add(self, image: Seen) -> None:
         """Takes one."""
@@ -173,20 +193,39 @@ class _Writer:
         if len(keys) == FILE_ROWS:
             self._flush()
 
+    def add_map(self, seen: Seen) -> None:
+        """Takes a label map."""
+        names, versions = self.maps
+        names.append(seen.key)
+        versions.append(seen.version)
+        if len(names) == FILE_ROWS:
+            self._flush_maps()
+
     def _flush(self) -> None:
         num_rows = len(self.columns[0])
         arrays = [pa.array(column, field.type) for column, field in zip(self.columns, SCHEMA, strict=True)]
-        sink, codes = io.BytesIO(), ["split", "label"]
-        table = pa.table(arrays, schema=SCHEMA)
-        pq.write_table(table, sink, compression="zstd", use_dictionary=codes, write_statistics=False)
-        self.folder.write(rows_name(self.number, self.num_files), sink.getvalue())
+        self._write(rows_name(self.number, self.num_files), pa.table(arrays, schema=SCHEMA), ["split", "label"])
         self.num_rows += num_rows
         self.num_files += 1
         for column in self.columns:
             column.clear()
 
+    def _flush_maps(self) -> None:
+        self._write(maps_name(self.number, self.num_map_files), map_rows(*self.maps), [])
+        self.num_map_files += 1
+        for column in self.maps:
+            column.clear()
+
+    def _write(self, name: str, table: pa.Table, codes: list[str]) -> None:
+        sink = io.BytesIO()
+        pq.write_table(table, sink, compression="zstd", use_dictionary=codes, write_statistics=False)
+        self.folder.write(name, sink.getvalue())
+
     def finish(self, tally: Tally) -> PieceCounts:
         """The counts, when all were added."""
         if self.columns[0]:
             self._flush()
-        return PieceCounts(self.num_rows, self.num_files, self.num_hashed, list(self.labels), list(self.splits), tally)
+        if self.maps[0]:
+            self._flush_maps()
+        names = list(self.labels), list(self.splits)
+        return PieceCounts(self.num_rows, self.num_files, self.num_hashed, *names, tally, self.num_map_files)

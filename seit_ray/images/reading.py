@@ -7,8 +7,8 @@ that is larger. A Parquet file is read on where the chunk before ended: each of 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -21,7 +21,16 @@ CHUNK_ROWS, CHUNK_BYTES = 256, 64 << 20
 UNKNOWN_BYTES = 8 << 20  # taken for an image whose size the source does not tell
 HOST_PATIENCE_S = 10.0  # with a server of https:// addresses, while others answer: among many, some are gone
 
-Chunk = tuple[pa.Table, list[bytes | Exception]]
+
+class Pair(NamedTuple):
+    """The encoded bytes of an image and of its label map."""
+
+    image: bytes
+    mask: bytes
+
+
+Contents = Sequence[bytes | Pair | Exception]
+Chunk = tuple[pa.Table, Contents]
 Image = tuple[str, str, str | None]  # key, uri, version
 
 
@@ -36,10 +45,38 @@ class Limits(Protocol):
     def pixel_bytes(self) -> int: ...
     @property
     def patience_s(self) -> float: ...
+    @property
+    def masks(self) -> bool: ...
 
 
 def read_chunks(listed: pa.Table, source: Folder, limits: Limits) -> Iterator[Chunk]:
-    """(rows, bytes or an error for each), in the order of the rows; errors as of `fetch_images`."""
+    """(rows, bytes or an error for each), in the order of the rows; errors as of `fetch_images`.
+
+    In a source of pairs, where limits.masks asks for them, a `Pair` in place of the bytes.
+    """
+    chunks = image_chunks(listed, source, limits)
+    if not (limits.masks and "mask_uri" in listed.column_names):
+        yield from chunks
+        return
+    for rows, contents in chunks:
+        yield rows, paired(rows, contents, source, limits)
+
+
+def paired(rows: pa.Table, contents: Contents, source: Folder, limits: Limits) -> Contents:
+    """The images of rows with their maps; of what cannot be had the error, the image's first."""
+    names = {"key": "key", "mask_uri": "uri", "mask_version": "version"}
+    maps, _ = fetch_patiently(rows.select(list(names)).rename_columns(list(names.values())), source, limits, None)
+    found: list[bytes | Pair | Exception] = []
+    for image, mask in zip(contents, maps, strict=True):
+        if isinstance(image, bytes) and isinstance(mask, bytes):
+            found.append(Pair(image, mask))
+        else:
+            found.append(image if isinstance(image, Exception) else mask)
+    return found
+
+
+def image_chunks(listed: pa.Table, source: Folder, limits: Limits) -> Iterator[Chunk]:
+    """The chunks of images alone."""
     most = max(1, min(CHUNK_ROWS, CHUNK_BYTES // limits.pixel_bytes))
     for start, stop, file in runs_of(listed["uri"].to_pylist()):
         rows = listed.slice(start, stop - start)

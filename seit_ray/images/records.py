@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from json.encoder import encode_basestring_ascii
 
+from seit_ray.images.label_maps import MapLabels
+
 _UNUSABLE = "unusable: "
 
 
@@ -23,6 +25,8 @@ class ImageRecord:
     size_bytes: int | None
     version: str | None = None  # another one when the image was overwritten
     repeats: str | None = None  # the key that this image has too: it goes to the same split
+    mask: str | None = None  # absolute uri of its label map, in a source of pairs
+    mask_version: str | None = None  # another one when the map was overwritten
 
 
 def json_of(value: str | int | None) -> str:
@@ -52,6 +56,7 @@ def unusable_reason(uri: str) -> str | None:
 class FoundImages:
     """The images of a source, to be iterated once; class_names when the source has a list of them.
 
+    labels: what the values of their label maps mean, which then class_names name; None for images without maps.
     left_out: what was seen and is not listed, by kind (suffix), whole at the end; notes for people.
     """
 
@@ -60,6 +65,7 @@ class FoundImages:
     records: Iterator[ImageRecord]
     left_out: Counter[str] = field(default_factory=Counter)
     notes: tuple[str, ...] = ()
+    labels: MapLabels | None = None
 
     def __iter__(self) -> Iterator[ImageRecord]:
         return self.records

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seit_ray.images.records import ImageRecord, json_of, split_of_key
+from seit_ray.images.records import ImageRecord, json_of, split_of_key, unusable_reason
 
 Strings = pa.StringArray
 
@@ -21,6 +21,7 @@ class FoundRows:
 
     plain: the keys without the number of a repeat, by which images are held out. labels, splits int32 [N]: places in
     label_values and split_names, -1 for none. sizes int64 and versions with nulls for what the source does not tell.
+    masks, mask_versions: of the label maps, in a source of pairs.
     """
 
     keys: Strings
@@ -32,6 +33,8 @@ class FoundRows:
     label_values: Sequence[str | int]
     splits: np.ndarray
     split_names: Sequence[str]
+    masks: pa.StringArray | None = None
+    mask_versions: pa.StringArray | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -42,6 +45,7 @@ class FoundRows:
         labels: dict[str | int, int] = {}
         splits: dict[str, int] = {}
         codes = [-1 if r.label is None else labels.setdefault(r.label, len(labels)) for r in records]
+        is_paired = any(r.mask is not None for r in records)
         parts = [splits.setdefault(r.split, len(splits)) if r.split else -1 for r in records]
         return cls(
             pa.array([r.key for r in records], pa.string()),
@@ -53,13 +57,17 @@ class FoundRows:
             list(labels),
             np.array(parts, np.int32),
             list(splits),
+            pa.array([r.mask for r in records], pa.string()) if is_paired else None,
+            pa.array([r.mask_version for r in records], pa.string()) if is_paired else None,
         )
 
     def records(self) -> Iterator[ImageRecord]:
         """One by one."""
         columns = (self.keys, self.uris, self.sizes, self.versions, self.plain)
-        rows = zip(*(column.to_pylist() for column in columns), self.labels.tolist(), self.splits.tolist(), strict=True)
-        for key, uri, size, version, plain, label, split in rows:
+        maps = (pa.nulls(len(self)) if column is None else column for column in (self.masks, self.mask_versions))
+        texts = (column.to_pylist() for column in (*columns, *maps))
+        rows = zip(self.labels.tolist(), self.splits.tolist(), *texts, strict=True)
+        for label, split, key, uri, size, version, plain, mask, mask_version in rows:
             yield ImageRecord(
                 key,
                 uri,
@@ -68,18 +76,24 @@ class FoundRows:
                 size,
                 version,
                 None if plain == key else plain,
+                mask,
+                mask_version,
             )
 
     def filter(self, mask: np.ndarray) -> FoundRows:
         """Those where a bool [N] is true."""
         chosen = pa.array(mask)
-        columns = {name: getattr(self, name).filter(chosen) for name in COLUMNS}
+        columns = {name: column.filter(chosen) for name, column in self._columns()}
         return replace(self, **columns, labels=self.labels[mask], splits=self.splits[mask])
 
     def head(self, number: int) -> FoundRows:
         """The first ones."""
-        columns = {name: getattr(self, name).slice(0, number) for name in COLUMNS}
+        columns = {name: column.slice(0, number) for name, column in self._columns()}
         return replace(self, **columns, labels=self.labels[:number], splits=self.splits[:number])
+
+    def _columns(self) -> Iterator[tuple[str, pa.Array]]:
+        columns = ((name, getattr(self, name)) for name in COLUMNS)
+        return ((name, column) for name, column in columns if column is not None)
 
     def held_out(self, *, val_fraction: float, seed: int) -> FoundRows:
         """With a split for those that the source gives none: see `split_of_key`."""
@@ -96,6 +110,7 @@ class FoundRows:
     def states(self) -> np.ndarray:
         """int64 [N], `state_of` each, where all have a split."""
         found = np.empty(len(self), np.int64)
+        columns = (self.sizes, self.versions, self.masks, self.mask_versions)
         for split in np.unique(self.splits).tolist():
             mask = self.splits == split
             chosen = pa.array(mask)
@@ -103,13 +118,12 @@ class FoundRows:
                 self.split_names[split],
                 self.labels[mask],
                 self.label_values,
-                self.sizes.filter(chosen),
-                self.versions.filter(chosen),
+                *(column if column is None else column.filter(chosen) for column in columns),
             )
         return found
 
 
-COLUMNS = ("keys", "plain", "uris", "sizes", "versions")
+COLUMNS = ("keys", "plain", "uris", "sizes", "versions", "masks", "mask_versions")
 
 
 def rows_of(records: Iterable[ImageRecord], each: int = 256) -> Iterator[FoundRows]:
@@ -125,15 +139,28 @@ def rows_of(records: Iterable[ImageRecord], each: int = 256) -> Iterator[FoundRo
 
 
 def states_of(
-    split: str, labels: np.ndarray, label_values: Sequence[str | int], sizes: pa.Array, versions: pa.Array
+    split: str,
+    labels: np.ndarray,
+    label_values: Sequence[str | int],
+    sizes: pa.Array,
+    versions: pa.Array,
+    masks: pa.Array | None = None,
+    mask_versions: pa.Array | None = None,
 ) -> np.ndarray:
-    """int64 [N]: 64 bits, signed, that change when an image is overwritten, labelled anew or moved to another split."""
+    """int64 [N]: 64 bits, signed, that change when an image is overwritten, labelled anew or moved to another split.
+
+    Of an image with a label map, also when the map is.
+    """
     begins = {code: f"[{json_of(split)}, {json_of(label_values[code])}, " for code in np.unique(labels[labels >= 0])}
     begins[-1] = f"[{json_of(split)}, null, "
-    rows = zip(labels.tolist(), sizes.to_pylist(), versions.to_pylist(), strict=True)
+    ends = [""] * len(labels)
+    if masks is not None and mask_versions is not None:
+        maps = zip(masks.to_pylist(), mask_versions.to_pylist(), strict=True)
+        ends = [f"[{json_of(unusable_reason(mask))}, {json_of(version)}]" for mask, version in maps]
+    rows = zip(labels.tolist(), sizes.to_pylist(), versions.to_pylist(), ends, strict=True)
     digests = [
-        hashlib.blake2b(f"{begins[label]}{json_of(size)}, {json_of(version)}]".encode(), digest_size=8).digest()
-        for label, size, version in rows
+        hashlib.blake2b(f"{begins[label]}{json_of(size)}, {json_of(version)}]{end}".encode(), digest_size=8).digest()
+        for label, size, version, end in rows
     ]
     return np.frombuffer(b"".join(digests), "<i8")
 

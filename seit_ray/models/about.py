@@ -10,7 +10,9 @@ from seit_ray.storage import Folder
 
 WEIGHTS = ("model", "ema", "best")
 MISSING = {"ema": ("averaged", "loop.ema_decay"), "best": ("best", "loop.keep_best")}
-SOURCES = ("mtm", "ccvit", "dtm", "classifier")  # kinds of runs that a classifier may start from
+TARGETS = ("mtm", "ccvit", "dtm", "classifier")  # kinds of runs whose patches morphing may compare with
+SOURCES = (*TARGETS, "segmenter")  # kinds of runs that one of CLASSIFIERS may start from
+CLASSIFIERS = ("classifier", "segmenter")  # of images, of pixels
 BEIT = ("ccvit", "dtm")  # of BEiT's blocks
 
 

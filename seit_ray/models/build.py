@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from seit_ray.models.embed import CodebookEmbedding, PixelEmbedding, TokenEmbedding
 from seit_ray.models.mtm import MaskedTokenModel
+from seit_ray.models.segmenter import SegmentViT
 from seit_ray.models.tokenadapt import TokenAdapt
 from seit_ray.models.variants import Size
 from seit_ray.models.vit import TokenViT
@@ -17,6 +18,7 @@ if TYPE_CHECKING:  # timm, from which they have their blocks, takes seconds to i
     from seit_ray.models.beit import BeitViT
     from seit_ray.models.ccvit import CentroidModel
     from seit_ray.models.dtm import MorphingStudent
+    from seit_ray.models.segment_beit import SegmentBeit
 
 __all__ = ["ENCODERS", "INPUTS", "KINDS", "build_model"]
 
@@ -58,7 +60,7 @@ def build_embedding(
     raise ValueError(f"inputs {inputs!r}; expected one of {', '.join(INPUTS)}; choose one")
 
 
-def build_classifier(
+def encoder_parts(
     *,
     size: Size,
     grid: tuple[int, int],
@@ -75,16 +77,14 @@ def build_classifier(
     token_dim: int = 32,
     dropout: float = 0.0,
     codebook: Tensor | None = None,
-    pool: str = "mean",
     drop_path: float = 0.0,
-    head_init_std: float = 2e-5,
     encoder: str | None = None,
     layer_scale: float = 0.1,
     own_bias: bool = False,
-) -> TokenViT | BeitViT:
-    """The classifier of tokens, or of pixels (`grid` in pixels then); the stem's stride is its kernel by default.
+) -> tuple[str, dict[str, Any]]:
+    """(encoder, keywords of its class) of a classifier or segmenter; the stem's stride is its kernel by default.
 
-    `encoder` "beit" is that of CCViT and DTM; `layer_scale` and `own_bias` are its alone.
+    `grid` is in pixels for inputs of pixels. `layer_scale` and `own_bias` are those of "beit" alone.
     """
     embedding = build_embedding(
         inputs,
@@ -98,11 +98,10 @@ def build_classifier(
     if encoder not in ENCODERS:
         raise ValueError(f"encoder {encoder!r}; expected one of {', '.join(ENCODERS)}; choose one")
     shared: dict[str, Any] = {"grid": grid, "num_classes": num_classes, "size": size, "kernel": stem_kernel}
-    shared |= {"pool": pool, "drop_path": drop_path, "head_init_std": head_init_std}
+    shared |= {"drop_path": drop_path, "embedding": embedding}
     if encoder == "vit":
-        stride = stem_stride or stem_kernel
-        shared |= {"stem_layers": stem_layers, "stem_width": stem_width, "pixel_side": pixel_side}
-        return TokenViT(embedding=embedding, stride=stride, padding=stem_padding, **shared)
+        shared |= {"stride": stem_stride or stem_kernel, "padding": stem_padding}
+        return encoder, shared | {"stem_layers": stem_layers, "stem_width": stem_width, "pixel_side": pixel_side}
     if stem_layers or standardize:
         raise ValueError(
             f"stem_layers {stem_layers} and standardize {standardize} for encoder beit; expected 0 and False, as its "
@@ -113,9 +112,31 @@ def build_classifier(
             f"inputs {inputs!r} with a stem of {stem_kernel}, {stem_stride}, {stem_padding} for encoder beit; expected "
             "codebook or pixels in patches side by side; set model.inputs=codebook, and no stride or padding"
         )
+    return encoder, shared | {"layer_scale": layer_scale, "own_bias": own_bias}
+
+
+def build_classifier(*, pool: str = "mean", head_init_std: float = 2e-5, **settings: Any) -> TokenViT | BeitViT:
+    """The classifier of tokens, or of pixels; `settings` are those of `encoder_parts`."""
+    encoder, parts = encoder_parts(**settings)
+    parts |= {"pool": pool, "head_init_std": head_init_std}
+    if encoder == "vit":
+        return TokenViT(**parts)
     from seit_ray.models.beit import BeitViT
 
-    return BeitViT(embedding=embedding, layer_scale=layer_scale, own_bias=own_bias, **shared)
+    return BeitViT(**parts)
+
+
+def build_segmenter(
+    *, taken: Sequence[int] | None = None, head: str = "uper", head_width: int, aux_width: int, **settings: Any
+) -> SegmentViT | SegmentBeit:
+    """The segmenter of tokens, or of pixels; `settings` are those of `encoder_parts`."""
+    encoder, parts = encoder_parts(**settings)
+    parts |= {"taken": taken, "head": head, "head_width": head_width, "aux_width": aux_width}
+    if encoder == "vit":
+        return SegmentViT(**parts)
+    from seit_ray.models.segment_beit import SegmentBeit
+
+    return SegmentBeit(**parts)
 
 
 def build_centroid_model(*, inputs: str, codebook: Tensor | None = None, **settings: Any) -> CentroidModel:
@@ -147,6 +168,7 @@ KINDS: dict[str, Callable[..., nn.Module]] = {
     "dtm": build_morphing_student,
     "mtm": build_masked_model,
     "classifier": build_classifier,
+    "segmenter": build_segmenter,
     "tokenadapt": TokenAdapt,
 }
 

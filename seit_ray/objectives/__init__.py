@@ -20,6 +20,7 @@ from seit_ray.objectives.ccvit import CentroidObjective
 from seit_ray.objectives.contract import Batch, Objective
 from seit_ray.objectives.dtm import MorphedMTMObjective, MorphingObjective
 from seit_ray.objectives.mtm import MTMObjective
+from seit_ray.objectives.segmentation import SegmentObjective
 from seit_ray.objectives.supervised import SupervisedObjective
 from seit_ray.objectives.tokenadapt import TokenAdaptObjective
 
@@ -32,6 +33,7 @@ __all__ = [
     "MorphedMTMObjective",
     "MorphingObjective",
     "Objective",
+    "SegmentObjective",
     "SupervisedObjective",
     "TokenAdaptObjective",
 ]
@@ -42,6 +44,7 @@ OBJECTIVES = {
     "dtm": MorphingObjective,
     "dtm_tokens": MorphedMTMObjective,
     "mtm": MTMObjective,
+    "segmentation": SegmentObjective,
     "supervised": SupervisedObjective,
     "tokenadapt": TokenAdaptObjective,
 }

@@ -12,6 +12,7 @@ from seit_ray.augment.chain import Augmented
 from seit_ray.augment.random import StepRandom
 from seit_ray.batches.contract import SampleStore
 from seit_ray.objectives.contract import Objective
+from seit_ray.report.label_maps import paint_maps
 from seit_ray.report.pictures import contact_sheet
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.codebook import quantize_maps
@@ -50,12 +51,15 @@ def write_first_batch(
         "samples": rows.tolist(),
         "inputs": described(before),
         "augmented": described(seen.inputs),
-        "labels": None if batch.labels is None else batch.labels.tolist(),
+        "labels": None if batch.labels is None else told(batch.labels),
         "partner_labels": None if seen.partner_labels is None else seen.partner_labels.tolist(),
         "weight": None if seen.weight is None else [round(w, 4) for w in seen.weight.tolist()],
     }
     pairs = [(title, pictures_of(values, tokenizer)) for title, values in (("stored", before), ("seen", seen.inputs))]
     shown = [(title, pictures) for title, pictures in pairs if pictures is not None]
+    for title, labels in (("stored map", batch.labels), ("seen map", seen.labels)):
+        if labels is not None and labels.ndim == 3:
+            shown.append((title, torch.from_numpy(paint_maps(labels.cpu().numpy()))))
     if model is not None and hasattr(objective, "pictures"):
         shown += objective.pictures(model, batch.inputs, random)
     about["pictures"] = [title for title, _ in shown]
@@ -65,6 +69,11 @@ def write_first_batch(
     if shown:
         run.write(PICTURES, contact_sheet([p for _, p in sheets[0]], [title for title, _ in sheets[0]]))
     return about
+
+
+def told(labels: Tensor) -> Any:
+    """The labels, or of label maps what a tensor is described by."""
+    return labels.tolist() if labels.ndim == 1 else described(labels)
 
 
 def described(values: Tensor) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from seit_ray.models.variants import model_grid
 from seit_ray.progress import Progress, silent
 from seit_ray.runs.listing import forget_listing, listed_once
 from seit_ray.runs.settings import PixelSettings
-from seit_ray.shards.dataset import TokenDataset, check_classes, identity_of
+from seit_ray.shards.dataset import TokenDataset, check_classes, check_maps, identity_of
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.contract import Tokenizer
 from seit_ray.tokenizers.files import load_tokenizer
@@ -88,6 +88,28 @@ def token_inputs(
     )
 
 
+def map_inputs(folder: Folder, *, grid_side: int | None, memory_gib: float | None = None) -> TokenInputs:
+    """The train split of a token dataset with its label maps, squashed to the images' size; ValueError without maps.
+
+    Maps keep their own size in evaluation, which reads the val split itself (`evaluation.pairs`).
+    """
+    dataset = TokenDataset(folder)
+    info = dataset.info
+    check_maps(dataset)
+    tokenizer, _ = load_tokenizer(folder.join("tokenizer"))
+    train = open_split(dataset, "train", need_labels=False, memory_gib=memory_gib, map_side=info.image_size)
+    return TokenInputs(
+        train=train,
+        val=None,
+        class_names=info.class_names,
+        identity=identity_of(dataset),
+        grid=model_grid(info.grid, grid_side),
+        where=folder.uri,
+        tokenizer=tokenizer,
+        dataset=dataset,
+    )
+
+
 def image_inputs(
     images: Folder,
     run: Folder,
@@ -96,10 +118,14 @@ def image_inputs(
     pixels: PixelSettings,
     world: World,
     need_labels: bool = True,
+    masks: bool = False,
     memory_gib: float | None = None,
     on_progress: Progress = silent,
 ) -> Inputs:
-    """The train and val splits of a source of images, decoded as they are needed, for a classifier of pixels."""
+    """The train and val splits of a source of images, decoded as they are needed, for a classifier of pixels.
+
+    masks: with label maps in place of labels, for a segmenter.
+    """
     size = pixels.image_size
     streams = image_streams(
         images,
@@ -110,6 +136,7 @@ def image_inputs(
         val_fraction=pixels.val_fraction,
         seed=pixels.seed,
         max_images=pixels.max_images,
+        masks=masks,
         world=world,
         memory_gib=memory_gib,
         on_progress=on_progress,
@@ -142,6 +169,7 @@ def image_streams(
     seed: int,
     max_images: int | None,
     world: World,
+    masks: bool = False,
     memory_gib: float | None = None,
     on_progress: Progress = silent,
 ) -> dict[str, ImageStream]:
@@ -158,7 +186,7 @@ def image_streams(
     return open_images(
         manifest,
         images,
-        Decoding(image_size, resize, source.image_column),
+        Decoding(image_size, resize, source.image_column, masks=masks),
         max_images=max_images,
         seed=seed,
         memory_gib=memory_gib,

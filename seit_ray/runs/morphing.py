@@ -8,7 +8,7 @@ from torch import Tensor
 
 from seit_ray.batches.paired import PairedStore, check_same_rows
 from seit_ray.batches.stream import open_split
-from seit_ray.models.about import SOURCES, read_about
+from seit_ray.models.about import TARGETS, read_about
 from seit_ray.models.exports import import_model
 from seit_ray.models.published import published_state
 from seit_ray.models.teacher import build_teacher
@@ -107,7 +107,7 @@ def teacher_state(sources: MorphSources) -> dict[str, Tensor]:
 
 def run_target(run: Folder, reads: Reads, inputs: Inputs, world: World) -> FrozenTarget:
     """A finished run on the same tokens, with as many patches."""
-    about = read_about(run, *SOURCES)
+    about = read_about(run, *TARGETS)
     check_same(about, inputs.identity, run.uri)
     model, _ = import_model(run, about["kind"])
     if tuple(model.grid) != tuple(inputs.grid) or tuple(model.patch_grid) != tuple(reads.patch_grid):

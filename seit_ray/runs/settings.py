@@ -93,6 +93,19 @@ class PixelSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SegmentSettings:
+    """The heads of a segmenter, its crops and its windows; blocks are numbers from 1, stride in tokens or pixels."""
+
+    head: str = "uper"
+    head_width: int = 256
+    aux_width: int = 256
+    aux_weight: float = 0.4
+    blocks: tuple[int, ...] | None = None
+    max_class_share: float = 0.75
+    stride: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class GeometrySettings:
     """Keywords of `draw_geometry`: what TokenAdapt learns; angles in degrees."""
 

@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 import torch
 
-from seit_ray.models.about import SOURCES, check_weights, read_about, weights_mark
+from seit_ray.models.about import CLASSIFIERS, SOURCES, check_weights, read_about, weights_mark
 from seit_ray.models.build import build_model
 from seit_ray.models.exports import export_model, import_model
 from seit_ray.models.transfer import freeze_all_but, transfer_weights
@@ -41,13 +41,16 @@ def model_settings(model: ModelSettings, **decided: Any) -> dict[str, Any]:
 def start_from(
     net: Any, folder: Folder, weights: str, identity: dict[str, Any], *, transfer: bool, train_only: str
 ) -> None:
-    """Load a finished run's weights into a new classifier, and freeze what is not to be trained.
+    """Load a finished run's weights into a new classifier or segmenter, and freeze what is not to be trained.
 
-    weights: model, ema or best; ValueError where the run has none such.
+    A segmenter may have another grid than the run: its positions are resampled. weights: model, ema or best;
+    ValueError where the run has none such.
     """
     check_weights(folder, weights)
     state = load_weights(folder.read(f"{weights}.safetensors"))
     about = read_about(folder, *SOURCES)
+    is_segmenter = hasattr(net, "taken")  # by attribute: the one of BEiT is of timm, which takes seconds to import
+    transfer = transfer or is_segmenter
     if not isinstance(net, TokenViT):
         from seit_ray.models.beit_transfer import init_beit  # of timm, which takes seconds to import
 
@@ -56,6 +59,8 @@ def start_from(
     elif transfer:
         trained, _ = import_model(folder, about["kind"])
         same = about.get("tokenizer") is not None and about["tokenizer"] == identity.get("tokenizer")
+        if is_segmenter:  # of pixels, the patches are what has to agree
+            same = same or about.get("patch_size") == identity.get("patch_size", -1)
         new = transfer_weights(net, state, trained.patch_grid, same_tokens=same)
     else:
         new = init_from_pretrained(net, state)
@@ -78,16 +83,18 @@ def train_and_export(
     transfer: bool = False,
     train_only: str = "all",
     contents: dict[str, str] | None = None,
+    more: dict[str, Any] | None = None,
     **hooks: Unpack[Hooks],
 ) -> dict[str, Any]:
     """Build the seeded model, train it, write it out; or replay one of its steps, where that is asked for.
 
     contents: marks of the weights that the run reads from elsewhere, by the key that names them.
+    more: what else its model.json says.
     """
     torch.manual_seed(loop.seed)
     model = build_model(kind, **settings)
     if init_from is not None:
-        assert kind == "classifier"  # the other kinds start from nothing
+        assert kind in CLASSIFIERS  # the other kinds start from nothing
         start_from(model, init_from, init_weights, inputs.identity, transfer=transfer, train_only=train_only)
     marks = dict(contents or {}) | ({"init_from": weights_mark(init_from, init_weights)} if init_from else {})
     identity = {"kind": kind, **inputs.identity, "init_from": init_from.uri if init_from else None, CONTENTS: marks}
@@ -114,7 +121,7 @@ def train_and_export(
     metrics = trainer.train(start)
     if world.is_main:
         about = {**identity, "data": inputs.where, "class_names": inputs.class_names, "metrics": metrics}
-        export_run(trainer, kind, settings, about)
+        export_run(trainer, kind, settings, about | (more or {}))
     return metrics
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from seit_ray.images.label_maps import MapLabels
 from seit_ray.shards.parquet import REJECTED_SCHEMA, TokenRows, checksum, concat_rows, decode_shard, parquet_table
 from seit_ray.shards.statistics import entropy_bits
 from seit_ray.storage import Folder
@@ -21,13 +22,14 @@ FORMAT_VERSION = 2
 
 @dataclass
 class Shard:
-    """One Parquet file of a split; bytes are of the file, token_bytes of its token column."""
+    """One Parquet file of a split; bytes are of the file, token_bytes and mask_bytes of its columns."""
 
     name: str
     rows: int
     bytes: int
     token_bytes: int
     sha256: str
+    mask_bytes: int = 0
 
 
 @dataclass
@@ -67,6 +69,11 @@ class Split:
         """Bytes of all token columns."""
         return sum(s.token_bytes for s in self.shards)
 
+    @property
+    def mask_bytes(self) -> int:
+        """Bytes of all label maps."""
+        return sum(s.mask_bytes for s in self.shards)
+
 
 @dataclass
 class DatasetInfo:
@@ -86,11 +93,17 @@ class DatasetInfo:
     source: dict[str, str] = field(default_factory=dict)  # files that say what it was made of: name -> SHA-256
     left_out: dict[str, int] = field(default_factory=dict)  # files of the source that were not listed, by kind
     notes: list[str] = field(default_factory=list)  # what was told of the source when it was listed
+    void: int | None = None  # the source's value of what is no class, in a dataset of pairs; None without label maps
 
     @property
     def num_tokens(self) -> int:
         """Tokens an image, L."""
         return self.grid[0] * self.grid[1]
+
+    @property
+    def map_labels(self) -> MapLabels | None:
+        """What the label maps of the source said by which value; None for a dataset without maps."""
+        return None if self.void is None else MapLabels(len(self.class_names or []), self.void)
 
     def to_json(self) -> bytes:
         """Bytes of dataset.json; its last key is a checksum of the others."""
@@ -246,6 +259,16 @@ def check_classes(names: list[str] | None, where: str) -> int:
             "with labels"
         )
     return len(names)
+
+
+def check_maps(dataset: TokenDataset) -> int:
+    """How many classes the label maps of a dataset have; ValueError for a dataset without maps."""
+    if dataset.info.map_labels is None:
+        raise ValueError(
+            f"{dataset.folder.uri} has no label maps; expected a token dataset of images with a class a pixel; "
+            "tokenise with source.masks=FOLDER, or leave out task=segment"
+        )
+    return check_classes(dataset.info.class_names, dataset.folder.uri)
 
 
 def identity_of(dataset: TokenDataset) -> dict[str, Any]:

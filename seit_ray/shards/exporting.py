@@ -28,6 +28,11 @@ def run_export(dataset: TokenDataset, output: Folder, on_progress: Progress = si
     only some images have labels, and for a file that is there already with other bytes.
     """
     check_codes(dataset)
+    if dataset.info.void is not None:
+        raise ValueError(
+            f"{dataset.folder.uri} has label maps, which the published files cannot hold; expected a dataset without; "
+            "tokenise without source.masks to export tokens alone"
+        )
     refuse_overlap(output, dataset.folder, "dataset")
     tokenizer, _ = load_tokenizer(dataset.folder.join("tokenizer"))
     synonyms = read_synonyms(dataset.folder)

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from seit_ray.shards.dataset import TokenDataset
+from seit_ray.shards.parquet import MASK
 from seit_ray.storage import Folder
 
 
 def hugging_face(dataset: str | Folder, split: str) -> Any:
-    """A `datasets.IterableDataset` of a split: key, label (null for none), tokens list of L integers.
+    """A `datasets.IterableDataset` of a split: key, label (null for none), tokens list of L integers; mask (PNG).
 
     Its shards are those of the dataset, so that `shuffle`, the workers of a DataLoader and `split_dataset_by_node`
     divide it by them; every checksum is verified as it is read. ValueError where `datasets` is not installed.
@@ -26,7 +27,10 @@ def hugging_face(dataset: str | Folder, split: str) -> Any:
     names = [shard.name for shard in TokenDataset(folder).split(split).shards]
     label = datasets.ClassLabel(names=info.class_names) if info.class_names else datasets.Value("int32")
     tokens = datasets.List(datasets.Value("uint16"), length=info.num_tokens)
-    features = datasets.Features({"key": datasets.Value("string"), "label": label, "tokens": tokens})
+    columns = {"key": datasets.Value("string"), "label": label, "tokens": tokens}
+    if info.void is not None:
+        columns[MASK] = datasets.Value("binary")
+    features = datasets.Features(columns)
     arguments = {"folder": [folder] * len(names), "split": [split] * len(names), "name": names}
     return datasets.IterableDataset.from_generator(rows_of, features=features, gen_kwargs=arguments)
 
@@ -38,6 +42,7 @@ def rows_of(folder: list[Folder], split: list[str], name: list[str]) -> Iterator
         dataset = opened.setdefault(place.uri, opened.get(place.uri) or TokenDataset(place))
         (shard,) = (shard for shard in dataset.split(of).shards if shard.name == wanted)
         rows = dataset.read_shard(of, shard)
-        columns = (rows.meta["key"].to_pylist(), rows.meta["label"].to_pylist(), rows.tokens)
-        for key, label, tokens in zip(*columns, strict=True):
-            yield {"key": key, "label": label, "tokens": tokens}
+        names = ["key", "label", *({MASK} & {*rows.meta.column_names})]
+        columns = [rows.meta[name].to_pylist() for name in names]
+        for *values, tokens in zip(*columns, rows.tokens, strict=True):
+            yield {**dict(zip(names, values, strict=True)), "tokens": tokens}

@@ -21,12 +21,13 @@ META = {
     "height": pa.int32(),
     "source_bytes": pa.int64(),
 }
+MASK = "mask"  # one column more in a dataset of pairs: the label map as PNG, in its own size
 REJECTED_SCHEMA = pa.schema({"key": pa.string(), "reason": pa.string()})
 
 
 @dataclass
 class TokenRows:
-    """tokens uint16 [N,L] and, row by row, what the source gave (the columns of META)."""
+    """tokens uint16 [N,L] and, row by row, what the source gave (the columns of META, and MASK of pairs)."""
 
     tokens: np.ndarray
     meta: pa.Table
@@ -82,7 +83,7 @@ def decode_shard(data: bytes, *, encoding: str, num_tokens: int, num_codes: int)
     try:
         table = parquet_table(data)
         column = one_chunk(table["tokens"])
-        meta = table.select(list(META))
+        meta = table.select([*META, *({MASK} & {*table.column_names})])
     except (pa.ArrowException, KeyError, OSError) as error:
         raise ValueError(f"not a token shard ({' '.join(str(error).split())}); tokenise again") from error
     return TokenRows(encoding_named(encoding).unpack(column, num_tokens, num_codes), meta)
@@ -90,10 +91,15 @@ def decode_shard(data: bytes, *, encoding: str, num_tokens: int, num_codes: int)
 
 def token_column_bytes(data: bytes) -> int:
     """Compressed bytes of the token column of a shard file."""
+    return column_bytes(data, "tokens")
+
+
+def column_bytes(data: bytes, column: str) -> int:
+    """Compressed bytes of a column of a shard file; 0 where it is not there."""
     meta = pq.ParquetFile(pa.BufferReader(data)).metadata
     groups = [meta.row_group(i) for i in range(meta.num_row_groups)]
     columns = [g.column(j) for g in groups for j in range(g.num_columns)]
-    return sum(c.total_compressed_size for c in columns if c.path_in_schema.startswith("tokens"))
+    return sum(c.total_compressed_size for c in columns if c.path_in_schema.split(".")[0] == column)
 
 
 def one_chunk(column: pa.ChunkedArray) -> pa.Array:

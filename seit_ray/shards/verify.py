@@ -6,9 +6,10 @@ import numpy as np
 import pyarrow as pa
 
 from seit_ray.images.known import FOLDER
+from seit_ray.images.label_maps import VOID, unpack_map
 from seit_ray.progress import Progress, silent
-from seit_ray.shards.dataset import TokenDataset
-from seit_ray.shards.parquet import checksum, parquet_table
+from seit_ray.shards.dataset import DatasetInfo, TokenDataset
+from seit_ray.shards.parquet import MASK, TokenRows, checksum, parquet_table
 from seit_ray.shards.statistics import code_histogram
 from seit_ray.shards.synonyms import read_synonyms
 from seit_ray.tokenizers.files import load_tokenizer
@@ -31,6 +32,7 @@ def verify(dataset: TokenDataset, on_progress: Progress = silent) -> list[str]:
                 rows = dataset.read_shard(name, shard)
                 histogram += code_histogram(rows.tokens, dataset.info.codebook_size)
                 labels += label_histogram(rows.meta["label"], len(labels))
+                check_maps(rows, dataset.info)
             except ValueError as error:
                 faults.append(f"{name}/{shard.name}: {error}")
             done += 1
@@ -50,6 +52,21 @@ def label_histogram(labels: pa.ChunkedArray, num_classes: int) -> np.ndarray:
     if len(counts) > num_classes:
         raise ValueError(f"label {len(counts) - 1}; expected below {num_classes}, the number of classes")
     return counts
+
+
+def check_maps(rows: TokenRows, info: DatasetInfo) -> None:
+    """ValueError unless each row of a dataset of pairs has a label map of its image's size and of known classes."""
+    if info.map_labels is None:
+        return
+    if MASK not in rows.meta.column_names:
+        raise ValueError(f"no column {MASK}; expected a label map for each image")
+    columns = (rows.meta[name].to_pylist() for name in ("key", MASK, "width", "height"))
+    for key, data, width, height in zip(*columns, strict=True):
+        classes = unpack_map(data or b"")
+        if classes.shape != (height, width):
+            raise ValueError(f"label map of {key} {list(classes.shape)}; expected [{height},{width}]")
+        if (highest := classes[classes != VOID].max(initial=0)) >= info.map_labels.num_classes:
+            raise ValueError(f"label map of {key} with class {highest}; expected below {info.map_labels.num_classes}")
 
 
 def tokenizer_faults(dataset: TokenDataset) -> list[str]:

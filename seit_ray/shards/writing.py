@@ -9,7 +9,15 @@ import numpy as np
 import pyarrow as pa
 
 from seit_ray.shards.dataset import RejectFile, Shard, Split
-from seit_ray.shards.parquet import TokenRows, checksum, encode_rejected, encode_shard, token_column_bytes
+from seit_ray.shards.parquet import (
+    MASK,
+    TokenRows,
+    checksum,
+    column_bytes,
+    encode_rejected,
+    encode_shard,
+    token_column_bytes,
+)
 from seit_ray.shards.statistics import code_histogram
 from seit_ray.storage import Folder
 
@@ -43,7 +51,7 @@ def write_shard(
     output.write(f"{split}/{name}", data)
     labels = rows.meta["label"].drop_null().to_numpy()
     return WrittenShard(
-        shard=Shard(name, len(rows), len(data), token_column_bytes(data), checksum(data)),
+        shard=Shard(name, len(rows), len(data), token_column_bytes(data), checksum(data), column_bytes(data, MASK)),
         histogram=code_histogram(rows.tokens, num_codes),
         label_counts=np.bincount(labels, minlength=num_classes) if num_classes else np.zeros(0, np.int64),
         source_bytes=int(rows.meta["source_bytes"].to_numpy().sum()),

@@ -26,6 +26,16 @@ def warmup_cosine(
     return min_lr + (peak - min_lr) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
 
 
+def warmup_linear(
+    epoch: float, *, peak: float, min_lr: float, warmup_epochs: float, epochs: float, warmup_lr: float = 0.0
+) -> float:
+    """Rate at a fractional epoch: linear from `warmup_lr`, then linear to `min_lr` at the end (CCViT, segmentation)."""
+    if epoch < warmup_epochs:
+        return warmup_lr + (peak - warmup_lr) * epoch / warmup_epochs
+    share = (epoch - warmup_epochs) / max(epochs - warmup_epochs, 1e-12)
+    return min_lr + (peak - min_lr) * (1 - min(share, 1.0))
+
+
 def seit_epochs(
     epoch: float, *, peak: float, min_lr: float, warmup_epochs: float, epochs: float, warmup_lr: float = 0.0
 ) -> float:
@@ -36,7 +46,7 @@ def seit_epochs(
     return min_lr + (peak - min_lr) * 0.5 * (1 + math.cos(math.pi * late / epochs))
 
 
-SCHEDULES = {"warmup_cosine": warmup_cosine, "seit_epochs": seit_epochs}
+SCHEDULES = {"warmup_cosine": warmup_cosine, "warmup_linear": warmup_linear, "seit_epochs": seit_epochs}
 
 
 def rate_at(epoch: float, *, schedule: str = "warmup_cosine", **settings: Any) -> float:

@@ -1,4 +1,4 @@
-"""Top-1, top-5 and per-class accuracy of a fine-tuned run, on a token dataset or on images as they come.
+"""Accuracies of a fine-tuned run, or mean IoU and the IoU of each class, on a token dataset or on images as they come.
 
 seit-ray evaluate dataset=runs/tokens run=runs/classifier
 seit-ray evaluate images=photos/ run=runs/classifier weights=ema
@@ -21,6 +21,7 @@ from seit_ray.verbs.command.places import (
     tokenizer_folder,
 )
 from seit_ray.verbs.command.robustness import check_keys, evaluate_robustness, is_robustness, robustness_plan
+from seit_ray.verbs.command.segments import check_segments, evaluate_report, is_segmenter
 from seit_ray.verbs.command.training import Run, run_on_workers
 
 IMAGE_KEYS = {"source", "val_fraction", "seed", "tokenizer", "max_image_pixels", "max_image_mib", "classes"}
@@ -54,16 +55,20 @@ def check_input(config: Evaluate) -> Folder:
 
 def dataset_rows_of(config: Evaluate, folder: Folder) -> Rows:
     """The token dataset, if the run fits it."""
-    from seit_ray.models.about import check_weights, read_about
+    from seit_ray.models.about import CLASSIFIERS, check_weights, read_about
     from seit_ray.shards import TokenDataset
-    from seit_ray.shards.dataset import identity_of
+    from seit_ray.shards.dataset import check_maps, identity_of
     from seit_ray.training.identity import check_same
 
     dataset = TokenDataset(folder)
     dataset.split(config.split)
     run = folder_of(config.run, config.storage)
-    check_same(read_about(run, "classifier"), identity_of(dataset), config.run)
+    about = read_about(run, *CLASSIFIERS)
+    check_same(about, identity_of(dataset), config.run)
     check_weights(run, config.weights)
+    if about["kind"] == "segmenter":
+        check_segments(config)
+        check_maps(dataset)
     return dataset_rows(dataset.folder)
 
 
@@ -76,7 +81,9 @@ def images_rows(config: Evaluate, images: Folder) -> Rows:
     found = read_image_run(run, tokenizer=tokenizer_folder(config), weights=config.weights)
     looked = looked_at(images, config.source, val_fraction=config.val_fraction, seed=config.seed)
     with looked as (manifest, is_whole):
-        if is_whole:
+        if found.kind == "segmenter":
+            check_segments(config)
+        elif is_whole:
             label_table(manifest, config.split, found.class_names, images.uri, run.uri)
         rows = manifest_rows(images, manifest, is_whole)
     return [*rows, ("seen as", found.words())]
@@ -89,6 +96,8 @@ def evaluate(config: Evaluate, progress: Progress = silent) -> Rows:
     data = check_input(config)
     check_run(config, data)
     function, arguments = function_of(config, data)
+    if is_segmenter(config):
+        return evaluate_report(config, arguments, progress)
     if is_robustness(config):
         return evaluate_robustness(config, arguments, progress)
     figures = run_on_workers(config, function, arguments, "evaluate", progress)
@@ -109,7 +118,8 @@ def check_run(config: Evaluate, data: Folder) -> None:
         return
     from seit_ray.evaluation.image_run import read_image_run
 
-    read_image_run(run, tokenizer=tokenizer_folder(config), weights=config.weights)
+    if read_image_run(run, tokenizer=tokenizer_folder(config), weights=config.weights).kind == "segmenter":
+        check_segments(config)
     data.check_readable()
 
 

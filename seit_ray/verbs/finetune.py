@@ -1,9 +1,12 @@
-"""Train a classifier of tokens, or of pixels, from a trained run or from scratch; the same run name continues.
+"""Train a classifier or segmenter of tokens, or of pixels, from a trained run or from scratch; the same name continues.
 
 seit-ray finetune dataset=runs/tokens init_from=runs/mtm run=classifier
+seit-ray finetune task=segment dataset=runs/street-tokens init_from=runs/mtm run=segmenter
 """
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from seit_ray.config import Finetune
 from seit_ray.progress import Progress, silent
@@ -18,6 +21,9 @@ from seit_ray.verbs.command.training import (
     steps_row,
     train,
 )
+
+if TYPE_CHECKING:
+    from seit_ray.shards.dataset import TokenDataset
 
 
 def check(config: Finetune) -> Rows:
@@ -46,19 +52,39 @@ def check_data(config: Finetune) -> Folder:
     start = folder_of(config.init_from, config.storage) if config.init_from else None
     if config.dataset:
         check_tokens(config, data, start)
-    elif start:
+        return checked_start(config, data, start)
+    if config.task == "segment":
+        check_map_source(config)
+    if start:
         about = check_start(start)
         if not config.transfer and "image_size" not in about:
             raise ValueError(
                 "images with init_from; expected transfer=true, since that run was trained on tokens; set it"
             )
         check_hold_out(config, data, about)
+    return checked_start(config, data, start)
+
+
+def checked_start(config: Finetune, data: Folder, start: Folder | None) -> Folder:
+    """The dataset or the images; ValueError when the run to start from has not the weights or blocks that are asked."""
     if start:
         from seit_ray.models.about import check_weights
 
         check_weights(start, config.init_weights)
     check_encoder(config, start)
     return data
+
+
+def check_map_source(config: Finetune) -> None:
+    """ValueError unless the images have label maps, and all of them is seen."""
+    from seit_ray.images.sources.maps import check_resize
+
+    if config.source.masks is None:
+        raise ValueError(
+            "task=segment with images and without source.masks; expected the folder of their label maps; set "
+            "source.masks, source.class_names and, where it is not 255, source.void"
+        )
+    check_resize(config.source.settings(), config.pixels.resize)
 
 
 def check_hold_out(config: Finetune, images: Folder, about: dict[str, Any]) -> None:
@@ -110,11 +136,28 @@ def check_tokens(config: Finetune, folder: Folder, start: Folder | None) -> None
 
     dataset = TokenDataset(folder)
     dataset.split("train")
-    check_classes(dataset.info.class_names, dataset.folder.uri)
+    if config.task == "segment":
+        check_map_dataset(config, dataset)
+    else:
+        check_classes(dataset.info.class_names, dataset.folder.uri)
     if start and config.init_from:
         about = check_start(start)
         if not config.transfer:
             check_same(about, identity_of(dataset), config.init_from)
+
+
+def check_map_dataset(config: Finetune, dataset: TokenDataset) -> None:
+    """ValueError when a dataset has no label maps, or windows would leave tokens out."""
+    from seit_ray.models.variants import model_grid
+    from seit_ray.shards.dataset import check_maps
+
+    check_maps(dataset)
+    window, stride = min(model_grid(dataset.info.grid, config.model.grid_side)), config.segment.stride
+    if stride is not None and stride > window:
+        raise ValueError(
+            f"segment.stride {stride} of windows of {window} tokens a side; expected at most {window}, so that nothing "
+            "is left out; lower it"
+        )
 
 
 def check_start(run: Folder) -> dict[str, Any]:
@@ -135,19 +178,43 @@ def image_rows(config: Finetune, images: Folder) -> Rows:
 def finetune(config: Finetune, progress: Progress = silent) -> Rows:
     """Train; returns the table to print."""
     data = check_data(config)
-    from seit_ray.runs.finetune import finetune as run_function
+    import pkgutil
 
-    run = run_folder(config)
+    run_function, run = pkgutil.resolve_name(run_name(config)), run_folder(config)
     arguments = own_arguments(config) | data_arguments(config, data)
     metrics = train(config, "finetune", run_function, arguments, run, progress, sources=[data])
     if config.replay:
         return replay_rows(metrics)
     rows = [("run", run.uri), ("steps", str(metrics["step"])), ("train loss", f"{metrics['train_loss']:.4f}")]
+    if config.task == "segment":
+        return [*rows, *segment_rows(metrics), ("next", f"seit-ray evaluate {given(config)} run={run.uri}")]
     if "val_top1" in metrics:
         rows.append(("val top-1 / top-5", f"{metrics['val_top1']:.2%} / {metrics['val_top5']:.2%}"))
     if "ema_val_top1" in metrics:
         rows.append(("EMA val top-1", f"{metrics['ema_val_top1']:.2%}"))
     return [*rows, ("next", f"seit-ray predict images=FOLDER run={run.uri} output=predictions.csv")]
+
+
+def run_name(config: Finetune) -> str:
+    """The function of `runs` that trains it, as module:name."""
+    return "seit_ray.runs.segment:segment" if config.task == "segment" else "seit_ray.runs.finetune:finetune"
+
+
+def given(config: Finetune) -> str:
+    """The key that names the data."""
+    if config.dataset:
+        return f"dataset={config.dataset}"
+    return f"images={config.images} source.masks={config.source.masks}"
+
+
+def segment_rows(metrics: dict[str, Any]) -> Rows:
+    """What the val split says of a segmenter."""
+    rows: Rows = []
+    for before, title in (("", ""), ("ema_", "EMA ")):
+        if f"{before}val_miou" in metrics:
+            miou, mean, pixel = (metrics[f"{before}val_{name}"] for name in ("miou", "mean_accuracy", "pixel_accuracy"))
+            rows.append((f"{title}val mIoU", f"{miou:.2%}; mean accuracy {mean:.2%}, pixel accuracy {pixel:.2%}"))
+    return rows
 
 
 def data_arguments(config: Finetune, data: Folder) -> dict[str, Any]:
@@ -163,6 +230,11 @@ def own_arguments(config: Finetune) -> dict[str, Any]:
         "init_from": folder_of(config.init_from, config.storage) if config.init_from else None,
         "init_weights": config.init_weights,
         "transfer": config.transfer,
-        "label_smoothing": config.label_smoothing,
+        **({"segment": config.segment.settings()} if config.task == "segment" else smoothing(config)),
         **augment_arguments(config),
     }
+
+
+def smoothing(config: Finetune) -> dict[str, Any]:
+    """What a classifier alone takes."""
+    return {"label_smoothing": config.label_smoothing}

@@ -56,8 +56,10 @@ def inspect_tokens(config: InspectTokens, progress: Progress = silent) -> Rows:
 
 
 def class_balance(dataset: TokenDataset) -> Rows:
-    """Fewest and most images of a class, a split."""
+    """Fewest and most images of a class, a split; of label maps their classes alone."""
     names = dataset.info.class_names or []
+    if dataset.info.void is not None:
+        return [("classes of label maps", f"{len(names)} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})")]
     rows = []
     for split, info in dataset.info.splits.items():
         if names and info.rows:
@@ -81,6 +83,7 @@ def draw(dataset: TokenDataset, config: InspectTokens, place: str) -> str:
     import torch
 
     from seit_ray.report.pictures import contact_sheet
+    from seit_ray.shards.parquet import MASK
     from seit_ray.storage import split_uri
     from seit_ray.tokenizers.files import load_tokenizer
 
@@ -95,9 +98,22 @@ def draw(dataset: TokenDataset, config: InspectTokens, place: str) -> str:
         keys = rows.meta["key"].take(picked).to_pylist()
         pictures.insert(0, originals(keys, tokenizer, config, folder_of(config.images, config.storage)))
         titles.insert(0, "original")
+    if dataset.info.void is not None:
+        pictures.append(painted(rows.meta[MASK].take(picked).to_pylist(), dataset.info.image_size))
+        titles.append("label map")
     folder, name = split_uri(place)
     Folder(folder, **config.storage.options()).write(name, contact_sheet(pictures, titles))
     return place
+
+
+def painted(maps: list[bytes], size: int) -> np.ndarray:
+    """uint8 [N,3,size,size] of label maps, a colour a class."""
+    import numpy as np
+
+    from seit_ray.images.label_maps import squash_map, unpack_map
+    from seit_ray.report.label_maps import paint_maps
+
+    return paint_maps(np.stack([squash_map(unpack_map(data), size) for data in maps]))
 
 
 def originals(keys: list[str], tokenizer: Tokenizer, config: InspectTokens, source: Folder) -> np.ndarray:

@@ -1,6 +1,7 @@
-"""Classes of new images, by a fine-tuned run; a rerun does only what is missing.
+"""Classes of new images, or their label maps, by a fine-tuned run; a rerun does only what is missing.
 
 seit-ray predict images=new_photos/ run=runs/classifier output=predictions.csv
+seit-ray predict images=new_photos/ run=runs/segmenter output=label_maps
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from seit_ray.verbs.command.places import (
 if TYPE_CHECKING:
     from seit_ray.distributed.data.predict_job import PredictJob
     from seit_ray.evaluation.prediction_output import PredictOutput
+    from seit_ray.storage import Folder
 
 
 def job_of(config: Predict) -> PredictJob:
@@ -59,6 +61,10 @@ def check(config: Predict) -> Rows:
     images, run = folder_of(config.images, config.storage), folder_of(config.run, config.storage)
     refuse_overlap(folder_of(config.output, config.storage), images, "images")
     found = read_image_run(run, tokenizer=tokenizer_folder(config), weights=config.weights)
+    if found.kind == "segmenter":
+        from seit_ray.distributed.data.predict_job import check_map_output
+
+        check_map_output(output, run, top_k=config.top_k, probabilities=config.probabilities)
     with looked_at(images, config.source) as (manifest, is_whole):
         if is_whole:
             chosen_splits(manifest, config.split, images.uri)
@@ -88,9 +94,21 @@ def predict(config: Predict, progress: Progress = silent) -> Rows:
     ]
     if counts["rejected"]:
         rows.append(("rejected", job.output.rejected_uri))
+    if "void" in about["plan"]:
+        return [*rows, *map_rows(job.output.folder, counts["labels"])]
     likeliest = sorted(counts["labels"].items(), key=lambda item: -item[1])[:4]
     rows.append(("most frequent", ", ".join(f"{name} {number}" for name, number in likeliest)))
     if counts["labelled"]:
         agree, labelled = counts["agreeing"], counts["labelled"]
         rows.append(("as the source labels them", f"{agree} of {labelled} ({agree / labelled:.2%})"))
     return rows
+
+
+def map_rows(output: Folder, pixels: dict[str, int]) -> Rows:
+    """Where the label maps of a segmenter lie, and what most of their pixels are."""
+    total = max(1, sum(pixels.values()))
+    most = sorted(pixels.items(), key=lambda item: -item[1])[:4]
+    return [
+        ("label maps", output.uri_of("*/maps/*.png")),
+        ("most pixels", ", ".join(f"{name} {number / total:.1%}" for name, number in most)),
+    ]

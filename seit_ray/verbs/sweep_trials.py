@@ -37,7 +37,7 @@ def trial_of(config: Sweep, settings: Settings) -> Trial:
     stages = [
         Stage(
             name,
-            pretrain.run_name(stage) if isinstance(stage, Pretrain) else "seit_ray.runs.finetune:finetune",
+            pretrain.run_name(stage) if isinstance(stage, Pretrain) else finetune.run_name(stage),
             {
                 "run": folder_of(stage.output, stage.storage).join(stage.run),
                 "dataset": folder_of(config.dataset, stage.storage),

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 def check(config: TokenizeImages) -> Rows:
     """What would be read, by what, and where it would go."""
+    from seit_ray.images.sources.maps import check_resize
     from seit_ray.tokenizers.about import describe, read_about
 
     about = read_about(folder_of(config.tokenizer, config.storage))
+    check_resize(config.source.settings(), about["config"].get("resize", "squash"))
     settings = config.tokenize
     images, output = folder_of(config.images, config.storage), folder_of(config.output, config.storage)
     claim_output(output, images)
@@ -132,4 +134,7 @@ def summary(folder: Folder) -> Rows:
         ("bytes an image", f"{source:.0f} source -> {tokens:.1f} tokens ({files:.1f} with keys and labels)"),
         ("order-0 entropy", f"{dataset.entropy_bytes():.1f} bytes an image"),
     ]
+    if (maps := dataset.info.map_labels) is not None:
+        size = sum(s.mask_bytes for s in splits) / total
+        rows.append(("label maps", f"{size:.1f} bytes an image, {maps.num_classes} classes, void {maps.void} there"))
     return rows

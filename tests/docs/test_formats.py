@@ -30,6 +30,7 @@ from tests.studies.tiny_studies import tiny_study
 from tests.tiny_classifiers import write_classifier
 from tests.tiny_dataset import write_dataset
 from tests.tiny_images import image_files, write_files, write_tokenizer
+from tests.tiny_maps import scene, write_camvid, write_map_dataset
 
 PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
 NUM_CODES = 700  # more than a byte holds
@@ -85,6 +86,16 @@ def make_predictions(place):
     keys = {"images": str(place / "images"), "run": str(place / "run"), "top_k": 2, "num_actors": 0}
     for name in ("predictions.csv", "predictions.parquet", "predictions"):
         predict(Predict(output=str(place / name), **keys))
+
+
+def test_label_maps_of_a_dataset_of_pairs(page, tmp_path):
+    _, names = page
+    folder = write_map_dataset(tmp_path / "tokens", write_camvid(tmp_path / "photos", {"train": 2}))
+    table, _ = names["read_split"](folder.uri, "train")
+    found = list(names["read_maps"](table, names["read_info"](folder.uri)["void"]))
+    for seed, (classes, values) in enumerate(found):
+        assert np.array_equal(values, scene(seed)[1])
+        assert np.array_equal(classes == 255, scene(seed)[1] == 3)
 
 
 def make_sweep(place):

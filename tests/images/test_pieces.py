@@ -1,16 +1,19 @@
 """A listing by pieces: the same bytes for any number of workers, any division, and after a kill."""
 
+import json
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
 
 from seit_ray.images import find_images, load_manifest, pieces
 from seit_ray.images.listing import list_images, make_here
+from seit_ray.images.manifest import PART_COLUMNS
 from seit_ray.images.pieces import Pieces, pieces_in
-from seit_ray.images.sources import find, layout, tables
+from seit_ray.images.sources import find, layout, maps, tables
 from seit_ray.images.sources.division import Division
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder, StorageError
@@ -56,6 +59,22 @@ def table(source):
     write_parquet(source, "a.parquet", {"uri": names, "label": [i % 4 for i in range(30)]}, row_group_size=4)
 
 
+def streets(source):
+    """Pairs as CamVid lies; of some images there is no map, and of some maps no image."""
+    numbers = [f"{number:02}.png" for number in range(12)]
+    fill(source, *(f"{split}/images/{name}" for split in ("test", "train") for name in numbers if name != "03.png"))
+    fill(source, *(f"{split}/masks/{name}" for split in ("test", "train") for name in numbers if name != "07.png"))
+    fill(source, f"train/images/{TWO}.jpg", f"train/masks/{TWO}.png", "train/masks/notes.txt")
+    fill(source, "train/none.png", "a.txt")
+
+
+def scenes(source):
+    """Pairs as ADE-20k lies: all maps before all images."""
+    for split, numbers in (("training", range(20)), ("validation", range(4))):
+        fill(source, *(f"annotations/{split}/{number:02}.png" for number in numbers))
+        fill(source, *(f"images/{split}/{number:02}.jpg" for number in numbers))
+
+
 SOURCES = {
     "folders": (folders_of, {}),
     "folders, patterns": (folders_of, {"exclude": ("*/3.jpg",)}),
@@ -66,6 +85,11 @@ SOURCES = {
     "numbered rows, patterns": (numbered_rows, {"exclude": ("*#4", "*#7")}),
     "splits of rows": (rows_with_a_column_of_splits, {"key_column": "id"}),
     "table": (table, {}),
+    "pairs": (streets, {"masks": "masks", "num_classes": 3}),
+    "pairs, suffixes": (
+        scenes,
+        {"masks": "annotations", "num_classes": 3, "suffixes": ("jpg",), "exclude": ("*/03.*",)},
+    ),
 }
 
 
@@ -142,6 +166,62 @@ def test_what_stands_is_not_listed_again_after_a_kill(source, tmp_path, many_pie
     assert manifest_of(source, Folder(tmp_path / "killed")) == expected
     assert len(first) == 2
     assert len(set(made)) == len(made)
+
+
+def test_maps_of_all_pieces_are_counted_once_and_join_their_images(tmp_path, many_pieces):
+    place = Folder(tmp_path / "source")
+    streets(place)
+    settings = SourceSettings(masks="masks", num_classes=3)
+    for number in (1, 2, 5):
+        folder = Folder(tmp_path / f"{number}")
+        manifest = list_images(place, settings, folder, make=workers(number), **HOLD_OUT)
+        assert manifest.left_out == {"label maps without an image": 3, ".txt": 1}
+        rows = [row for split in sorted(manifest.splits) for row in manifest.read_part(split, 0).to_pylist()]
+        assert len(rows) == 24
+        there = {row["key"]: row["mask_uri"] for row in rows if row["mask_version"] is not None}
+        assert there == {
+            row["key"]: row["uri"].replace("/images/", "/masks/").replace(".jpg", ".png")
+            for row in rows
+            if "/07." not in row["key"] and row["key"] != "train/none.png"
+        }
+        assert sorted(row["mask_uri"] for row in rows if row["mask_version"] is None) == [
+            "unusable: no label map: it lies in no folder 'images'",
+            "unusable: no label map: there is no test/masks/07.png",
+            "unusable: no label map: there is no train/masks/07.png",
+        ]
+
+
+@pytest.mark.parametrize("make", [streets, scenes])
+def test_a_sample_of_pairs_looks_for_the_maps_of_its_images_alone(tmp_path, many_pieces, monkeypatch, make):
+    place = Folder(tmp_path / "source")
+    make(place)
+    settings = SourceSettings(masks="masks" if make is streets else "annotations", num_classes=3)
+    whole = list_images(place, settings, Folder(tmp_path / "whole"), **HOLD_OUT)
+    seen = []
+    monkeypatch.setattr(maps, "visible", _entries(seen, maps.visible))
+    sample = list_images(place, replace(settings, limit=2), Folder(tmp_path / "sample"), **HOLD_OUT)
+    (split,) = sample.splits
+    expected = whole.read_part(split, 0).slice(0, 2).drop_columns(["id"])
+    assert sample.read_part(split, 0).drop_columns(["id"]).equals(expected)
+    assert sample.left_out.keys() <= {".txt"}
+    assert len(seen) == 2
+    with pytest.raises(ValueError, match="where no file lies in a folder of that name"):
+        list_images(place, replace(settings, limit=2, masks="labels"), Folder(tmp_path / "wrong"), **HOLD_OUT)
+
+
+def _entries(seen, visible):
+    def listed(*given):
+        for entry in visible(*given):
+            seen.append(entry.name)
+            yield entry
+
+    return listed
+
+
+def test_a_listing_without_maps_says_nothing_of_them(photos, tmp_path):
+    manifest = list_images(photos, SourceSettings(), Folder(tmp_path / "list"), **HOLD_OUT)
+    assert "void" not in json.loads(manifest.folder.read("manifest.json"))
+    assert load_manifest(manifest.folder).read_part("train", 0).column_names == PART_COLUMNS
 
 
 def test_a_piece_that_was_written_half_is_made_anew(tmp_path, many_pieces, monkeypatch):

@@ -21,6 +21,7 @@ SETTINGS = {
         **{"width": 16, "depth": 1, "num_heads": 2, "head_dim": 8, "mlp_width": 32},
     },
     "classifier": {**SHARED, "num_classes": 5, "pool": "cls", "drop_path": 0.1},
+    "segmenter": {**SHARED, "num_classes": 5, "head_width": 16, "aux_width": 16, "taken": (1, 1, 2, 2)},
     "ccvit": {
         **{"size": SIZE, "grid": (4, 6), "kernel": 2, "inputs": "codebook", "codebook": torch.rand(11, 12)},
         **{"num_codes": 11, "code_dim": 12, "unit": 2, "head_layers": 1, "morph_dim": 3},

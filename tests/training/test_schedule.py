@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from seit_ray.training.schedule import peak_lr, warmup_cosine
+from seit_ray.training.schedule import peak_lr, rate_at, warmup_cosine
 
 SETTINGS = {"peak": 2e-3, "min_lr": 1e-5, "warmup_epochs": 5, "epochs": 25}
 
@@ -36,6 +36,14 @@ def test_a_given_rate_wins():
 )
 def test_rate_rises_in_a_line_and_falls_in_half_a_cosine(epoch, rate):
     assert warmup_cosine(epoch, **SETTINGS) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "rate"), [(0, 1e-4), (2.5, (1e-4 + 2e-3) / 2), (5, 2e-3), (15, 1e-3), (25, 0), (30, 0)]
+)
+def test_the_linear_one_falls_in_a_line(epoch, rate):
+    settings = SETTINGS | {"min_lr": 0.0, "warmup_lr": 1e-4}
+    assert rate_at(epoch, schedule="warmup_linear", **settings) == pytest.approx(rate)
 
 
 def test_rate_rises_then_falls():

@@ -203,6 +203,7 @@ def commit(
         },
         left_out=manifest.left_out,
         notes=manifest.notes,
+        void=manifest.void,
     )
     before_marker()
     output.write(MARKER, info.to_json())

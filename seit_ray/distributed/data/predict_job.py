@@ -13,17 +13,19 @@ from typing import Any
 
 from seit_ray.distributed.cluster import Connect, kept_open
 from seit_ray.distributed.data.list_job import make_on_tasks
-from seit_ray.distributed.data.parts import PartSource, map_parts
+from seit_ray.distributed.data.parts import PartSource, PartWorker, map_parts
 from seit_ray.distributed.data.predict_parts import Classifying, ClassifyParts
+from seit_ray.distributed.data.segment_parts import Segmenting, SegmentParts
 from seit_ray.evaluation.image_classifier import ImageClassifier
-from seit_ray.evaluation.prediction_output import PredictOutput
+from seit_ray.evaluation.image_segmenter import ImageSegmenter
+from seit_ray.evaluation.prediction_output import PartsFolder, PredictOutput
 from seit_ray.evaluation.prediction_parts import PredictFiles
 from seit_ray.evaluation.predictions import MAX_DEFAULT_CLASSES
 from seit_ray.images.decoded import Decoding
 from seit_ray.images.listing import list_images, make_here
 from seit_ray.images.manifest import Manifest, chosen_splits, load_manifest
 from seit_ray.images.sources.settings import SourceSettings
-from seit_ray.models.about import weights_mark
+from seit_ray.models.about import CLASSIFIERS, read_about, weights_mark
 from seit_ray.progress import Progress, silent
 from seit_ray.shards.parts import Part, remove_doubles
 from seit_ray.storage import Folder
@@ -32,6 +34,7 @@ from seit_ray.storage.lock import locked
 from seit_ray.storage.output import refuse_overlap
 from seit_ray.storage.patience import PATIENCE_S
 
+ImageModel = ImageClassifier | ImageSegmenter
 Done = dict[str, dict[int, Part]]  # split -> number -> part
 FEW_IMAGES = 1000  # up to here, starting Ray would take longer than the work
 MAX_THREADS = 8  # that decode in this process
@@ -68,16 +71,19 @@ class PredictJob:
     output: PredictOutput
     settings: PredictSettings
 
-    def plan(self, class_names: list[str], decode: str) -> dict[str, Any]:
-        """Whatever decides the table's content."""
-        given = self.settings.probabilities
+    def plan(self, model: ImageModel) -> dict[str, Any]:
+        """Whatever decides the table's content; of a segmenter also the value of void in its maps."""
+        given, class_names = self.settings.probabilities, model.class_names
+        if isinstance(model, ImageSegmenter):
+            given = False
         return {
             "images": self.images.uri,
             "source": self.source_settings.as_dict(),
             "run": self.run.uri,
             "model": weights_mark(self.run, self.settings.weights),
             "class_names": class_names,
-            "decode": decode,
+            "decode": model.decode,
+            **({"void": model.labels.void} if isinstance(model, ImageSegmenter) else {}),
             "probabilities": len(class_names) <= MAX_DEFAULT_CLASSES if given is None else given,
             "top_k": min(self.settings.top_k, len(class_names)),
             **{n: getattr(self.settings, n) for n in ("split", "rows_per_part", "max_image_pixels", "max_image_mib")},
@@ -91,8 +97,8 @@ def run_predict_job(job: PredictJob, connect: Connect, on_progress: Progress = s
     """
     output = job.output
     refuse_overlap(output.folder.at(output.uri), job.images, "images")
-    classifier = ImageClassifier.load(job.run, tokenizer=job.tokenizer, weights=job.settings.weights)
-    plan = job.plan(classifier.class_names, classifier.decode)
+    classifier = load_model(job)
+    plan = job.plan(classifier)
     output.claim()
     with (
         kept_open(connect) as connect,
@@ -118,6 +124,28 @@ def run_predict_job(job: PredictJob, connect: Connect, on_progress: Progress = s
             raise RuntimeError(f"parts of {output.uri} do not stay as they were written; expected one writer")
         parts = [done[s][i] for s in splits for i in sorted(done.get(s, {}))]
         return output.commit(plan, files, parts, total, before_marker=lock.check)
+
+
+def load_model(job: PredictJob) -> ImageModel:
+    """The classifier or segmenter of the run; ValueError for an output or keys that a segmenter has not."""
+    tokenizer, weights = job.tokenizer, job.settings.weights
+    if read_about(job.run, *CLASSIFIERS)["kind"] == "classifier":
+        return ImageClassifier.load(job.run, tokenizer=tokenizer, weights=weights)
+    check_map_output(job.output, job.run, top_k=job.settings.top_k, probabilities=job.settings.probabilities)
+    return ImageSegmenter.load(job.run, tokenizer=tokenizer, weights=weights)
+
+
+def check_map_output(output: PredictOutput, run: Folder, *, top_k: int, probabilities: bool | None) -> None:
+    """ValueError for an output that holds no label maps, and keys of classes of images."""
+    if not isinstance(output, PartsFolder):
+        raise ValueError(
+            f"output {output.uri} for {run.uri}, a segmenter; expected a folder, into which its label maps go as PNG; "
+            "leave the ending out"
+        )
+    if top_k or probabilities:
+        raise ValueError(
+            f"top_k or probabilities for {run.uri}, a segmenter; expected them with a classifier; leave them out"
+        )
 
 
 def existing(job: PredictJob, plan: dict[str, Any]) -> dict[str, Any] | None:
@@ -189,7 +217,7 @@ def listing(
 def classify(
     job: PredictJob,
     plan: dict[str, Any],
-    classifier: ImageClassifier,
+    classifier: ImageModel,
     manifest: Manifest,
     splits: list[str],
     files: PredictFiles,
@@ -223,28 +251,24 @@ def classify(
         max_pixels=plan["max_image_pixels"],
         patience_s=job.settings.patience_s,
     )
-    how = Classifying(
-        job.run,
-        job.tokenizer,
-        job.settings.weights,
-        plan["model"],
-        job.settings.batch_size,
-        files,
-        source_names=manifest.class_names,
-        **{name: plan[name] for name in ("class_names", "probabilities", "top_k")},
-    )
+    shared = (job.run, job.tokenizer, job.settings.weights, plan["model"], job.settings.batch_size, files)
+    worker: Any = SegmentParts  # what its first argument is made for is the second
+    how: Segmenting | Classifying = Segmenting(*shared)
+    if isinstance(classifier, ImageClassifier):
+        kept = {name: plan[name] for name in ("class_names", "probabilities", "top_k")}
+        worker, how = ClassifyParts, Classifying(*shared, source_names=manifest.class_names, **kept)
     source, asked = PartSource(manifest.folder, job.images, decoding, job.output.work), job.settings.num_actors
     if asked == 0 or (asked is None and total - seen <= FEW_IMAGES):
         threads, on_gpu = min(MAX_THREADS, os.cpu_count() or 1), job.settings.gpus_per_actor != 0
-        worker = ClassifyParts(source, how, on_gpu=on_gpu, num_threads=threads)
+        here: PartWorker = worker(source, how, on_gpu=on_gpu, num_threads=threads)
         for split, index in todo:
-            on_part(worker.finish(split, index))
+            on_part(here.finish(split, index))
         return True
     job.output.work.delete_tree("attempts")  # of earlier calls
     with connect() as cluster:
         map_parts(
             todo,
-            ClassifyParts,
+            worker,
             (source, how),
             cluster=cluster,
             num_actors=asked,

@@ -14,10 +14,9 @@ import torch
 
 from seit_ray.distributed.data.parts import PartSource, PartWorker
 from seit_ray.evaluation.image_classifier import ImageClassifier
-from seit_ray.evaluation.prediction_parts import PredictFiles
+from seit_ray.evaluation.prediction_parts import PredictFiles, check_weights_mark
 from seit_ray.evaluation.predictions import part_tables
 from seit_ray.images.decoded import DecodedImages
-from seit_ray.models.about import weights_mark
 from seit_ray.progress import Times
 from seit_ray.shards.parts import Part
 from seit_ray.storage import Folder
@@ -46,11 +45,7 @@ class ClassifyParts(PartWorker):
     def __init__(self, source: PartSource, how: Classifying, **options: Any):
         super().__init__(source, **options)
         self.how = how
-        if self.patiently(lambda: weights_mark(how.run, how.weights)) != how.model:
-            raise ValueError(
-                f"run {how.run.uri} has other weights than when the job began; expected the same; wait until it is "
-                "trained, and predict again with overwrite=true"
-            )
+        self.patiently(lambda: check_weights_mark(how.run, how.weights, how.model))
         self.classifier = self.patiently(
             lambda: ImageClassifier.load(how.run, tokenizer=how.tokenizer, weights=how.weights)
         )

@@ -89,6 +89,7 @@ class TokenizeJob:
             settings.max_image_mib << 20,
             settings.max_image_pixels,
             settings.patience_s,
+            masks=True,
         )
 
     def plan(self, fingerprint: str) -> dict[str, Any]:

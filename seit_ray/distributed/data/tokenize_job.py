@@ -28,6 +28,7 @@ from seit_ray.distributed.data.tokenize_begin import (
 from seit_ray.distributed.data.tokenize_parts import TokenizeParts
 from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import Manifest, load_manifest
+from seit_ray.images.sources.maps import check_resize
 from seit_ray.progress import Progress, silent
 from seit_ray.shards.appending import new_images, retried_rejects
 from seit_ray.shards.dataset import DatasetInfo
@@ -60,6 +61,7 @@ def run_tokenize_job(job: TokenizeJob, connect: Connect, on_progress: Progress =
     job = moved(job)
     tokenizer, about = load_tokenizer(job.tokenizer_folder)
     job = replace(job, settings=job.settings.for_tokens(math.prod(tokenizer.grid), len(tokenizer.codebook)))
+    check_resize(job.source_settings, tokenizer.resize)
     plan = job.plan(about["fingerprint"])
     finished = finished_dataset(job, plan)
     if finished is not None and job.settings.mode == "create":

@@ -14,7 +14,7 @@ from seit_ray.distributed.data.parts import PartSource, PartWorker, peak_bytes
 from seit_ray.images.decoded import DecodedImages
 from seit_ray.images.manifest import PART_COLUMNS
 from seit_ray.progress import Times
-from seit_ray.shards.parquet import META, REJECTED_SCHEMA, TokenRows
+from seit_ray.shards.parquet import MASK, META, REJECTED_SCHEMA, TokenRows
 from seit_ray.shards.parts import Part, PartFiles
 from seit_ray.shards.rejects import RejectLimit
 from seit_ray.storage import Folder
@@ -70,7 +70,8 @@ class TokenizeParts(PartWorker):
         times.add("encode")
         good, refused = pa.concat_tables(rows), pa.concat_tables(rejected)
         listed = pa.concat_tables([good.select(PART_COLUMNS), refused.select(PART_COLUMNS)]).sort_by("id")
-        shard, rejects = TokenRows(codes, good.select(list(META))), refused.select(REJECTED_SCHEMA.names)
+        kept = [*META, *({MASK} & {*good.column_names})]
+        shard, rejects = TokenRows(codes, good.select(kept)), refused.select(REJECTED_SCHEMA.names)
         peak = peak_bytes()
         return self.patiently(
             lambda: self.files.write(split, index, shard, rejects, listed, times=times, peak_bytes=peak)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Entry, Folder
 
-PLAIN, MAY_REPEAT, COUNTED = range(3)  # what a key is: see Seen
+PLAIN, MAY_REPEAT, COUNTED, MAP = range(4)  # what a key is: see Seen
 COUNTERS = ("left_out", "files", "size_bytes")
 
 
@@ -22,7 +22,8 @@ class Seen(NamedTuple):
 
     place: of a test or val set, the folder it is in, which decides whether test serves as val; None where that is
     settled. of_key: whether the key is the only one (PLAIN), may come again (MAY_REPEAT), or is the name of numbered
-    files, behind which comes a number that counts on over them (COUNTED).
+    files, behind which comes a number that counts on over them (COUNTED). MAP is no image: the key is the name of a
+    label map, whose image may be of another piece.
     """
 
     key: str

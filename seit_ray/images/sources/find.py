@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
+from seit_ray.images.label_maps import MapLabels
 from seit_ray.images.sources import folders, parquet, tables, webdataset
 from seit_ray.images.sources.class_names import read_class_names, renamed
 from seit_ray.images.sources.division import COUNTED, Division, File, Head, Piece, Seen, Tally
 from seit_ray.images.sources.layout import LOOK, Beginning, found_layout, of_layout, visible
+from seit_ray.images.sources.maps import class_names_of_maps, void_of
 from seit_ray.images.sources.names import suffix_of
 from seit_ray.images.sources.settings import EXCLUDED, SourceSettings
 from seit_ray.images.sources.tars import COMPRESSED, check_uncompressed
@@ -38,8 +40,9 @@ def divide(source: Folder, settings: SourceSettings = DEFAULT, *, is_sample: boo
     a CSV or Parquet file with a row an image: uri (relative ones start at the table's folder), label, split.
     parquet: image bytes in Parquet. webdataset: tars of <key>.jpg and <key>.cls or .json, whose columns are extensions
     and fields of .json. auto: what is there, if that is clear. Splits are found by the names of folders and files (see
-    `splits`), or by a column. is_sample: the pieces will not all be read, so nothing is spent on dividing. ValueError
-    for what does not fit; nothing found is an error for auto only.
+    `splits`), or by a column. With settings.masks, image files have label maps in place of labels. is_sample: the
+    pieces will not all be read, so nothing is spent on dividing. ValueError for what does not fit; nothing found is an
+    error for auto only.
     """
     if settings.kind not in KINDS:
         raise ValueError(f"kind {settings.kind!r}; expected one of {list(KINDS)}; correct it")
@@ -48,6 +51,8 @@ def divide(source: Folder, settings: SourceSettings = DEFAULT, *, is_sample: boo
     if settings.limit is not None:
         note = f"only the first {settings.limit} images of the listing (source.limit)"
         found = replace(found, notes=(*found.notes, note))
+    if settings.masks is not None or settings.void is not None or settings.num_classes is not None:
+        return _of_pairs(found, source, settings)
     if not settings.class_names:
         return found
     names = read_class_names(settings.class_names, source)
@@ -74,9 +79,31 @@ def holds_val(division: Division, place: str) -> bool:
     return tables.holds_val(division) if division.kind == "table" else parquet.holds_val(division)
 
 
+def map_labels(division: Division) -> MapLabels | None:
+    """What the values of its label maps mean; None for images without maps."""
+    settings = division.settings
+    return None if settings.masks is None else MapLabels(len(division.listed_classes or []), void_of(settings))
+
+
 def class_names_of(division: Division) -> list[str] | None:
     """The names of all classes, where the source or its settings list them."""
     return division.listed_classes or (None if division.renamed else division.class_names)
+
+
+def _of_pairs(found: Division, source: Folder, settings: SourceSettings) -> Division:
+    """With the classes of the label maps; ValueError where images cannot have any."""
+    if settings.masks is None:
+        raise ValueError(
+            "source.void or source.num_classes without source.masks; expected them with label maps alone; set "
+            "source.masks, or leave them out"
+        )
+    if found.kind not in ("folders", "flat") or any(piece.files for piece in found.pieces):
+        raise ValueError(
+            f"source.masks with a source of kind {found.kind!r}, {source.uri}; expected a folder of image files with "
+            "label maps beside them; leave it out, or point at such a folder"
+        )
+    names, _ = class_names_of_maps(settings, source)
+    return replace(found, listed_classes=names)
 
 
 def _matching(found: Iterator[Seen], settings: SourceSettings, tally: Tally) -> Iterator[Seen]:
@@ -114,7 +141,7 @@ def _in_folder(source: Folder, settings: SourceSettings, *, is_sample: bool) -> 
         raise ValueError(f"table {source.uri} is a folder; expected a .csv or .parquet file; give the file itself")
     tally = Tally()
     listing = visible(source, tally.left_out, settings.inventory)
-    begun = Beginning(listing, settings.image_suffixes, tally.left_out)
+    begun = Beginning(listing, settings.image_suffixes, tally.left_out, settings.pairing)
     layout, weighed = "folders" if settings.kind == "flat" else settings.kind, tuple[str, ...]()
     if settings.kind == "auto":
         layout, weighed = found_layout(source, begun, partial(_has_images, source, settings))

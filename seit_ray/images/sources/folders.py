@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from seit_ray.images.sources.division import MAY_REPEAT, PLAIN, Division, Piece, Seen, Tally
+from seit_ray.images.sources.division import MAP, MAY_REPEAT, PLAIN, Division, Piece, Seen, Tally
 from seit_ray.images.sources.layout import layout_of_file, of_layout, visible
 from seit_ray.images.sources.names import is_hidden, one_form
 from seit_ray.images.sources.settings import EXCLUDED
@@ -13,18 +13,21 @@ from seit_ray.storage import Entry
 
 
 def seen(division: Division, piece: Piece, tally: Tally, entries: Iterable[Entry] | None = None) -> Iterator[Seen]:
-    """The image files of a stretch of names, in their order; entries: what was listed of it already."""
-    settings = division.settings
+    """The image files of a stretch of names, in their order, and label maps; entries: what was listed of it already."""
+    settings, pairing = division.settings, division.settings.pairing
     if piece.files:  # one image, which is the source itself
         entries = [Entry(file.name, division.folder.size(file.name) or 0, file.version or "") for file in piece.files]
     if entries is None:
         entries = visible(division.folder, tally.left_out, settings.inventory, piece.stretch)
-    files = of_layout(division.chosen, division.weighed, entries, settings.image_suffixes, tally)
+    files = of_layout(division.chosen, division.weighed, entries, settings.image_suffixes, tally, pairing)
     splits = FolderSplits(tally, find_splits=settings.find_splits)
-    is_labelled, narrows = settings.kind != "flat", bool(settings.include or settings.exclude)
+    is_labelled, narrows = settings.kind != "flat" and pairing is None, bool(settings.include or settings.exclude)
     root = division.folder.uri_of("x")[:-1]
     for entry in files:
         name = entry.name
+        if pairing is not None and pairing.is_map(name):
+            yield Seen(name, "", None, None, version=entry.version or None, of_key=MAP)
+            continue
         is_plain = name.isascii()  # two names may be one in Unicode's composed form
         key = name if is_plain else one_form(name)
         if narrows and not settings.takes(key):
@@ -45,11 +48,12 @@ def seen(division: Division, piece: Piece, tally: Tally, entries: Iterable[Entry
 
 def holds_val(division: Division, place: str) -> bool:
     """Whether a folder has images of a val set, for a listing that does not look at all of it."""
-    settings = division.settings
+    settings, pairing = division.settings, division.settings.pairing
     for folder in VAL_FOLDERS:
         for entry in division.folder.list(f"{place}{folder}/", include_hidden=True):
             if (
                 layout_of_file(entry.name, settings.image_suffixes) == "folders"
+                and not (pairing is not None and pairing.is_map(entry.name))
                 and not is_hidden(entry.name)
                 and settings.takes(one_form(entry.name))
             ):

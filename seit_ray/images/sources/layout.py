@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from seit_ray.images.sources.division import Tally
 from seit_ray.images.sources.inventory import inventory_entries
 from seit_ray.images.sources.names import NO_SUFFIX, is_hidden, kind_of, suffix_of
+from seit_ray.images.sources.pairing import Pairing
 from seit_ray.images.sources.tars import COMPRESSED
 from seit_ray.storage import WHOLE, Entry, Folder, Stretch
 
@@ -37,10 +38,10 @@ def check_weights(tally: Tally, chosen: str, uri: str) -> None:
         )
 
 
-def layout_of_file(name: str, suffixes: frozenset[str]) -> str | None:
-    """The layout that a file speaks for; None for files that hold no images."""
+def layout_of_file(name: str, suffixes: frozenset[str], pairing: Pairing | None = None) -> str | None:
+    """The layout that a file speaks for, label maps that of their images; None for files that hold neither."""
     suffix = suffix_of(name)
-    if suffix in suffixes:
+    if suffix in suffixes or (pairing is not None and pairing.is_map(name)):
         return "folders"
     if suffix == ".parquet":
         return "parquet"
@@ -65,11 +66,16 @@ def visible(
 
 
 def of_layout(
-    layout: str, weighed: Collection[str], entries: Iterable[Entry], suffixes: frozenset[str], tally: Tally
+    layout: str,
+    weighed: Collection[str],
+    entries: Iterable[Entry],
+    suffixes: frozenset[str],
+    tally: Tally,
+    pairing: Pairing | None = None,
 ) -> Iterator[Entry]:
     """The entries that a layout reads; counts the others, and weighs those of the layouts `weighed`."""
     for entry in entries:
-        found = layout_of_file(entry.name, suffixes)
+        found = layout_of_file(entry.name, suffixes, pairing)
         if found in weighed:
             tally.weigh(found, entry)
         if found == layout:
@@ -88,6 +94,7 @@ class Beginning:
     listing: Iterator[Entry]
     suffixes: frozenset[str]
     left_out: Counter[str]
+    pairing: Pairing | None = None
     entries: list[Entry] = field(default_factory=list)
     last: str = ""
     is_whole: bool = False
@@ -100,7 +107,7 @@ class Beginning:
                 self.is_whole = True
                 return
             self.last = entry.name
-            if layout_of_file(entry.name, self.suffixes) is None:
+            if layout_of_file(entry.name, self.suffixes, self.pairing) is None:
                 self.left_out[kind_of(entry.name)] += 1
             else:
                 self.entries.append(entry)
@@ -119,7 +126,7 @@ def found_layout(
         raise nothing_found(source, beginning.suffixes, beginning.left_out)
     tally, weighed = Tally(), set(WORDS)
     for entry in beginning.entries:
-        tally.weigh(layout_of_file(entry.name, beginning.suffixes) or "", entry)
+        tally.weigh(layout_of_file(entry.name, beginning.suffixes, beginning.pairing) or "", entry)
     if len(tally.files) > 1 and tally.files["parquet"]:
         names = [entry.name for entry in beginning.entries if suffix_of(entry.name) == ".parquet"]
         if not any(map(has_images, {names[0], names[-1]})):  # metadata, such as img2dataset writes beside its tars

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from seit_ray.images.sources.names import chosen_suffixes, one_form
+from seit_ray.images.sources.pairing import Pairing
 
 EXCLUDED = "excluded by source.include or source.exclude"
 
@@ -43,6 +44,9 @@ class SourceSettings:
     allow_files: bool = False
     white_level: int | None = None
     listing: str | None = None
+    masks: str | None = None
+    void: int | None = None
+    num_classes: int | None = None
 
     @property
     def columns(self) -> Columns:
@@ -53,6 +57,11 @@ class SourceSettings:
     def image_suffixes(self) -> frozenset[str]:
         """Suffixes of the files that are images."""
         return chosen_suffixes(self.suffixes)
+
+    @property
+    def pairing(self) -> Pairing | None:
+        """Which label map belongs to which image; None for images without maps."""
+        return None if self.masks is None else Pairing.of(self.masks)
 
     def takes_file(self, name: str, left_out: Counter[str]) -> bool:
         """Whether the patterns let the images of a Parquet file or tar pass: source.exclude may name it; counts it."""

@@ -165,11 +165,11 @@ def check_morphing(config: Pretrain, data: Folder) -> None:
         grid = patch_grid_of((size, size), config.pixels.patch_size)
         check_counts(grid, num_masked_of(grid, dtm.num_masked))
     if kind == "run":
-        from seit_ray.models.about import SOURCES, read_about
+        from seit_ray.models.about import TARGETS, read_about
         from seit_ray.shards.dataset import TokenDataset, identity_of
         from seit_ray.training.identity import check_same
 
-        about = read_about(folder_of(dtm.target_run or "", config.storage), *SOURCES)
+        about = read_about(folder_of(dtm.target_run or "", config.storage), *TARGETS)
         check_same(about, identity_of(TokenDataset(data)), dtm.target_run or "")
     if kind == "stream":
         check_stream(config, data)

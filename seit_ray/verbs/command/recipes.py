@@ -9,13 +9,16 @@ from seit_ray.config.loading import RECIPES
 
 
 def recipe_note(verb: str, config: Verb) -> str | None:
-    """A line that names the recipe of the same size and inputs, or of the size base; None where there is none."""
+    """A line that names the recipe of the same task, size and inputs, or of the size base; None where there is none."""
     if not isinstance(config, Pretrain | Finetune) or (isinstance(config, Finetune) and config.images):
         return None
     inputs = getattr(config.model, "inputs", "learned")
     fitting: dict[str, str] = {}  # size -> the first recipe of it
     for file in sorted(RECIPES.glob(f"{verb}_*.yaml")):
-        model = yaml.safe_load(file.read_text(encoding="utf-8"))["model"]
+        recipe = yaml.safe_load(file.read_text(encoding="utf-8"))
+        model = recipe["model"]
+        if recipe.get("task", "classify") != getattr(config, "task", "classify"):
+            continue
         if model.get("inputs", "learned") == inputs:
             fitting.setdefault(model["size"], file.stem)
     name = fitting.get(config.model.size) or fitting.get("base")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from seit_ray.config import FitTokenizer
-from seit_ray.distributed.data.list_job import make_on_tasks
+from seit_ray.distributed.data import list_job
+from seit_ray.distributed.data.list_job import made_by_tasks, make_on_tasks
 from seit_ray.images import pieces
 from seit_ray.images.listing import list_images
 from seit_ray.images.sources import find, layout
@@ -17,7 +18,7 @@ from seit_ray.storage import Folder
 from seit_ray.verbs.fit_tokenizer import fit_tokenizer
 from tests.distributed.data.jobs import run
 from tests.images.made_manifests import files
-from tests.images.made_sources import write_parquet
+from tests.images.made_sources import fill, write_parquet
 from tests.tiny_images import image_files, write_files
 
 HOLD_OUT = {"val_fraction": 0.3, "seed": 0, "rows_per_part": 8}
@@ -56,6 +57,20 @@ def test_tasks_list_what_one_process_lists(rows, on_tasks, tmp_path):
     assert files(Folder(tmp_path / "tasks")) == files(Folder(tmp_path / "here"))
     assert len(files(Folder(tmp_path / "tasks"))) > 2
     assert seen == [*range(3, 37, 3), 36]
+
+
+def test_tasks_join_label_maps_and_images_of_all_pieces(on_tasks, tmp_path, many_pieces, monkeypatch):
+    source, settings = Folder(tmp_path / "source"), SourceSettings(masks="masks", num_classes=3)
+    for city in range(12):
+        fill(source, *(f"{city:02}/images/{number}.png" for number in range(4)))
+        fill(source, *(f"{city:02}/masks/{number}.png" for number in range(1, 6)))
+    here = list_images(source, settings, Folder(tmp_path / "here"), **HOLD_OUT)
+    made = []
+    monkeypatch.setattr(list_job, "made_by_tasks", lambda *given: made.append(given) or made_by_tasks(*given))
+    list_images(source, settings, Folder(tmp_path / "tasks"), make=on_tasks, **HOLD_OUT)
+    assert files(Folder(tmp_path / "tasks")) == files(Folder(tmp_path / "here"))
+    assert len(made) == 1
+    assert here.left_out == {"label maps without an image": 24}
 
 
 class Dies(SourceSettings):

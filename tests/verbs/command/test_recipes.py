@@ -17,6 +17,8 @@ from tests.tiny_dataset import write_dataset
         (Pretrain, ["model.size=large"], "pretrain_base_in1k_400e"),
         (Finetune, [], "finetune_base_in1k_100e"),
         (Finetune, ["model.size=small"], "finetune_small_cifar10_100e"),
+        (Finetune, ["task=segment"], "finetune_segment_ade20k_160k"),
+        (Finetune, ["task=segment", "model.size=nano"], "finetune_segment_nano_camvid_8e"),
         (Finetune, ["model.inputs=codebook"], "finetune_seit_base_in1k_300e"),
         (Finetune, ["model.inputs=codebook", "model.size=small"], "finetune_seit_small_in1k_300e"),
     ],

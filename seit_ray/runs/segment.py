@@ -1,0 +1,166 @@
+"""Training a segmenter, a class for each pixel, of tokens or of pixels, from a trained run or from scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Unpack
+
+from torch import Tensor, nn
+
+from seit_ray.augment.chain import Augmented
+from seit_ray.augment.label_maps import ImageMapAugment, TokenMapAugment
+from seit_ray.augment.random import StepRandom
+from seit_ray.evaluation.pairs import ImagePairs, Pairs, TokenPairs
+from seit_ray.evaluation.segmentation import WindowedSegmenter, figures_of, segment_counts
+from seit_ray.images.decoded import Decoding
+from seit_ray.images.sources.maps import check_resize
+from seit_ray.images.sources.settings import SourceSettings
+from seit_ray.models.about import SOURCES, read_about
+from seit_ray.models.segmenter import taken_blocks
+from seit_ray.objectives import SegmentObjective
+from seit_ray.progress import silent
+from seit_ray.runs.augmentation import token_augmentation
+from seit_ray.runs.contents import adapt_contents
+from seit_ray.runs.finetune import encoder_settings, pixel_settings, token_settings
+from seit_ray.runs.inputs import Inputs, TokenInputs, image_inputs, map_inputs
+from seit_ray.runs.listing import listed_once
+from seit_ray.runs.settings import AugmentationSettings, ClassifierSettings, PixelSettings, SegmentSettings
+from seit_ray.runs.train import train_and_export
+from seit_ray.storage import Folder
+from seit_ray.training.identity import check_same
+from seit_ray.training.requests import Hooks
+from seit_ray.training.settings import LoopSettings, OptimizerSettings
+from seit_ray.training.world import World
+
+EVAL_BATCH = 16  # images: their logits are a number a class and pixel
+KEPT = ("miou", "mean_accuracy", "pixel_accuracy")  # of the figures, as metrics on the way
+
+
+def segment(
+    *,
+    run: Folder,
+    model: ClassifierSettings,
+    segment: SegmentSettings,
+    augment: AugmentationSettings,
+    loop: LoopSettings,
+    optimizer: OptimizerSettings,
+    world: World,
+    adapt_run: Folder | None = None,
+    dataset: Folder | None = None,
+    images: Folder | None = None,
+    source: SourceSettings | None = None,
+    pixels: PixelSettings | None = None,
+    init_from: Folder | None = None,
+    init_weights: str = "model",
+    transfer: bool = False,
+    **hooks: Unpack[Hooks],
+) -> dict[str, Any]:
+    """A segmenter of tokens (`dataset`) or of pixels (`images`) with label maps, from a trained run or from scratch.
+
+    Positions of that run are resampled to the grid; otherwise as `finetune`. Sources: CCViT, semantic segmentation, for
+    the frame; SeiT++, section 4, for tokens.
+    """
+    inputs: Inputs
+    augmentation: Callable[[Tensor, Tensor, StepRandom], Augmented]
+    contents: dict[str, str] = {}
+    if images is not None:
+        pixels, source = pixels or PixelSettings(), source or SourceSettings()
+        inputs, val, void = pixel_pairs(images, run, source, pixels, loop, world, **hooks)
+        settings = pixel_settings(model, inputs, pixels.patch_size)
+        augmentation = ImageMapAugment(
+            num_classes=inputs.num_classes,
+            crop_area=pixels.crop_area,
+            flip_prob=pixels.flip_prob,
+            max_share=segment.max_class_share,
+        )
+        whole = inputs.grid
+    elif dataset is not None:
+        inputs = tokens = map_inputs(dataset, grid_side=model.grid_side, memory_gib=loop.memory_gib)
+        val, void, whole = val_pairs(tokens), tokens.dataset.info.void, tokens.dataset.info.grid
+        settings = token_settings(model, tokens)
+        contents = adapt_contents(augment, adapt_run)
+        chain = token_augmentation(tokens, augment, adapt_run, world, quantize=model.inputs == "learned")
+        augmentation = TokenMapAugment(chain, num_classes=inputs.num_classes, max_share=segment.max_class_share)
+    else:
+        raise ValueError("dataset None and images None; expected one of them; give what to train on")
+    about = read_about(init_from, *SOURCES) if init_from is not None else None
+    if about is not None and init_from is not None and not transfer:
+        check_same(about, inputs.identity, init_from.uri)
+    settings |= encoder_settings(model.encoder, about, where=init_from.uri if init_from else "")
+    settings = head_settings(settings, segment)
+
+    def evaluate(net: nn.Module, epoch: float) -> dict[str, float]:
+        if val is None:
+            return {}
+        segmenter = WindowedSegmenter(net, whole, segment.stride)
+        counts = segment_counts(segmenter, val, inputs.num_classes, world, EVAL_BATCH)
+        figures = figures_of(counts, inputs.class_names or [])
+        return {f"val_{name}": figures[name] for name in KEPT}
+
+    return train_and_export(
+        "segmenter",
+        settings,
+        SegmentObjective(aux_weight=segment.aux_weight, augment=augmentation),
+        inputs,
+        evaluate,
+        run,
+        loop,
+        optimizer,
+        world,
+        init_from=init_from,
+        init_weights=init_weights,
+        transfer=transfer,
+        train_only=model.train_only,
+        contents=contents,
+        more={"stride": segment.stride, "void": void},
+        **hooks,
+    )
+
+
+def val_pairs(tokens: TokenInputs) -> Pairs | None:
+    """The val split of a token dataset; None where there is none."""
+    split = tokens.dataset.info.splits.get("val")
+    return TokenPairs(tokens.dataset, "val") if split and split.rows else None
+
+
+def pixel_pairs(
+    images: Folder,
+    run: Folder,
+    source: SourceSettings,
+    pixels: PixelSettings,
+    loop: LoopSettings,
+    world: World,
+    **hooks: Unpack[Hooks],
+) -> tuple[Inputs, Pairs | None, int | None]:
+    """Images with label maps as stores, their val split, the maps' void; ValueError for a source without maps."""
+    if source.masks is None:
+        raise ValueError("images without source.masks; expected the folder of their label maps; set source.masks")
+    check_resize(source, pixels.resize)
+    progress = hooks.get("on_progress", silent)
+    inputs = image_inputs(
+        images,
+        run,
+        source=source,
+        pixels=pixels,
+        world=world,
+        need_labels=False,
+        masks=True,
+        memory_gib=loop.memory_gib,
+        on_progress=progress,
+    )
+    manifest = listed_once(images, source, run, world, val_fraction=pixels.val_fraction, seed=pixels.seed)
+    if "val" not in manifest.splits or not manifest.splits["val"].num_images:
+        return inputs, None, manifest.void
+    decoding = Decoding(pixels.image_size, pixels.resize, source.image_column, masks=True)
+    return inputs, ImagePairs(manifest, "val", images, decoding), manifest.void
+
+
+def head_settings(settings: dict[str, Any], segment: SegmentSettings) -> dict[str, Any]:
+    """Keywords of `build_segmenter`: those of a classifier with the heads in place of its own."""
+    kept = {name: value for name, value in settings.items() if name != "pool"}
+    return kept | {
+        "head": segment.head,
+        "head_width": segment.head_width,
+        "aux_width": segment.aux_width,
+        "taken": taken_blocks(settings["size"].depth, segment.blocks),
+    }

@@ -1,0 +1,76 @@
+"""The part of `evaluate` that makes the report of a segmenter: figures, table, picture, page."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from typing import Any
+
+from seit_ray.config import Evaluate
+from seit_ray.progress import Progress
+from seit_ray.storage import Folder, split_uri
+from seit_ray.verbs.command.places import Rows, folder_of
+from seit_ray.verbs.command.robustness import is_robustness
+from seit_ray.verbs.command.training import run_on_workers
+
+MOST_BATCH = 16  # images of a forward pass, where nobody says: their logits are a number a class and pixel
+
+
+def is_segmenter(config: Evaluate) -> bool:
+    """Whether the run tells a class a pixel; ValueError for a run that is not finished, or tells nothing of images."""
+    from seit_ray.models.about import CLASSIFIERS, read_about
+
+    return read_about(folder_of(config.run, config.storage), *CLASSIFIERS)["kind"] == "segmenter"
+
+
+def check_segments(config: Evaluate) -> None:
+    """ValueError for keys that a segmenter does not heed."""
+    if is_robustness(config) or config.classes != "all":
+        key = next((k for k in ("corruptions", "occlusion", "shuffle") if getattr(config, k)), "classes")
+        raise ValueError(f"{key} with {config.run}, a segmenter; expected a classifier; leave it out")
+    if config.images and config.source.masks is None:
+        raise ValueError(
+            f"images {config.images} without source.masks for {config.run}, a segmenter; expected the folder of their "
+            "label maps; set source.masks and source.class_names"
+        )
+
+
+def evaluate_report(config: Evaluate, arguments: dict[str, Any], progress: Progress) -> Rows:
+    """Evaluate a segmenter; write page, picture and table, the figures last; returns the table to print."""
+    from seit_ray.report.segmentation import segment_csv, segment_page, segment_rows, segment_sheet
+    from seit_ray.runs.evaluate_segments import evaluate_segments
+    from seit_ray.verbs.command.record import record_of
+
+    run: Folder = arguments["run"]
+    arguments = {name: value for name, value in arguments.items() if name != "classes"}
+    if "batch_size" not in config.model_fields_set:
+        arguments["batch_size"] = MOST_BATCH
+    output = config.output or run.uri_of(file_name(config))
+    parent, name = split_uri(output)
+    folder, stem = folder_of(parent, config.storage), posixpath.splitext(name)[0]
+    folder.check_writable()
+    found = run_on_workers(config, evaluate_segments, arguments, "evaluate", progress)
+    sheet = segment_sheet(pictures) if (pictures := found.pop("pictures")) else None
+    figures = {"run": run.uri, "data": config.images or config.dataset, **found}
+    title = f"Segmentation by {config.run.rstrip('/').rpartition('/')[2]}"
+    folder.write(f"{stem}.html", segment_page(title, figures, sheet, record_of("evaluate", config)).html().encode())
+    if sheet is not None:
+        folder.write(f"{stem}.png", sheet)
+    folder.write(f"{stem}.csv", segment_csv(figures).encode())
+    folder.write(name, json.dumps(figures, indent=1).encode())
+    counts = f"{figures['listed']} listed = {figures['samples']} evaluated"
+    if left := figures["listed"] - figures["samples"] - len(figures["rejected"]):
+        counts += f" + {left} with nothing but void"
+    return [
+        ("run", run.uri),
+        (f"{config.split} images", f"{counts} + {len(figures['rejected'])} rejected"),
+        *segment_rows(figures),
+        ("report", folder.uri_of(f"{stem}.html")),
+        ("figures", output),
+    ]
+
+
+def file_name(config: Evaluate) -> str:
+    """Of the figures, in the run."""
+    what = ["segments", *(["images"] if config.images else []), config.split]
+    return "-".join([*what, *([config.weights] if config.weights != "model" else [])]) + ".json"
