@@ -70,9 +70,13 @@ class ManifestWriter:
         self.digest = _Digest()
         folder.delete(MARKER)  # from here to the end, what is there is not complete
 
+    def held_out(self, found: FoundRows) -> FoundRows:
+        """With a split each."""
+        return found.held_out(val_fraction=self.hold_out.val_fraction, seed=self.hold_out.seed)
+
     def add(self, found: FoundRows) -> None:
         """The next images."""
-        rows = found.held_out(val_fraction=self.hold_out.val_fraction, seed=self.hold_out.seed)
+        rows = self.held_out(found)
         codes = self._codes(rows)
         self.digest.add(rows, codes)
         ids = np.arange(self.num_images, self.num_images + len(rows))

@@ -21,13 +21,13 @@ from seit_ray.verbs.command.places import (
 )
 
 if TYPE_CHECKING:
-    from seit_ray.distributed.data.predict_job import PredictJob
+    from seit_ray.distributed.data.predict_begin import PredictJob
     from seit_ray.evaluation.prediction_output import PredictOutput
 
 
 def job_of(config: Predict) -> PredictJob:
     """The job that a config describes."""
-    from seit_ray.distributed.data.predict_job import PredictJob
+    from seit_ray.distributed.data.predict_begin import PredictJob
 
     return PredictJob(
         images=folder_of(config.images, config.storage),

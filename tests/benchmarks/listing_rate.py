@@ -19,7 +19,8 @@ import tempfile
 import time
 import urllib.request
 
-from seit_ray.images.listing import list_images, make_here
+from seit_ray.images.listing import list_images
+from seit_ray.images.piece_makers import make_here
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import WHOLE, Entry, Folder
 from tests.benchmarks.listing_server import keys_of

@@ -15,7 +15,7 @@ import ray
 from ray.exceptions import RayError
 
 from seit_ray.distributed.cluster import Connect, user_error
-from seit_ray.images.listing import FEW_PIECES, Make, OnListed, make_here
+from seit_ray.images.piece_makers import FEW_PIECES, Make, OnListed, make_here
 from seit_ray.images.pieces import PieceCounts, Pieces
 from seit_ray.storage.patience import PATIENCE_S
 
