@@ -97,7 +97,8 @@ class ManifestWriter:
         """The numbers of the labels, int32 [N], as they first come; -1 for none."""
         table = np.full(len(rows.label_values) + 1, -1, np.int32)  # the last for none
         for place in first_places(rows.labels).tolist():
-            table[place] = code_of(rows.label_values[place], self.codes)
+            code = code_of(rows.label_values[place], self.codes)
+            table[place] = -1 if code is None else code
         return table[rows.labels]
 
     def _note_unusable(self, uris: pa.StringArray) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 from seit_ray.images.gather import Gathered, check_splits
@@ -25,7 +25,8 @@ STREAMS = 16  # pieces of a bucket that one process lists at a time; a disk does
 TOLD = 1000  # images, how often it is said how far a listing is
 
 OnListed = Callable[[int], None]  # told how many more images were listed
-Make = Callable[[Pieces, Sequence[int], OnListed], Iterator[PieceCounts]]  # of some pieces, in their order
+Made = Generator[PieceCounts, None, None]
+Make = Callable[[Pieces, Sequence[int], OnListed], Made]  # of some pieces, in their order
 
 
 @contextlib.contextmanager
@@ -102,9 +103,7 @@ def listed_so_far(pieces: Pieces, is_enough: Callable[[int], bool], on_progress:
     return Gathered(pieces, counts, is_whole=not ended)
 
 
-def make_here(
-    pieces: Pieces, todo: Sequence[int], on_listed: OnListed, patience_s: float = 0.0
-) -> Iterator[PieceCounts]:
+def make_here(pieces: Pieces, todo: Sequence[int], on_listed: OnListed, patience_s: float = 0.0) -> Made:
     """By this process: several pieces of a bucket at a time; an error comes where its piece would.
 
     patience_s: how long a piece is begun again while the storage does not answer.

@@ -12,8 +12,6 @@ import pyarrow.compute as pc
 
 from seit_ray.images.records import ImageRecord, json_of, split_of_key
 
-Strings = pa.StringArray
-
 
 @dataclass(frozen=True)
 class FoundRows:
@@ -23,11 +21,11 @@ class FoundRows:
     label_values and split_names, -1 for none. sizes int64 and versions with nulls for what the source does not tell.
     """
 
-    keys: Strings
-    plain: Strings
-    uris: Strings
+    keys: pa.StringArray
+    plain: pa.StringArray
+    uris: pa.StringArray
     sizes: pa.Int64Array
-    versions: Strings
+    versions: pa.StringArray
     labels: np.ndarray
     label_values: Sequence[str | int]
     splits: np.ndarray

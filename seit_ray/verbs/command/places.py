@@ -16,8 +16,8 @@ from seit_ray.storage import Folder
 
 if TYPE_CHECKING:
     from seit_ray.images.manifest import Manifest
-    from seit_ray.images.piece_makers import Make, OnListed
-    from seit_ray.images.pieces import PieceCounts, Pieces
+    from seit_ray.images.piece_makers import Made, Make, OnListed
+    from seit_ray.images.pieces import Pieces
 
 Rows = list[tuple[str, str]]
 
@@ -69,7 +69,7 @@ def make_on(cluster: Cluster) -> Make:
     from seit_ray.distributed.resources import named_address
     from seit_ray.images.piece_makers import FEW_PIECES, make_here
 
-    def make(pieces: Pieces, todo: Sequence[int], on_listed: OnListed) -> Iterator[PieceCounts]:
+    def make(pieces: Pieces, todo: Sequence[int], on_listed: OnListed) -> Made:
         if len(todo) <= FEW_PIECES or named_address(cluster.address) == "local":
             yield from make_here(pieces, todo, on_listed)
             return
