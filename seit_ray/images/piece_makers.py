@@ -21,7 +21,7 @@ from seit_ray.storage.errors import may_pass
 from seit_ray.storage.patience import patiently
 
 FEW_PIECES = 8  # that one process lists, whatever else there is
-STREAMS = 16  # pieces of a bucket that one process lists at a time; a disk does not let one wait
+STREAMS = 8  # pieces of a bucket that one process lists at a time, which keeps a core busy; a disk lets none wait
 TOLD = 1000  # images, how often it is said how far a listing is
 
 OnListed = Callable[[int], None]  # told how many more images were listed

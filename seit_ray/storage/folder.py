@@ -209,13 +209,14 @@ class Folder:
         with explained(self.uri):
             yield from self._store().list(self._path, prefix, include_hidden, on_skipped, stretch)
 
-    def cuts(self, after: str, most: int) -> Sequence[str] | None:
+    def cuts(self, after: str, most: int, listed: int = 0) -> Sequence[str] | None:
         """At most `most` names, ascending, between which what lies behind `after` can be listed at the same time.
 
-        None where the service lists in an order of its own, and knows no stretches.
+        None where the service lists in an order of its own, and knows no stretches. listed: how many objects lie up to
+        `after`, where that is known: few names serve where few more are to be expected.
         """
         with explained(self.uri):
-            return self._store().cuts(self._path, after, most)
+            return self._store().cuts(self._path, after, most, listed)
 
     def delete(self, name: str) -> None:
         """Removes one object; no error when there is none."""

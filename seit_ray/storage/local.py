@@ -102,9 +102,9 @@ class LocalStore:
         """Files below root whose relative name starts with prefix, in the order of S3 keys; none if missing."""
         return files_below(root, prefix, include_hidden, on_skipped, stretch)
 
-    def cuts(self, root: str, after: str, most: int) -> Sequence[str]:
+    def cuts(self, root: str, after: str, most: int, listed: int = 0) -> Sequence[str]:
         """Names of folders behind `after`, of the uppermost levels that have enough of them."""
-        return folders_to_cut_at(root, after, most)
+        return folders_to_cut_at(root, after, most, listed)
 
     def delete(self, path: str) -> None:
         """Removes the file at path, if there is one."""

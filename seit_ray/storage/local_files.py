@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
-from seit_ray.storage.cuts import ENOUGH, LEVELS, evenly
+from seit_ray.storage.cuts import ENOUGH, LEVELS, chosen
 from seit_ray.storage.entry import WHOLE, Entry, Stretch, is_hidden
 from seit_ray.storage.errors import StorageError
 
@@ -44,7 +44,7 @@ def files_below(
             yield entry
 
 
-def folders_to_cut_at(root: str, after: str, most: int) -> Sequence[str]:
+def folders_to_cut_at(root: str, after: str, most: int, listed: int) -> Sequence[str]:
     """Names of folders behind `after`, of the uppermost levels that have enough of them."""
     found: list[str] = []
     level = [""]
@@ -54,7 +54,7 @@ def folders_to_cut_at(root: str, after: str, most: int) -> Sequence[str]:
         found += level
         if len(found) >= ENOUGH or len(level) > most:
             break
-    return evenly(sorted(name for name in found if name > after), most)
+    return chosen(found, after, most, listed)
 
 
 def _open_folder(root: str, relative: str, ancestors: Ancestors) -> tuple[str, Iterator[str], Ancestors]:
