@@ -206,7 +206,7 @@ class Evaluate(Robustness, Verb):
 class Predict(Verb):
     """Classes of new images, or their label maps, by a fine-tuned run; a rerun does only what is missing."""
 
-    frozen = "seit_ray.distributed.data.predict_job:PredictSettings"
+    frozen = "seit_ray.distributed.data.predict_begin:PredictSettings"
 
     images: str = Field(description="folder, table or Parquet of images: a path or bucket")
     run: str = Field(description="folder of the fine-tuned run")

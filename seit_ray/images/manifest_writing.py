@@ -79,9 +79,13 @@ class ManifestWriter:
         self.digest = _Digest()
         folder.delete(MARKER)  # from here to the end, what is there is not complete
 
+    def held_out(self, found: FoundRows) -> FoundRows:
+        """With a split each."""
+        return found.held_out(val_fraction=self.hold_out.val_fraction, seed=self.hold_out.seed)
+
     def add(self, found: FoundRows) -> None:
         """The next images."""
-        rows = found.held_out(val_fraction=self.hold_out.val_fraction, seed=self.hold_out.seed)
+        rows = self.held_out(found)
         codes = self._codes(rows)
         self.digest.add(rows, codes)
         ids = np.arange(self.num_images, self.num_images + len(rows))
@@ -104,7 +108,8 @@ class ManifestWriter:
         """The numbers of the labels, int32 [N], as they first come; -1 for none."""
         table = np.full(len(rows.label_values) + 1, -1, np.int32)  # the last for none
         for place in first_places(rows.labels).tolist():
-            table[place] = code_of(rows.label_values[place], self.codes)
+            code = code_of(rows.label_values[place], self.codes)
+            table[place] = -1 if code is None else code
         return table[rows.labels]
 
     def _note_unusable(self, uris: pa.StringArray) -> None:

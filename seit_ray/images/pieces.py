@@ -168,7 +168,7 @@ class _Writer:
 
     folder: Folder
     number: int
-    columns: tuple[list[Any], ...] = field(default_factory=lambda: tuple([] for _ in SCHEMA))
+    rows: list[tuple[Any, ...]] = field(default_factory=list)
     labels: dict[str | int, int] = field(default_factory=dict)
     splits: dict[tuple[str, str | None], int] = field(default_factory=dict)
     num_rows: int = 0
@@ -180,17 +180,14 @@ class _Writer:
     def add(self, image: Seen) -> None:
         """Takes one."""
         key, uri, label, split, size_bytes, version, place, of_key = image
-        keys, uris, labels, splits, sizes, versions, hashes, counted = self.columns
-        keys.append(key)
-        uris.append(uri)
-        labels.append(code_of(label, self.labels))
-        splits.append(None if split is None else self.splits.setdefault((split, place), len(self.splits)))
-        sizes.append(size_bytes)
-        versions.append(version)
-        hashes.append(hash_of(key) if of_key == MAY_REPEAT else None)
-        counted.append(True if of_key == COUNTED else None)
-        self.num_hashed += of_key == MAY_REPEAT
-        if len(keys) == FILE_ROWS:
+        code = code_of(label, self.labels)
+        part = None if split is None else self.splits.setdefault((split, place), len(self.splits))
+        hashed, counted = None, True if of_key == COUNTED else None
+        if of_key == MAY_REPEAT:
+            hashed = hash_of(key)
+            self.num_hashed += 1
+        self.rows.append((key, uri, code, part, size_bytes, version, hashed, counted))
+        if len(self.rows) == FILE_ROWS:
             self._flush()
 
     def add_map(self, seen: Seen) -> None:
@@ -202,13 +199,12 @@ class _Writer:
             self._flush_maps()
 
     def _flush(self) -> None:
-        num_rows = len(self.columns[0])
-        arrays = [pa.array(column, field.type) for column, field in zip(self.columns, SCHEMA, strict=True)]
+        columns = zip(zip(*self.rows, strict=True), SCHEMA, strict=True)
+        arrays = [pa.array(column, field.type) for column, field in columns]
         self._write(rows_name(self.number, self.num_files), pa.table(arrays, schema=SCHEMA), ["split", "label"])
-        self.num_rows += num_rows
+        self.num_rows += len(self.rows)
         self.num_files += 1
-        for column in self.columns:
-            column.clear()
+        self.rows.clear()
 
     def _flush_maps(self) -> None:
         self._write(maps_name(self.number, self.num_map_files), map_rows(*self.maps), [])
@@ -223,7 +219,7 @@ class _Writer:
 
     def finish(self, tally: Tally) -> PieceCounts:
         """The counts, when all were added."""
-        if self.columns[0]:
+        if self.rows:
             self._flush()
         if self.maps[0]:
             self._flush_maps()

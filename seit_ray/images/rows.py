@@ -12,8 +12,6 @@ import pyarrow.compute as pc
 
 from seit_ray.images.records import ImageRecord, json_of, split_of_key, unusable_reason
 
-Strings = pa.StringArray
-
 
 @dataclass(frozen=True)
 class FoundRows:
@@ -24,11 +22,11 @@ class FoundRows:
     masks, mask_versions: of the label maps, in a source of pairs.
     """
 
-    keys: Strings
-    plain: Strings
-    uris: Strings
+    keys: pa.StringArray
+    plain: pa.StringArray
+    uris: pa.StringArray
     sizes: pa.Int64Array
-    versions: Strings
+    versions: pa.StringArray
     labels: np.ndarray
     label_values: Sequence[str | int]
     splits: np.ndarray

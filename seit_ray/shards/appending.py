@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seit_ray.images.known import ADDED, CHANGED, FOLDER, KINDS, SAME, Changes, KnownImages
-from seit_ray.images.listing import Make, list_images, listed_pieces
+from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import Manifest
+from seit_ray.images.piece_makers import Make, listed_pieces
 from seit_ray.images.rows import FoundRows
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress
@@ -103,6 +104,14 @@ def new_images(
     for key in known.removed():
         changes.add("removed", key)
     on_progress("compare", 1, 1, changes.words() or "no changes")
+    check_changes(changes, manifest, output, source, base, keep_changed=keep_changed)
+    return manifest
+
+
+def check_changes(
+    changes: Changes, manifest: Manifest, output: Folder, source: Folder, base: DatasetInfo, *, keep_changed: bool
+) -> None:
+    """ValueError where images of the dataset have changed, or have classes now."""
     if changes.counts["changed"] and not keep_changed:
         raise ValueError(
             f"{source.uri}: {changes.words('changed')} since {output.uri} was made; expected images that are only "
@@ -113,7 +122,6 @@ def new_images(
             f"{source.uri} has classes now ({', '.join(manifest.class_names[:4])}, ...), and {output.uri} was made "
             "without; expected images without labels; tokenise into a new output"
         )
-    return manifest
 
 
 def count_changes(changes: Changes, rows: FoundRows, kinds: np.ndarray) -> None:

@@ -71,10 +71,10 @@ class ObjectStore(Reader, Protocol):
         on_skipped: told why, for each file that cannot be listed; without it such a file is an error.
         """
 
-    def cuts(self, root: str, after: str, most: int) -> Sequence[str] | None:
+    def cuts(self, root: str, after: str, most: int, listed: int = 0) -> Sequence[str] | None:
         """At most `most` names, ascending, that divide what lies below root and behind `after` into stretches.
 
-        None where it cannot be listed by stretches.
+        None where it cannot be listed by stretches. listed: how many objects there are up to `after`.
         """
 
     def delete(self, path: str) -> None:

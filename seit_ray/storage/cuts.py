@@ -7,6 +7,7 @@ the characters in which names differ.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -15,14 +16,18 @@ from seit_ray.storage.listing import Ask
 REQUESTS_AHEAD = 16
 FOLDER_PAGES = 10  # of the names of folders in one folder
 ENOUGH = 16  # cuts, with which no further level is looked into
+OBJECTS_EACH = 5000  # of a stretch at least, as far as can be known: its last page is asked for in vain by half
 LEVELS = 3  # of folders, or of characters
 LOOKED_INTO = 32  # folders, or beginnings of names, of a level
 
 Place = TypeVar("Place")
 
 
-def cuts(ask: Ask, after: str, most: int) -> list[str]:
-    """At most `most` names behind `after`, ascending; none where nothing shows how to divide what lies there."""
+def cuts(ask: Ask, after: str, most: int, listed: int = 0) -> list[str]:
+    """At most `most` names behind `after`, ascending; none where nothing shows how to divide what lies there.
+
+    listed: how many objects there are up to `after`: see `chosen`.
+    """
     found: set[str] = set()
     level = [("", True)]  # folders, and beginnings of names
     with ThreadPoolExecutor(REQUESTS_AHEAD) as pool:
@@ -34,7 +39,19 @@ def cuts(ask: Ask, after: str, most: int) -> list[str]:
                 level += [(name, True) for name in folders] + [(name, False) for name in beginnings]
             if len(found) >= ENOUGH or not level:
                 break
-    return evenly(sorted(name for name in found if name > after), most)
+    return chosen(found, after, most, listed)
+
+
+def chosen(found: Collection[str], after: str, most: int, listed: int) -> list[str]:
+    """Of the names behind `after` at most `most`: fewer where few objects are to be expected behind it.
+
+    As many lie between two of the names as did on the average up to `after`.
+    """
+    behind = sorted(name for name in found if name > after)
+    passed = len(found) - len(behind)
+    if listed and passed:
+        most = min(most, max(ENOUGH, round(listed / passed * len(behind) / OBJECTS_EACH)))
+    return evenly(behind, most)
 
 
 def evenly(names: list[Place], most: int) -> list[Place]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from seit_ray.storage.causes import CAUSES
 
@@ -103,3 +103,11 @@ def explained(uri: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise explain(error, uri) from error
+
+
+def explained_each(contents: Sequence[bytes | Exception], uris: Sequence[str]) -> list[bytes | StorageError]:
+    """Contents, or what is wrong with each of these uris."""
+    return [
+        explain(content, uri) if isinstance(content, Exception) else content
+        for content, uri in zip(contents, uris, strict=True)
+    ]

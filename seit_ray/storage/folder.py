@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from seit_ray.storage.contract import Access, ObjectStore
 from seit_ray.storage.entry import WHOLE, Entry, Stretch
-from seit_ray.storage.errors import StorageError, explain, explained
+from seit_ray.storage.errors import StorageError, explained, explained_each
 from seit_ray.storage.uris import (
     CLOUDS,
     SCHEME,
@@ -129,7 +129,7 @@ class Folder:
         """
         with explained(self.uri):
             contents = self._store().read_many([self._path_of(name) for name in names], max_bytes, versions)
-        return _explained_each(contents, [self.uri_of(name) for name in names])
+        return explained_each(contents, [self.uri_of(name) for name in names])
 
     def read_uris(
         self, uris: Sequence[str], *, max_bytes: int | None = None, versions: Sequence[str | None] | None = None
@@ -148,7 +148,7 @@ class Folder:
             paths, of_paths = [path_of(uri) for uri, _ in wanted], [version for _, version in wanted]
             with explained(root):
                 found = reader_at(root, self._options).read_many(paths, max_bytes, of_paths)
-            contents.update(zip(wanted, _explained_each(found, [shown(uri) for uri, _ in wanted]), strict=True))
+            contents.update(zip(wanted, explained_each(found, [shown(uri) for uri, _ in wanted]), strict=True))
         return [contents[place] for place in places]
 
     def open(self, name: str, version: str | None = None) -> io.BufferedReader:
@@ -209,13 +209,14 @@ class Folder:
         with explained(self.uri):
             yield from self._store().list(self._path, prefix, include_hidden, on_skipped, stretch)
 
-    def cuts(self, after: str, most: int) -> Sequence[str] | None:
+    def cuts(self, after: str, most: int, listed: int = 0) -> Sequence[str] | None:
         """At most `most` names, ascending, between which what lies behind `after` can be listed at the same time.
 
-        None where the service lists in an order of its own, and knows no stretches.
+        None where the service lists in an order of its own, and knows no stretches. listed: how many objects lie up to
+        `after`, where that is known: few names serve where few more are to be expected.
         """
         with explained(self.uri):
-            return self._store().cuts(self._path, after, most)
+            return self._store().cuts(self._path, after, most, listed)
 
     def delete(self, name: str) -> None:
         """Removes one object; no error when there is none."""
@@ -254,10 +255,3 @@ class Folder:
 
     def _store(self, *, patient: bool = True) -> ObjectStore:
         return store_at(self.uri, self._options, patient=patient)
-
-
-def _explained_each(contents: Sequence[bytes | Exception], uris: Sequence[str]) -> list[bytes | StorageError]:
-    return [
-        explain(content, uri) if isinstance(content, Exception) else content
-        for content, uri in zip(contents, uris, strict=True)
-    ]

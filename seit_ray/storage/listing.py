@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import takewhile
 from typing import Any
 
-from seit_ray.storage.entry import Entry
+from seit_ray.storage.entry import WHOLE, Entry, Stretch
 from seit_ray.storage.service import Page
 
 FOLDERS_AHEAD, PAGES_AHEAD = 16, 4  # folders that are listed at a time, and pages of each of them
@@ -98,22 +99,25 @@ def objects_of(ask: Ask, piece: Entry | tuple[str, Future[list[Page]]]) -> Itera
         yield from rest(ask, folder, pages[-1])
 
 
-def one_stream(ask: Ask, prefix: str, after: str = "") -> Iterator[Entry]:
-    """The objects whose names begin with `prefix` and lie behind `after`, as the server lists them, page after page."""
+def one_stream(ask: Ask, prefix: str, stretch: Stretch = WHOLE) -> Iterator[Entry]:
+    """The objects of a stretch whose names begin with `prefix`, as the server lists them, page after page."""
+    after, until = stretch
     page = ask(prefix=prefix, **({"after": after} if after else {}))
-    yield from page.objects
-    if page.token is not None:
-        yield from behind(ask, prefix, page)
+    yield from behind(ask, prefix, page, until, itself=True)
 
 
-def behind(ask: Ask, prefix: str, page: Page) -> Iterator[Entry]:
-    """The pages behind one, the next of which is on its way while one is worked on."""
+def behind(ask: Ask, prefix: str, page: Page, until: str | None = None, *, itself: bool = False) -> Iterator[Entry]:
+    """The pages behind one, the next of which is on its way while one is worked on; up to a name, or to the end.
+
+    itself: the page too.
+    """
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(ask, prefix=prefix, token=page.token)
+        is_shown = itself
         while True:
-            page = coming.result()
-            if page.token is not None:
-                coming = pool.submit(ask, prefix=prefix, token=page.token)
-            yield from page.objects
-            if page.token is None:
+            is_last = page.token is None or (until is not None and bool(page.objects) and page.objects[-1].name > until)
+            coming = None if is_last else pool.submit(ask, prefix=prefix, token=page.token)
+            if is_shown:
+                yield from page.objects if until is None else takewhile(lambda entry: entry.name <= until, page.objects)
+            if coming is None:
                 return
+            page, is_shown = coming.result(), True

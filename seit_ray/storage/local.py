@@ -10,13 +10,10 @@ import shutil
 import stat
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 
-from seit_ray.storage.cuts import ENOUGH, LEVELS, evenly
 from seit_ray.storage.entry import WHOLE, Entry, Stretch, is_hidden
-from seit_ray.storage.errors import StorageError, changed, too_large
-
-Ancestors = frozenset[tuple[int, int]]  # (device, inode) of a folder and those above it
+from seit_ray.storage.errors import changed, too_large
+from seit_ray.storage.local_files import files_below, folders_to_cut_at, modified, sorted_names
 
 
 class LocalStore:
@@ -33,7 +30,7 @@ class LocalStore:
         """A seekable binary file; an error when it is of another version."""
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(open(path, "rb"))
-            if version is not None and _modified(os.fstat(file.fileno())) != version:
+            if version is not None and modified(os.fstat(file.fileno())) != version:
                 raise changed(path)
             stack.pop_all()
             return file
@@ -82,14 +79,14 @@ class LocalStore:
     def version(self, path: str) -> str | None:
         """The time of change of the file at path; None when there is none."""
         try:
-            return _modified(os.stat(path))
+            return modified(os.stat(path))
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def list_folders(self, root: str) -> list[str]:
         """Names of the folders directly below root, sorted; links to folders count."""
         try:
-            names = _sorted_names(root)
+            names = sorted_names(root)
         except (FileNotFoundError, NotADirectoryError):
             return []
         return sorted((n[:-1] for n in names if n.endswith("/") and not is_hidden(n)), key=os.fsencode)
@@ -102,39 +99,12 @@ class LocalStore:
         on_skipped: Callable[[str], None] | None = None,
         stretch: Stretch = WHOLE,
     ) -> Iterator[Entry]:
-        """Files below root whose relative name starts with prefix, in the order of S3 keys; none if missing.
+        """Files below root whose relative name starts with prefix, in the order of S3 keys; none if missing."""
+        return files_below(root, prefix, include_hidden, on_skipped, stretch)
 
-        Holds the names of one folder a level. Follows links; a link to a folder that contains it is left out.
-        """
-        start = prefix[: prefix.rfind("/") + 1]
-        stack = [_open_folder(root, start, frozenset())]
-        while stack:
-            relative, names, ancestors = stack[-1]
-            name = next(names, None)
-            if name is None:
-                stack.pop()
-                continue
-            name = relative + name
-            if not name.startswith(prefix) or not (include_hidden or not is_hidden(name, prefix)):
-                continue
-            if stretch != WHOLE and not _may_hold(name, stretch):
-                continue
-            if name.endswith("/"):
-                stack.append(_open_folder(root, name, ancestors))
-            elif (entry := _entry_or_skip(root, name, on_skipped)) is not None:
-                yield entry
-
-    def cuts(self, root: str, after: str, most: int) -> Sequence[str]:
+    def cuts(self, root: str, after: str, most: int, listed: int = 0) -> Sequence[str]:
         """Names of folders behind `after`, of the uppermost levels that have enough of them."""
-        found: list[str] = []
-        level = [""]
-        for _ in range(LEVELS):
-            names = [place + name for place in level for name in _open_folder(root, place, frozenset())[1]]
-            level = [name for name in names if name.endswith("/")]
-            found += level
-            if len(found) >= ENOUGH or len(level) > most:
-                break
-        return evenly(sorted(name for name in found if name > after), most)
+        return folders_to_cut_at(root, after, most, listed)
 
     def delete(self, path: str) -> None:
         """Removes the file at path, if there is one."""
@@ -175,78 +145,10 @@ def _read_or_error(path: str, max_bytes: int | None, version: str | None) -> byt
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())
             size_bytes = status.st_size
-            if version is not None and _modified(status) != version:
+            if version is not None and modified(status) != version:
                 return changed(path)
             if max_bytes is not None and size_bytes > max_bytes:
                 return too_large(path, size_bytes, max_bytes)
             return file.read()
     except OSError as error:
         return error
-
-
-def _open_folder(root: str, relative: str, ancestors: Ancestors) -> tuple[str, Iterator[str], Ancestors]:
-    """(relative, its sorted names, it and those above); no names for a loop or a missing folder."""
-    path = os.path.join(root, relative)
-    try:
-        status = os.stat(path)
-        identity = (status.st_dev, status.st_ino)
-        if not stat.S_ISDIR(status.st_mode) or identity in ancestors:
-            return relative, iter(()), ancestors
-        return relative, iter(_sorted_names(path)), ancestors | {identity}
-    except FileNotFoundError:
-        return relative, iter(()), ancestors
-
-
-def _may_hold(name: str, stretch: Stretch) -> bool:
-    """Whether a file is of a stretch, or a folder may hold one that is."""
-    after, until = stretch
-    is_behind = name > after or (name.endswith("/") and after.startswith(name))
-    return is_behind and (until is None or name <= until)
-
-
-def _sorted_names(path: str) -> list[str]:
-    """Names in one folder, sorted as S3 sorts keys: by bytes, a folder with its '/'."""
-    with os.scandir(path) as entries:
-        names = [entry.name + "/" if _is_folder(entry) else entry.name for entry in entries]
-    return sorted(names, key=os.fsencode)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
-def _entry_or_skip(root: str, name: str, on_skipped: Callable[[str], None] | None) -> Entry | None:
-    """As `_entry`; what cannot be listed is told instead of raised, where somebody is told."""
-    try:
-        found = _entry(root, name)
-        if found is None and on_skipped is not None:
-            on_skipped("pipe, socket or device")
-        return found
-    except (StorageError, FileNotFoundError) as error:
-        if on_skipped is None:
-            raise
-        on_skipped("vanished" if isinstance(error, FileNotFoundError) else "name that is not UTF-8")
-        return None
-
-
-def _modified(status: os.stat_result) -> str:
-    return datetime.fromtimestamp(status.st_mtime, UTC).isoformat()
-
-
-def _entry(root: str, name: str) -> Entry | None:
-    """The file as an Entry; a broken link too, to fail when it is read; None for pipes and devices."""
-    path = os.path.join(root, name)
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise StorageError(f"file name {os.fsencode(path)!r}; expected UTF-8; rename the file") from error
-    try:
-        status = os.stat(path)
-    except OSError:
-        status = os.lstat(path)
-    if not stat.S_ISREG(status.st_mode) and not stat.S_ISLNK(status.st_mode):
-        return None
-    return Entry(name, status.st_size, _modified(status))

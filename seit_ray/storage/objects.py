@@ -109,21 +109,18 @@ class Objects:
         stretch: Stretch = WHOLE,
     ) -> Iterator[Entry]:
         """Objects below root whose relative key starts with prefix, in key order, some pages in memory."""
-        after, until = stretch
         if self.service.is_sorted and stretch == WHOLE:
             found = listed(self._ask(root), prefix)
         else:  # of a stretch one page after the other: others are listed at the same time
-            found = one_stream(self._ask(root), prefix, after)
+            found = one_stream(self._ask(root), prefix, stretch)
         for entry in found:
             name = entry.name
-            if until is not None and name > until:
-                return
             if name and not name.endswith("/") and (include_hidden or not is_hidden(name, prefix)):
                 yield entry
 
-    def cuts(self, root: str, after: str, most: int) -> Sequence[str] | None:
+    def cuts(self, root: str, after: str, most: int, listed: int = 0) -> Sequence[str] | None:
         """Names that divide what lies behind `after`; None where the service lists in an order of its own."""
-        return cuts(self._ask(root), after, most) if self.service.is_sorted else None
+        return cuts(self._ask(root), after, most, listed) if self.service.is_sorted else None
 
     def delete(self, path: str) -> None:
         """Removes the object, if there is one."""

@@ -82,7 +82,7 @@ class LoopSettings:
             return self.eval_every_epochs
         if device.type != "cuda" or self.keep_best is not None:
             return 1
-        return max(1, min(MOST_BETWEEN, self.epochs // LEAST_EVALUATIONS))
+        return max(1, min(MOST_BETWEEN, int(self.epochs // LEAST_EVALUATIONS)))
 
     def ends_epochs(self, done: int, every: int, num_samples: int) -> bool:
         """Whether step number `done` ends so many epochs, or a multiple of them."""

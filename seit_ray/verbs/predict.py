@@ -22,14 +22,14 @@ from seit_ray.verbs.command.places import (
 )
 
 if TYPE_CHECKING:
-    from seit_ray.distributed.data.predict_job import PredictJob
+    from seit_ray.distributed.data.predict_begin import PredictJob
     from seit_ray.evaluation.prediction_output import PredictOutput
     from seit_ray.storage import Folder
 
 
 def job_of(config: Predict) -> PredictJob:
     """The job that a config describes."""
-    from seit_ray.distributed.data.predict_job import PredictJob
+    from seit_ray.distributed.data.predict_begin import PredictJob
 
     return PredictJob(
         images=folder_of(config.images, config.storage),
@@ -62,7 +62,7 @@ def check(config: Predict) -> Rows:
     refuse_overlap(folder_of(config.output, config.storage), images, "images")
     found = read_image_run(run, tokenizer=tokenizer_folder(config), weights=config.weights)
     if found.kind == "segmenter":
-        from seit_ray.distributed.data.predict_job import check_map_output
+        from seit_ray.distributed.data.predict_begin import check_map_output
 
         check_map_output(output, run, top_k=config.top_k, probabilities=config.probabilities)
     with looked_at(images, config.source) as (manifest, is_whole):

@@ -19,7 +19,8 @@ import tempfile
 import time
 import urllib.request
 
-from seit_ray.images.listing import list_images, make_here
+from seit_ray.images.listing import list_images
+from seit_ray.images.piece_makers import make_here
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import WHOLE, Entry, Folder
 from tests.benchmarks.listing_server import keys_of
@@ -72,7 +73,7 @@ class MadeFolder(Folder):
             if key > after and (until is None or key <= until):
                 yield Entry(key, 110_000, "2026-01-01T00:00:00+00:00")
 
-    def cuts(self, after, most):
+    def cuts(self, after, most, listed=0):
         return []
 
     def check_readable(self):
@@ -130,10 +131,14 @@ def main() -> None:
         plain, work = time.perf_counter() - start, time.process_time() - work
         print(f"{options.keys} keys in {options.folders} folders, {options.seconds * 1000:.0f} ms a page")
         print(f"one stream: {plain:.1f} s, of it {work:.1f} s of processor time; {requests_at(address)} requests")
-        before = most_mib()
+        before, work = most_mib(), time.process_time()
         here = listed_by(source, None, options.keys)
+        work = time.process_time() - work
         told = f"{requests_at(address)} requests; {most_mib() - before:.0f} MiB more memory"
-        print(f"to the manifest, one process: {here:.1f} s, ratio {plain / here:.1f}; {told}")
+        print(
+            f"to the manifest, one process: {here:.1f} s, of it {work:.1f} s of processor time, ratio "
+            f"{plain / here:.1f}; {told}"
+        )
         if options.cpus:
             from seit_ray.distributed.cluster import connected
             from seit_ray.distributed.data.list_job import make_on_tasks

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 
 from seit_ray.images import find_images, load_manifest, pieces
-from seit_ray.images.listing import list_images, make_here
+from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import PART_COLUMNS
+from seit_ray.images.piece_makers import make_here
 from seit_ray.images.pieces import Pieces, pieces_in
 from seit_ray.images.sources import find, layout, maps, tables
 from seit_ray.images.sources.division import Division

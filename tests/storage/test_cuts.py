@@ -73,6 +73,21 @@ def test_what_lies_there_is_divided_by_few_requests(keys):
     assert max(sizes) <= len(keys) / 5
 
 
+def test_few_cuts_where_few_objects_are_to_be_expected():
+    keys = [f"{c:03}/{i:03}" for c in range(100) for i in range(100)]
+    ask = MadeBucket(keys, page=100).ask
+    assert len(cuts(ask, "009/099", 64)) == 64
+    assert len(cuts(ask, "009/099", 64, listed=1000)) == ENOUGH
+    assert len(cuts(ask, "009/099", 64, listed=30_000)) == round(3000 * 90 / 5000)
+
+
+def test_the_page_behind_a_stretch_is_not_asked_for():
+    bucket = MadeBucket([f"{i:03}" for i in range(100)], page=10)
+    store = Objects(Service(bucket))
+    assert listed(store, ("009", "034")) == [f"{i:03}" for i in range(10, 35)]
+    assert bucket.requests == 3
+
+
 def test_names_that_do_not_differ_are_one_stretch():
     assert cuts(MadeBucket(["only.jpg"]).ask, "", 9) == []
     assert cuts(MadeBucket([]).ask, "", 9) == []

@@ -7,7 +7,7 @@ the images go from the task into the folder of the pieces.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ import ray
 from ray.exceptions import RayError
 
 from seit_ray.distributed.cluster import Connect, user_error
-from seit_ray.images.listing import FEW_PIECES, Make, OnListed, make_here
+from seit_ray.images.piece_makers import FEW_PIECES, Made, Make, OnListed, make_here
 from seit_ray.images.pieces import PieceCounts, Pieces
 from seit_ray.storage.patience import PATIENCE_S
 
@@ -25,7 +25,7 @@ PIECES_A_TASK = 8  # at most: what a core lists at a time, and what is listed ag
 def make_on_tasks(connect: Connect, patience_s: float = PATIENCE_S) -> Make:
     """Pieces made by tasks of the cluster that `connect` gives; by this process where there are few."""
 
-    def make(pieces: Pieces, todo: Sequence[int], on_listed: OnListed) -> Iterator[PieceCounts]:
+    def make(pieces: Pieces, todo: Sequence[int], on_listed: OnListed) -> Made:
         if len(todo) <= FEW_PIECES:
             yield from make_here(pieces, todo, on_listed, patience_s)
             return
@@ -35,9 +35,7 @@ def make_on_tasks(connect: Connect, patience_s: float = PATIENCE_S) -> Make:
     return make
 
 
-def made_by_tasks(
-    pieces: Pieces, todo: Sequence[int], on_listed: OnListed, num_cpus: float, patience_s: float
-) -> Iterator[PieceCounts]:
+def made_by_tasks(pieces: Pieces, todo: Sequence[int], on_listed: OnListed, num_cpus: float, patience_s: float) -> Made:
     """The counts of the pieces in their order; ValueError for what the user can mend, of the first such piece."""
     each = min(PIECES_A_TASK, max(1, math.ceil(len(todo) / max(1.0, num_cpus))))
     lean = ray.put(replace(pieces, division=replace(pieces.division, head=None)))

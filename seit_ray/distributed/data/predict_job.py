@@ -6,88 +6,31 @@ made again.
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import dataclass
 from typing import Any
 
 from seit_ray.distributed.cluster import Connect, kept_open
 from seit_ray.distributed.data.list_job import make_on_tasks
 from seit_ray.distributed.data.parts import PartSource, PartWorker, map_parts
+from seit_ray.distributed.data.predict_begin import ImageModel, PredictJob, existing, load_model
 from seit_ray.distributed.data.predict_parts import Classifying, ClassifyParts
 from seit_ray.distributed.data.segment_parts import Segmenting, SegmentParts
 from seit_ray.evaluation.image_classifier import ImageClassifier
-from seit_ray.evaluation.image_segmenter import ImageSegmenter
-from seit_ray.evaluation.prediction_output import PartsFolder, PredictOutput
 from seit_ray.evaluation.prediction_parts import PredictFiles
-from seit_ray.evaluation.predictions import MAX_DEFAULT_CLASSES
 from seit_ray.images.decoded import Decoding
-from seit_ray.images.listing import list_images, make_here
+from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import Manifest, chosen_splits, load_manifest
-from seit_ray.images.sources.settings import SourceSettings
-from seit_ray.models.about import CLASSIFIERS, read_about, weights_mark
+from seit_ray.images.piece_makers import make_here
 from seit_ray.progress import Progress, silent
 from seit_ray.shards.parts import Part, remove_doubles
-from seit_ray.storage import Folder
 from seit_ray.storage.errors import may_pass
 from seit_ray.storage.lock import locked
 from seit_ray.storage.output import refuse_overlap
-from seit_ray.storage.patience import PATIENCE_S
 
-ImageModel = ImageClassifier | ImageSegmenter
 Done = dict[str, dict[int, Part]]  # split -> number -> part
 FEW_IMAGES = 1000  # up to here, starting Ray would take longer than the work
 MAX_THREADS = 8  # that decode in this process
 MAX_ROUNDS = 3  # of making parts and looking at them
-
-
-@dataclass(frozen=True)
-class PredictSettings:
-    """What is predicted and how; fields as in `config.Predict`."""
-
-    split: str | None = None
-    weights: str = "model"
-    top_k: int = 0
-    probabilities: bool | None = None
-    overwrite: bool = False
-    rows_per_part: int | None = None
-    patience_s: float = PATIENCE_S
-    batch_size: int = 256
-    max_image_pixels: int = 178_956_970
-    max_image_mib: int = 64
-    num_actors: int | None = None
-    gpus_per_actor: float | None = None
-    memory_mib: int | None = None
-
-
-@dataclass(frozen=True)
-class PredictJob:
-    """One job: which images, by which run, to where."""
-
-    images: Folder
-    source_settings: SourceSettings
-    run: Folder
-    tokenizer: Folder | None
-    output: PredictOutput
-    settings: PredictSettings
-
-    def plan(self, model: ImageModel) -> dict[str, Any]:
-        """Whatever decides the table's content; of a segmenter also the value of void in its maps."""
-        given, class_names = self.settings.probabilities, model.class_names
-        if isinstance(model, ImageSegmenter):
-            given = False
-        return {
-            "images": self.images.uri,
-            "source": self.source_settings.as_dict(),
-            "run": self.run.uri,
-            "model": weights_mark(self.run, self.settings.weights),
-            "class_names": class_names,
-            "decode": model.decode,
-            **({"void": model.labels.void} if isinstance(model, ImageSegmenter) else {}),
-            "probabilities": len(class_names) <= MAX_DEFAULT_CLASSES if given is None else given,
-            "top_k": min(self.settings.top_k, len(class_names)),
-            **{n: getattr(self.settings, n) for n in ("split", "rows_per_part", "max_image_pixels", "max_image_mib")},
-        }
 
 
 def run_predict_job(job: PredictJob, connect: Connect, on_progress: Progress = silent) -> dict[str, Any]:
@@ -124,66 +67,6 @@ def run_predict_job(job: PredictJob, connect: Connect, on_progress: Progress = s
             raise RuntimeError(f"parts of {output.uri} do not stay as they were written; expected one writer")
         parts = [done[s][i] for s in splits for i in sorted(done.get(s, {}))]
         return output.commit(plan, files, parts, total, before_marker=lock.check)
-
-
-def load_model(job: PredictJob) -> ImageModel:
-    """The classifier or segmenter of the run; ValueError for an output or keys that a segmenter has not."""
-    tokenizer, weights = job.tokenizer, job.settings.weights
-    if read_about(job.run, *CLASSIFIERS)["kind"] == "classifier":
-        return ImageClassifier.load(job.run, tokenizer=tokenizer, weights=weights)
-    check_map_output(job.output, job.run, top_k=job.settings.top_k, probabilities=job.settings.probabilities)
-    return ImageSegmenter.load(job.run, tokenizer=tokenizer, weights=weights)
-
-
-def check_map_output(output: PredictOutput, run: Folder, *, top_k: int, probabilities: bool | None) -> None:
-    """ValueError for an output that holds no label maps, and keys of classes of images."""
-    if not isinstance(output, PartsFolder):
-        raise ValueError(
-            f"output {output.uri} for {run.uri}, a segmenter; expected a folder, into which its label maps go as PNG; "
-            "leave the ending out"
-        )
-    if top_k or probabilities:
-        raise ValueError(
-            f"top_k or probabilities for {run.uri}, a segmenter; expected them with a classifier; leave them out"
-        )
-
-
-def existing(job: PredictJob, plan: dict[str, Any]) -> dict[str, Any] | None:
-    """What a finished job of the same plan left; None when there is work to do; ValueError for another plan."""
-    output = job.output
-    finished = output.finished()
-    if finished is not None:
-        if not (job.settings.overwrite and differences(finished["plan"], plan)):
-            refuse_other_plan(output.uri, finished["plan"], plan)
-            output.end_work()  # a kill between marker and clean-up leaves it
-            return finished
-        output.remove(plan)
-        return None
-    if output.work.exists("plan.json"):
-        begun = json.loads(output.work.read("plan.json"))
-        if not (job.settings.overwrite and differences(begun, plan)):
-            refuse_other_plan(output.uri, begun, plan)
-            return None
-        output.end_work()
-    output.begin(plan)
-    return None
-
-
-def differences(stored: dict[str, Any], plan: dict[str, Any]) -> list[str]:
-    """What of a plan is not as in the one that was begun or done."""
-    stored = {"decode": "exact", **stored}  # what it was before there was a choice
-    return [name for name in plan if stored.get(name) != plan[name]]
-
-
-def refuse_other_plan(uri: str, stored: dict[str, Any], plan: dict[str, Any]) -> None:
-    """ValueError naming what differs between what was begun or done and what is asked now."""
-    differs = differences(stored, plan)
-    if differs:
-        before, now = (repr(p.get(differs[0]))[:80] for p in (stored, plan))
-        raise ValueError(
-            f"{uri} was made with other {', '.join(differs)} ({differs[0]} {before}, now {now}); "
-            "expected the same images, run and settings; choose another output, or set overwrite=true"
-        )
 
 
 def listing(
@@ -242,22 +125,8 @@ def classify(
         done.setdefault(part.split, {})[part.index] = part
         on_progress("predict", seen, total, f"{rejected} rejected" if rejected else "")
 
-    decoding = Decoding(
-        classifier.image_size,
-        classifier.resize,
-        job.source_settings.image_column,
-        classifier.decode,
-        max_bytes=plan["max_image_mib"] << 20,
-        max_pixels=plan["max_image_pixels"],
-        patience_s=job.settings.patience_s,
-    )
-    shared = (job.run, job.tokenizer, job.settings.weights, plan["model"], job.settings.batch_size, files)
-    worker: Any = SegmentParts  # what its first argument is made for is the second
-    how: Segmenting | Classifying = Segmenting(*shared)
-    if isinstance(classifier, ImageClassifier):
-        kept = {name: plan[name] for name in ("class_names", "probabilities", "top_k")}
-        worker, how = ClassifyParts, Classifying(*shared, source_names=manifest.class_names, **kept)
-    source, asked = PartSource(manifest.folder, job.images, decoding, job.output.work), job.settings.num_actors
+    worker, source, how = worker_arguments(job, plan, classifier, manifest, files)
+    asked = job.settings.num_actors
     if asked == 0 or (asked is None and total - seen <= FEW_IMAGES):
         threads, on_gpu = min(MAX_THREADS, os.cpu_count() or 1), job.settings.gpus_per_actor != 0
         here: PartWorker = worker(source, how, on_gpu=on_gpu, num_threads=threads)
@@ -277,3 +146,24 @@ def classify(
             on_part=on_part,
         )
     return True
+
+
+def worker_arguments(
+    job: PredictJob, plan: dict[str, Any], model: ImageModel, manifest: Manifest, files: PredictFiles
+) -> tuple[Any, PartSource, Classifying | Segmenting]:
+    """The class of the workers, what they read, and how they classify or segment it."""
+    decoding = Decoding(
+        model.image_size,
+        model.resize,
+        job.source_settings.image_column,
+        model.decode,
+        max_bytes=plan["max_image_mib"] << 20,
+        max_pixels=plan["max_image_pixels"],
+        patience_s=job.settings.patience_s,
+    )
+    source = PartSource(manifest.folder, job.images, decoding, job.output.work)
+    shared = (job.run, job.tokenizer, job.settings.weights, plan["model"], job.settings.batch_size, files)
+    if isinstance(model, ImageClassifier):
+        kept = {name: plan[name] for name in ("class_names", "probabilities", "top_k")}
+        return ClassifyParts, source, Classifying(*shared, source_names=manifest.class_names, **kept)
+    return SegmentParts, source, Segmenting(*shared)

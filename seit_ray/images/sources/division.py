@@ -88,7 +88,8 @@ class Tally:
     @classmethod
     def of_dict(cls, values: dict[str, Any]) -> Tally:
         """What `as_dict` gave."""
-        return cls(*(Counter(values[name]) for name in COUNTERS), values["inside"], values["outside"])
+        counts = {name: Counter(values[name]) for name in COUNTERS}
+        return cls(**counts, inside=values["inside"], outside=values["outside"])
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,7 @@ def _in_stretches(found: Division, begun: Beginning, tally: Tally, *, is_sample:
     head = Head(begun.entries, tally)
     if begun.is_whole:
         return replace(found, pieces=(Piece(("", None)),), head=head)
-    cuts = found.folder.cuts(begun.last, 0 if is_sample else MOST_STRETCHES)
+    cuts = found.folder.cuts(begun.last, 0 if is_sample else MOST_STRETCHES, len(begun.entries))
     if cuts is None:
         return replace(found, pieces=(Piece(("", None)),))
     ends = ["", begun.last, *cuts]

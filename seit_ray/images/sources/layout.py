@@ -76,7 +76,7 @@ def of_layout(
     """The entries that a layout reads; counts the others, and weighs those of the layouts `weighed`."""
     for entry in entries:
         found = layout_of_file(entry.name, suffixes, pairing)
-        if found in weighed:
+        if found is not None and found in weighed:
             tally.weigh(found, entry)
         if found == layout:
             yield entry

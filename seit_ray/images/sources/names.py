@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 import unicodedata
 
 # What `decode_image` reads; avif where Pillow has its decoder, else a reject that says so.
@@ -14,7 +15,8 @@ NO_SUFFIX = "no suffix"
 OURS = frozenset({"_work", "_lock.json"})  # what a job of ours keeps in its output while it runs
 
 
-_MARKS = ("/.", "__MACOSX", *sorted(OURS))  # names without them, most of all, are not looked at part by part
+# names without them, most of all, are not looked at part by part
+_MARKS = re.compile("|".join(map(re.escape, ("/.", "__MACOSX", *sorted(OURS)))))
 
 
 def suffix_of(name: str) -> str:
@@ -34,7 +36,7 @@ def kind_of(name: str) -> str:
 
 def is_hidden(name: str) -> bool:
     """Whether a part of a name begins with a dot, or is what a system or a job of ours leaves beside the images."""
-    if not (name.startswith(".") or any(mark in name for mark in _MARKS)):
+    if not (name.startswith(".") or _MARKS.search(name)):
         return False
     return any(part.startswith(".") or part == "__MACOSX" or part in OURS for part in name.split("/"))
 

@@ -15,9 +15,9 @@ from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 
 if TYPE_CHECKING:
-    from seit_ray.images.listing import Make, OnListed
     from seit_ray.images.manifest import Manifest
-    from seit_ray.images.pieces import PieceCounts, Pieces
+    from seit_ray.images.piece_makers import Made, Make, OnListed
+    from seit_ray.images.pieces import Pieces
 
 Rows = list[tuple[str, str]]
 
@@ -67,9 +67,9 @@ def listed(
 def make_on(cluster: Cluster) -> Make:
     """Pieces of a listing made by a cluster that is named; by this process where none is, or where they are few."""
     from seit_ray.distributed.resources import named_address
-    from seit_ray.images.listing import FEW_PIECES, make_here
+    from seit_ray.images.piece_makers import FEW_PIECES, make_here
 
-    def make(pieces: Pieces, todo: Sequence[int], on_listed: OnListed) -> Iterator[PieceCounts]:
+    def make(pieces: Pieces, todo: Sequence[int], on_listed: OnListed) -> Made:
         if len(todo) <= FEW_PIECES or named_address(cluster.address) == "local":
             yield from make_here(pieces, todo, on_listed)
             return

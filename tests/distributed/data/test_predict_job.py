@@ -14,7 +14,8 @@ import torch
 
 from seit_ray.config import Predict
 from seit_ray.distributed.data import predict_job
-from seit_ray.distributed.data.predict_job import PredictJob, run_predict_job
+from seit_ray.distributed.data.predict_begin import PredictJob
+from seit_ray.distributed.data.predict_job import run_predict_job
 from seit_ray.evaluation import prediction_output
 from seit_ray.evaluation.image_classifier import ImageClassifier
 from seit_ray.evaluation.prediction_output import MARKER, output_at

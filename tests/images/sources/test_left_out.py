@@ -9,7 +9,7 @@ from seit_ray.images import fetch_images, find_images
 from seit_ray.images.listing import left_out_words, list_images
 from seit_ray.images.sources.names import IMAGE_SUFFIXES
 from seit_ray.images.sources.settings import SourceSettings
-from seit_ray.storage import Folder, local
+from seit_ray.storage import Folder, local_files
 from tests.images.made_sources import fill
 from tests.images.pictures import encoded, quadrants
 
@@ -83,14 +83,14 @@ def test_a_name_that_is_not_utf8_is_counted(source):
 
 def test_a_file_that_goes_while_it_is_listed_is_counted(source, monkeypatch):
     fill(source, "a/1.jpg", "a/2.jpg", "a/3.jpg")
-    entry_of = local._entry
+    entry_of = local_files._entry
 
     def goes(root, name):
         if name == "a/2.jpg":
             source.delete(name)
         return entry_of(root, name)
 
-    monkeypatch.setattr(local, "_entry", goes)
+    monkeypatch.setattr(local_files, "_entry", goes)
     assert found_of(source) == (["a/1.jpg", "a/3.jpg"], {"vanished": 1})
 
 

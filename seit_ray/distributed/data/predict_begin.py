@@ -1,0 +1,127 @@
+"""What a job of predictions is, and what stands of it in its output when it is begun, or taken up."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from seit_ray.evaluation.image_classifier import ImageClassifier
+from seit_ray.evaluation.image_segmenter import ImageSegmenter
+from seit_ray.evaluation.prediction_output import PartsFolder, PredictOutput
+from seit_ray.evaluation.predictions import MAX_DEFAULT_CLASSES
+from seit_ray.images.sources.settings import SourceSettings
+from seit_ray.models.about import CLASSIFIERS, read_about, weights_mark
+from seit_ray.storage import Folder
+from seit_ray.storage.patience import PATIENCE_S
+
+ImageModel = ImageClassifier | ImageSegmenter
+
+
+@dataclass(frozen=True)
+class PredictSettings:
+    """What is predicted and how; fields as in `config.Predict`."""
+
+    split: str | None = None
+    weights: str = "model"
+    top_k: int = 0
+    probabilities: bool | None = None
+    overwrite: bool = False
+    rows_per_part: int | None = None
+    patience_s: float = PATIENCE_S
+    batch_size: int = 256
+    max_image_pixels: int = 178_956_970
+    max_image_mib: int = 64
+    num_actors: int | None = None
+    gpus_per_actor: float | None = None
+    memory_mib: int | None = None
+
+
+@dataclass(frozen=True)
+class PredictJob:
+    """One job: which images, by which run, to where."""
+
+    images: Folder
+    source_settings: SourceSettings
+    run: Folder
+    tokenizer: Folder | None
+    output: PredictOutput
+    settings: PredictSettings
+
+    def plan(self, model: ImageModel) -> dict[str, Any]:
+        """Whatever decides the table's content; of a segmenter also the value of void in its maps."""
+        given, class_names = self.settings.probabilities, model.class_names
+        if isinstance(model, ImageSegmenter):
+            given = False
+        return {
+            "images": self.images.uri,
+            "source": self.source_settings.as_dict(),
+            "run": self.run.uri,
+            "model": weights_mark(self.run, self.settings.weights),
+            "class_names": class_names,
+            "decode": model.decode,
+            **({"void": model.labels.void} if isinstance(model, ImageSegmenter) else {}),
+            "probabilities": len(class_names) <= MAX_DEFAULT_CLASSES if given is None else given,
+            "top_k": min(self.settings.top_k, len(class_names)),
+            **{n: getattr(self.settings, n) for n in ("split", "rows_per_part", "max_image_pixels", "max_image_mib")},
+        }
+
+
+def load_model(job: PredictJob) -> ImageModel:
+    """The classifier or segmenter of the run; ValueError for an output or keys that a segmenter has not."""
+    tokenizer, weights = job.tokenizer, job.settings.weights
+    if read_about(job.run, *CLASSIFIERS)["kind"] == "classifier":
+        return ImageClassifier.load(job.run, tokenizer=tokenizer, weights=weights)
+    check_map_output(job.output, job.run, top_k=job.settings.top_k, probabilities=job.settings.probabilities)
+    return ImageSegmenter.load(job.run, tokenizer=tokenizer, weights=weights)
+
+
+def check_map_output(output: PredictOutput, run: Folder, *, top_k: int, probabilities: bool | None) -> None:
+    """ValueError for an output that holds no label maps, and keys of classes of images."""
+    if not isinstance(output, PartsFolder):
+        raise ValueError(
+            f"output {output.uri} for {run.uri}, a segmenter; expected a folder, into which its label maps go as PNG; "
+            "leave the ending out"
+        )
+    if top_k or probabilities:
+        raise ValueError(
+            f"top_k or probabilities for {run.uri}, a segmenter; expected them with a classifier; leave them out"
+        )
+
+
+def existing(job: PredictJob, plan: dict[str, Any]) -> dict[str, Any] | None:
+    """What a finished job of the same plan left; None when there is work to do; ValueError for another plan."""
+    output = job.output
+    finished = output.finished()
+    if finished is not None:
+        if not (job.settings.overwrite and differences(finished["plan"], plan)):
+            refuse_other_plan(output.uri, finished["plan"], plan)
+            output.end_work()  # a kill between marker and clean-up leaves it
+            return finished
+        output.remove(plan)
+        return None
+    if output.work.exists("plan.json"):
+        begun = json.loads(output.work.read("plan.json"))
+        if not (job.settings.overwrite and differences(begun, plan)):
+            refuse_other_plan(output.uri, begun, plan)
+            return None
+        output.end_work()
+    output.begin(plan)
+    return None
+
+
+def differences(stored: dict[str, Any], plan: dict[str, Any]) -> list[str]:
+    """What of a plan is not as in the one that was begun or done."""
+    stored = {"decode": "exact", **stored}  # what it was before there was a choice
+    return [name for name in plan if stored.get(name) != plan[name]]
+
+
+def refuse_other_plan(uri: str, stored: dict[str, Any], plan: dict[str, Any]) -> None:
+    """ValueError naming what differs between what was begun or done and what is asked now."""
+    differs = differences(stored, plan)
+    if differs:
+        before, now = (repr(p.get(differs[0]))[:80] for p in (stored, plan))
+        raise ValueError(
+            f"{uri} was made with other {', '.join(differs)} ({differs[0]} {before}, now {now}); "
+            "expected the same images, run and settings; choose another output, or set overwrite=true"
+        )

@@ -1,0 +1,136 @@
+"""Who makes the pieces of a listing: threads here, or tasks of a cluster (`distributed/data/list_job.py`).
+
+The same files come of it. Pieces that stand are not listed again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+
+from seit_ray.images.gather import Gathered, check_splits
+from seit_ray.images.pieces import PieceCounts, Pieces, pieces_in, place_of
+from seit_ray.images.sources.division import Tally
+from seit_ray.images.sources.settings import SourceSettings
+from seit_ray.progress import Progress, silent
+from seit_ray.storage import Folder
+from seit_ray.storage.errors import may_pass
+from seit_ray.storage.patience import patiently
+
+FEW_PIECES = 8  # that one process lists, whatever else there is
+STREAMS = 8  # pieces of a bucket that one process lists at a time, which keeps a core busy; a disk lets none wait
+TOLD = 1000  # images, how often it is said how far a listing is
+
+OnListed = Callable[[int], None]  # told how many more images were listed
+Made = Generator[PieceCounts, None, None]
+Make = Callable[[Pieces, Sequence[int], OnListed], Made]  # of some pieces, in their order
+
+
+@contextlib.contextmanager
+def listed_pieces(
+    source: Folder,
+    settings: SourceSettings,
+    folder: Folder,
+    is_enough: Callable[[int], bool] | None = None,
+    make: Make | None = None,
+    on_progress: Progress = silent,
+) -> Iterator[Gathered]:
+    """The images of a source by pieces, which stay in the folder, in a place of their source and settings.
+
+    Of a listing that is to stop somewhere they lie in a temporary folder. What the user is to mend ends them too.
+    """
+    if is_enough is not None or settings.limit is not None:
+        with tempfile.TemporaryDirectory(prefix="seit_ray-") as name:
+            pieces = pieces_in(Folder(name), source, settings, is_sample=True)
+            yield listed(pieces, is_enough, make, on_progress)
+        return
+    place = place_of(folder, source, settings)
+    try:
+        yield listed(pieces_in(place, source, settings), None, make, on_progress)
+    except ValueError as error:
+        if not may_pass(error):  # what stands is whole, and is taken up when the storage is there again
+            place.delete_tree()
+        raise
+
+
+def listed(
+    pieces: Pieces,
+    is_enough: Callable[[int], bool] | None = None,
+    make: Make | None = None,
+    on_progress: Progress = silent,
+) -> Gathered:
+    """The images of all pieces, or of as many as are enough; those that stand are taken as they are."""
+    if is_enough is not None or pieces.division.settings.limit is not None:
+        return listed_so_far(pieces, is_enough or (lambda number: False), on_progress)
+    number = 0
+
+    def on_listed(more: int) -> None:
+        nonlocal number
+        number += more
+        on_progress("list", number, 0, "images")
+
+    standing, tally, counts = pieces.finished(), Tally(), list[PieceCounts]()
+    todo = [piece for piece in range(pieces.num) if piece not in standing]
+    with contextlib.closing((make or make_here)(pieces, todo, on_listed)) as coming:
+        for piece in range(pieces.num):
+            counts.append(standing[piece] if piece in standing else next(coming))
+            tally.add(counts[-1].tally)
+            check_splits(tally, pieces.division.folder.uri)
+    return Gathered(pieces, counts, is_whole=True)
+
+
+def listed_so_far(pieces: Pieces, is_enough: Callable[[int], bool], on_progress: Progress) -> Gathered:
+    """The first images, one piece after the other, until there are enough, or as many as `source.limit`."""
+    counts, before, limit = list[PieceCounts](), 0, pieces.division.settings.limit
+    ended = False
+
+    def ends(number: int) -> bool:
+        nonlocal ended
+        number += before
+        if number % TOLD == 0:
+            on_progress("list", number, 0, "images")
+        ended = is_enough(number) or (limit is not None and number >= limit)
+        return ended
+
+    for piece in range(pieces.num):
+        counts.append(pieces.make(piece, ends))
+        before += counts[-1].num_rows
+        if ended:
+            break
+    return Gathered(pieces, counts, is_whole=not ended)
+
+
+def make_here(pieces: Pieces, todo: Sequence[int], on_listed: OnListed, patience_s: float = 0.0) -> Made:
+    """By this process: several pieces of a bucket at a time; an error comes where its piece would.
+
+    patience_s: how long a piece is begun again while the storage does not answer.
+    """
+
+    ended = threading.Event()
+
+    def made(number: int) -> PieceCounts:
+        def tell(images: int) -> bool:
+            if ended.is_set():  # nobody waits for it any more: it stays unfinished
+                raise CancelledError
+            if images % TOLD == 0:
+                on_listed(TOLD)
+            return False
+
+        counts = patiently(lambda: pieces.make(number, tell), patience_s)
+        on_listed(counts.num_rows % TOLD)
+        return counts
+
+    if not pieces.division.folder.is_remote or len(todo) == 1:
+        yield from map(made, todo)
+        return
+    with ThreadPoolExecutor(STREAMS, thread_name_prefix="listing") as pool:
+        coming = [pool.submit(made, number) for number in todo]
+        try:
+            for future in coming:
+                yield future.result()
+        finally:
+            ended.set()
+            pool.shutdown(wait=True, cancel_futures=True)
