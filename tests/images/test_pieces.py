@@ -12,6 +12,7 @@ from seit_ray.images import find_images, listing, load_manifest, pieces
 from seit_ray.images.listing import list_images
 from seit_ray.images.piece_makers import make_here
 from seit_ray.images.pieces import Pieces, pieces_in, place_of
+from seit_ray.images.repeats import Repeats
 from seit_ray.images.sources import find, layout, tables
 from seit_ray.images.sources.division import Division
 from seit_ray.images.sources.find import DEFAULT
@@ -187,6 +188,16 @@ def test_pieces_of_another_division_are_not_taken(photos, tmp_path, many_pieces)
     fill(photos, *(f"bee/new{i}.jpg" for i in range(9)), "dog/new.jpg")
     anew = list_images(photos, settings, Folder(tmp_path / "2"), **HOLD_OUT)
     assert sum(split.num_images for split in anew.splits.values()) == 52
+
+
+def test_keys_that_look_like_repeats_are_remembered_only_beside_what_comes_again(tmp_path, many_pieces, monkeypatch):
+    place, seen, unique = Folder(tmp_path / "source"), [], Repeats.unique
+    monkeypatch.setattr(Repeats, "unique", lambda self, keys: seen.extend(keys) or unique(self, keys))
+    ids = [*(f"id#{i}" for i in range(1, 20)), "a", "a", "a#2", "a#2#7"]
+    write_parquet(place, "0.parquet", {"image": [b"i"] * len(ids), "id": ids})
+    found = [record.key for record in find_images(place, SourceSettings(key_column="id"))]
+    assert found == [*ids[:-3], "a#2", "a#2#2", "a#2#7"]
+    assert seen == ["a", "a", "a#2", "a#2#7"]
 
 
 def test_two_that_divide_at_the_same_time_do_not_mix(photos, tmp_path, many_pieces, monkeypatch):
