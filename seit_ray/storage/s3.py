@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from aiobotocore.session import get_session
-from botocore.utils import parse_timestamp
 from s3fs import S3FileSystem
 
 from seit_ray.storage.contract import Access
@@ -18,6 +15,7 @@ from seit_ray.storage.entry import Entry
 from seit_ray.storage.errors import StorageError, causes_of
 from seit_ray.storage.objects import Objects
 from seit_ray.storage.patience import REQUESTS, REQUESTS_OF_CHECKS
+from seit_ray.storage.s3_pages import EVENT, read_objects
 from seit_ray.storage.service import Answer, Head, Page, Span
 
 
@@ -38,7 +36,7 @@ def connect(access: Access, environment: Mapping[str, str], patient: bool) -> Ob
     if endpoint_url:
         config["s3"] = {"addressing_style": "path"}  # other servers rarely have a host name for each bucket
     session = get_session()
-    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=moment_of)
+    session.register(EVENT, read_objects)
     file_system = S3FileSystem(
         session=session,
         anon=access["anonymous"],
@@ -53,15 +51,6 @@ def connect(access: Access, environment: Mapping[str, str], patient: bool) -> Ob
         skip_instance_cache=True,
     )
     return Objects(S3(file_system, access["connections"]))
-
-
-def moment_of(value: Any) -> datetime:
-    """The moment that an answer tells; the client's own reader takes longer over it than over all else of a page."""
-    with contextlib.suppress(TypeError, ValueError):
-        found = datetime.fromisoformat(value)
-        if found.tzinfo is not None:
-            return found
-    return parse_timestamp(value)
 
 
 class Digests:

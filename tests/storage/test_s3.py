@@ -255,19 +255,3 @@ def test_connections_are_those_of_the_client_and_of_a_read(s3_server, remote):
     service = store_of(folder).service
     assert service.connections == service.file_system.s3.meta.config.max_pool_connections == 3
     assert store_of(remote).service.connections == 64
-
-
-def test_moments_are_read_as_the_client_reads_them():
-    from botocore.utils import parse_timestamp
-
-    from seit_ray.storage.s3 import moment_of
-
-    texts = (
-        "2026-01-01T00:00:00.000Z",
-        "2026-01-01T10:00:00+02:00",
-        "Thu, 01 Jan 2026 00:00:00 GMT",
-        "20260101T000000Z",
-    )
-    for value in (*texts, 1767225600, "1767225600.5"):
-        assert moment_of(value) == parse_timestamp(value)
-    assert moment_of(texts[0]).isoformat() == parse_timestamp(texts[0]).isoformat()
