@@ -11,12 +11,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from seit_ray.images.pieces import PieceCounts, Pieces
-from seit_ray.images.repeats import Repeats, repeated
+from seit_ray.images.repeats import NUMBERED, Repeats, is_repeat_of, repeated
 from seit_ray.images.rows import FoundRows
 from seit_ray.images.sources.division import Division, Tally
 from seit_ray.images.sources.find import holds_val
@@ -151,13 +153,20 @@ class _RepeatedKeys:
         if number:
             self.hashes = repeated(_hashes(pieces, counts), number)
 
+    def _hold(self, values: Any) -> Any:
+        """bool [N], whether these hashes, uint64 [N], are of keys that come again."""
+        return self.hashes[np.minimum(np.searchsorted(self.hashes, values), len(self.hashes) - 1)] == values
+
     def numbered(self, keys: pa.StringArray, hashes: pa.UInt64Array) -> pa.StringArray:
         """The keys of the next rows, those that come again with their numbers."""
         if not len(self.hashes) or hashes.null_count == len(hashes):
             return keys
-        values = hashes.fill_null(0).to_numpy()
-        places = np.minimum(np.searchsorted(self.hashes, values), len(self.hashes) - 1)
-        again = np.flatnonzero((self.hashes[places] == values) & hashes.is_valid().to_numpy(zero_copy_only=False))
+        is_hashed = hashes.is_valid().to_numpy(zero_copy_only=False)
+        is_again = self._hold(hashes.fill_null(0).to_numpy()) & is_hashed
+        looks_so = pc.match_substring_regex(keys, NUMBERED).to_numpy(zero_copy_only=False) & is_hashed & ~is_again
+        for row in np.flatnonzero(looks_so).tolist():
+            is_again[row] = is_repeat_of(keys[row].as_py(), lambda value: bool(self._hold(np.uint64(value))))
+        again = np.flatnonzero(is_again)
         if not len(again):
             return keys
         found = keys.to_pylist()

@@ -6,6 +6,7 @@ written of them, in the order of the source.
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ import numpy as np
 from seit_ray.images.depth import LOOK, depth_notes, may_be_deep
 from seit_ray.images.manifest import Manifest
 from seit_ray.images.manifest_writing import Classes, HoldOut, ManifestWriter
-from seit_ray.images.piece_makers import Make, listed, listed_pieces
+from seit_ray.images.piece_makers import Make, dropped_when_wrong, listed, listed_pieces
 from seit_ray.images.pieces import Pieces, pieces_in, place_of
 from seit_ray.images.records import FoundImages, ImageRecord
 from seit_ray.images.rows import FoundRows
@@ -59,9 +60,8 @@ def list_images(
     shared = None if is_anew else shared_folder(source, settings)
     if shared is not None and is_enough is None and settings.limit is None:
         begin_shared(shared)
-    with listed_pieces(source, settings, shared or folder.join(PIECES), is_enough, make, on_progress) as found:
-        if shared is not None and found.pieces.is_taken_up:
-            on_progress("listing", 1, 1, f"as it stands in {found.pieces.folder.uri}; delete that to list anew")
+    pieces = shared or folder.join(PIECES)
+    with listed_pieces(source, settings, pieces, is_enough, make, on_progress, is_shared=shared is not None) as found:
         labels = map_labels(found.division)
         writer = ManifestWriter(folder, hold_out, rows_per_part, labels)
         deep = write_rows(
@@ -127,13 +127,16 @@ def find_images(source: Folder, settings: SourceSettings = DEFAULT) -> FoundImag
     shared = shared_folder(source, settings) if settings.limit is None else None
     if shared is not None:
         begin_shared(shared)
-        kept = pieces_in(place_of(shared, source, settings), source, settings)
+        place = place_of(shared, source, settings)
+        with dropped_when_wrong(place):
+            kept = pieces_in(place, source, settings)
     division = kept.division if shared is not None else divide(source, settings, is_sample=settings.limit is not None)
     left_out = Counter[str]()
 
     def records() -> Iterator[ImageRecord]:
         with tempfile.TemporaryDirectory(prefix="seit_ray-") as name:
-            found = listed(kept if shared is not None else Pieces(division, Folder(name)))
+            with contextlib.nullcontext() if shared is None else dropped_when_wrong(place):
+                found = listed(kept if shared is not None else Pieces(division, Folder(name)))
             for rows in found.rows():
                 yield from rows.records()
             left_out.update(found.left_out)

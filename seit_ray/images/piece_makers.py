@@ -17,12 +17,13 @@ from seit_ray.images.sources.division import Tally
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
-from seit_ray.storage.errors import may_pass
+from seit_ray.storage.errors import StorageError
 from seit_ray.storage.patience import patiently
 
 FEW_PIECES = 8  # that one process lists, whatever else there is
 STREAMS = 8  # pieces of a bucket that one process lists at a time, which keeps a core busy; a disk lets none wait
 TOLD = 1000  # images, how often it is said how far a listing is
+OF_THE_SETUP = ("unavailable", "denied", "credentials", "full")  # kinds of StorageError: what stands is right
 
 OnListed = Callable[[int], None]  # told how many more images were listed
 Made = Generator[PieceCounts, None, None]
@@ -37,10 +38,13 @@ def listed_pieces(
     is_enough: Callable[[int], bool] | None = None,
     make: Make | None = None,
     on_progress: Progress = silent,
+    *,
+    is_shared: bool = False,
 ) -> Iterator[Gathered]:
     """The images of a source by pieces, which stay in the folder, in a place of their source and settings.
 
-    Of a listing that is to stop somewhere they lie in a temporary folder. What the user is to mend ends them too.
+    Of a listing that is to stop somewhere they lie in a temporary folder. What is to be mended in the source ends them
+    too; a listing that is whole and shared outlives the errors of the block, for these may be of who reads it alone.
     """
     if is_enough is not None or settings.limit is not None:
         with tempfile.TemporaryDirectory(prefix="seit_ray-") as name:
@@ -48,11 +52,38 @@ def listed_pieces(
             yield listed(pieces, is_enough, make, on_progress)
         return
     place = place_of(folder, source, settings)
+    with dropped_when_wrong(place):
+        pieces = pieces_in(place, source, settings)
+        if pieces.is_taken_up:
+            on_progress("listing", 1, 1, f"as it was begun on {pieces.begun} in {place.uri}; delete that to list anew")
+        found = listed(pieces, None, make, on_progress)
     try:
-        yield listed(pieces_in(place, source, settings), None, make, on_progress)
+        yield found
+    except StorageError:  # of where the block writes
+        raise
     except ValueError as error:
-        if not may_pass(error):  # what stands is whole, and is taken up when the storage is there again
-            place.delete_tree()
+        if is_shared:
+            raise ValueError(f"{error}; if the images are changed, delete {place.uri}, their listing") from error
+        place.delete_tree()
+        raise
+
+
+@contextlib.contextmanager
+def dropped_when_wrong(place: Folder) -> Iterator[None]:
+    """Removes the pieces at a place where the block finds the source wrong, or not what it was: it is listed anew."""
+    try:
+        yield
+    except ValueError as error:
+        kind = error.kind if isinstance(error, StorageError) else ""
+        if kind in OF_THE_SETUP:
+            raise
+        place.delete_tree()
+        if kind == "changed":
+            raise StorageError(
+                f"{str(error).partition(' changed since')[0]} changed since the listing was begun; expected no change "
+                "until it is done; give the command again, which lists anew",
+                kind,
+            ) from error
         raise
 
 

@@ -1,9 +1,13 @@
 """The pieces of a listing as files: whatever is killed, those that are finished are not listed again.
 
-division.json             how the source is divided, and what of
-00017/rows-00000.parquet  images of a piece, in order; some FILE_ROWS a file
-00017/maps-00000.parquet  label maps of a piece, in a source of pairs
-00017.json                written last: counts, labels and splits of the piece
+division.json                 how the source is divided, what of, when, and the NAME of its pieces' folder
+NAME/begun                    when: who sees this sees the pieces
+NAME/00017/rows-00000.parquet  images of a piece, in order; some FILE_ROWS a file
+NAME/00017/maps-00000.parquet  label maps of a piece, in a source of pairs
+NAME/00017.json               written last: counts, labels and splits of the piece
+
+NAME is another one whenever the source is divided, so that pieces of another division are never taken for those of
+this one, whoever left them or goes on to write them.
 """
 
 from __future__ import annotations
@@ -12,8 +16,10 @@ import hashlib
 import io
 import json
 import re
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -25,9 +31,9 @@ from seit_ray.images.sources.division import COUNTED, MAP, MAY_REPEAT, Division,
 from seit_ray.images.sources.find import divide, images_of
 from seit_ray.images.sources.maps import map_rows
 from seit_ray.images.sources.settings import SourceSettings
-from seit_ray.storage import Folder
+from seit_ray.storage import Folder, split_uri
 
-DIVISION = "division.json"
+DIVISION, MARK = "division.json", "begun"
 FORMAT = 1
 FILE_ROWS = 65_536
 SCHEMA = pa.schema(
@@ -77,7 +83,17 @@ class Pieces:
 
     division: Division
     folder: Folder
-    is_taken_up: bool = False  # whether somebody has divided the source before
+    begun: str | None = None  # when somebody else has divided the source, UTC
+
+    @property
+    def is_taken_up(self) -> bool:
+        """Whether somebody has divided the source before."""
+        return self.begun is not None
+
+    @property
+    def are_seen(self) -> bool:
+        """Whether this machine sees them: a folder on disk may be one of another machine."""
+        return self.folder.is_remote or self.folder.exists(MARK)
 
     @property
     def num(self) -> int:
@@ -126,30 +142,51 @@ class Pieces:
     def _table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         return pq.ParquetFile(pa.BufferReader(self.folder.read(name))).read(columns, use_threads=False)
 
-    def remove(self) -> None:
-        """All of them, the division first: what is there from then on is not taken up."""
-        self.folder.delete(DIVISION)
-        self.folder.delete_tree()
-
 
 def pieces_in(folder: Folder, source: Folder, settings: SourceSettings, *, is_sample: bool = False) -> Pieces:
     """The pieces of a source in a folder of their own, divided now, or as they were when the folder was begun."""
-    if not is_sample and folder.exists(DIVISION):
-        values = json.loads(folder.read(DIVISION))
-        return Pieces(Division.of_dict(values, source, settings), folder, is_taken_up=True)
-    division = divide(source, settings, is_sample=is_sample)
-    found = Pieces(division, folder)
-    if division.head is not None and not is_sample:  # it is in memory: nobody lists it again
+    if is_sample:
+        return Pieces(divide(source, settings, is_sample=True), folder)
+    standing = standing_in(folder, source, settings)
+    if standing is not None:
+        return standing
+    division, begun, name = divide(source, settings), f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", uuid.uuid4().hex
+    standing = standing_in(folder, source, settings)
+    if standing is not None:  # another job has divided it meanwhile
+        return standing
+    found = Pieces(division, folder.join(name))
+    found.folder.write(MARK, begun.encode())
+    if division.head is not None:  # it is in memory: nobody lists it again
         found.make(0)
-    if not is_sample:
-        folder.write(DIVISION, json.dumps(division.as_dict()).encode())
+    values = {"name": name, "begun": begun, "division": division.as_dict()}
+    folder.write(DIVISION, json.dumps(values).encode())
     return found
 
 
+def standing_in(folder: Folder, source: Folder, settings: SourceSettings) -> Pieces | None:
+    """The pieces that somebody has begun in a folder; None where nobody has."""
+    if not folder.exists(DIVISION):
+        return None
+    values = json.loads(folder.read(DIVISION))
+    division = Division.of_dict(values["division"], source, settings)
+    return Pieces(division, folder.join(values["name"]), values["begun"])
+
+
 def place_of(folder: Folder, source: Folder, settings: SourceSettings) -> Folder:
-    """The folder for the pieces of this source with these settings, among those of others."""
-    identity = json.dumps([FORMAT, source.uri, settings.as_dict()], sort_keys=True)
+    """The folder for the pieces of this source with these settings, among those of others.
+
+    The source is told by its uri and by the server; files that the settings name, by what they hold now.
+    """
+    named = [settings.inventory, settings.class_names]
+    files = [None if uri is None else _state_of(source, uri) for uri in named]
+    identity = json.dumps([FORMAT, source.uri, source.server, settings.as_dict(), files], sort_keys=True)
     return folder.join(hashlib.sha256(identity.encode()).hexdigest()[:16])
+
+
+def _state_of(source: Folder, uri: str) -> tuple[int | None, str | None]:
+    place, name = split_uri(uri)
+    folder = source.at(place)
+    return folder.size(name), folder.version(name)
 
 
 def rows_name(number: int, file: int) -> str:

@@ -9,20 +9,29 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 IN_MEMORY = 4 << 20  # hashes, 32 MiB, that need no disk
 BUCKETS = 256
-_NUMBERED = re.compile(r"(#\d+)+$")
+NUMBERED = r"#\d+$"  # as a repeat is called
+_NUMBERED = re.compile(NUMBERED)
 
 
 def hash_of(key: str) -> int:
-    """64 bits of a key without numbers behind it: a key that looks like another's repeat is looked at with it."""
-    stem = _NUMBERED.sub("", key) if "#" in key else key
-    return int.from_bytes(hashlib.blake2b(stem.encode(), digest_size=8).digest())
+    """64 bits of a key."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest())
+
+
+def is_repeat_of(key: str, holds: Callable[[int], bool]) -> bool:
+    """Whether a key looks like the repeat of a key, or of its repeat, whose hash `holds` knows."""
+    while (match := _NUMBERED.search(key)) is not None:
+        key = key[: match.start()]
+        if holds(hash_of(key)):
+            return True
+    return False
 
 
 def repeated(hashes: Iterable[np.ndarray], number: int) -> np.ndarray:
@@ -50,7 +59,7 @@ def _repeated(hashes: np.ndarray) -> np.ndarray:
 class Repeats:
     """Makes keys unique: the second image of a key gets '#2', and so on, in the order in which they come.
 
-    Is given only those of which `repeated` says that they may come again, and remembers them.
+    Is given only those which `repeated` knows or that look like repeats of these, and remembers them.
     """
 
     def __init__(self) -> None:

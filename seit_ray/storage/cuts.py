@@ -19,6 +19,9 @@ ENOUGH = 16  # cuts, with which no further level is looked into
 OBJECTS_EACH = 5000  # of a stretch at least, as far as can be known: its last page is asked for in vain by half
 LEVELS = 3  # of folders, or of characters
 LOOKED_INTO = 32  # folders, or beginnings of names, of a level
+CHARACTERS, CHARACTERS_MORE = 96, 12  # that are looked for one by one; of more, with which the distance is doubled
+
+LAST = "\U0010ffff"
 
 Place = TypeVar("Place")
 
@@ -28,6 +31,8 @@ def cuts(ask: Ask, after: str, most: int, listed: int = 0) -> list[str]:
 
     listed: how many objects there are up to `after`: see `chosen`.
     """
+    if most < 1:
+        return []
     found: set[str] = set()
     level = [("", True)]  # folders, and beginnings of names
     with ThreadPoolExecutor(REQUESTS_AHEAD) as pool:
@@ -81,25 +86,31 @@ def inside(ask: Ask, prefix: str, is_folder: bool) -> tuple[list[str], list[str]
 def by_characters(ask: Ask, prefix: str, first: str) -> list[str]:
     """The beginnings of names below a prefix, one character longer than what all of them have in common.
 
-    first: a name, the least of those that begin with prefix. One request for each character that is met, and some
-    more to find out where names differ.
+    first: a name, the least of those that begin with prefix. One request for each character that is met, of very many
+    for some of them, and some more to find out where names differ.
     """
     low, high = len(prefix), len(first)  # that many characters are shared by all, and are not
     while low + 1 < high:
         middle = (low + high) // 2
-        if next_name(ask, prefix, behind(first[:middle])) is None:
+        if name_behind(ask, prefix, first[:middle]) is None:
             low = middle
         else:
             high = middle
     stem = first[:low]
-    found = []
+    found: list[str] = []
     name = next_name(ask, stem, "")
     if name == stem:  # an object is called so
         name = next_name(ask, stem, stem)
     while name is not None:
         found.append(name[: len(stem) + 1])
-        name = next_name(ask, stem, behind(found[-1]))
+        name = name_behind(ask, stem, found[-1], 1 << max(0, (len(found) - CHARACTERS) // CHARACTERS_MORE))
     return found
+
+
+def name_behind(ask: Ask, prefix: str, beginning: str, distance: int = 1) -> str | None:
+    """The least name that begins with a prefix and lies behind all that begin so; at a distance in characters."""
+    after = behind(beginning, distance)
+    return None if after is None else next_name(ask, prefix, after)
 
 
 def next_name(ask: Ask, prefix: str, after: str) -> str | None:
@@ -109,7 +120,10 @@ def next_name(ask: Ask, prefix: str, after: str) -> str | None:
     return found[0].name if found else None
 
 
-def behind(beginning: str) -> str:
-    """A name behind all that begin so, but for few."""
-    code = ord(beginning[-1]) + 1
-    return beginning[:-1] + chr(0xE000 if 0xD800 <= code < 0xE000 else min(code, 0x10FFFF))
+def behind(beginning: str, distance: int = 1) -> str | None:
+    """A name behind all that begin so, but for few; None where nothing can be, behind the last of all characters."""
+    beginning = beginning.rstrip(LAST)
+    if not beginning:
+        return None
+    code = min(ord(beginning[-1]) + distance, ord(LAST))
+    return beginning[:-1] + chr(0xE000 if 0xD800 <= code < 0xE000 else code)

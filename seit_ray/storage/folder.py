@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import posixpath
+import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 
@@ -25,6 +26,7 @@ from seit_ray.storage.uris import (
 )
 
 CONNECTIONS = 64
+SECRET = re.compile(r"(AccountKey|SharedAccessSignature)=[^;]*;?", re.IGNORECASE)  # of a connection string
 
 
 class Folder:
@@ -79,6 +81,15 @@ class Folder:
     def version_columns(self) -> tuple[str, ...]:
         """What a list of objects, as clouds make them, may call the column of `Entry.version`."""
         return CLOUDS[self.uri.partition("://")[0] if self.is_remote else "s3"].versions
+
+    @property
+    def server(self) -> list[str]:
+        """What beside the uri says where it lies: endpoint and account, given or by variables, without keys to them."""
+        cloud = CLOUDS.get(self.uri.partition("://")[0]) if self.is_remote else None
+        if cloud is None:
+            return []
+        given = [self._options["endpoint_url"], self._options["account"], *map(os.environ.get, cloud.servers)]
+        return [SECRET.sub("", value or "") for value in given]
 
     def __repr__(self) -> str:
         return f"Folder({self.uri!r})"

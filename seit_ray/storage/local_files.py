@@ -46,6 +46,8 @@ def files_below(
 
 def folders_to_cut_at(root: str, after: str, most: int, listed: int) -> Sequence[str]:
     """Names of folders behind `after`, of the uppermost levels that have enough of them."""
+    if most < 1:
+        return []
     found: list[str] = []
     level = [""]
     for _ in range(LEVELS):

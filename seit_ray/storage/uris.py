@@ -23,7 +23,8 @@ WEB = "https"
 class Cloud:
     """A service with buckets: the module here that connects to it, its variables, the extra and package it needs.
 
-    versions: what its inventories call the column of what `Entry.version` is.
+    versions: what its inventories call the column of what `Entry.version` is. servers: of its variables those that say
+    which server or account is meant.
     """
 
     module: str
@@ -31,12 +32,22 @@ class Cloud:
     extra: str | None = None
     package: str = ""
     versions: tuple[str, ...] = ("e_tag", "etag", "ETag", "Etag")
+    servers: tuple[str, ...] = ()
 
 
 CLOUDS = {
-    "s3": Cloud("s3", ("AWS_",)),
-    "gs": Cloud("gs", ("GOOGLE_", "GCSFS_", "STORAGE_EMULATOR_HOST", "CLOUDSDK_"), "gs", "gcsfs", ("generation",)),
-    "az": Cloud("az", ("AZURE_",), "az", "adlfs"),
+    "s3": Cloud("s3", ("AWS_",), servers=("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_PROFILE")),
+    "gs": Cloud(
+        "gs",
+        ("GOOGLE_", "GCSFS_", "STORAGE_EMULATOR_HOST", "CLOUDSDK_"),
+        "gs",
+        "gcsfs",
+        ("generation",),
+        ("STORAGE_EMULATOR_HOST",),
+    ),
+    "az": Cloud(
+        "az", ("AZURE_",), "az", "adlfs", servers=("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT_NAME")
+    ),
 }
 WEB_VARIABLES = ("SSL_CERT_", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy")
 OTHER_NAMES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}

@@ -150,8 +150,12 @@ def refuse_secrets(verb: str, words: list[str]) -> None:
 
 def refuse_lost_outputs(config: configs.Verb) -> None:
     """ValueError for an output inside the job's working directory, which ends with the job."""
-    for key in ("output", "contact_sheet", *(() if takes_run_name(type(config)) else ("run",))):
-        place = getattr(config, key, None)
+    places = {
+        key: getattr(config, key, None)
+        for key in ("output", "contact_sheet", *(() if takes_run_name(type(config)) else ("run",)))
+    }
+    places["source.listing"] = getattr(getattr(config, "source", None), "listing", None)
+    for key, place in places.items():
         if place and "://" not in place and not place.startswith("/"):
             raise ValueError(
                 f"key {key} is {place!r}, a path in the working directory of the job, which is removed; expected "

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -9,13 +10,15 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 
-from seit_ray.images import find_images, load_manifest, pieces
+from seit_ray.images import find_images, listing, load_manifest, pieces
 from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import PART_COLUMNS
 from seit_ray.images.piece_makers import make_here
-from seit_ray.images.pieces import Pieces, pieces_in
+from seit_ray.images.pieces import Pieces, pieces_in, place_of
+from seit_ray.images.repeats import Repeats
 from seit_ray.images.sources import find, layout, maps, tables
 from seit_ray.images.sources.division import Division
+from seit_ray.images.sources.find import DEFAULT
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder, StorageError
 from tests.images.made_manifests import files
@@ -256,6 +259,107 @@ def test_a_division_comes_back_from_its_file(source, tmp_path, many_pieces):
     assert Division.of_dict(again.division.as_dict(), place, settings) == again.division
 
 
+def test_pieces_of_another_division_are_not_taken(photos, tmp_path, many_pieces):
+    kept = Folder(tmp_path / "kept")
+    settings = SourceSettings(listing=kept.uri)
+    list_images(photos, settings, Folder(tmp_path / "1"), **HOLD_OUT)
+    (place,) = kept.list_folders()
+    kept.delete(f"{place}/division.json")  # as a kill of who deletes the folder may leave it
+    fill(photos, *(f"bee/new{i}.jpg" for i in range(9)), "dog/new.jpg")
+    anew = list_images(photos, settings, Folder(tmp_path / "2"), **HOLD_OUT)
+    assert sum(split.num_images for split in anew.splits.values()) == 52
+
+
+def test_keys_that_look_like_repeats_are_remembered_only_beside_what_comes_again(tmp_path, many_pieces, monkeypatch):
+    place, seen, unique = Folder(tmp_path / "source"), [], Repeats.unique
+    monkeypatch.setattr(Repeats, "unique", lambda self, keys: seen.extend(keys) or unique(self, keys))
+    ids = [*(f"id#{i}" for i in range(1, 20)), "a", "a", "a#2", "a#2#7"]
+    write_parquet(place, "0.parquet", {"image": [b"i"] * len(ids), "id": ids})
+    found = [record.key for record in find_images(place, SourceSettings(key_column="id"))]
+    assert found == [*ids[:-3], "a#2", "a#2#2", "a#2#7"]
+    assert seen == ["a", "a", "a#2", "a#2#7"]
+
+
+def test_two_that_divide_at_the_same_time_do_not_mix(photos, tmp_path, many_pieces, monkeypatch):
+    folder, settings = Folder(tmp_path / "kept"), SourceSettings()
+    first = pieces_in(folder, photos, settings)
+    counts = list(make_here(first, range(first.num), lambda more: None))
+    rows = [list(first.tables(number, each)) for number, each in enumerate(counts)]
+    fill(photos, *(f"{name}/0new{i}.jpg" for name in ("ant", "bee") for i in range(9)))
+    folder.delete("division.json")  # the other one looked before it was written
+    second = pieces_in(folder, photos, settings)
+    list(make_here(second, range(second.num), lambda more: None))
+    assert first.finished() == dict(enumerate(counts))
+    assert [list(first.tables(number, each)) for number, each in enumerate(counts)] == rows
+    assert sum(each.num_rows for each in second.finished().values()) == 60
+
+
+def test_who_is_slower_takes_the_division_of_the_other(photos, tmp_path, many_pieces, monkeypatch):
+    folder, divide = Folder(tmp_path / "kept"), pieces.divide
+
+    def slow(*given, **more):
+        found = divide(*given, **more)
+        monkeypatch.setattr(pieces, "divide", divide)
+        others.append(pieces_in(folder, photos, SourceSettings()))
+        return found
+
+    others = []
+    monkeypatch.setattr(pieces, "divide", slow)
+    assert pieces_in(folder, photos, SourceSettings()).folder == others[0].folder
+
+
+@pytest.mark.parametrize("name", ["table", "numbered rows", "tars"])
+def test_a_listing_that_goes_on_says_since_when_and_reads_no_file_half_old(name, tmp_path, many_pieces, monkeypatch):
+    make_source, settings = SOURCES[name]
+    place, make, made, notes = Folder(tmp_path / "source"), Pieces.make, [], []
+    make_source(place)
+    source = (place.join("a.parquet") if name == "table" else place, SourceSettings(**settings))
+
+    def killed(self, number, is_enough=None):
+        if len(made) == 2:
+            raise Killed
+        made.append(number)
+        return make(self, number, is_enough)
+
+    def told(phase, done, total, text):
+        notes.append(text) if phase == "listing" else None
+
+    monkeypatch.setattr(Pieces, "make", killed)
+    with pytest.raises(Killed):
+        manifest_of(source, Folder(tmp_path / "list"), on_progress=told)
+    monkeypatch.setattr(Pieces, "make", make)
+    assert not notes
+    make_source(place)  # the same rows, of another version
+    with pytest.raises(StorageError, match=r"since the listing was begun; .* give the command again") as caught:
+        manifest_of(source, Folder(tmp_path / "list"), on_progress=told)
+    assert caught.value.kind == "changed"
+    assert len(notes) == 1
+    assert manifest_of(source, Folder(tmp_path / "list"), on_progress=told)
+    assert len(notes) == 1
+
+
+def test_a_listing_that_goes_on_says_so(photos, tmp_path, many_pieces, monkeypatch):
+    make, notes = Pieces.make, []
+    monkeypatch.setattr(Pieces, "make", lambda self, number, is_enough=None: _killed_at(make, self, number))
+    with pytest.raises(Killed):
+        list_images(photos, SourceSettings(), Folder(tmp_path / "list"), **HOLD_OUT)
+    monkeypatch.setattr(Pieces, "make", make)
+
+    def told(phase, done, total, text):
+        notes.append(text) if phase == "listing" else None
+
+    list_images(photos, SourceSettings(), Folder(tmp_path / "list"), on_progress=told, **HOLD_OUT)
+    (note,) = notes
+    when, place = r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", r"\S+/list/pieces/\w+"
+    assert re.fullmatch(f"as it was begun on {when} in {place}; delete that to list anew", note)
+
+
+def _killed_at(make, pieces_of, number):
+    if number == 2:
+        raise Killed
+    return make(pieces_of, number)
+
+
 def test_the_error_is_that_of_the_first_piece_that_has_one(tmp_path, many_pieces):
     place = Folder(tmp_path / "source")
     for number in range(6):
@@ -347,15 +451,74 @@ def test_verbs_share_a_listing_until_its_folder_is_deleted(photos, tmp_path, mon
     assert sum(split.num_images for split in anew.splits.values()) == 43
 
 
-def test_what_is_to_be_mended_is_listed_anew(tmp_path):
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_what_is_to_be_mended_is_listed_anew(tmp_path, is_shared):
     photos, kept = Folder(tmp_path / "source"), Folder(tmp_path / "kept")
     fill(photos, "train/a/1.jpg", "val/b/1.jpg")
-    settings = SourceSettings(listing=kept.uri)
-    with pytest.raises(ValueError, match="expected classes in common"):
+    settings = SourceSettings(listing=kept.uri if is_shared else None)
+    with pytest.raises(ValueError, match="expected classes in common") as caught:
         list_images(photos, settings, Folder(tmp_path / "list"), **HOLD_OUT)
     photos.delete("val/b/1.jpg")
     fill(photos, "val/a/1.jpg")
+    if is_shared:
+        (place,) = kept.list_folders()
+        assert str(caught.value).endswith(f"; if the images are changed, delete {kept.uri_of(place)}, their listing")
+        kept.delete_tree(place)
     assert list_images(photos, settings, Folder(tmp_path / "list"), **HOLD_OUT).class_names == ["a"]
+
+
+def test_a_shared_listing_outlives_the_errors_of_who_reads_it(photos, tmp_path, many_pieces, monkeypatch):
+    settings = SourceSettings(listing=str(tmp_path / "kept"))
+    list_images(photos, settings, Folder(tmp_path / "1"), **HOLD_OUT)
+    before = files(Folder(tmp_path / "kept"))
+    with pytest.raises(ValueError, match="rows_per_part 0; expected at least 1"):
+        list_images(photos, settings, Folder(tmp_path / "2"), rows_per_part=0, **HOLD_OUT)
+
+    def full(*given, **more):
+        raise StorageError("no space left", "full")
+
+    monkeypatch.setattr(listing.ManifestWriter, "finish", full)
+    for place in (settings, SourceSettings()):
+        with pytest.raises(StorageError, match="no space left"):
+            list_images(photos, place, Folder(tmp_path / "3"), **HOLD_OUT)
+    assert files(Folder(tmp_path / "kept")) == before
+    assert list(Folder(tmp_path / "3").join("pieces").list())
+
+
+@pytest.mark.parametrize("kind", ["denied", "credentials", "full"])
+def test_what_is_wrong_with_the_set_up_costs_no_piece(photos, tmp_path, many_pieces, monkeypatch, kind):
+    make = Pieces.make
+
+    def fails(self, number, is_enough=None):
+        if number == 3:
+            raise StorageError("not now", kind)
+        return make(self, number, is_enough)
+
+    monkeypatch.setattr(Pieces, "make", fails)
+    with pytest.raises(StorageError, match="not now"):
+        list_images(photos, SourceSettings(), Folder(tmp_path / "list"), **HOLD_OUT)
+    assert [e.name for e in Folder(tmp_path / "list").list() if e.name.endswith("/00002.json")]
+
+
+def test_a_shared_listing_is_that_of_an_endpoint_an_account_and_the_files_that_are_named(photos, tmp_path, monkeypatch):
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
+    kept = Folder(tmp_path / "kept")
+
+    def place(uri="s3://b/photos", settings=DEFAULT, **options):
+        return place_of(kept, Folder(uri, **options), settings).uri
+
+    assert place() == place()
+    places = [place(), place(endpoint_url="http://a:1"), place(endpoint_url="http://a:2"), place("az://b/photos")]
+    places += [place("az://b/photos", account="one"), place("az://b/photos", account="two")]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://a:3")
+    places += [place()]
+    for number in range(2):
+        names = SourceSettings(class_names=photos.uri_of("names.txt"), inventory=photos.uri_of("inventory.csv"))
+        for name in ("names.txt", "inventory.csv"):
+            photos.write(name, b"a" * (number + 1))
+            places.append(place(photos.uri, names))
+    assert len(set(places)) == len(places)
 
 
 def test_a_shared_listing_has_a_folder_of_its_own(photos, tmp_path):

@@ -88,6 +88,35 @@ def test_the_page_behind_a_stretch_is_not_asked_for():
     assert bucket.requests == 3
 
 
+LAST = "\U0010ffff"  # of the characters
+
+
+@pytest.mark.parametrize("stem", ["", "a", LAST])
+def test_behind_the_last_character_nothing_comes(stem):
+    keys = [f"{stem}{first}{i}" for first in ("b", LAST, LAST * 2) for i in range(4)]
+    bucket = MadeBucket(keys, page=2)
+    found = cuts(bucket.ask, "", 9)
+    assert bucket.requests < 200
+    assert found == sorted(set(found))
+    store = Objects(Service(bucket))
+    assert [name for stretch in stretches(found) for name in listed(store, stretch)] == bucket.keys
+
+
+def test_many_first_characters_cost_few_requests():
+    bucket = MadeBucket([f"{chr(0x4E00 + 7 * i)}.jpg" for i in range(3000)], page=100)
+    found = cuts(bucket.ask, "", 64)
+    assert bucket.requests < 400
+    sizes = [sum(1 for key in bucket.keys if key > a and (b is None or key <= b)) for a, b in stretches(found)]
+    assert sum(sizes) == 3000
+    assert max(sizes) <= 3000 / 5
+
+
+def test_no_cuts_cost_no_request():
+    bucket = MadeBucket([f"{i:04}.jpg" for i in range(1000)], page=100)
+    assert Objects(Service(bucket)).cuts("bucket", "0", 0) == []
+    assert bucket.requests == 0
+
+
 def test_names_that_do_not_differ_are_one_stretch():
     assert cuts(MadeBucket(["only.jpg"]).ask, "", 9) == []
     assert cuts(MadeBucket([]).ask, "", 9) == []

@@ -40,6 +40,7 @@ def refusal(capsys, *arguments):
         (["pretrain", *REQUIRED, "storage.session_token=abc"], "key storage.session_token would show on the dashboard"),
         (["pretrain", *REQUIRED, "storage={region: x}"], "key storage would show on the dashboard"),
         (["pretrain", "dataset=/t", "run=a"], "key output is 'runs', a path in the working directory of the job"),
+        (["tokenize_images", "images=/i", "tokenizer=/t", "output=/o", "source.listing=kept"], "key source.listing is"),
         (["import_weights", "weights=/w", "dataset=/t", "run=runs/a"], "key run is 'runs/a', a path in the working"),
         (["pretrain", *REQUIRED, "--env", "NO_SUCH_NAME"], "variable NO_SUCH_NAME is not set"),
         (["pretrain", *REQUIRED, "--runtime-env", "/no/such.yaml"], "runtime environment /no/such.yaml is no file"),

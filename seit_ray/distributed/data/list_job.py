@@ -1,7 +1,8 @@
 """The pieces of a listing made by Ray tasks: of any number of them, and after any kill, the same files.
 
 A task lists a few pieces, several of a bucket at a time, for most of the time it waits. It answers with their counts;
-the images go from the task into the folder of the pieces.
+the images go from the task into the folder of the pieces. Where that is on a disk which the task's node does not see,
+this process lists them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from seit_ray.images.piece_makers import FEW_PIECES, Made, Make, OnListed, make_
 from seit_ray.images.pieces import PieceCounts, Pieces
 from seit_ray.storage.patience import PATIENCE_S
 
+CANCEL_S = 30.0  # for tasks to end that nobody waits for any more: what they write is not to come later
 PIECES_A_TASK = 8  # at most: what a core lists at a time, and what is listed again when a node is lost
 
 
@@ -42,8 +44,11 @@ def made_by_tasks(pieces: Pieces, todo: Sequence[int], on_listed: OnListed, num_
     task: Any = ray.remote(num_cpus=1)(make_some)
     coming = [task.remote(lean, list(todo[start : start + each]), patience_s) for start in range(0, len(todo), each)]
     try:
-        for answer in coming:
-            for counts in ray.get(answer):
+        for number, answer in enumerate(coming):
+            made = ray.get(answer)
+            if made is None:
+                made = make_here(pieces, todo[number * each : (number + 1) * each], lambda more: None, patience_s)
+            for counts in made:
                 on_listed(counts.num_rows)
                 yield counts
     except RayError as error:
@@ -51,8 +56,11 @@ def made_by_tasks(pieces: Pieces, todo: Sequence[int], on_listed: OnListed, num_
     finally:
         for answer in coming:
             ray.cancel(answer)
+        ray.wait(coming, num_returns=len(coming), timeout=CANCEL_S, fetch_local=False)
 
 
-def make_some(pieces: Pieces, numbers: list[int], patience_s: float) -> list[PieceCounts]:
-    """The task: some pieces."""
+def make_some(pieces: Pieces, numbers: list[int], patience_s: float) -> list[PieceCounts] | None:
+    """The task: some pieces; None on a node that does not see their folder, which is on the disk of another."""
+    if not pieces.are_seen:
+        return None
     return list(make_here(pieces, numbers, lambda more: None, patience_s))

@@ -210,6 +210,6 @@ def _in_file(folder: Folder, name: str, settings: SourceSettings) -> Division:
     if kind != "table" or suffix not in (".csv", ".parquet"):
         fits = {".tar": "webdataset", ".csv": "table", ".parquet": "table or parquet"}.get(suffix, "folders")
         raise ValueError(f"kind {kind!r} for {folder.uri_of(name)}; expected {fits}; correct it or give a folder")
-    columns, pieces = tables.pieces_of(folder, name, settings)
+    columns, pieces = tables.pieces_of(folder, file[0], settings)
     serves = settings.find_splits and "split" in columns
     return Division("table", folder, settings, pieces, name=name, columns=columns, serves=serves)

@@ -66,7 +66,7 @@ def seen(division: Division, piece: Piece, tally: Tally) -> Iterator[Seen]:
     folder = division.folder
     for file in piece.files:
         uri = folder.uri_of(file.name)
-        for row, values in enumerate(file_rows(division, file.name)):
+        for row, values in enumerate(file_rows(division, file)):
             split, place = (file.split, None) if file.split else split_of_cell(values.get("split"), division.serves)
             where, label = f"row {row} of {uri}", values.get("label")
             key, of_key = key_of(file.name, row, values, where, by_path=division.by_path)
@@ -95,17 +95,18 @@ def holds_val(division: Division) -> bool:
     return False
 
 
-def file_rows(division: Division, name: str) -> Iterator[dict[str, Any]]:
+def file_rows(division: Division, file: File) -> Iterator[dict[str, Any]]:
     """Label, split, key and path of the rows of one Parquet file of images; reads no images."""
     folder, columns = division.folder, division.settings.columns
-    uri, schema = folder.uri_of(name), parquet_schema(folder, name)
+    name, version = file.name, file.version or None
+    uri, schema = folder.uri_of(name), parquet_schema(folder, name, version)
     fields = {f: c for f, c in present_columns(schema.names, uri, columns, "image").items() if f != "image"}
     check_image_column(schema, columns.image, uri)
     if class_label_names(schema, columns.label) != division.class_names:
         raise ValueError(f"class names in {uri} differ from those before; expected the same; write it with the same")
     if division.by_path and _has_paths(schema, columns.image):
         fields["path"] = f"{columns.image}.path"
-    for num_rows, rows in row_groups(folder, name, fields):
+    for num_rows, rows in row_groups(folder, name, fields, version=version):
         for number in range(num_rows):
             values = rows[number] if rows else {}
             if division.class_names is not None and values.get("label") == -1:  # how Hugging Face writes "not labelled"
@@ -189,17 +190,21 @@ def open_parquet(
             ) from error
 
 
-def parquet_schema(folder: Folder, name: str) -> pa.Schema:
+def parquet_schema(folder: Folder, name: str, version: str | None = None) -> pa.Schema:
     """The Arrow schema of a Parquet file."""
-    with open_parquet(folder, name) as file:
+    with open_parquet(folder, name, version=version) as file:
         return file.schema_arrow
 
 
 def row_groups(
-    folder: Folder, name: str, fields: dict[str, str], groups: tuple[int, int] | None = None
+    folder: Folder,
+    name: str,
+    fields: dict[str, str],
+    groups: tuple[int, int] | None = None,
+    version: str | None = None,
 ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
     """(number of rows, rows as field -> value) of each row group, or of some; no rows are read for no fields."""
-    with open_parquet(folder, name) as file:
+    with open_parquet(folder, name, version=version) as file:
         for index in range(*(groups or (0, file.num_row_groups))):
             num_rows = file.metadata.row_group(index).num_rows
             if not fields:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from seit_ray.images.records import unusable
 from seit_ray.images.sources.columns import cell_key, checked_label, present_columns, text_label
-from seit_ray.images.sources.division import MAY_REPEAT, Division, Piece, Seen, Tally
+from seit_ray.images.sources.division import MAY_REPEAT, Division, File, Piece, Seen, Tally
 from seit_ray.images.sources.names import one_form, suffix_of
 from seit_ray.images.sources.parquet import open_parquet, parquet_schema, row_groups
 from seit_ray.images.sources.settings import SourceSettings
@@ -24,13 +24,14 @@ SLICE_ROWS = 250_000  # of a piece
 Rows = Iterator[tuple[str, dict[str, Any]]]  # (where, for messages; field -> cell)
 
 
-def pieces_of(folder: Folder, name: str, settings: SourceSettings) -> tuple[dict[str, str], tuple[Piece, ...]]:
+def pieces_of(folder: Folder, table: File, settings: SourceSettings) -> tuple[dict[str, str], tuple[Piece, ...]]:
     """(column by field, pieces) of a CSV or Parquet table: slices of its row groups; a CSV file is one."""
-    uri, columns = folder.uri_of(name), settings.columns
+    name, columns = table.name, settings.columns
+    uri = folder.uri_of(name)
     if suffix_of(name) == ".csv":
-        with _csv_reader(folder, name) as reader:
+        with _csv_reader(folder, table) as reader:
             header = [cell.strip() for cell in next(reader, [])]
-        return present_columns(header, uri, columns, "uri"), (Piece(),)
+        return present_columns(header, uri, columns, "uri"), (Piece(files=(table,)),)
     fields = present_columns(parquet_schema(folder, name).names, uri, columns, "uri")
     with open_parquet(folder, name) as file:
         rows = [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)]
@@ -38,7 +39,7 @@ def pieces_of(folder: Folder, name: str, settings: SourceSettings) -> tuple[dict
     for index, num_rows in enumerate(rows, 1):
         number += num_rows
         if number >= SLICE_ROWS or index == len(rows):
-            pieces.append(Piece(groups=(first, index)))
+            pieces.append(Piece(files=(table,), groups=(first, index)))
             first, number = index, 0
     return fields, tuple(pieces)
 
@@ -73,9 +74,10 @@ def holds_val(division: Division) -> bool:
 
 
 def _rows(division: Division, piece: Piece, fields: dict[str, str]) -> Rows:
-    if suffix_of(division.name) == ".csv":
-        return _csv_rows(division.folder, division.name, fields)
-    return _parquet_rows(division.folder, division.name, fields, piece.groups)
+    (table,) = piece.files
+    if suffix_of(table.name) == ".csv":
+        return _csv_rows(division.folder, table, fields)
+    return _parquet_rows(division.folder, table, fields, piece.groups)
 
 
 def _resolved(folder: Folder, written: str) -> tuple[str, str | None]:
@@ -93,9 +95,9 @@ def _relative(uri: str, folder: Folder) -> str:
     return uri.removeprefix(folder.uri.rstrip("/") + "/")
 
 
-def _csv_rows(folder: Folder, name: str, fields: Mapping[str, str]) -> Rows:
-    uri = folder.uri_of(name)
-    with _csv_reader(folder, name) as reader:
+def _csv_rows(folder: Folder, table: File, fields: Mapping[str, str]) -> Rows:
+    uri = folder.uri_of(table.name)
+    with _csv_reader(folder, table) as reader:
         header = [cell.strip() for cell in next(reader, [])]
         places = {field: header.index(column) for field, column in fields.items()}
         rows = (cells for cells in reader if cells)
@@ -111,8 +113,9 @@ def _csv_rows(folder: Folder, name: str, fields: Mapping[str, str]) -> Rows:
 
 
 @contextlib.contextmanager
-def _csv_reader(folder: Folder, name: str) -> Iterator[CsvReader]:
-    with folder.open(name) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+def _csv_reader(folder: Folder, table: File) -> Iterator[CsvReader]:
+    name, version = table.name, table.version or None
+    with folder.open(name, version) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
         reader = csv.reader(text)
         try:
             yield reader
@@ -123,11 +126,12 @@ def _csv_reader(folder: Folder, name: str) -> Iterator[CsvReader]:
             ) from error
 
 
-def _parquet_rows(folder: Folder, name: str, fields: dict[str, str], groups: tuple[int, int] | None) -> Rows:
+def _parquet_rows(folder: Folder, table: File, fields: dict[str, str], groups: tuple[int, int] | None) -> Rows:
+    name, version = table.name, table.version or None
     uri = folder.uri_of(name)
-    with open_parquet(folder, name) as file:
+    with open_parquet(folder, name, version=version) as file:
         first = sum(file.metadata.row_group(index).num_rows for index in range(groups[0] if groups else 0))
-    for _, rows in row_groups(folder, name, fields, groups):
+    for _, rows in row_groups(folder, name, fields, groups, version):
         for row, values in enumerate(rows, first):
             yield f"row {row} of {uri}", values
         first += len(rows)

@@ -74,13 +74,16 @@ def check_uncompressed(folder: Folder, name: str) -> None:
         )
 
 
-def tar_members(folder: Folder, name: str, texts: Collection[str], left_out: Counter[str]) -> Iterator[Member]:
+def tar_members(
+    folder: Folder, name: str, texts: Collection[str], left_out: Counter[str], version: str | None = None
+) -> Iterator[Member]:
     """The files of a tar but hidden ones, in order, with the content of those whose suffix is one of `texts`.
 
-    DamagedTarError, after the whole members, for a tar that is broken; ValueError for a text that is no label.
+    version: as for `Folder.open`. DamagedTarError, after the whole members, for a tar that is broken; ValueError for a
+    text that is no label.
     """
     uri = folder.uri_of(name)
-    with folder.open(name) as file:
+    with folder.open(name, version) as file:
         held: Member | None = None  # until it is known that its bytes are all there
         try:
             for info in _headers(file):

@@ -52,7 +52,7 @@ def seen_in_tar(folder: Folder, file: File, settings: SourceSettings, left_out: 
     name, version, split = file
     uri, columns, suffixes = folder.uri_of(name), settings.columns, settings.image_suffixes
     extension = "cls" if columns.label == Columns.label else columns.label.lower()
-    members = tar_members(folder, name, {"json", extension.rpartition(".")[2]}, left_out)
+    members = tar_members(folder, name, {"json", extension.rpartition(".")[2]}, left_out, version or None)
     fault: list[str] = []
     for sample in samples_of(_until_damaged(members, fault)):
         found = images_of(sample, columns.image, suffixes)

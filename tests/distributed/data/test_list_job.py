@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,46 @@ def test_a_lost_worker_costs_no_image(rows, on_tasks, tmp_path, monkeypatch):
     counts = list(on_tasks(lethal, range(12), lambda more: None))
     assert Path(mark).exists()
     assert [each.num_rows for each in counts] == [3] * 12
+
+
+class Lingering(pieces.Pieces):
+    """The first piece is wrong; others go on for a while after they were told to stop, and write."""
+
+    def make(self, number, is_enough=None):
+        if number == 0:
+            while not any(entry.name == "began" for entry in self.folder.list()):
+                time.sleep(0.05)
+            raise ValueError("no label; expected one; mend it")
+        self.folder.write("began", b"")
+        try:
+            time.sleep(60.0)
+        finally:
+            time.sleep(1.0)
+            self.folder.write("late", b"")
+
+
+def test_nothing_is_written_when_the_error_is_told(rows, on_tasks, tmp_path):
+    found = pieces.pieces_in(Folder(tmp_path / "pieces"), rows, SETTINGS)
+    lingering = Lingering(found.division, found.folder)
+    with pytest.raises(ValueError, match="no label"):
+        list(on_tasks(lingering, range(12), lambda more: None))
+    assert found.folder.exists("late")
+
+
+def test_what_a_node_does_not_see_is_listed_here(rows, on_tasks, tmp_path, monkeypatch):
+    found = pieces.pieces_in(Folder(tmp_path / "pieces"), rows, SETTINGS)
+    found.folder.delete(pieces.MARK)  # as a disk of another machine has it
+    made, make_here = [], list_job.make_here
+
+    def watched(listing, todo, on_listed, patience_s):
+        made.extend(todo)
+        return make_here(listing, todo, on_listed, patience_s)
+
+    monkeypatch.setattr(list_job, "make_here", watched)
+    counts = list(on_tasks(found, range(12), lambda more: None))
+    assert made == list(range(12))
+    assert [each.num_rows for each in counts] == [3] * 12
+    assert sorted(found.finished()) == list(range(12))
 
 
 def test_what_a_user_can_mend_is_said_in_one_line(rows, on_tasks, tmp_path):
