@@ -350,6 +350,19 @@ def output_at(folder: Folder, parent: Folder, name: str) -> PredictOutput:
     return PartsFolder(folder)
 
 
+def check_map_output(output: PredictOutput, run: Folder, *, top_k: int, probabilities: bool | None) -> None:
+    """ValueError for an output that holds no label maps, and keys of classes of images."""
+    if not isinstance(output, PartsFolder):
+        raise ValueError(
+            f"output {output.uri} for {run.uri}, a segmenter; expected a folder, into which its label maps go as PNG; "
+            "leave the ending out"
+        )
+    if top_k or probabilities:
+        raise ValueError(
+            f"top_k or probabilities for {run.uri}, a segmenter; expected them with a classifier; leave them out"
+        )
+
+
 def check_total(total: int, predicted: int, rejected: int) -> None:
     """RuntimeError unless counts add up."""
     if predicted + rejected != total:

@@ -62,7 +62,7 @@ def check(config: Predict) -> Rows:
     refuse_overlap(folder_of(config.output, config.storage), images, "images")
     found = read_image_run(run, tokenizer=tokenizer_folder(config), weights=config.weights)
     if found.kind == "segmenter":
-        from seit_ray.distributed.data.predict_job import check_map_output
+        from seit_ray.evaluation.prediction_output import check_map_output
 
         check_map_output(output, run, top_k=config.top_k, probabilities=config.probabilities)
     with looked_at(images, config.source) as (manifest, is_whole):

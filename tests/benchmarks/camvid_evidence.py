@@ -185,9 +185,9 @@ def print_table(options: argparse.Namespace, output: Path, seeds: int) -> None:
     for arm in ARMS:
         found = [json.loads((output / name_of(arm, seed) / "figures.json").read_text()) for seed in range(seeds)]
         means = {name: [100 * one[name] for one in found] for name in ("miou", "mean_accuracy", "pixel_accuracy")}
-        over_seeds = statistics.stdev(means["miou"]) / math.sqrt(seeds) if seeds > 1 else math.nan
+        over_seeds = f"{statistics.stdev(means['miou']) / math.sqrt(seeds):.2f}" if seeds > 1 else "-"
         over_images = statistics.mean(100 * one["miou_standard_error"] for one in found)
-        cells = [f"{statistics.mean(means['miou']):.1f}", f"{over_seeds:.2f} / {over_images:.2f}"]
+        cells = [f"{statistics.mean(means['miou']):.1f}", f"{over_seeds} / {over_images:.2f}"]
         cells += [f"{statistics.mean(means[name]):.1f}" for name in ("mean_accuracy", "pixel_accuracy")]
         print(f"| {arm} | {source if arm == 'pixels' else tokens:,.0f} | " + " | ".join(cells) + " |")
     by_class = {

@@ -18,7 +18,7 @@ from seit_ray.distributed.data.predict_parts import Classifying, ClassifyParts
 from seit_ray.distributed.data.segment_parts import Segmenting, SegmentParts
 from seit_ray.evaluation.image_classifier import ImageClassifier
 from seit_ray.evaluation.image_segmenter import ImageSegmenter
-from seit_ray.evaluation.prediction_output import PartsFolder, PredictOutput
+from seit_ray.evaluation.prediction_output import PredictOutput, check_map_output
 from seit_ray.evaluation.prediction_parts import PredictFiles
 from seit_ray.evaluation.predictions import MAX_DEFAULT_CLASSES
 from seit_ray.images.decoded import Decoding
@@ -133,19 +133,6 @@ def load_model(job: PredictJob) -> ImageModel:
         return ImageClassifier.load(job.run, tokenizer=tokenizer, weights=weights)
     check_map_output(job.output, job.run, top_k=job.settings.top_k, probabilities=job.settings.probabilities)
     return ImageSegmenter.load(job.run, tokenizer=tokenizer, weights=weights)
-
-
-def check_map_output(output: PredictOutput, run: Folder, *, top_k: int, probabilities: bool | None) -> None:
-    """ValueError for an output that holds no label maps, and keys of classes of images."""
-    if not isinstance(output, PartsFolder):
-        raise ValueError(
-            f"output {output.uri} for {run.uri}, a segmenter; expected a folder, into which its label maps go as PNG; "
-            "leave the ending out"
-        )
-    if top_k or probabilities:
-        raise ValueError(
-            f"top_k or probabilities for {run.uri}, a segmenter; expected them with a classifier; leave them out"
-        )
 
 
 def existing(job: PredictJob, plan: dict[str, Any]) -> dict[str, Any] | None:
