@@ -202,6 +202,7 @@ def test_a_sample_of_pairs_looks_for_the_maps_of_its_images_alone(tmp_path, many
     settings = SourceSettings(masks="masks" if make is streets else "annotations", num_classes=3)
     whole = list_images(place, settings, Folder(tmp_path / "whole"), **HOLD_OUT)
     seen = []
+    monkeypatch.setattr(find, "LOOK", 5)
     monkeypatch.setattr(maps, "visible", _entries(seen, maps.visible))
     sample = list_images(place, replace(settings, limit=2), Folder(tmp_path / "sample"), **HOLD_OUT)
     (split,) = sample.splits
