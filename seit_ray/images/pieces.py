@@ -1,10 +1,10 @@
 """The pieces of a listing as files: whatever is killed, those that are finished are not listed again.
 
-division.json                 how the source is divided, what of, when, and the NAME of its pieces' folder
-NAME/begun                    when: who sees this sees the pieces
+division.json                  how the source is divided, what of, when, and the NAME of its pieces' folder
+NAME/begun                     when: who sees this sees the pieces
 NAME/00017/rows-00000.parquet  images of a piece, in order; some FILE_ROWS a file
 NAME/00017/maps-00000.parquet  label maps of a piece, in a source of pairs
-NAME/00017.json               written last: counts, labels and splits of the piece
+NAME/00017.json                written last: counts, labels and splits of the piece
 
 NAME is another one whenever the source is divided, so that pieces of another division are never taken for those of
 this one, whoever left them or goes on to write them.
