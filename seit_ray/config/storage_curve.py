@@ -58,7 +58,7 @@ class StudyStorageCurve(Study):
     budgets: tuple[PositiveInt, ...] = Field(
         (),
         description="bytes of training data at which fewer images are compared, as they are and as tokens; when left "
-        "out, fewer images as they are, in the bytes of each arm of tokens",
+        "out, fewer images as they are, in the bytes of each arm of tokens in each encoding",
     )
     equal: tuple[Literal["steps", "epochs"], ...] = Field(
         ("steps", "epochs"), description="of fewer images: as many steps as on all, or as many epochs; both are trained"

@@ -21,6 +21,7 @@ from seit_ray.training.settings import LoopSettings, OptimizerSettings
 
 STAGES = "seit_ray.studies.storage_stages"
 FEWER, FEWER_TOKENS, TOKENS = "fewer images", "fewer images, as tokens", "tokens"
+BYTES_OF = "bytes of "  # and the arm whose bytes fewer images take
 WHOLE = "both"  # of arms that hold all images, as many steps are as many epochs
 PREPARED = 0.2  # of the cost of a training
 LESS = 0.3  # of a training of as many epochs on fewer images
@@ -52,7 +53,7 @@ class Curve:
     """A storage curve: where, of what, which arms, and how each is trained.
 
     budgets: bytes at which fewer images, as they are and as tokens, are compared; where there are none, fewer images as
-    they are, in the bytes of each arm of tokens. equal: of fewer images, "steps", "epochs" or both.
+    they are, in the bytes of each arm of tokens in each encoding. equal: of fewer images, "steps", "epochs" or both.
     """
 
     folder: Folder
@@ -100,7 +101,9 @@ class Curve:
         for size in self.budgets:
             yield f"{size} bytes", Budget(size), None
         for setting, _, maker in own if not self.budgets else ():
-            yield f"bytes of tokens {setting}", Budget(of=place_of(maker)), maker
+            for encoding in self.tokens.encodings:  # each is compared with what fits into its own bytes
+                budget = Budget(of=place_of(maker), encoding=encoding)
+                yield f"{BYTES_OF}{TOKENS} {setting}, {encoding}", budget, maker
 
     def token_maker(self, setting: str, centroid: CentroidSettings) -> Trial:
         """The trial that makes tokens."""

@@ -6,6 +6,8 @@ import math
 from dataclasses import asdict, replace
 from typing import Any
 
+import torch
+
 from seit_ray.images.recode import Recoding
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress, silent
@@ -102,7 +104,7 @@ def train_arm(
                 picture_subset(store, place, budget.value(), loop.seed)
     stored = read_stored(place)
     if equal == "steps" and stored.images < whole.images:
-        loop, optimizer = as_many_steps(loop, optimizer, whole.images, stored.images)
+        loop, optimizer = as_many_steps(loop, optimizer, whole.images, stored.images, world.device)
     given: dict[str, Any] = {"augment": augment, "adapt_run": adapt_run, "label_smoothing": label_smoothing}
     if is_tokens:
         given |= {"dataset": place.join("data"), "model": model}
@@ -120,13 +122,15 @@ def pixels_model(model: ClassifierSettings) -> ClassifierSettings:
 
 
 def as_many_steps(
-    loop: LoopSettings, optimizer: OptimizerSettings, whole: int, images: int
+    loop: LoopSettings, optimizer: OptimizerSettings, whole: int, images: int, device: torch.device
 ) -> tuple[LoopSettings, OptimizerSettings]:
-    """For fewer images: as many steps as all of them take, and as many of them warming up."""
+    """For fewer images: as many steps as all of them take, as many of them warming up, and as many looks on the way."""
     ratio = whole / images
     steps = whole * loop.epochs // loop.global_batch_size
     epochs = max(1, math.ceil(steps * loop.global_batch_size / images))
-    looks = {name: math.ceil(getattr(loop, name) * ratio) for name in ("eval_every_epochs", "checkpoint_every_epochs")}
+    # what nobody set is counted in epochs of all images too: else a small subset is mostly evaluated
+    each = {"eval_every_epochs": loop.eval_interval(device), "checkpoint_every_epochs": loop.checkpoint_every_epochs}
+    looks = {name: math.ceil(every * ratio) for name, every in each.items()}
     return (
         replace(loop, epochs=epochs, **looks),
         replace(optimizer, warmup_epochs=min(optimizer.warmup_epochs * ratio, epochs * 0.999)),

@@ -52,6 +52,7 @@ def supervise(
     loop: LoopSettings,
     optimizer: OptimizerSettings,
     files: Folder | None = None,
+    world: World,
     **more: Any,
 ) -> dict[str, Any]:
     """Train a classifier of A's classes on its tokens; with `files`, on as many of its images as take the same bytes.
@@ -67,8 +68,9 @@ def supervise(
             picture_subset(files, place, read_stored(tokens).total(), loop.seed)
         given = {"images": place.join("data"), "source": SourceSettings(kind="parquet")}
         given |= {"pixels": replace(pixels, max_images=None), "model": pixels_model(model)}
-        loop, optimizer = as_many_steps(loop, optimizer, whole.images, read_stored(place).images)
-    metrics = finetune(run=run, loop=loop, optimizer=optimizer, **given, **more)
+        num = read_stored(place).images
+        loop, optimizer = as_many_steps(loop, optimizer, whole.images, num, world.device)
+    metrics = finetune(run=run, loop=loop, optimizer=optimizer, world=world, **given, **more)
     return {**pretrained_on(place), "top1_of_a": metrics.get("val_top1"), "steps": metrics["step"]}
 
 
