@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from seit_ray.images.listing import list_images
-from seit_ray.images.manifest import Manifest
+from seit_ray.images.manifest import Manifest, load_manifest
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
+from seit_ray.studies.study import trial_name
+from seit_ray.studies.trials import Stage, Trial, trial_folder
+
+LISTED = 0.05  # of the cost of a training
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,24 @@ class ImageSet:
         check_splits(found, self.images.uri)
         return found
 
+    def same_as(self, listing: Folder, other: Manifest | None = None) -> Manifest:
+        """The study's listing; ValueError where another one of the same images has others."""
+        found = load_manifest(listing)
+        assert found is not None  # its trial has finished before
+        if other is not None and other.digest != found.digest:
+            raise ValueError(
+                f"{self.images.uri} has other images than when the study listed them; expected the same for all of its "
+                "trials; bring them back, or begin again in another output"
+            )
+        return found
+
+    def listing_trial(self, study: Folder, what: str, decided_by: Mapping[str, Any]) -> Trial:
+        """Lists them once, for all trials of a study that need them; `stages[-1].run` is where."""
+        name = trial_name(f"list {what}", {"listed": what, **decided_by})
+        run = trial_folder(study, name).join("listing")
+        stage = Stage("list", "seit_ray.studies.storage_stages:list_images_once", {"run": run, "data": self})
+        return Trial(name, {"arm": f"list of {what}"}, (stage,), cost=LISTED)
+
     @property
     def sample(self) -> dict[str, Any]:
         """Which of the listed images are taken, and from where."""
@@ -54,6 +77,13 @@ def check_splits(manifest: Manifest, uri: str) -> None:
             raise ValueError(
                 f"{uri} has no {split} images but {', '.join(sorted(manifest.splits))}; expected both train and val; "
                 "name its folders so, or set pixels.val_fraction"
+            )
+    for split in ("train", "val"):
+        unlabelled = sum(part.null_count for part in manifest.labels(split))
+        if unlabelled:
+            raise ValueError(
+                f"{uri} has {unlabelled} images without a label in {split}; expected a label for each; sort them into "
+                "a folder per class, or leave them out by source.exclude"
             )
     found = {
         split: {label for part in manifest.labels(split) for label in part.to_pylist()} for split in manifest.splits

@@ -70,6 +70,7 @@ class Curve:
         """What is made, then what is trained on it."""
         found: list[Trial] = []
         makers: dict[str, Trial] = {}
+        listing = self.listing()
         source = self.maker("images as they are", "make_pictures", {"recoding": Recoding("source")})
         for arm, setting, recoding in self.pictures.recodings(self.training.pixels.image_size):
             is_source = recoding.kind == "source"
@@ -88,7 +89,7 @@ class Curve:
             for setting, centroid, maker in own:
                 training, words = self.training.of_tokens(centroid.patch_size), f"{setting}, {size} bytes"
                 found += self.trained(FEWER_TOKENS, words, maker, training, budget=Budget(size))
-        return [*makers.values(), *found]
+        return [*([listing] if makers else []), *makers.values(), *found]
 
     def token_settings(self) -> Iterator[tuple[str, CentroidSettings]]:
         """(setting, how its tokenizer is fitted)."""
@@ -110,12 +111,17 @@ class Curve:
         more = {"centroid": centroid, "encodings": self.tokens.encodings}
         return self.maker(f"{TOKENS} {setting}", "make_tokens", more)
 
+    def listing(self) -> Trial:
+        """The trial that lists the images, for all that are made of them."""
+        return self.data.listing_trial(self.folder, "images", self.decided_by)
+
     def maker(self, what: str, function: str, arguments: dict[str, Any]) -> Trial:
         """A trial that makes what an arm stores."""
         name = trial_name(f"make {what}", {"made": what, **self.decided_by})
-        run = trial_folder(self.folder, name).join("store")
-        stage = Stage("make", f"{STAGES}:{function}", {"run": run, "data": self.data, **arguments})
-        return Trial(name, {"arm": what}, (stage,), cost=PREPARED)
+        run, listing = trial_folder(self.folder, name).join("store"), self.listing()
+        given = {"run": run, "data": self.data, "listing": place_of(listing), **arguments}
+        stage = Stage("make", f"{STAGES}:{function}", given)
+        return Trial(name, {"arm": what}, (stage,), (listing.name,), PREPARED)
 
     def trained(
         self,
@@ -147,7 +153,7 @@ class Curve:
 
 
 def place_of(maker: Trial) -> Folder:
-    """Where a trial makes what an arm stores."""
+    """Where a trial makes what an arm stores, or lists what these are made of."""
     return maker.stages[-1].run
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from seit_ray.images.recode import Recoding
-from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress, silent
 from seit_ray.runs.finetune import finetune
 from seit_ray.runs.settings import AugmentationSettings, ClassifierSettings, PixelSettings
@@ -17,7 +16,7 @@ from seit_ray.shards.dataset import TokenDataset
 from seit_ray.storage import Folder
 from seit_ray.studies.arms import Budget, CentroidSettings
 from seit_ray.studies.image_set import ImageSet
-from seit_ray.studies.picture_store import picture_subset, store_pictures
+from seit_ray.studies.picture_store import picture_source, picture_subset, store_pictures
 from seit_ray.studies.stored import MARKER, Stored, read_stored, write_stored
 from seit_ray.studies.token_store import count_tokens, fit_on, token_subset, tokenised
 from seit_ray.tokenizers.files import load_tokenizer
@@ -25,12 +24,18 @@ from seit_ray.training.settings import LoopSettings, OptimizerSettings
 from seit_ray.training.world import World
 
 
+def list_images_once(*, run: Folder, data: ImageSet, on_progress: Progress = silent, **hooks: Any) -> dict[str, Any]:
+    """The listing that all trials of a study read, in `run`; how many images, and the digest of which."""
+    found = data.listed(run, on_progress)
+    return {**{f"{name}_images": split.num_images for name, split in found.splits.items()}, "listing": found.digest}
+
+
 def make_pictures(
-    *, run: Folder, data: ImageSet, recoding: Recoding, on_progress: Progress = silent, **hooks: Any
+    *, run: Folder, data: ImageSet, listing: Folder, recoding: Recoding, on_progress: Progress = silent, **hooks: Any
 ) -> dict[str, Any]:
     """What an arm of pixels stores, in `run`/data; its counts."""
     if not run.exists(MARKER):
-        manifest = data.listed(run.join("listing"), on_progress)
+        manifest = data.same_as(listing)
         store_pictures(manifest, data.images, run, recoding, on_progress=on_progress, **data.sample)
     return counts(read_stored(run))
 
@@ -39,6 +44,7 @@ def make_tokens(
     *,
     run: Folder,
     data: ImageSet,
+    listing: Folder,
     centroid: CentroidSettings,
     encodings: tuple[str, ...],
     tokenizer: Folder | None = None,
@@ -51,7 +57,7 @@ def make_tokens(
     The tokenizer is fitted on the train images, unless one is given.
     """
     if not run.exists(MARKER):
-        manifest = data.listed(run.join("listing"), on_progress)
+        manifest = data.same_as(listing)
         given = {"on_progress": on_progress, **data.sample}
         if tokenizer is None:
             coder, report = fit_on(manifest, data.images, centroid, device=world.device.type, **given)
@@ -109,7 +115,7 @@ def train_arm(
     if is_tokens:
         given |= {"dataset": place.join("data"), "model": model}
     else:
-        given |= {"images": place.join("data"), "source": SourceSettings(kind="parquet"), "model": pixels_model(model)}
+        given |= {"images": place.join("data"), "source": picture_source(stored), "model": pixels_model(model)}
         given |= {"pixels": replace(pixels, max_images=None)}  # these were taken when the store was made
     metrics = finetune(run=run.join("run"), loop=loop, optimizer=optimizer, world=world, **given, **hooks)
     trained = {"top1": metrics["val_top1"], "steps": metrics["step"], "epochs": metrics["epoch"]}

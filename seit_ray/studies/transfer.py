@@ -78,6 +78,7 @@ class Transfer:
 
     def trials(self) -> list[Trial]:
         """Tokenizer and tokens of all sets, the pre-trainings, then the cells of the table."""
+        listings = [self.listing(name) for name in ("", *self.targets)]
         own = self.maker("tokens", "", self.data)
         stores: dict[tuple[str, str], Trial] = {}
         for name, data in self.targets.items():
@@ -100,20 +101,27 @@ class Transfer:
             if fits(row, column)
             for seed in self.seeds
         ]
-        return [own, *stores.values(), *files, *trained.values(), *cells]
+        return [*listings, own, *stores.values(), *files, *trained.values(), *cells]
 
     def reads(self, what: str) -> bool:
         """Whether a column does."""
         return any(column.partition("_")[2] == what for column in self.columns)
 
+    def listing(self, name: str) -> Trial:
+        """The trial that lists a target, or set A, for all that read it."""
+        data = self.targets[name] if name else self.data
+        return data.listing_trial(self.folder, f"target {name}" if name else "A", self.decided_by)
+
     def maker(self, what: str, name: str, data: ImageSet, tokenizer: Trial | None = None) -> Trial:
         """Tokens of a set, by another set's tokenizer or one of its own."""
         made = trial_name(f"{what} {name}", {"made": [what, name], **self.decided_by})
         run = trial_folder(self.folder, made).join("store")
+        listing = self.listing(name)
         arguments = {"run": run, "data": data, "centroid": self.centroid, "encodings": ("compact",)}
+        arguments["listing"] = place_of(listing)
         if tokenizer is not None:
             arguments["tokenizer"] = place_of(tokenizer).join("data", "tokenizer")
-        needs = (tokenizer.name,) if tokenizer is not None else ()
+        needs = (listing.name, *([tokenizer.name] if tokenizer is not None else []))
         stage = Stage("make", f"{MAKES}:make_tokens", arguments)
         return Trial(made, {"made": f"{what} {name}".strip()}, (stage,), needs, PREPARED)
 
@@ -121,10 +129,10 @@ class Transfer:
         """The images of A as they are, for a row that is pre-trained on as many as fit into the bytes of tokens."""
         made = trial_name("images as they are", {"made": "images", **self.decided_by})
         run = trial_folder(self.folder, made).join("store")
-        arguments = {"run": run, "data": self.data, "recoding": Recoding("source")}
-        return Trial(
-            made, {"made": "images as they are"}, (Stage("make", f"{MAKES}:make_pictures", arguments),), (), PREPARED
-        )
+        listing = self.listing("")
+        arguments = {"run": run, "data": self.data, "listing": place_of(listing), "recoding": Recoding("source")}
+        stage = Stage("make", f"{MAKES}:make_pictures", arguments)
+        return Trial(made, {"made": "images as they are"}, (stage,), (listing.name,), PREPARED)
 
     def pretrained(self, row: str, seed: int, tokens: Trial, files: Trial | None = None) -> Trial:
         """A row's training on A."""
@@ -154,10 +162,11 @@ class Transfer:
         """One figure."""
         settings = {"target": target, "row": row, "column": column, SEED: seed}
         name = trial_name(f"{target} {row} {column} s{seed}", {**settings, **self.decided_by})
-        how = column.partition("_")[0]
+        how, listing = column.partition("_")[0], self.listing(target)
         arguments: dict[str, Any] = {
             "run": trial_folder(self.folder, name).join("run"),
             "data": self.targets[target],
+            "listing": place_of(listing),
             "store": place_of(store) if store is not None else None,
             "pixels": self.pixels,
             "model": self.model_of(row),
@@ -165,7 +174,7 @@ class Transfer:
             "how": how,
             **self.finetuning.arguments(seed),
         }
-        needs = tuple(trial.name for trial in (store, start) if trial is not None)
+        needs = tuple(trial.name for trial in (store or listing, start) if trial is not None)
         stage = Stage("measure", f"{STAGES}:measure", arguments)
         return Trial(name, settings, (stage,), needs, PROBED if how == "probe" else 1.0)
 

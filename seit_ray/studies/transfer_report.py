@@ -15,7 +15,7 @@ from seit_ray.studies.transfer import ON_PIXELS, SCRATCH
 from seit_ray.studies.trials import Outcome
 
 METRIC = "top1"
-FIGURES = ("test_images", "steps")
+FIGURES = ("test_images", "steps", "rejected")
 COLUMNS = {
     "probe_tokens": "probe, tokens",
     "probe_new_tokens": "probe, tokens of its own tokenizer",

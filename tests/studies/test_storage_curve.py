@@ -10,18 +10,22 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 from seit_ray.config import StudyStorageCurve, load
+from seit_ray.images.manifest import load_manifest
 from seit_ray.images.recode import Recoding
 from seit_ray.images.sources.settings import SourceSettings
+from seit_ray.runs.settings import ClassifierSettings, PixelSettings
 from seit_ray.shards.dataset import TokenDataset
 from seit_ray.shards.verify import verify
 from seit_ray.storage import Folder
-from seit_ray.studies.arms import CentroidSettings
+from seit_ray.studies import storage_stages, token_store, transfer_stages
+from seit_ray.studies.arms import Budget, CentroidSettings
 from seit_ray.studies.image_set import ImageSet
 from seit_ray.studies.picture_store import column_bytes, picture_subset
-from seit_ray.studies.storage_stages import as_many_steps, make_pictures, make_tokens
-from seit_ray.studies.stored import Stored, fitting, read_stored
+from seit_ray.studies.storage_stages import as_many_steps, list_images_once, make_pictures, make_tokens, train_arm
+from seit_ray.studies.stored import Stored, fitting, read_stored, write_stored
 from seit_ray.studies.token_store import token_subset
 from seit_ray.studies.trials import read_outcomes
 from seit_ray.tokenizers.files import load_tokenizer
@@ -52,17 +56,31 @@ def data(photos):
 
 
 @pytest.fixture(scope="module")
-def tokens(data, tmp_path_factory):
-    """The store of an arm of tokens, and its figures."""
-    store = Folder(tmp_path_factory.mktemp("tokens"))
-    return store, make_tokens(run=store, data=data, centroid=CENTROID, encodings=("plain", "compact"), world=World())
+def listing(data, tmp_path_factory):
+    """Of all of them."""
+    folder = Folder(tmp_path_factory.mktemp("listing"))
+    figures = list_images_once(run=folder, data=data)
+    assert (figures["train_images"], figures["val_images"]) == (91, 30)
+    return folder
 
 
 @pytest.fixture(scope="module")
-def pictures(data, tmp_path_factory):
+def tokens(data, listing, tmp_path_factory):
+    """The store of an arm of tokens, and its figures."""
+    store = Folder(tmp_path_factory.mktemp("tokens"))
+    return store, tokens_made(store, data, listing)
+
+
+def tokens_made(store, data, listing):
+    more = {"centroid": CENTROID, "encodings": ("plain", "compact"), "world": World()}
+    return make_tokens(run=store, data=data, listing=listing, **more)
+
+
+@pytest.fixture(scope="module")
+def pictures(data, listing, tmp_path_factory):
     """The store of images as they are, and its figures."""
     store = Folder(tmp_path_factory.mktemp("pictures"))
-    return store, make_pictures(run=store, data=data, recoding=Recoding("source"))
+    return store, make_pictures(run=store, data=data, listing=listing, recoding=Recoding("source"))
 
 
 def curve_config(photos, output, *words):
@@ -122,10 +140,10 @@ def test_a_token_arm_is_a_whole_dataset_whose_bytes_count_tokenizer_and_labels(t
     assert figures["psnr_db"] > 10
 
 
-def test_a_store_that_is_made_is_not_made_again(tokens, data):
+def test_a_store_that_is_made_is_not_made_again(tokens, data, listing):
     store, figures = tokens
     before = store.version("data/dataset.json")
-    again = make_tokens(run=store, data=data, centroid=CENTROID, encodings=("plain", "compact"), world=World())
+    again = tokens_made(store, data, listing)
     assert (again, store.version("data/dataset.json")) == (figures, before)
 
 
@@ -177,14 +195,14 @@ def test_the_arms_of_a_curve(photos, tmp_path):
         *(f"fewer images, bytes of tokens K 8, 4x4, plain, {equal}" for equal in ("steps", "epochs")),
         *(f"fewer images, bytes of tokens K 8, 4x4, compact, {equal}" for equal in ("steps", "epochs")),
     ]
-    assert len({trial.name for trial in study.trials}) == len(study.trials) == 3 + 2 * 7
+    assert len({trial.name for trial in study.trials}) == len(study.trials) == 4 + 2 * 7
     budgeted = study_of_curve(curve_config(photos, tmp_path / "new", "budgets=[9000]", "equal=[steps]"))
     assert budgeted.arms()[3:] == [
         "fewer images, 9000 bytes, steps",
         "fewer images, as tokens, K 8, 4x4, 9000 bytes, steps",
     ]
     assert (
-        dict(check(curve_config(photos, tmp_path / "new")))["trials"] == "14 that measure, 3 that make what these need"
+        dict(check(curve_config(photos, tmp_path / "new")))["trials"] == "14 that measure, 4 that make what these need"
     )
 
 
@@ -288,6 +306,92 @@ def test_fitting_finds_the_most_that_fit_whatever_they_take():
         fitting(of, whole, 120)
 
 
+def test_a_store_without_images_is_no_budget():
+    with pytest.raises(ValueError, match="budget 300 bytes of a store without images; expected some"):
+        fitting(lambda num: None, Stored(0, 5, {"pixels": 0}, 0), 300)
+
+
+def test_the_images_are_listed_once_for_all_that_is_made_of_them(finished):
+    config, folder, _ = finished
+    study = study_of_curve(config)
+    first, *makers = [trial for trial in study.trials if "seed" not in trial.settings]
+    assert [trial.needs for trial in makers] == [(first.name,)] * 3
+    listings = [e.name for e in folder.list("trials/") if e.name.endswith("/manifest.json") and "/run/" not in e.name]
+    assert listings == [f"trials/{first.name}/listing/manifest.json"]  # beside those of what is stored
+    (outcome,) = [outcome for outcome in read_outcomes(folder) if outcome.name == first.name]
+    assert len(outcome.figures["listing"]) == 64
+
+
+def test_a_tokenizer_is_fitted_on_images_that_are_stored(data, listing, monkeypatch):
+    manifest, seen = load_manifest(listing), []
+
+    class Seen(Exception):
+        pass
+
+    def read(rows, *given, **more):
+        seen.append(set(rows["key"].to_pylist()))
+        raise Seen
+
+    monkeypatch.setattr(token_store, "read_pixels", read)
+    with pytest.raises(Seen):
+        token_store.fit_on(manifest, data.images, replace(CENTROID, sample_images=20), max_images=60, seed=1)
+    assert len(seen[0]) == 20
+    assert seen[0] <= set(manifest.sample("train", 60, 1)["key"].to_pylist())
+
+
+def test_white_of_the_source_is_white_in_what_is_stored_of_it(tmp_path, monkeypatch):
+    """Grey images of 12 bits, as they are and fewer of them: nearly black without source.white_level."""
+    place, rng = Folder(tmp_path / "photos"), np.random.default_rng(0)
+    for number in range(16):
+        sink = io.BytesIO()
+        Image.fromarray(rng.integers(0, 4096, (16, 16)).astype(np.uint16)).save(sink, "PNG")
+        split = "val" if number % 4 > 1 else "train"
+        place.write(f"{split}/{'ab'[number % 2]}/{number}.png", sink.getvalue())
+    data = ImageSet(place, SourceSettings(white_level=4095))
+    listing, store, tokens = (Folder(tmp_path / name) for name in ("listing", "store", "tokens"))
+    list_images_once(run=listing, data=data)
+    size = make_pictures(run=store, data=data, listing=listing, recoding=Recoding("source"))["bytes"]
+    write_stored(tokens, Stored(8, 8, {"compact": size // 2}, 0))
+    taken = []
+
+    def finetune(**given):
+        taken.append(given["source"])
+        return {"val_top1": 0.5, "step": 1, "epoch": 1, "train_loss": 1.0}
+
+    monkeypatch.setattr(storage_stages, "finetune", finetune)
+    monkeypatch.setattr(transfer_stages, "finetune", finetune)
+    how = {"loop": LoopSettings(1, 4, trackers=()), "optimizer": OptimizerSettings(), "world": World()}
+    how |= {"pixels": PixelSettings(), "model": ClassifierSettings(), "label_smoothing": 0.0, "augment": None}
+    for number, budget in enumerate((None, Budget(size // 2))):
+        more = {"is_tokens": False, "budget": budget, "equal": "steps", "encoding": "compact"}
+        train_arm(run=Folder(tmp_path / f"run{number}"), store=store, **more, **how)
+    transfer_stages.supervise(run=Folder(tmp_path / "run2"), tokens=tokens, files=store, **how)
+    assert taken == [SourceSettings(kind="parquet", white_level=4095)] * 3
+
+
+def test_an_image_without_a_label_is_refused_before_any_training(photos, tmp_path):
+    place = write_files(tmp_path / "photos", {name: photos.read(name) for name in (e.name for e in photos.list())})
+    place.write("train/stray.jpeg", photos.read(next(e.name for e in photos.list("test/"))))
+    with pytest.raises(ValueError, match="has 1 images without a label in train; expected a label for each"):
+        check(curve_config(place, tmp_path / "new"))
+
+
+def test_more_unreadable_images_than_a_training_bears_end_what_is_made_of_them(tmp_path):
+    files = {f"{split}/{name}": b"nothing" for split in ("train",) for name in image_files(4)}
+    place = write_files(tmp_path / "photos", {**files, **{f"val/{n}": d for n, d in image_files(4).items()}})
+    place.write("train/cat/good.png", next(iter(image_files(1).values())))
+    data, listing = ImageSet(place, SourceSettings()), Folder(tmp_path / "listing")
+    list_images_once(run=listing, data=data)
+    with pytest.raises(
+        ValueError, match=r"4 of 5 images in split 'train' of .* cannot be read, the last: .*; expected"
+    ):
+        make_pictures(run=Folder(tmp_path / "p"), data=data, listing=listing, recoding=Recoding("source"))
+    with pytest.raises(
+        ValueError, match=r"4 of 5 images in split 'train' of .* cannot be read, the last: .*; expected"
+    ):
+        tokens_made(Folder(tmp_path / "t"), data, listing)
+
+
 def test_a_set_that_is_not_whole_needs_both_splits(tmp_path):
     place = write_files(tmp_path / "photos", image_files(6))
     with pytest.raises(ValueError, match="has no val images but train; expected both train and val"):
@@ -309,7 +413,10 @@ def test_a_kill_in_the_middle_of_a_training_leads_to_the_same_table(finished, ph
     with pytest.raises(Killed):
         study_storage_curve(config, kill)
     states = [outcome.status for outcome in read_outcomes(Folder(config.output))]
-    assert (states.count("running"), states.count("finished")) == (1, 5)  # three makers and two trainings before
+    assert (states.count("running"), states.count("finished")) == (
+        1,
+        6,
+    )  # a listing, three makers and two trainings before
     study_storage_curve(config)
     tables = [folder.read("table.csv") for folder in (finished[1], Folder(config.output))]
     assert tables[0] == tables[1]

@@ -8,10 +8,15 @@ import pytest
 import torch
 
 from seit_ray.config import StudyTransfer, load
+from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.models.weights import load_weights
+from seit_ray.runs.settings import PixelSettings
 from seit_ray.shards.dataset import TokenDataset
 from seit_ray.storage import Folder
+from seit_ray.studies.image_set import ImageSet
+from seit_ray.studies.transfer_stages import refuse_other_images
 from seit_ray.studies.trials import read_outcomes, trial_folder
+from seit_ray.training.world import World
 from seit_ray.verbs.study_transfer import check, study_of_transfer, study_transfer
 from tests.tiny_images import image_files, write_files
 
@@ -131,9 +136,22 @@ def test_a_study_continued_with_other_rows_or_targets_is_refused(finished, sets)
         check(transfer_config(sets, config.output, images=sets.uri_of("b"), targets=[sets.uri_of("a")]))
 
 
+def test_pixels_that_are_no_longer_those_that_the_study_listed_are_refused(sets, tmp_path):
+    place = Folder(tmp_path / "b")
+    write_files(place, {entry.name: sets.join("b").read(entry.name) for entry in sets.join("b").list()})
+    data, pixels = ImageSet(place, SourceSettings()), PixelSettings()
+    listing = Folder(tmp_path / "listing")
+    data.listed(listing)
+    refuse_other_images(Folder(tmp_path / "run"), data, listing, pixels, World())
+    place.delete(next(entry.name for entry in place.list("train/")))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="has other images than when the study listed them; expected the same"):
+            refuse_other_images(Folder(tmp_path / "other"), data, listing, pixels, World())
+
+
 def test_the_plan_says_what_would_be_done(sets, tmp_path):
     rows = dict(check(transfer_config(sets, tmp_path / "new", rows=["scratch", "mtm"], seeds=[0, 1])))
-    assert rows["trials"] == "16 that measure, 5 that make what these need"
+    assert rows["trials"] == "16 that measure, 7 that make what these need"
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
 
 
