@@ -23,6 +23,13 @@ from seit_ray.training.settings import LoopSettings, OptimizerSettings
 STAGES = "seit_ray.studies.transfer_stages"
 MAKES = "seit_ray.studies.storage_stages"
 SCRATCH, ON_PIXELS = "scratch", "pixels"
+# what an encoder that learns without labels reads, whatever `model` says of a classifier
+PLAIN = {"standardize": False, "stem_pixels": False, "stem_layers": 0}
+READS: dict[str, dict[str, Any]] = {
+    "mtm": {"inputs": "learned", **PLAIN},
+    "dtm": {"inputs": "learned", **PLAIN},
+    "ccvit": {"inputs": "codebook", **PLAIN},
+}
 PROBED = 0.1  # of the cost of a training
 
 
@@ -152,11 +159,7 @@ class Transfer:
 
     def model_of(self, row: str) -> ClassifierSettings:
         """The classifier that goes on from a row: what a pre-training has learnt to read, it reads."""
-        if row in ("mtm", "dtm"):
-            return replace(self.model, inputs="learned", standardize=False, stem_pixels=False, stem_layers=0)
-        if row == "ccvit":
-            return replace(self.model, inputs="codebook", standardize=False, stem_pixels=False, stem_layers=0)
-        return self.model
+        return replace(self.model, **READS.get(row, {}))
 
     def cell(self, target: str, row: str, column: str, seed: int, store: Trial | None, start: Trial | None) -> Trial:
         """One figure."""

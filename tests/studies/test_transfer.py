@@ -14,8 +14,10 @@ from seit_ray.runs.settings import PixelSettings
 from seit_ray.shards.dataset import TokenDataset
 from seit_ray.storage import Folder
 from seit_ray.studies.image_set import ImageSet
+from seit_ray.studies.lines import Line
+from seit_ray.studies.transfer_report import efficiency_rows
 from seit_ray.studies.transfer_stages import refuse_other_images
-from seit_ray.studies.trials import read_outcomes, trial_folder
+from seit_ray.studies.trials import Outcome, read_outcomes, trial_folder
 from seit_ray.training.world import World
 from seit_ray.verbs.study_transfer import check, study_of_transfer, study_transfer
 from tests.tiny_images import image_files, write_files
@@ -149,6 +151,27 @@ def test_pixels_that_are_no_longer_those_that_the_study_listed_are_refused(sets,
             refuse_other_images(Folder(tmp_path / "other"), data, listing, pixels, World())
 
 
+def test_what_some_rows_do_not_heed_is_said(sets, tmp_path):
+    config = transfer_config(sets, tmp_path / "new", rows=["scratch", "mtm", "ccvit"], model={"stem_layers": 2})
+    trials = [trial for trial in study_of_transfer(config).trials if "row" in trial.settings]
+    layers = {trial.settings["row"]: trial.stages[-1].arguments["model"].stem_layers for trial in trials}
+    assert layers == {"scratch": 2, "mtm": 0, "ccvit": 0}
+    assert dict(check(config))["not heeded"] == "model.stem_layers 2 by rows mtm (0), ccvit (0), whose encoders fix it"
+    config = transfer_config(sets, tmp_path / "new", rows=["scratch", "supervised"], model={"stem_layers": 2})
+    assert "not heeded" not in dict(check(config))
+
+
+def test_bytes_of_a_are_means_over_the_seeds():
+    made = [
+        Outcome(
+            f"p{seed}", {"made": f"pre-training pixels, seed {seed}"}, "finished", figures={"bytes": b, "images": n}
+        )
+        for seed, b, n in ((0, 1000, 10), (1, 3000, 30))
+    ]
+    line = Line({"target": "b", "row": "pixels", "column": "finetune_pixels"}, (0.5, 0.7))
+    assert efficiency_rows(made, [line]) == [("b", "pixels of A -> pixels of the target", "2 kB", "20", "60.0 +- 10.0")]
+
+
 def test_the_plan_says_what_would_be_done(sets, tmp_path):
     rows = dict(check(transfer_config(sets, tmp_path / "new", rows=["scratch", "mtm"], seeds=[0, 1])))
     assert rows["trials"] == "16 that measure, 7 that make what these need"
@@ -166,6 +189,11 @@ def test_the_plan_says_what_would_be_done(sets, tmp_path):
         ({"model": {"encoder": "beit"}}, r"model\.encoder; expected none, as each row has its own"),
         ({"pretrain": {"dtm": {"target": "teacher"}}}, r"pretrain\.dtm\.target teacher; expected average or codebook"),
         ({"targets": ["missing"]}, r"missing"),
+        (
+            {"pretrain": {"loop": {"seed": 1}}},
+            r"pretrain\.loop\.seed 1; expected none, as a trial's seed is",
+        ),
+        ({"finetune": {"loop": {"seed": 2}}}, r"finetune\.loop\.seed 2; expected none"),
     ],
 )
 def test_mistakes_are_one_line_before_any_work(sets, tmp_path, changes, message):
