@@ -144,5 +144,5 @@ def lengthened(loop: LoopSettings, share: float, device: torch.device) -> LoopSe
     So all arms take the same number of steps, however many exemplars they have.
     """
     each = {"eval_every_epochs": loop.eval_interval(device), "checkpoint_every_epochs": loop.checkpoint_every_epochs}
-    every = {name: max(1, math.ceil(epochs * share)) for name, epochs in each.items()}
+    every: dict[str, Any] = {name: max(1, math.ceil(epochs * share)) for name, epochs in each.items()}
     return replace(loop, epochs=loop.epochs * share, **every)

@@ -136,7 +136,7 @@ def as_many_steps(
     epochs = max(1, math.ceil(steps * loop.global_batch_size / images))
     # what nobody set is counted in epochs of all images too: else a small subset is mostly evaluated
     each = {"eval_every_epochs": loop.eval_interval(device), "checkpoint_every_epochs": loop.checkpoint_every_epochs}
-    looks = {name: math.ceil(every * ratio) for name, every in each.items()}
+    looks: dict[str, Any] = {name: math.ceil(every * ratio) for name, every in each.items()}
     return (
         replace(loop, epochs=epochs, **looks),
         replace(optimizer, warmup_epochs=min(optimizer.warmup_epochs * ratio, epochs * 0.999)),

@@ -94,8 +94,8 @@ def efficiency_rows(outcomes: Sequence[Outcome], lines: Sequence[Line]) -> list[
         else:
             what = "pixels of A" if row == ON_PIXELS else f"tokens of A, {row}"
             way = f"{what} -> {reads} of the target"
-            size, images = (statistics.fmean(figures[name] for figures in start) for name in ("bytes", "images"))
-            size, images = size_words(size), f"{images:,.0f}"
+            size = size_words(statistics.fmean(figures["bytes"] for figures in start))
+            images = f"{statistics.fmean(figures['images'] for figures in start):,.0f}"
         found.append((str(line.settings["target"]), way, size, images, with_error(line)))
     return found
 
