@@ -119,6 +119,11 @@ class ImageStream:
         """Labels int64 [N] of the listing, -1 for none."""
         return self.images.labels()
 
+    def labels_as_read(self) -> np.ndarray:
+        """Labels int64 [N] as batches have them, -1 for none: of stand-ins their own. Decodes every image."""
+        parts = [slice(start, start + SHARD_ROWS) for start in range(0, len(self), SHARD_ROWS)]
+        return np.concatenate([np.empty(0, np.int64), *(self.held.rows(part, ("labels",))[0] for part in parts)])
+
     def step_rows(self, global_batch_size: int, seed: int, step: int) -> np.ndarray:
         """Sample numbers int64 [G] of a step, for all ranks together; has what comes next decoded ahead."""
         return self.held.step_rows(global_batch_size, seed, step)

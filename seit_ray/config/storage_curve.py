@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from seit_ray.config.augment import Augment
 from seit_ray.config.sections import PositiveInt, Section, Share, Source
-from seit_ray.config.study import Study
+from seit_ray.config.study import Study, refuse_seed
 from seit_ray.config.training import Classifier, FinetuneLoop, FinetuneOptimizer, Pixels, check_warmup
 
 Quality = Annotated[int, Field(ge=1, le=100)]
@@ -58,7 +58,7 @@ class StudyStorageCurve(Study):
     budgets: tuple[PositiveInt, ...] = Field(
         (),
         description="bytes of training data at which fewer images are compared, as they are and as tokens; when left "
-        "out, fewer images as they are, in the bytes of each arm of tokens",
+        "out, fewer images as they are, in the bytes of each arm of tokens in each encoding",
     )
     equal: tuple[Literal["steps", "epochs"], ...] = Field(
         ("steps", "epochs"), description="of fewer images: as many steps as on all, or as many epochs; both are trained"
@@ -72,6 +72,7 @@ class StudyStorageCurve(Study):
     @model_validator(mode="after")
     def _arms_that_can_be_compared(self) -> Self:
         check_warmup(self.loop, self.optimizer)
+        refuse_seed("loop.seed", self.loop.seed)
         size, patch = self.pixels.image_size, self.pixels.patch_size
         if size % patch:
             raise ValueError(f"pixels.image_size {size}; expected a multiple of pixels.patch_size {patch}; set it")

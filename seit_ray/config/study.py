@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from seit_ray.config.sections import NonNegativeFloat, NonNegativeInt, PositiveInt, Section
 from seit_ray.config.verbs import Verb
@@ -31,6 +31,22 @@ class Trials(Section):
         None, description="default: 1 if the cluster has GPUs; 0.25 lets four small trials share one"
     )
     max_failures: NonNegativeInt = Field(3, description="new attempts of a trial whose process is lost")
+
+    @model_validator(mode="after")
+    def _nothing_that_nobody_reads(self) -> Self:
+        if self.max_concurrent == 0 and (self.cpus_per_trial != 1 or self.gpus_per_trial is not None):
+            raise ValueError(
+                f"trials.cpus_per_trial {self.cpus_per_trial} and gpus_per_trial {self.gpus_per_trial} with "
+                "max_concurrent 0, where a trial has all of this machine; expected 1 and null; set them so, or another "
+                "max_concurrent"
+            )
+        return self
+
+
+def refuse_seed(key: str, seed: int) -> None:
+    """ValueError for the seed of a loop, which every trial has from `seeds`."""
+    if seed:
+        raise ValueError(f"{key} {seed}; expected none, as a trial's seed is one of seeds; drop it, and set seeds")
 
 
 class Study(Verb):

@@ -10,7 +10,7 @@ from seit_ray.config.augment import Augment, Masking
 from seit_ray.config.methods import Ccvit, Dtm
 from seit_ray.config.sections import PositiveInt, Section, Share, Source, Texts
 from seit_ray.config.storage_curve import STEM, Codes
-from seit_ray.config.study import Study
+from seit_ray.config.study import Study, refuse_seed
 from seit_ray.config.training import (
     Classifier,
     FinetuneLoop,
@@ -113,6 +113,8 @@ class StudyTransfer(Study):
                 f"pretrain.dtm.target {self.pretrain.dtm.target}; expected average or codebook, which need nothing "
                 "beside the tokens; set one of them"
             )
+        for part in ("pretrain", "supervised", "finetune"):
+            refuse_seed(f"{part}.loop.seed", getattr(self, part).loop.seed)
         names = [name_of(target) for target in self.targets]
         if len(set(names)) < len(names):
             raise ValueError(f"targets {', '.join(self.targets)}; expected folders of different names; rename one")

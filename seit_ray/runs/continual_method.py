@@ -95,7 +95,8 @@ class Method:
             return {f"val_{name}": value for name, value in values.items()}
 
         share = num / len(store)
-        loop, optimizer = lengthened(loop, share), replace(optimizer, warmup_epochs=optimizer.warmup_epochs * share)
+        loop = lengthened(loop, share, self.world.device)
+        optimizer = replace(optimizer, warmup_epochs=optimizer.warmup_epochs * share)
         trainer = Trainer(
             model=model,
             objective=SupervisedObjective(
@@ -137,13 +138,11 @@ def num_classes_of(model: nn.Module) -> int:
     return len(model.get_parameter("head.bias"))
 
 
-def lengthened(loop: LoopSettings, share: float) -> LoopSettings:
+def lengthened(loop: LoopSettings, share: float, device: torch.device) -> LoopSettings:
     """A loop whose epochs, and what is done every so many, are those of `share` times as many images as there are.
 
     So all arms take the same number of steps, however many exemplars they have.
     """
-    every = {name: max(1, math.ceil(getattr(loop, name) * share)) for name in EVERY}
+    each = {"eval_every_epochs": loop.eval_interval(device), "checkpoint_every_epochs": loop.checkpoint_every_epochs}
+    every: dict[str, Any] = {name: max(1, math.ceil(epochs * share)) for name, epochs in each.items()}
     return replace(loop, epochs=loop.epochs * share, **every)
-
-
-EVERY = ("eval_every_epochs", "checkpoint_every_epochs")

@@ -75,14 +75,15 @@ class CentroidSettings:
 
 @dataclass(frozen=True)
 class Budget:
-    """Bytes that an arm may take: a number, or as many as another arm takes in its smallest encoding."""
+    """Bytes that an arm may take: a number, or as many as another arm takes in an encoding."""
 
     num_bytes: int | None = None
     of: Folder | None = None
+    encoding: str | None = None
 
     def value(self) -> int:
         """In bytes."""
         if self.num_bytes is not None:
             return self.num_bytes
         assert self.of is not None  # one of the two is given
-        return read_stored(self.of).total()
+        return read_stored(self.of).total(self.encoding)

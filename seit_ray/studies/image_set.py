@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,10 @@ from seit_ray.images.manifest import Manifest, load_manifest
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
+from seit_ray.studies.study import trial_name
+from seit_ray.studies.trials import Stage, Trial, trial_folder
+
+LISTED = 0.05  # of the cost of a training
 
 
 @dataclass(frozen=True)
@@ -23,8 +28,8 @@ class ImageSet:
     max_images: int | None = None
 
     def listed(self, folder: Folder, on_progress: Progress = silent) -> Manifest:
-        """The listing that a folder holds, or a new one there; ValueError unless both splits have images of classes."""
-        found = load_manifest(folder) or list_images(
+        """The listing, into a folder; ValueError unless there are train and val images of some classes."""
+        found = list_images(
             self.images,
             self.source,
             folder,
@@ -34,6 +39,24 @@ class ImageSet:
         )
         check_splits(found, self.images.uri)
         return found
+
+    def same_as(self, listing: Folder, other: Manifest | None = None) -> Manifest:
+        """The study's listing; ValueError where another one of the same images has others."""
+        found = load_manifest(listing)
+        assert found is not None  # its trial has finished before
+        if other is not None and other.digest != found.digest:
+            raise ValueError(
+                f"{self.images.uri} has other images than when the study listed them; expected the same for all of its "
+                "trials; bring them back, or begin again in another output"
+            )
+        return found
+
+    def listing_trial(self, study: Folder, what: str, decided_by: Mapping[str, Any]) -> Trial:
+        """Lists them once, for all trials of a study that need them; `stages[-1].run` is where."""
+        name = trial_name(f"list {what}", {"listed": what, **decided_by})
+        run = trial_folder(study, name).join("listing")
+        stage = Stage("list", "seit_ray.studies.storage_stages:list_images_once", {"run": run, "data": self})
+        return Trial(name, {"arm": f"list of {what}"}, (stage,), cost=LISTED)
 
     @property
     def sample(self) -> dict[str, Any]:
@@ -54,6 +77,13 @@ def check_splits(manifest: Manifest, uri: str) -> None:
             raise ValueError(
                 f"{uri} has no {split} images but {', '.join(sorted(manifest.splits))}; expected both train and val; "
                 "name its folders so, or set pixels.val_fraction"
+            )
+    for split in ("train", "val"):
+        unlabelled = sum(part.null_count for part in manifest.labels(split))
+        if unlabelled:
+            raise ValueError(
+                f"{uri} has {unlabelled} images without a label in {split}; expected a label for each; sort them into "
+                "a folder per class, or leave them out by source.exclude"
             )
     found = {
         split: {label for part in manifest.labels(split) for label in part.to_pylist()} for split in manifest.splits

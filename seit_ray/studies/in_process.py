@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pkgutil
 import time
+import traceback
 from dataclasses import replace
 from typing import Any
 
 from seit_ray.progress import Progress, silent
 from seit_ray.runs.here import run_here
-from seit_ray.storage import StorageError
 from seit_ray.storage.errors import may_pass
 from seit_ray.studies.queue import Queue
 from seit_ray.studies.study import Study, lost_outcome, note_call
-from seit_ray.studies.trials import Outcome, Trial, write_outcome
+from seit_ray.studies.trials import Outcome, Trial, error_line, write_outcome
 
 
 def run_in_process(study: Study, on_progress: Progress = silent) -> list[Outcome]:
@@ -47,6 +47,7 @@ def run_trial(study: Study, trial: Trial, on_progress: Progress) -> Outcome:
     write_outcome(study.folder, began)
     since = time.perf_counter()
     figures: dict[str, Any] = {}
+    trace: str | None = None
 
     def show(phase: str, done: int, total: int, note: str = "") -> None:
         on_progress(trial.name, done, total, f"{phase} {note}".strip())
@@ -55,14 +56,11 @@ def run_trial(study: Study, trial: Trial, on_progress: Progress) -> Outcome:
         for stage in trial.stages:
             figures = run_here(pkgutil.resolve_name(stage.function), stage.arguments, show)
         outcome = replace(began, status="finished", figures=figures)
-    except StorageError as error:
+    except Exception as error:
         if may_pass(error):  # the same command goes on where this one ends
             raise
-        outcome = replace(began, status="failed", error=str(error))
-    except ValueError as error:
-        outcome = replace(began, status="failed", error=str(error))
-    except Exception as error:
-        outcome = replace(began, status="failed", error=f"{type(error).__name__}: {error}")
+        outcome = replace(began, status="failed", error=error_line(error))
+        trace = traceback.format_exc()
     outcome = replace(outcome, seconds=time.perf_counter() - since)
-    write_outcome(study.folder, outcome)
+    write_outcome(study.folder, outcome, trace)
     return outcome

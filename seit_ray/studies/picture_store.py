@@ -17,11 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from seit_ray.batches.images import FEW_UNREADABLE, MOST_UNREADABLE
 from seit_ray.images.decode import ImageError
 from seit_ray.images.decoded import Decoding
 from seit_ray.images.manifest import Manifest, white_level_of
 from seit_ray.images.reading import read_chunks
 from seit_ray.images.recode import Recoding
+from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress, silent
 from seit_ray.shards.parquet import parquet_table
 from seit_ray.storage import Folder
@@ -111,41 +113,61 @@ def store_pictures(
     seed: int = 0,
     on_progress: Progress = silent,
 ) -> Stored:
-    """Every image of train and val as `recoding` gives it; what cannot be read is left out and counted."""
+    """Every image of train and val as `recoding` gives it; what cannot be read is left out and counted.
+
+    ValueError for more of these than a training bears.
+    """
     found: dict[str, dict[str, int]] = {}
     rejected = 0
     for split in SPLITS:
         files, done = PictureFiles(output.join(DATA), split, manifest.class_names or []), 0
+        lost, reason = 0, ""
         for rows in listed_rows(manifest, split, max_images, seed):
             for image, label in recoded_rows(rows, source, recoding, image_column):
-                if image is None:
-                    rejected += 1
+                if isinstance(image, ImageError):
+                    lost, reason = lost + 1, str(image)
                 else:
                     files.add(image, label)
             done += len(rows)
             on_progress(f"encode {split}", done, num_taken(manifest, split, max_images), "images")
         found[split] = files.close()
+        check_rejected(lost, done, split, source, reason)
+        rejected += lost
     train = found["train"]
-    stored = Stored(
-        train[ROWS], found["val"][ROWS], {"pixels": train["image"] + train["label"]}, train["label"], rejected=rejected
-    )
+    size = {"pixels": train["image"] + train["label"]}
+    more: dict[str, Any] = {"rejected": rejected, "white_level": manifest.white_level}
+    stored = Stored(train[ROWS], found["val"][ROWS], size, train["label"], **more)
     write_stored(output, stored)
     return stored
 
 
+def check_rejected(rejected: int, listed: int, split: str, source: Folder, reason: str) -> None:
+    """ValueError where so many of a split's images cannot be read as end a training, or all; reason: of the last."""
+    if rejected > max(FEW_UNREADABLE, MOST_UNREADABLE * listed) or rejected == listed > 0:
+        raise ValueError(
+            f"{rejected} of {listed} images in split {split!r} of {source.uri} cannot be read, the last: {reason}; "
+            f"expected at most {MOST_UNREADABLE:.0%}; mend them, or leave them out by source.exclude"
+        )
+
+
+def picture_source(stored: Stored) -> SourceSettings:
+    """How the images of a store are read."""
+    return SourceSettings(kind="parquet", white_level=stored.white_level)
+
+
 def recoded_rows(
     rows: pa.Table, source: Folder, recoding: Recoding, image_column: str
-) -> Iterator[tuple[bytes | None, int]]:
-    """(file, or None for what cannot be read; label) of rows of a manifest."""
+) -> Iterator[tuple[bytes | ImageError, int]]:
+    """(file, or why it cannot be read; label) of rows of a manifest."""
     white_level = white_level_of(rows)
 
-    def one(data: bytes | Exception) -> bytes | None:
+    def one(data: bytes | Exception) -> bytes | ImageError:
         try:
             if isinstance(data, Exception):
                 raise data
             return recoding.of(data, white_level=white_level)
-        except ImageError:
-            return None
+        except ImageError as error:
+            return error
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for chunk, contents in read_chunks(rows, source, Decoding(1, "squash", image_column)):
@@ -190,7 +212,8 @@ def picture_subset(store: Folder, output: Folder, budget: int, seed: int) -> Sto
     def of(num: int) -> Stored:
         columns = write_rows(store.join(DATA), output.join(DATA), np.sort(order[:num]))
         size = columns["image"] + columns["label"]
-        return Stored(columns[ROWS], whole.test_images, {"pixels": size}, columns["label"])
+        level = whole.white_level
+        return Stored(columns[ROWS], whole.test_images, {"pixels": size}, columns["label"], white_level=level)
 
     stored = fitting(of, whole, budget)
     for entry in list(store.join(DATA).list("val-")):

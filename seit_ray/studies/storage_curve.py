@@ -21,8 +21,9 @@ from seit_ray.training.settings import LoopSettings, OptimizerSettings
 
 STAGES = "seit_ray.studies.storage_stages"
 FEWER, FEWER_TOKENS, TOKENS = "fewer images", "fewer images, as tokens", "tokens"
+BYTES_OF = "bytes of "  # and the arm whose bytes fewer images take
 WHOLE = "both"  # of arms that hold all images, as many steps are as many epochs
-LISTED, PREPARED = 0.05, 0.2  # of the cost of a training
+PREPARED = 0.2  # of the cost of a training
 LESS = 0.3  # of a training of as many epochs on fewer images
 
 
@@ -52,7 +53,7 @@ class Curve:
     """A storage curve: where, of what, which arms, and how each is trained.
 
     budgets: bytes at which fewer images, as they are and as tokens, are compared; where there are none, fewer images as
-    they are, in the bytes of each arm of tokens. equal: of fewer images, "steps", "epochs" or both.
+    they are, in the bytes of each arm of tokens in each encoding. equal: of fewer images, "steps", "epochs" or both.
     """
 
     folder: Folder
@@ -69,6 +70,7 @@ class Curve:
         """What is made, then what is trained on it."""
         found: list[Trial] = []
         makers: dict[str, Trial] = {}
+        listing = self.listing()
         source = self.maker("images as they are", "make_pictures", {"recoding": Recoding("source")})
         for arm, setting, recoding in self.pictures.recodings(self.training.pixels.image_size):
             is_source = recoding.kind == "source"
@@ -87,7 +89,7 @@ class Curve:
             for setting, centroid, maker in own:
                 training, words = self.training.of_tokens(centroid.patch_size), f"{setting}, {size} bytes"
                 found += self.trained(FEWER_TOKENS, words, maker, training, budget=Budget(size))
-        return [self.lister(), *makers.values(), *found]
+        return [*([listing] if makers else []), *makers.values(), *found]
 
     def token_settings(self) -> Iterator[tuple[str, CentroidSettings]]:
         """(setting, how its tokenizer is fitted)."""
@@ -100,23 +102,26 @@ class Curve:
         for size in self.budgets:
             yield f"{size} bytes", Budget(size), None
         for setting, _, maker in own if not self.budgets else ():
-            yield f"bytes of tokens {setting}", Budget(of=place_of(maker)), maker
+            for encoding in self.tokens.encodings:  # each is compared with what fits into its own bytes
+                budget = Budget(of=place_of(maker), encoding=encoding)
+                yield f"{BYTES_OF}{TOKENS} {setting}, {encoding}", budget, maker
 
     def token_maker(self, setting: str, centroid: CentroidSettings) -> Trial:
         """The trial that makes tokens."""
         more = {"centroid": centroid, "encodings": self.tokens.encodings}
         return self.maker(f"{TOKENS} {setting}", "make_tokens", more)
 
-    def lister(self) -> Trial:
-        """The trial that lists the images, which all others go by."""
-        return listing_trial(self.folder, "images", self.data, self.decided_by)
+    def listing(self) -> Trial:
+        """The trial that lists the images, for all that are made of them."""
+        return self.data.listing_trial(self.folder, "images", self.decided_by)
 
     def maker(self, what: str, function: str, arguments: dict[str, Any]) -> Trial:
         """A trial that makes what an arm stores."""
-        name, lister = trial_name(f"make {what}", {"made": what, **self.decided_by}), self.lister()
-        run = trial_folder(self.folder, name).join("store")
-        given = {"run": run, "listing": place_of(lister), "data": self.data, **arguments}
-        return Trial(name, {"arm": what}, (Stage("make", f"{STAGES}:{function}", given),), (lister.name,), PREPARED)
+        name = trial_name(f"make {what}", {"made": what, **self.decided_by})
+        run, listing = trial_folder(self.folder, name).join("store"), self.listing()
+        given = {"run": run, "data": self.data, "listing": place_of(listing), **arguments}
+        stage = Stage("make", f"{STAGES}:{function}", given)
+        return Trial(name, {"arm": what}, (stage,), (listing.name,), PREPARED)
 
     def trained(
         self,
@@ -147,21 +152,8 @@ class Curve:
                 yield Trial(name, settings, (stage,), tuple({maker.name: None, **dict.fromkeys(needs)}), cost)
 
 
-def listing_trial(folder: Folder, what: str, data: ImageSet, decided_by: Mapping[str, Any]) -> Trial:
-    """The trial that lists a set, once for all that is made of it."""
-    name = trial_name(f"list {what}", {"listed": what, **decided_by})
-    run = trial_folder(folder, name).join("store")
-    return Trial(
-        name,
-        {"made": f"listing of {what}"},
-        (Stage("list", f"{STAGES}:list_set", {"run": run, "data": data}),),
-        (),
-        LISTED,
-    )
-
-
 def place_of(maker: Trial) -> Folder:
-    """Where a trial makes what an arm stores."""
+    """Where a trial makes what an arm stores, or lists what these are made of."""
     return maker.stages[-1].run
 
 

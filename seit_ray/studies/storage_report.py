@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from seit_ray.progress import size_words
@@ -10,7 +11,8 @@ from seit_ray.report.curves import line_chart
 from seit_ray.report.page import Page
 from seit_ray.storage import Folder
 from seit_ray.studies.lines import Line, lines_of, percent, with_error
-from seit_ray.studies.storage_curve import FEWER, with_encodings
+from seit_ray.studies.storage_curve import BYTES_OF, FEWER, with_encodings
+from seit_ray.studies.study import SEED
 from seit_ray.studies.study_page import finish_page, write_tables
 from seit_ray.studies.trials import Outcome
 from seit_ray.studies.verdicts import error_of, label, verdicts
@@ -22,6 +24,8 @@ RULES = (
     "and the tokenizer's files once. Images are compressed together (zstd), so that small files do not pay for the "
     "headers that all of them repeat. All arms train the same transformer on the same positions, from scratch; arms of "
     "pixels are tested on test images that went through the same codec, arms of tokens on tokens of the same tokenizer."
+    " A tokenizer is fitted on train images that are stored as tokens; fewer images, as tokens, keep that of all of "
+    "them, whose bytes they pay for, so that their codes know images which they do not store."
 )
 
 
@@ -29,7 +33,8 @@ def report_curve(
     folder: Folder, outcomes: Sequence[Outcome], name: str, details: Mapping[str, Any]
 ) -> tuple[list[Line], list[str]]:
     """Write table, trials and page; the lines by bytes, and what is said of tokens."""
-    lines = sorted(with_encodings(lines_of(outcomes, METRIC)), key=lambda line: line.figures.get("bytes", 0.0))
+    known = with_known_bytes(lines_of(outcomes, METRIC), outcomes)
+    lines = sorted(with_encodings(known), key=lambda line: line.figures.get("bytes", 0.0))
     write_tables(folder, lines, outcomes, METRIC, FIGURES)
     found = verdicts(lines)
     page = Page("Storage against accuracy", name)
@@ -55,13 +60,34 @@ def report_curve(
     return lines, [verdict.words for verdict in found]
 
 
+def with_known_bytes(lines: Sequence[Line], outcomes: Sequence[Outcome]) -> list[Line]:
+    """The same lines, those that failed with the bytes that they would have had at most, where these are known."""
+    made = {str(o.settings.get("arm")): o.figures for o in outcomes if SEED not in o.settings and o.figures}
+
+    def known(line: Line) -> float | None:
+        arm, setting = str(line.settings["arm"]), str(line.settings["setting"])
+        if arm == FEWER and setting.startswith(BYTES_OF):
+            what, _, encoding = setting.removeprefix(BYTES_OF).rpartition(", ")
+            return made.get(what, {}).get(f"bytes_{encoding}")
+        if arm.startswith(FEWER):
+            return float(setting.removesuffix(" bytes").rpartition(" ")[2])
+        return next((made[name].get("bytes") for name in (f"{arm} {setting}", arm) if name in made), None)
+
+    found = []
+    for line in lines:
+        size = known(line) if line.mean is None and "bytes" not in line.figures else None
+        found.append(line if size is None else replace(line, figures={**line.figures, "bytes": float(size)}))
+    return found
+
+
 def counted(found: Sequence[Any]) -> str:
     """How often tokens win, lose and draw, in a sentence."""
-    counts = {name: sum(verdict.outcome == name for verdict in found) for name in ("wins", "loses", "draws", "alone")}
+    names = ("wins", "loses", "draws", "alone", "open")
+    counts = {name: sum(verdict.outcome == name for verdict in found) for name in names}
     return (
         f"Of {len(found)} settings of tokens, against the best rival of no more bytes: {counts['wins']} win, "
-        f"{counts['loses']} lose, {counts['draws']} cannot be told from it (2 standard errors), and for "
-        f"{counts['alone']} no rival is so small."
+        f"{counts['loses']} lose, {counts['draws']} cannot be told from it (at 95 %, Student's t), for "
+        f"{counts['alone']} no rival is so small, and {counts['open']} are open (a rival failed, or a single seed ran)."
     )
 
 

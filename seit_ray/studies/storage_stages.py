@@ -6,8 +6,9 @@ import math
 from dataclasses import asdict, replace
 from typing import Any
 
+import torch
+
 from seit_ray.images.recode import Recoding
-from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress, silent
 from seit_ray.runs.finetune import finetune
 from seit_ray.runs.settings import AugmentationSettings, ClassifierSettings, PixelSettings
@@ -15,7 +16,7 @@ from seit_ray.shards.dataset import TokenDataset
 from seit_ray.storage import Folder
 from seit_ray.studies.arms import Budget, CentroidSettings
 from seit_ray.studies.image_set import ImageSet
-from seit_ray.studies.picture_store import picture_subset, store_pictures
+from seit_ray.studies.picture_store import picture_source, picture_subset, store_pictures
 from seit_ray.studies.stored import MARKER, Stored, read_stored, write_stored
 from seit_ray.studies.token_store import count_tokens, fit_on, token_subset, tokenised
 from seit_ray.tokenizers.files import load_tokenizer
@@ -23,18 +24,18 @@ from seit_ray.training.settings import LoopSettings, OptimizerSettings
 from seit_ray.training.world import World
 
 
-def list_set(*, run: Folder, data: ImageSet, on_progress: Progress = silent, **hooks: Any) -> dict[str, Any]:
-    """The listing of a set, in `run`, once for all that is made of it."""
+def list_images_once(*, run: Folder, data: ImageSet, on_progress: Progress = silent, **hooks: Any) -> dict[str, Any]:
+    """The listing that all trials of a study read, in `run`; how many images, and the digest of which."""
     found = data.listed(run, on_progress)
-    return {f"listed_{name}": split.num_images for name, split in found.splits.items()}
+    return {**{f"{name}_images": split.num_images for name, split in found.splits.items()}, "listing": found.digest}
 
 
 def make_pictures(
-    *, run: Folder, listing: Folder, data: ImageSet, recoding: Recoding, on_progress: Progress = silent, **hooks: Any
+    *, run: Folder, data: ImageSet, listing: Folder, recoding: Recoding, on_progress: Progress = silent, **hooks: Any
 ) -> dict[str, Any]:
     """What an arm of pixels stores, in `run`/data; its counts."""
     if not run.exists(MARKER):
-        manifest = data.listed(listing, on_progress)
+        manifest = data.same_as(listing)
         store_pictures(manifest, data.images, run, recoding, on_progress=on_progress, **data.sample)
     return counts(read_stored(run))
 
@@ -42,8 +43,8 @@ def make_pictures(
 def make_tokens(
     *,
     run: Folder,
-    listing: Folder,
     data: ImageSet,
+    listing: Folder,
     centroid: CentroidSettings,
     encodings: tuple[str, ...],
     tokenizer: Folder | None = None,
@@ -56,7 +57,7 @@ def make_tokens(
     The tokenizer is fitted on the train images, unless one is given.
     """
     if not run.exists(MARKER):
-        manifest = data.listed(listing, on_progress)
+        manifest = data.same_as(listing)
         given = {"on_progress": on_progress, **data.sample}
         if tokenizer is None:
             coder, report = fit_on(manifest, data.images, centroid, device=world.device.type, **given)
@@ -109,12 +110,12 @@ def train_arm(
                 picture_subset(store, place, budget.value(), loop.seed)
     stored = read_stored(place)
     if equal == "steps" and stored.images < whole.images:
-        loop, optimizer = as_many_steps(loop, optimizer, whole.images, stored.images)
+        loop, optimizer = as_many_steps(loop, optimizer, whole.images, stored.images, world.device)
     given: dict[str, Any] = {"augment": augment, "adapt_run": adapt_run, "label_smoothing": label_smoothing}
     if is_tokens:
         given |= {"dataset": place.join("data"), "model": model}
     else:
-        given |= {"images": place.join("data"), "source": SourceSettings(kind="parquet"), "model": pixels_model(model)}
+        given |= {"images": place.join("data"), "source": picture_source(stored), "model": pixels_model(model)}
         given |= {"pixels": replace(pixels, max_images=None)}  # these were taken when the store was made
     metrics = finetune(run=run.join("run"), loop=loop, optimizer=optimizer, world=world, **given, **hooks)
     trained = {"top1": metrics["val_top1"], "steps": metrics["step"], "epochs": metrics["epoch"]}
@@ -127,13 +128,15 @@ def pixels_model(model: ClassifierSettings) -> ClassifierSettings:
 
 
 def as_many_steps(
-    loop: LoopSettings, optimizer: OptimizerSettings, whole: int, images: int
+    loop: LoopSettings, optimizer: OptimizerSettings, whole: int, images: int, device: torch.device
 ) -> tuple[LoopSettings, OptimizerSettings]:
-    """For fewer images: as many steps as all of them take, and as many of them warming up."""
+    """For fewer images: as many steps as all of them take, as many of them warming up, and as many looks on the way."""
     ratio = whole / images
     steps = whole * loop.epochs // loop.global_batch_size
     epochs = max(1, math.ceil(steps * loop.global_batch_size / images))
-    looks = {name: math.ceil(getattr(loop, name) * ratio) for name in ("eval_every_epochs", "checkpoint_every_epochs")}
+    # what nobody set is counted in epochs of all images too: else a small subset is mostly evaluated
+    each = {"eval_every_epochs": loop.eval_interval(device), "checkpoint_every_epochs": loop.checkpoint_every_epochs}
+    looks: dict[str, Any] = {name: math.ceil(every * ratio) for name, every in each.items()}
     return (
         replace(loop, epochs=epochs, **looks),
         replace(optimizer, warmup_epochs=min(optimizer.warmup_epochs * ratio, epochs * 0.999)),

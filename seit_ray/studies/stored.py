@@ -17,6 +17,7 @@ class Stored:
     """What train takes: bytes of images or tokens with their labels, by encoding, and of the tokenizer; and counts.
 
     label_bytes: those of the labels alone, in the smallest encoding, which data_bytes has too.
+    white_level: of grey images of 16 bits, which are stored as they are, as the source says.
     """
 
     images: int
@@ -25,6 +26,7 @@ class Stored:
     label_bytes: int
     tokenizer_bytes: int = 0
     rejected: int = 0
+    white_level: int | None = None
     figures: dict[str, float] = field(default_factory=dict)
 
     def total(self, encoding: str | None = None) -> int:
@@ -45,7 +47,9 @@ def read_stored(folder: Folder) -> Stored:
 
 def fitting(of: Callable[[int], Stored], whole: Stored, budget: int) -> Stored:
     """The most images whose bytes fit, to within NEAR, as `of(num)` stores them; ValueError where not one does."""
-    each = (whole.total() - whole.tokenizer_bytes) / max(1, whole.images)
+    if not whole.images:
+        raise ValueError(f"budget {budget} bytes of a store without images; expected some; mend the source")
+    each = (whole.total() - whole.tokenizer_bytes) / whole.images
     most = whole.images + 1  # so many do not fit, or are not there
     num = max(0, min(whole.images, int((budget - whole.tokenizer_bytes) / each)))
     found: Stored | None = None

@@ -56,7 +56,12 @@ class Study:
         return list(dict.fromkeys(arm_of(trial.settings) for trial in self.trials if SEED in trial.settings))
 
     def check(self) -> None:
-        """ValueError where the folder holds something else, or a study of other arms or settings, all by name."""
+        """ValueError where nothing would be measured, and where the folder holds something else.
+
+        So does a study of other arms or settings, which are named.
+        """
+        if not self.arms():
+            raise ValueError(f"{self.name} without an arm; expected one at least to be measured; name some")
         claim(self.folder, (PLAN,))
         if self.folder.exists(PLAN):
             refuse_other(self.folder, json.loads(self.folder.read(PLAN)), self.plan())

@@ -26,7 +26,7 @@ from seit_ray.shards.synonyms import write_synonyms
 from seit_ray.shards.writing import WrittenShard, rejected_name, split_of, write_rejects, write_shard
 from seit_ray.storage import Folder
 from seit_ray.studies.arms import CentroidSettings
-from seit_ray.studies.picture_store import column_bytes, listed_rows, num_taken
+from seit_ray.studies.picture_store import check_rejected, column_bytes, listed_rows, num_taken
 from seit_ray.studies.stored import Stored, fitting, read_stored, write_stored
 from seit_ray.tokenizers.centroid_fit import fit_centroids
 from seit_ray.tokenizers.contract import Tokenizer
@@ -48,8 +48,13 @@ def fit_on(
     device: str = "cpu",
     on_progress: Progress = silent,
 ) -> tuple[Tokenizer, dict[str, Any]]:
-    """A centroid tokenizer of a sample of the train images, and the report of the fit."""
-    rows = manifest.sample("train", min(settings.sample_images, max_images or settings.sample_images), seed)
+    """A centroid tokenizer of a sample of the train images that are stored, and the report of the fit."""
+    if max_images is None:
+        rows = manifest.sample("train", settings.sample_images, seed)
+    else:  # of another number from the same seed, the draw is another one, and not part of the first
+        rows = manifest.sample("train", max_images, seed)
+        chosen = np.random.default_rng([seed, 2]).permutation(len(rows))[: settings.sample_images]
+        rows = rows.take(pa.array(np.sort(chosen)))
     pixels, _ = read_pixels(
         rows,
         source,
@@ -98,11 +103,18 @@ def tokenised(
         for part in in_shards(rows):
             more = {"encoding": encoding, "num_codes": codes, "num_classes": len(names or [])}
             made.append(write_shard(part, split=split, index=len(made), output=output, **more))  # type: ignore[arg-type]
+        lost = sum(map(len, refused))
+        check_rejected(lost, lost + sum(part.shard.rows for part in made), split, source, last_reason(refused))
         rejects = [write_rejects(pa.concat_tables(refused), split, rejected_name(0), output)] if refused else []
         splits[split] = split_of(made, rejects=rejects, num_codes=codes, num_classes=len(names or []))
     info = dataset_info(tokenizer, mark, encoding, names, splits, {**plan, "manifest": manifest.digest})
     output.write(MARKER, info.to_json())
     return info
+
+
+def last_reason(refused: Sequence[pa.Table]) -> str:
+    """The last image that cannot be read, and why."""
+    return f"{refused[-1]['key'][-1]}: {refused[-1]['reason'][-1]}" if refused else ""
 
 
 def dataset_info(

@@ -15,7 +15,7 @@ from seit_ray.runs.settings import AugmentationSettings, ClassifierSettings, Mas
 from seit_ray.storage import Folder
 from seit_ray.studies.arms import CentroidSettings
 from seit_ray.studies.image_set import ImageSet
-from seit_ray.studies.storage_curve import PREPARED, listing_trial, place_of
+from seit_ray.studies.storage_curve import PREPARED, place_of
 from seit_ray.studies.study import SEED, trial_name
 from seit_ray.studies.trials import Stage, Trial, trial_folder
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
@@ -23,6 +23,13 @@ from seit_ray.training.settings import LoopSettings, OptimizerSettings
 STAGES = "seit_ray.studies.transfer_stages"
 MAKES = "seit_ray.studies.storage_stages"
 SCRATCH, ON_PIXELS = "scratch", "pixels"
+# what an encoder that learns without labels reads, whatever `model` says of a classifier
+PLAIN = {"standardize": False, "stem_pixels": False, "stem_layers": 0}
+READS: dict[str, dict[str, Any]] = {
+    "mtm": {"inputs": "learned", **PLAIN},
+    "dtm": {"inputs": "learned", **PLAIN},
+    "ccvit": {"inputs": "codebook", **PLAIN},
+}
 PROBED = 0.1  # of the cost of a training
 
 
@@ -78,6 +85,7 @@ class Transfer:
 
     def trials(self) -> list[Trial]:
         """Tokenizer and tokens of all sets, the pre-trainings, then the cells of the table."""
+        listings = [self.listing(name) for name in ("", *self.targets)]
         own = self.maker("tokens", "", self.data)
         stores: dict[tuple[str, str], Trial] = {}
         for name, data in self.targets.items():
@@ -100,42 +108,38 @@ class Transfer:
             if fits(row, column)
             for seed in self.seeds
         ]
-        listers = [self.lister("", self.data), *(self.lister(name, data) for name, data in self.targets.items())]
-        makers = [own, *stores.values(), *files]
-        needed = {need for maker in makers for need in maker.needs}
-        return [*(trial for trial in listers if trial.name in needed), *makers, *trained.values(), *cells]
+        return [*listings, own, *stores.values(), *files, *trained.values(), *cells]
 
     def reads(self, what: str) -> bool:
         """Whether a column does."""
         return any(column.partition("_")[2] == what for column in self.columns)
 
-    def lister(self, name: str, data: ImageSet) -> Trial:
-        """The trial that lists a set."""
-        return listing_trial(self.folder, name or "A", data, self.decided_by)
+    def listing(self, name: str) -> Trial:
+        """The trial that lists a target, or set A, for all that read it."""
+        data = self.targets[name] if name else self.data
+        return data.listing_trial(self.folder, f"target {name}" if name else "A", self.decided_by)
 
     def maker(self, what: str, name: str, data: ImageSet, tokenizer: Trial | None = None) -> Trial:
         """Tokens of a set, by another set's tokenizer or one of its own."""
         made = trial_name(f"{what} {name}", {"made": [what, name], **self.decided_by})
         run = trial_folder(self.folder, made).join("store")
-        lister = self.lister(name, data)
-        arguments: dict[str, Any] = {"run": run, "listing": place_of(lister), "data": data, "centroid": self.centroid}
-        arguments["encodings"] = ("compact",)
+        listing = self.listing(name)
+        arguments = {"run": run, "data": data, "centroid": self.centroid, "encodings": ("compact",)}
+        arguments["listing"] = place_of(listing)
         if tokenizer is not None:
             arguments["tokenizer"] = place_of(tokenizer).join("data", "tokenizer")
-        needs = (lister.name, *((tokenizer.name,) if tokenizer is not None else ()))
+        needs = (listing.name, *([tokenizer.name] if tokenizer is not None else []))
         stage = Stage("make", f"{MAKES}:make_tokens", arguments)
         return Trial(made, {"made": f"{what} {name}".strip()}, (stage,), needs, PREPARED)
 
     def files(self) -> Trial:
         """The images of A as they are, for a row that is pre-trained on as many as fit into the bytes of tokens."""
-        made, lister = (
-            trial_name("images as they are", {"made": "images", **self.decided_by}),
-            self.lister("", self.data),
-        )
+        made = trial_name("images as they are", {"made": "images", **self.decided_by})
         run = trial_folder(self.folder, made).join("store")
-        given = {"run": run, "listing": place_of(lister), "data": self.data, "recoding": Recoding("source")}
-        stage = Stage("make", f"{MAKES}:make_pictures", given)
-        return Trial(made, {"made": "images as they are"}, (stage,), (lister.name,), PREPARED)
+        listing = self.listing("")
+        arguments = {"run": run, "data": self.data, "listing": place_of(listing), "recoding": Recoding("source")}
+        stage = Stage("make", f"{MAKES}:make_pictures", arguments)
+        return Trial(made, {"made": "images as they are"}, (stage,), (listing.name,), PREPARED)
 
     def pretrained(self, row: str, seed: int, tokens: Trial, files: Trial | None = None) -> Trial:
         """A row's training on A."""
@@ -155,20 +159,17 @@ class Transfer:
 
     def model_of(self, row: str) -> ClassifierSettings:
         """The classifier that goes on from a row: what a pre-training has learnt to read, it reads."""
-        if row in ("mtm", "dtm"):
-            return replace(self.model, inputs="learned", standardize=False, stem_pixels=False, stem_layers=0)
-        if row == "ccvit":
-            return replace(self.model, inputs="codebook", standardize=False, stem_pixels=False, stem_layers=0)
-        return self.model
+        return replace(self.model, **READS.get(row, {}))
 
     def cell(self, target: str, row: str, column: str, seed: int, store: Trial | None, start: Trial | None) -> Trial:
         """One figure."""
         settings = {"target": target, "row": row, "column": column, SEED: seed}
         name = trial_name(f"{target} {row} {column} s{seed}", {**settings, **self.decided_by})
-        how = column.partition("_")[0]
+        how, listing = column.partition("_")[0], self.listing(target)
         arguments: dict[str, Any] = {
             "run": trial_folder(self.folder, name).join("run"),
             "data": self.targets[target],
+            "listing": place_of(listing),
             "store": place_of(store) if store is not None else None,
             "pixels": self.pixels,
             "model": self.model_of(row),
@@ -176,7 +177,7 @@ class Transfer:
             "how": how,
             **self.finetuning.arguments(seed),
         }
-        needs = tuple(trial.name for trial in (store, start) if trial is not None)
+        needs = tuple(trial.name for trial in (store or listing, start) if trial is not None)
         stage = Stage("measure", f"{STAGES}:measure", arguments)
         return Trial(name, settings, (stage,), needs, PROBED if how == "probe" else 1.0)
 

@@ -6,17 +6,17 @@ from dataclasses import fields, replace
 from typing import Any
 
 from seit_ray.images.manifest import load_manifest
-from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.runs.ccvit import pretrain_ccvit
 from seit_ray.runs.finetune import finetune
 from seit_ray.runs.frozen_probe import probe_frozen
 from seit_ray.runs.listing import FOLDER as LISTING
+from seit_ray.runs.listing import forget_listing, listed_once
 from seit_ray.runs.method_settings import PretrainPixelSettings
 from seit_ray.runs.pretrain import pretrain as pretrain_tokens
 from seit_ray.runs.settings import ClassifierSettings, ModelSettings, PixelSettings, ProbeSettings
 from seit_ray.storage import Folder
 from seit_ray.studies.image_set import ImageSet
-from seit_ray.studies.picture_store import picture_subset
+from seit_ray.studies.picture_store import picture_source, picture_subset
 from seit_ray.studies.storage_stages import as_many_steps, pixels_model
 from seit_ray.studies.stored import MARKER, read_stored
 from seit_ray.studies.transfer import Pretraining
@@ -52,6 +52,7 @@ def supervise(
     loop: LoopSettings,
     optimizer: OptimizerSettings,
     files: Folder | None = None,
+    world: World,
     **more: Any,
 ) -> dict[str, Any]:
     """Train a classifier of A's classes on its tokens; with `files`, on as many of its images as take the same bytes.
@@ -65,23 +66,25 @@ def supervise(
         place, whole = run.join("subset"), read_stored(files)
         if not place.exists(MARKER):
             picture_subset(files, place, read_stored(tokens).total(), loop.seed)
-        given = {"images": place.join("data"), "source": SourceSettings(kind="parquet")}
+        given = {"images": place.join("data"), "source": picture_source(whole)}
         given |= {"pixels": replace(pixels, max_images=None), "model": pixels_model(model)}
-        loop, optimizer = as_many_steps(loop, optimizer, whole.images, read_stored(place).images)
-    metrics = finetune(run=run, loop=loop, optimizer=optimizer, **given, **more)
+        num = read_stored(place).images
+        loop, optimizer = as_many_steps(loop, optimizer, whole.images, num, world.device)
+    metrics = finetune(run=run, loop=loop, optimizer=optimizer, world=world, **given, **more)
     return {**pretrained_on(place), "top1_of_a": metrics.get("val_top1"), "steps": metrics["step"]}
 
 
 def pretrained_on(store: Folder) -> dict[str, Any]:
     """Bytes and images of A."""
     stored = read_stored(store)
-    return {"bytes": stored.total(), "images": stored.images}
+    return {"bytes": stored.total(), "images": stored.images, "rejected": stored.rejected}
 
 
 def measure(
     *,
     run: Folder,
     data: ImageSet,
+    listing: Folder,
     store: Folder | None,
     pixels: PixelSettings,
     model: ClassifierSettings,
@@ -100,12 +103,26 @@ def measure(
     if store is not None:
         given |= {"dataset": store.join("data"), "model": model}
     else:
+        refuse_other_images(run, data, listing, pixels, world)
         given |= {"images": data.images, "source": data.source, "pixels": pixels, "model": pixels_model(model)}
+    rejects = {"rejected": read_stored(store).rejected} if store is not None else {}
     if how == "probe":
         found = probe_frozen(seed=loop.seed, **given, **{key: more[key] for key in ("on_progress",) if key in more})
-        return {"top1": found["top1"], "test_images": found["samples"], "ridge": found["ridge"]}
+        return {"top1": found["top1"], "test_images": found["samples"], "ridge": found["ridge"], **rejects}
     metrics = finetune(transfer=start is not None, loop=loop, optimizer=optimizer, **given, **more)
-    return {"top1": metrics["val_top1"], "test_images": num_tested(run, store, pixels), "steps": metrics["step"]}
+    num = num_tested(run, store, pixels)
+    return {"top1": metrics["val_top1"], "test_images": num, "steps": metrics["step"], **rejects}
+
+
+def refuse_other_images(run: Folder, data: ImageSet, listing: Folder, pixels: PixelSettings, world: World) -> None:
+    """List the images for a run that reads them themselves; ValueError where they are not those of the study."""
+    shared = {"val_fraction": pixels.val_fraction, "seed": pixels.seed}
+    found = listed_once(data.images, data.source, run, world, **shared)  # type: ignore[arg-type]
+    try:
+        data.same_as(listing, found)
+    except ValueError:
+        forget_listing(run, world)
+        raise
 
 
 def num_tested(run: Folder, store: Folder | None, pixels: PixelSettings) -> int:

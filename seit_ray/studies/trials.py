@@ -1,4 +1,7 @@
-"""The trials of a sweep or a study: their stages, and what became of them, in trials/<name>/trial.json."""
+"""The trials of a sweep or a study: their stages, and what became of them, in trials/<name>/trial.json.
+
+The traceback of one that failed is beside it, in error.txt.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 from seit_ray.storage import Folder
 
 Settings = dict[str, Any]  # key of the space -> its value
-RECORD = "trial.json"
+RECORD, ERROR = "trial.json", "error.txt"
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,17 @@ def read_outcomes(sweep: Folder) -> list[Outcome]:
     return [Outcome(**json.loads(folder.read(RECORD))) for folder in folders if folder.exists(RECORD)]
 
 
-def write_outcome(sweep: Folder, outcome: Outcome) -> None:
-    """Record what is known of a trial."""
-    trial_folder(sweep, outcome.name).write(RECORD, json.dumps(asdict(outcome), indent=1).encode())
+def write_outcome(sweep: Folder, outcome: Outcome, trace: str | None = None) -> None:
+    """Record what is known of a trial; trace: of one that failed, the traceback."""
+    folder = trial_folder(sweep, outcome.name)
+    if trace is not None:
+        folder.write(ERROR, trace.encode())
+    elif outcome.status == "finished" and folder.exists(ERROR):  # of an earlier attempt
+        folder.delete(ERROR)
+    folder.write(RECORD, json.dumps(asdict(outcome), indent=1).encode())
+
+
+def error_line(error: BaseException) -> str:
+    """What went wrong, in one line: a fault of the program with its kind."""
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
+    return first if isinstance(error, ValueError) else f"{type(error).__name__}: {first}"

@@ -15,7 +15,7 @@ from seit_ray.storage.output import refuse_overlap
 from seit_ray.studies.arms import CentroidSettings
 from seit_ray.studies.image_set import ImageSet, check_splits
 from seit_ray.studies.study import Study
-from seit_ray.studies.transfer import Pretraining, Training, Transfer
+from seit_ray.studies.transfer import READS, Pretraining, Training, Transfer
 from seit_ray.verbs.command.places import Rows, folder_of, looked_at, manifest_rows
 from seit_ray.verbs.command.study import closing_rows, run_trials, study_of, study_rows
 
@@ -25,7 +25,7 @@ NAME = "study_transfer"
 def check(config: StudyTransfer) -> Rows:
     """The sets, the cells of the table, what is done, and how many trials run at a time."""
     images, study = look(config), study_of_transfer(config)
-    return [*images, *study_rows(study, config)]
+    return [*images, *unheeded(config), *study_rows(study, config)]
 
 
 def study_transfer(config: StudyTransfer, progress: Progress = silent) -> Rows:
@@ -38,7 +38,7 @@ def study_transfer(config: StudyTransfer, progress: Progress = silent) -> Rows:
 
     name = f"seit-ray study transfer from {config.images} to {', '.join(config.targets)}"
     lines = report_transfer(study.folder, outcomes, name, record_of(NAME, config))
-    return [*terminal_rows(outcomes, lines), *closing_rows(study, outcomes)]
+    return [*terminal_rows(outcomes, lines), *unheeded(config), *closing_rows(study, outcomes)]
 
 
 def look(config: StudyTransfer) -> Rows:
@@ -79,6 +79,17 @@ def study_of_transfer(config: StudyTransfer) -> Study:
     )
     places = {f"target {name}": data.images.uri for name, data in transfer.targets.items()}
     return Study(NAME, folder, tuple(transfer.trials()), {**decided, **places})
+
+
+def unheeded(config: StudyTransfer) -> Rows:
+    """What is said of the model and some rows do not heed, a line each."""
+    found: dict[str, list[str]] = {}
+    for row in config.rows:
+        for name, value in READS.get(row, {}).items():
+            said = getattr(config.model, name)
+            if name in config.model.model_fields_set and said != value:
+                found.setdefault(f"model.{name} {said}", []).append(f"{row} ({value})")
+    return [("not heeded", f"{what} by rows {', '.join(rows)}, whose encoders fix it") for what, rows in found.items()]
 
 
 def image_set(config: StudyTransfer, uri: str) -> ImageSet:

@@ -20,7 +20,7 @@ from seit_ray import config as configs
 from seit_ray.config.loading import config_file
 from seit_ray.verbs.command.arguments import VERBS, Parser, add_config, joined
 from seit_ray.verbs.command.errors import telling
-from seit_ray.verbs.command.job_environment import EXTRAS, environment_of, extras_of
+from seit_ray.verbs.command.job_environment import EXTRAS, environment_of, extras_of, refuse_extras
 
 PACKAGE = Path(seit_ray.__file__).resolve().parent
 
@@ -71,6 +71,7 @@ def submit(options: argparse.Namespace) -> int:
     from seit_ray.distributed.jobs import explained, job_server
     from seit_ray.distributed.jobs import submit as start
 
+    refuse_extras(options.extra, file=options.runtime_env, installed=options.installed)
     environment = environment_of(
         options.runtime_env,
         installed=options.installed,

@@ -13,6 +13,7 @@ from seit_ray.models.exports import import_model
 from seit_ray.runs.continual import continual
 from seit_ray.runs.continual_inputs import open_streams
 from seit_ray.runs.continual_learner import Learner
+from seit_ray.runs.continual_method import lengthened
 from seit_ray.runs.continual_settings import ContinualSettings, LabelledImages, MemorySettings
 from seit_ray.runs.settings import ClassifierSettings
 from seit_ray.storage import Folder
@@ -218,6 +219,31 @@ def test_a_trial_that_is_killed_between_steps_does_none_again(images, tokenizer,
 def test_a_budget_that_holds_no_tokenizer_is_refused(images, tokenizer, tmp_path):
     with pytest.raises(ValueError, match=r"budget_bytes 1,000 of arm tokens_plain; expected more than 1,\d{3}, the"):
         trial(tmp_path, images, tokenizer, "tokens_plain", 1_000)
+
+
+def test_an_image_that_cannot_be_read_has_the_label_of_what_stands_in_its_place(images, tmp_path):
+    """It is learnt as what it shows, and never in the step of a class whose image it is not."""
+    place = write_files(tmp_path / "photos", image_files(30, classes=CLASSES))
+    place.write("cat/00027.png", b"nothing")  # the last cat: a dog comes next
+    damaged = replace(images, images=place, listing=Folder(tmp_path / "listing"))
+    for _ in range(2):  # made, and as it stands beside the listing
+        streams, labels, names = open_streams(damaged, CPU)
+        for split, stream in streams.items():
+            seen = stream.host_batch(slice(0, len(stream))).labels.numpy()
+            assert labels[split].tolist() == seen.tolist()
+        moved = [
+            (names[stream.labels[i]], names[labels[split][i]])
+            for split, stream in streams.items()
+            for i in np.flatnonzero(stream.labels != labels[split])
+        ]
+        assert moved == [("cat", "dog")]
+    assert Folder(tmp_path / "listing").exists("labels.json")
+
+
+def test_epochs_of_fewer_images_are_longer_ones_however_often_it_is_looked():
+    longer = lengthened(replace(LOOP, eval_every_epochs=None), 2.5, CPU.device)
+    assert (longer.epochs, longer.eval_every_epochs, longer.checkpoint_every_epochs) == (10, 3, 3)
+    assert lengthened(LOOP, 2.0, CPU.device).eval_every_epochs == 198
 
 
 def test_a_class_without_images_in_a_split_is_refused(images, tmp_path):

@@ -8,10 +8,17 @@ import pytest
 import torch
 
 from seit_ray.config import StudyTransfer, load
+from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.models.weights import load_weights
+from seit_ray.runs.settings import PixelSettings
 from seit_ray.shards.dataset import TokenDataset
 from seit_ray.storage import Folder
-from seit_ray.studies.trials import read_outcomes
+from seit_ray.studies.image_set import ImageSet
+from seit_ray.studies.lines import Line
+from seit_ray.studies.transfer_report import efficiency_rows
+from seit_ray.studies.transfer_stages import refuse_other_images
+from seit_ray.studies.trials import Outcome, read_outcomes, trial_folder
+from seit_ray.training.world import World
 from seit_ray.verbs.study_transfer import check, study_of_transfer, study_transfer
 from tests.tiny_images import image_files, write_files
 
@@ -94,15 +101,15 @@ def test_storage_efficient_pre_training_compares_the_same_bytes(finished):
 
 
 def test_cells_start_from_their_row_and_read_their_column(finished):
-    study = study_of_transfer(finished[0])
+    config, folder, _ = finished
+    study = study_of_transfer(config)
     cells = {
         (trial.settings["row"], trial.settings["column"]): (trial, trial.stages[-1].arguments)
         for trial in study.trials
         if "row" in trial.settings
     }
     datasets = {name: TokenDataset(cells["mtm", name][1]["store"].join("data")).info for name in COLUMNS[1:3]}
-    start = next(trial for trial in study.trials if trial.name == cells["mtm", "finetune_tokens"][0].needs[1])
-    own = TokenDataset(start.stages[0].arguments["tokens"].join("data")).info
+    own = TokenDataset(trial_folder(folder, cells["mtm", "finetune_tokens"][0].needs[0]).join("store", "data")).info
     assert own.tokenizer == datasets["finetune_tokens"].tokenizer != datasets["finetune_new_tokens"].tokenizer
     a_run = cells["mtm", "finetune_tokens"][1]["start"]
     assert cells["scratch", "finetune_tokens"][1]["start"] is None
@@ -131,6 +138,40 @@ def test_a_study_continued_with_other_rows_or_targets_is_refused(finished, sets)
         check(transfer_config(sets, config.output, images=sets.uri_of("b"), targets=[sets.uri_of("a")]))
 
 
+def test_pixels_that_are_no_longer_those_that_the_study_listed_are_refused(sets, tmp_path):
+    place = Folder(tmp_path / "b")
+    write_files(place, {entry.name: sets.join("b").read(entry.name) for entry in sets.join("b").list()})
+    data, pixels = ImageSet(place, SourceSettings()), PixelSettings()
+    listing = Folder(tmp_path / "listing")
+    data.listed(listing)
+    refuse_other_images(Folder(tmp_path / "run"), data, listing, pixels, World())
+    place.delete(next(entry.name for entry in place.list("train/")))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="has other images than when the study listed them; expected the same"):
+            refuse_other_images(Folder(tmp_path / "other"), data, listing, pixels, World())
+
+
+def test_what_some_rows_do_not_heed_is_said(sets, tmp_path):
+    config = transfer_config(sets, tmp_path / "new", rows=["scratch", "mtm", "ccvit"], model={"stem_layers": 2})
+    trials = [trial for trial in study_of_transfer(config).trials if "row" in trial.settings]
+    layers = {trial.settings["row"]: trial.stages[-1].arguments["model"].stem_layers for trial in trials}
+    assert layers == {"scratch": 2, "mtm": 0, "ccvit": 0}
+    assert dict(check(config))["not heeded"] == "model.stem_layers 2 by rows mtm (0), ccvit (0), whose encoders fix it"
+    config = transfer_config(sets, tmp_path / "new", rows=["scratch", "supervised"], model={"stem_layers": 2})
+    assert "not heeded" not in dict(check(config))
+
+
+def test_bytes_of_a_are_means_over_the_seeds():
+    made = [
+        Outcome(
+            f"p{seed}", {"made": f"pre-training pixels, seed {seed}"}, "finished", figures={"bytes": b, "images": n}
+        )
+        for seed, b, n in ((0, 1000, 10), (1, 3000, 30))
+    ]
+    line = Line({"target": "b", "row": "pixels", "column": "finetune_pixels"}, (0.5, 0.7))
+    assert efficiency_rows(made, [line]) == [("b", "pixels of A -> pixels of the target", "2 kB", "20", "60.0 +- 10.0")]
+
+
 def test_the_plan_says_what_would_be_done(sets, tmp_path):
     rows = dict(check(transfer_config(sets, tmp_path / "new", rows=["scratch", "mtm"], seeds=[0, 1])))
     assert rows["trials"] == "16 that measure, 7 that make what these need"
@@ -148,6 +189,11 @@ def test_the_plan_says_what_would_be_done(sets, tmp_path):
         ({"model": {"encoder": "beit"}}, r"model\.encoder; expected none, as each row has its own"),
         ({"pretrain": {"dtm": {"target": "teacher"}}}, r"pretrain\.dtm\.target teacher; expected average or codebook"),
         ({"targets": ["missing"]}, r"missing"),
+        (
+            {"pretrain": {"loop": {"seed": 1}}},
+            r"pretrain\.loop\.seed 1; expected none, as a trial's seed is",
+        ),
+        ({"finetune": {"loop": {"seed": 2}}}, r"finetune\.loop\.seed 2; expected none"),
     ],
 )
 def test_mistakes_are_one_line_before_any_work(sets, tmp_path, changes, message):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seit_ray.storage import Folder
+from seit_ray.storage import Folder, StorageError
 from seit_ray.studies.study import Study, trial_name
 from seit_ray.studies.trials import Stage, Trial, trial_folder
 
@@ -19,13 +19,17 @@ def make(*, run, text, **hooks):
     return {"bytes": len(text)}
 
 
-def measure(*, run, data, seed, fails=False, kills=None, **hooks):
+def measure(*, run, data, seed, fails=False, kills=None, away=None, bug=False, **hooks):
     """A figure of a made thing; counts its calls."""
     calls = int(run.read("calls.txt")) + 1 if run.exists("calls.txt") else 1
     run.write("calls.txt", str(calls).encode())
     if kills is not None and not kills.exists("killed"):
         kills.write("killed", b"")
         raise Killed
+    if away is not None and not away.exists("back"):
+        raise StorageError("s3://bucket does not answer; expected it to; try again", "unavailable")
+    if bug and not bug.exists("mended"):
+        raise KeyError("weights\nand more of it")
     if fails and not fails.exists("mended"):
         raise ValueError(f"seed {seed}; expected another; mend it")
     return {"top1": len(data.read(MADE)) / 10 + seed / 100, "test_images": 100, "calls": calls}

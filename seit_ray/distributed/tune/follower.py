@@ -11,7 +11,7 @@ import ray
 from ray import tune
 
 from seit_ray.progress import Progress
-from seit_ray.storage import Folder
+from seit_ray.storage import Folder, StorageError
 from seit_ray.studies.trials import Outcome, Trial, write_outcome
 
 POLL_S = 0.5
@@ -73,7 +73,9 @@ class Follower(tune.Callback):
         """Finished, stopped by the scheduler, or failed by a mistake in its settings."""
         result = trial.last_result
         if "mistake" in result:
-            self.end(trial, "failed", error=result["mistake"], seconds=result["seconds"])
+            fault = self.fault_of(trial)
+            trace = fault.trace if fault is not None else None  # none of a metric that is missing
+            self.end(trial, "failed", trace, error=result["mistake"], seconds=result["seconds"])
         else:
             known: dict[str, Any] = {"seconds": result["seconds"], "figures": result.get("figures")}
             if self.metric is not None:
@@ -81,17 +83,26 @@ class Follower(tune.Callback):
             self.end(trial, "finished" if "ended" in result else "stopped", **known)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Failed as often as it may."""
-        _, errors = ray.get(self.desk.read.remote())
-        lost = f"the trial's process ended: {last_line(str(trial.get_error()))}"
-        self.end(trial, "failed", error=errors.get(self.running[trial.trial_id].name, lost))
+        """Failed as often as it may. A storage that is still away ends them all: the same command goes on."""
+        fault = self.fault_of(trial)
+        if fault is None:
+            text = str(trial.get_error())
+            self.end(trial, "failed", text, error=f"the trial's process ended: {last_line(text)}")
+        elif fault.may_pass:
+            self.interruption.error = self.interruption.error or StorageError(fault.line, "unavailable")
+        else:
+            self.end(trial, "failed", fault.trace, error=fault.line)
 
-    def end(self, trial: Any, status: str, **known: Any) -> None:
-        """Record an outcome."""
+    def fault_of(self, trial: Any) -> Any:
+        """What its last attempt said of itself; None where that could not."""
+        return ray.get(self.desk.fault.remote(self.running[trial.trial_id].name))
+
+    def end(self, trial: Any, status: str, trace: str | None = None, **known: Any) -> None:
+        """Record an outcome; trace: of what failed."""
         if self.interruption.error:
             return
         outcome = replace(self.running.pop(trial.trial_id), status=status, **known)
-        write_outcome(self.folder, outcome)
+        write_outcome(self.folder, outcome, trace)
         self.outcomes.append(outcome)
         value = f"{self.metric} {outcome.value:.4f}" if outcome.value is not None else outcome.error
         self.show(f"{outcome.name} {status}" + (f": {value}" if value else ""))
@@ -100,7 +111,7 @@ class Follower(tune.Callback):
         """Now and then: what the running trials are at."""
         if time.monotonic() - self.looked < POLL_S or not self.running:
             return
-        progress, _ = ray.get(self.desk.read.remote())
+        progress = ray.get(self.desk.read.remote())
         states = [(o.name, progress[o.name]) for o in self.running.values() if o.name in progress]
         texts = [f"{name} {done / max(1, total):.0%} {note}" for name, (done, total, note) in states[:3]]
         more = f" and {len(states) - 3} more" if len(states) > 3 else ""

@@ -7,7 +7,9 @@ import math
 import pkgutil
 import threading
 import time
+import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -17,11 +19,21 @@ from ray.exceptions import RayError
 
 from seit_ray.distributed.resources import Resources
 from seit_ray.distributed.train.train_job import run_training
+from seit_ray.distributed.tune.follower import last_line
 from seit_ray.runs.settings import WorkerSettings
 from seit_ray.storage.errors import may_pass
-from seit_ray.studies.trials import Stage, Trial
+from seit_ray.studies.trials import Stage, Trial, error_line
 from seit_ray.training.metrics import read_metrics
 from seit_ray.training.world import World
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why an attempt of a trial failed: a line, the traceback, and whether it is the storage, which may pass."""
+
+    line: str
+    trace: str
+    may_pass: bool
 
 
 class Desk:
@@ -31,7 +43,7 @@ class Desk:
         self.messages: dict[str, asyncio.Queue[tuple[str, Any]]] = {}
         self.verdicts: dict[str, asyncio.Future[bool]] = {}
         self.progress: dict[str, tuple[int, int, str]] = {}
-        self.errors: dict[str, str] = {}
+        self.faults: dict[str, Fault] = {}
 
     async def open(self, trial: str) -> None:
         """Begin a trial anew."""
@@ -45,9 +57,10 @@ class Desk:
         return await verdict
 
     async def end(self, trial: str, kind: str, content: Any) -> None:
-        """From a trial's thread: training ended; kind "end" with metrics, "mistake" or "error" with text."""
-        if kind == "error":
-            self.errors[trial] = content
+        """From a trial's thread: training ended; kind "end" with metrics, "mistake" or "error" with a Fault."""
+        if isinstance(content, Fault):
+            self.faults[trial] = content
+            content = content.line
         await self.messages[trial].put((kind, content))
 
     async def next(self, trial: str) -> tuple[str, Any]:
@@ -68,9 +81,13 @@ class Desk:
         """From a training: how far it is."""
         self.progress[trial] = (done, total, note)
 
-    async def read(self) -> tuple[dict[str, tuple[int, int, str]], dict[str, str]]:
-        """From the driver: (newest progress of each trial, last error of each trial)."""
-        return self.progress, self.errors
+    async def read(self) -> dict[str, tuple[int, int, str]]:
+        """From the driver: the newest progress of each trial."""
+        return self.progress
+
+    async def fault(self, trial: str) -> Fault | None:
+        """From the driver: the last one of a trial."""
+        return self.faults.get(trial)
 
 
 class EndedEarly(Exception):
@@ -146,18 +163,17 @@ class TrialActor(tune.Trainable):
     def work(self) -> None:
         """In the thread: every stage; how it ended goes to the desk."""
         name, kind = self.trial.name, "end"
-        content: Any = None  # metrics, or a text
+        content: Any = None  # metrics, or a fault
         try:
             for stage in self.trial.stages:
                 content = self.train_stage(stage)
                 if "ended_early" in content:
                     return
-        except ValueError as error:
-            kind, content = "error" if may_pass(error) else "mistake", str(error)
         except Exception as error:
             # what a network or a node did may not happen again; a process whose GPU failed is not used again
             again = isinstance(error, OSError | RayError) or torch.cuda.is_initialized()
-            kind, content = "error" if again else "mistake", f"{type(error).__name__}: {error}"
+            kind = "error" if may_pass(error) or (again and not isinstance(error, ValueError)) else "mistake"
+            content = Fault(line_of(error), traceback.format_exc(), may_pass(error))
         ray.get(self.desk.end.remote(name, kind, content))
 
     def train_stage(self, stage: Stage) -> dict[str, Any]:
@@ -202,6 +218,11 @@ class TrialActor(tune.Trainable):
         """End the thread."""
         ray.get(self.desk.stop.remote(self.trial.name))
         self.thread.join(None if self.metric is not None else 0)  # of a study there is no verdict to wait for
+
+
+def line_of(error: BaseException) -> str:
+    """What went wrong: of an error that Ray carried here, whose text is a traceback, its end."""
+    return f"{type(error).__name__}: {last_line(str(error))}" if isinstance(error, RayError) else error_line(error)
 
 
 def missing(metric: str, metrics: dict[str, Any]) -> str:

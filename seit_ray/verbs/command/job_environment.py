@@ -11,6 +11,7 @@ from typing import Any
 import seit_ray
 from seit_ray.config import Verb
 from seit_ray.config.loading import read_yaml
+from seit_ray.storage.uris import CLOUDS, OTHER_NAMES, SCHEME
 
 ENVIRONMENT = Path(seit_ray.__file__).resolve().parent / "cluster" / "runtime_env.yaml"
 EXTRAS = ("gs", "az", "optuna", "mlflow", "wandb")  # of pyproject.toml
@@ -19,7 +20,23 @@ EXTRAS = ("gs", "az", "optuna", "mlflow", "wandb")  # of pyproject.toml
 def extras_of(*configs: Verb) -> list[str]:
     """The extras of the package that these configs ask for: by an address of theirs, or by their name."""
     values = {value for config in configs for value in texts(config.model_dump(mode="json"))}
-    return [name for name in EXTRAS if any(value == name or value.startswith(f"{name}://") for value in values)]
+    asked = {extra for value in values if (extra := cloud_extra(value))} | values
+    return [name for name in EXTRAS if name in asked]
+
+
+def cloud_extra(uri: str) -> str | None:
+    """The extra that an address needs, by whichever name of its service; None for a path or another text."""
+    found = SCHEME.match(uri)
+    scheme = found[1].lower() if found else ""
+    cloud = CLOUDS.get(OTHER_NAMES.get(scheme, scheme))
+    return cloud.extra if cloud is not None else None
+
+
+def refuse_extras(extras: Sequence[str], *, file: str | None, installed: bool) -> None:
+    """ValueError for extras that are asked for where the job installs none of them."""
+    if extras and (file or installed):
+        other = "--runtime-env, which says itself what is installed" if file else "--installed, which installs nothing"
+        raise ValueError(f"--extra {' '.join(extras)} beside {other}; expected one of the two; leave one out")
 
 
 def texts(value: Any) -> Iterator[str]:

@@ -10,7 +10,7 @@ from seit_ray.progress import Progress
 from seit_ray.storage import Folder
 from seit_ray.storage.lock import LOCK, locked
 from seit_ray.studies.study import SEED, Study, TrialSettings, read_calls
-from seit_ray.studies.trials import Outcome
+from seit_ray.studies.trials import ERROR, Outcome
 from seit_ray.verbs.command.places import Rows, output_rows, resources_of
 
 SHOWN_ERRORS = 3
@@ -68,10 +68,10 @@ def run_trials(study: Study, config: StudyConfig, progress: Progress) -> list[Ou
                 outcomes = run_study(study, settings, cluster, progress)
     measured = [outcome for outcome in outcomes if SEED in outcome.settings]
     if not any(outcome.status == "finished" for outcome in measured):
-        failed = [o for o in outcomes if o.status == "failed"]
+        first = next(outcome for outcome in outcomes if outcome.status != "finished")  # what others need comes first
         raise ValueError(
-            f"none of {len(measured)} trials that measure finished: {failed[0].name}: {failed[0].error}; expected one "
-            f"at least; {study.folder.uri}/trials has all errors, and the same command tries again"
+            f"none of {len(measured)} trials that measure finished: {first.name}: {first.error or first.status}; "
+            f"expected one at least; {study.folder.uri}/trials has all errors, and the same command tries again"
         )
     return outcomes
 
@@ -82,6 +82,8 @@ def closing_rows(study: Study, outcomes: Sequence[Outcome]) -> Rows:
     rows = [(f"failed: {outcome.name}", str(outcome.error)) for outcome in failed[:SHOWN_ERRORS]]
     if len(failed) > SHOWN_ERRORS:
         rows.append(("failed", f"{len(failed) - SHOWN_ERRORS} more; the same command tries them again"))
+    if failed:
+        rows.append(("tracebacks", f"{study.folder.uri_of('trials')}/<name>/{ERROR}"))
     return [
         *rows,
         *busy_rows(study.folder),

@@ -4,7 +4,8 @@ import pytest
 from ray.tune.search import Searcher
 
 from seit_ray.distributed.tune.study_job import ReadyTrials, run_study
-from seit_ray.storage import Folder
+from seit_ray.storage import Folder, StorageError
+from seit_ray.storage.errors import may_pass
 from seit_ray.studies.in_process import run_in_process
 from seit_ray.studies.lines import lines_of, table_csv
 from seit_ray.studies.queue import Queue
@@ -42,6 +43,7 @@ def test_a_study_on_ray_has_the_figures_of_one_process(ray_cluster, tmp_path):
     outcomes = run_study(study, TrialSettings(), ray_cluster, progress_of(states))
     assert [outcome.status for outcome in outcomes] == ["finished"] * 4 + ["failed"] * 2
     assert outcomes[-1].error == "seed 1; expected another; mend it"
+    assert "tiny_studies.py" in folder.read(f"trials/{outcomes[-1].name}/error.txt").decode()
     assert states[0] == (0, 6, "started")
     assert states[-1][:2] == (6, 6)
     mend.write("mended", b"")
@@ -49,6 +51,19 @@ def test_a_study_on_ray_has_the_figures_of_one_process(ray_cluster, tmp_path):
     assert table_csv(lines_of(outcomes, "top1"), "top1", ()) == table_csv(expected, "top1", ())
     assert [call.trials for call in read_calls(folder)] == [6, 2]
     assert all(call.slots == 2 and 0 <= call.idle_share < 1 for call in read_calls(folder))
+
+
+def test_a_storage_that_stays_away_ends_a_study_which_goes_on_when_it_is_back(ray_cluster, tmp_path):
+    """As in one process: no trial has failed, and whoever called may try again."""
+    folder, away = Folder(tmp_path / "study"), Folder(tmp_path / "away")
+    study = tiny_study(folder, arms=("a",), seeds=(0,), away=away)
+    with pytest.raises(StorageError, match=r"s3://bucket does not answer; expected it to; try again") as caught:
+        run_study(study, TrialSettings(max_failures=0), ray_cluster)
+    assert may_pass(caught.value)
+    assert {outcome.status for outcome in study.known()} == {"finished", "running"}
+    away.write("back", b"")
+    outcomes = run_study(study, TrialSettings(max_failures=0), ray_cluster)
+    assert {outcome.status for outcome in outcomes} == {"finished"}
 
 
 def test_an_interrupted_study_ends_its_trials_and_goes_on(ray_cluster, tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from seit_ray import config as configs
-from seit_ray.verbs.command.job_environment import EXTRAS, environment_of, extras_of, requirements
+from seit_ray.verbs.command.job_environment import EXTRAS, environment_of, extras_of, refuse_extras, requirements
 
 ROOT = Path(__file__).parents[3]
 
@@ -44,6 +44,8 @@ def test_every_extra_of_users_is_known():
     [
         (["dataset=s3://b/tokens", "output=/runs", "run=r"], []),
         (["dataset=gs://b/tokens", "output=az://c/runs", "run=r"], ["gs", "az"]),
+        (["dataset=gcs://b/tokens", "output=abfss://c/runs", "run=r"], ["gs", "az"]),
+        (["dataset=s3a://b/tokens", "output=ABFS://c/runs", "run=r"], ["az"]),
         (["dataset=/a/gs://b", "output=/runs", "run=r", "loop.trackers=[tensorboard,wandb]"], ["wandb"]),
     ],
 )
@@ -54,6 +56,15 @@ def test_what_a_config_asks_for(words, extras):
 def test_what_a_sweep_asks_for():
     words = ["dataset=/tokens", "output=/runs", "run=r", "search.searcher=optuna", "space={mask.ratio: [0.1, 0.2]}"]
     assert extras_of(configs.load(configs.Sweep, [], words)) == ["optuna"]
+
+
+def test_an_extra_that_would_not_be_installed_is_refused():
+    refuse_extras([], file="mine.yaml", installed=True)
+    refuse_extras(["gs"], file=None, installed=False)
+    with pytest.raises(ValueError, match="--extra gs beside --runtime-env, which says itself what is installed; exp"):
+        refuse_extras(["gs"], file="mine.yaml", installed=False)
+    with pytest.raises(ValueError, match="--extra gs az beside --installed, which installs nothing; expected one"):
+        refuse_extras(["gs", "az"], file=None, installed=True)
 
 
 def test_a_package_that_is_not_installed(monkeypatch):

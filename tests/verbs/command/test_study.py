@@ -1,5 +1,7 @@
 """What the verbs of studies share: how many trials run, what is said when none ends, where everything lies."""
 
+from dataclasses import replace
+
 import pytest
 
 from seit_ray.config import Study as StudyConfig
@@ -38,6 +40,36 @@ def test_what_failed_is_named_and_when_nothing_ends_that_is_an_error(tmp_path):
         ValueError, match=r"none of 2 trials that measure finished: bbb-s0-\w+: seed 0; expected another"
     ):
         run_trials(tiny_study(folder, arms=("bbb",), fails=never), config_of(folder), lambda *state: None)
+
+
+def test_a_bug_in_a_trial_leaves_its_traceback_until_it_is_mended(tmp_path):
+    folder, mend = Folder(tmp_path / "study"), Folder(tmp_path / "mend")
+    study = tiny_study(folder, seeds=(0,), bug=mend)
+    outcomes = run_trials(study, config_of(folder), lambda *state: None)
+    (failed,) = [outcome for outcome in outcomes if outcome.status == "failed"]
+    assert failed.error == "KeyError: 'weights\\nand more of it'"
+    trace = folder.read(f"trials/{failed.name}/error.txt").decode()
+    assert "tiny_studies.py" in trace
+    assert trace.endswith("KeyError: 'weights\\nand more of it'\n")
+    assert dict(closing_rows(study, outcomes))["tracebacks"].endswith("/trials/<name>/error.txt")
+    mend.write("mended", b"")
+    run_trials(study, config_of(folder), lambda *state: None)
+    assert not folder.exists(f"trials/{failed.name}/error.txt")
+
+
+def test_when_nothing_ends_the_cause_is_named_and_not_what_waited_for_it(tmp_path):
+    folder = Folder(tmp_path)
+    study = tiny_study(folder, arms=("a",))
+    broken = replace(study.trials[0], stages=(replace(study.trials[0].stages[0], arguments={"run": folder}),))
+    with pytest.raises(ValueError, match=r"none of 2 trials that measure finished: make-a-\w+: TypeError: make\(\)"):
+        run_trials(replace(study, trials=(broken, *study.trials[1:])), config_of(folder), lambda *state: None)
+
+
+def test_a_study_that_would_measure_nothing_is_refused(tmp_path):
+    study = tiny_study(Folder(tmp_path), seeds=())
+    for step in (study_rows, lambda study, config: run_trials(study, config, lambda *state: None)):
+        with pytest.raises(ValueError, match="study_tiny without an arm; expected one at least to be measured"):
+            step(study, config_of(study.folder))
 
 
 def test_the_plan_counts_what_is_done_and_what_runs_at_a_time(tmp_path):
