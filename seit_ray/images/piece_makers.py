@@ -9,7 +9,7 @@ import contextlib
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 
 from seit_ray.images.gather import Gathered, check_splits
 from seit_ray.images.pieces import PieceCounts, Pieces, pieces_in, place_of
@@ -23,6 +23,7 @@ from seit_ray.storage.patience import patiently
 FEW_PIECES = 8  # that one process lists, whatever else there is
 STREAMS = 8  # pieces of a bucket that one process lists at a time, which keeps a core busy; a disk lets none wait
 TOLD = 1000  # images, how often it is said how far a listing is
+WAKE_S = 0.5  # how often who waits for a piece looks up: Ray's interrupt of a cancelled task wakes no lock
 OF_THE_SETUP = ("unavailable", "denied", "credentials", "full")  # kinds of StorageError: what stands is right
 
 OnListed = Callable[[int], None]  # told how many more images were listed
@@ -161,6 +162,8 @@ def make_here(pieces: Pieces, todo: Sequence[int], on_listed: OnListed, patience
         coming = [pool.submit(made, number) for number in todo]
         try:
             for future in coming:
+                while not wait([future], timeout=WAKE_S).done:
+                    continue
                 yield future.result()
         finally:
             ended.set()

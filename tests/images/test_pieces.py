@@ -1,9 +1,11 @@
 """A listing by pieces: the same bytes for any number of workers, any division, and after a kill."""
 
+import _thread
 import json
 import random
 import re
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -407,6 +409,28 @@ def test_threads_list_a_bucket_and_end_when_nobody_waits(tmp_path, many_pieces, 
     assert manifest_of((place, SourceSettings()), Folder(tmp_path / "more")) == expected
     assert any(name.startswith("listing") for name in seen)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("listing")]
+
+
+def test_the_interrupt_of_a_cancelled_task_ends_the_threads(photos, tmp_path, many_pieces, monkeypatch):
+    found, ended = pieces_in(Folder(tmp_path / "pieces"), photos, SourceSettings()), []
+
+    def endless(self, number, is_enough=None):
+        for _ in range(1000):
+            time.sleep(0.01)
+            try:
+                is_enough(1)
+            except BaseException:
+                ended.append(number)
+                raise
+
+    monkeypatch.setattr(Folder, "is_remote", True)
+    monkeypatch.setattr(Pieces, "make", endless)
+    timer = threading.Timer(0.2, _thread.interrupt_main)  # as Ray does it
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        list(make_here(found, range(found.num), lambda more: None))
+    timer.join()
+    assert ended
 
 
 def _with_thread(seen, function):

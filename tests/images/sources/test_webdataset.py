@@ -73,7 +73,8 @@ def test_listing_reads_labels_but_no_images(source, monkeypatch):
             read.append(got)
             return got
 
-    monkeypatch.setattr(Folder, "open", lambda self, name: io.BufferedReader(Watched(f"{self.uri}/{name}"), 4096))
+    opened = lambda self, name, version=None: io.BufferedReader(Watched(f"{self.uri}/{name}"), 4096)  # noqa: E731
+    monkeypatch.setattr(Folder, "open", opened)
     assert [label for _, label, _ in listed(find_images(source))] == list(range(20))
     assert sum(read) < 0.15 * 20 * 100_000
 
