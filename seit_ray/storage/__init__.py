@@ -3,12 +3,13 @@
 A Folder is a uri plus credentials. Whatever fails is a StorageError: one line with the cause and the mend.
 """
 
-from seit_ray.storage.entry import WHOLE, Entry, Stretch
+from seit_ray.storage.entry import ONE_STREAM, WHOLE, Entry, Stretch
 from seit_ray.storage.errors import StorageError
 from seit_ray.storage.folder import Folder
 from seit_ray.storage.uris import host_of, is_remote, normalise_uri, split_uri
 
 __all__ = [
+    "ONE_STREAM",
     "WHOLE",
     "Entry",
     "Folder",

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 Stretch = tuple[str, str | None]  # what lies behind the first name, up to the second one (None: to the end)
 WHOLE: Stretch = ("", None)
+ONE_STREAM: Stretch = ("", chr(0x10FFFF))  # the same, but no folders are listed ahead of what is read
 
 
 @dataclass(frozen=True, slots=True)

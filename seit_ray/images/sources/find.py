@@ -14,7 +14,7 @@ from seit_ray.images.sources.layout import LOOK, Beginning, found_layout, of_lay
 from seit_ray.images.sources.names import suffix_of
 from seit_ray.images.sources.settings import EXCLUDED, SourceSettings
 from seit_ray.images.sources.tars import COMPRESSED, check_uncompressed
-from seit_ray.storage import Entry, Folder, split_uri
+from seit_ray.storage import ONE_STREAM, Entry, Folder, split_uri
 
 DEFAULT = SourceSettings()
 KINDS = ("auto", "folders", "flat", "table", "parquet", "webdataset")
@@ -113,7 +113,7 @@ def _in_folder(source: Folder, settings: SourceSettings, *, is_sample: bool) -> 
     if settings.kind == "table":
         raise ValueError(f"table {source.uri} is a folder; expected a .csv or .parquet file; give the file itself")
     tally = Tally()
-    listing = visible(source, tally.left_out, settings.inventory)
+    listing = visible(source, tally.left_out, settings.inventory, ONE_STREAM)  # of which the beginning is enough
     begun = Beginning(listing, settings.image_suffixes, tally.left_out)
     layout, weighed = "folders" if settings.kind == "flat" else settings.kind, tuple[str, ...]()
     if settings.kind == "auto":

@@ -8,7 +8,8 @@ import pytest
 from seit_ray.images import find_images
 from seit_ray.images.sources import find, layout
 from seit_ray.images.sources.settings import SourceSettings
-from seit_ray.storage import Folder, objects
+from seit_ray.storage import Folder
+from seit_ray.storage.s3 import S3
 from tests.images.made_sources import fill, listed, write_parquet
 from tests.images.made_tars import sample, tar_bytes
 
@@ -100,7 +101,7 @@ def test_columns_that_hold_no_images_are_told_before_the_work(source, image, tex
 def test_a_flat_bucket_is_listed_once(s3_server, monkeypatch):
     source = Folder(f"s3://{s3_server.create_bucket(f'flat-{uuid.uuid4().hex}')}", **s3_server.credentials)
     fill(source, *(f"{i}.jpg" for i in range(5)))
-    listing, asked = objects.listed, []
-    monkeypatch.setattr(objects, "listed", lambda ask, prefix: asked.append(prefix) or listing(ask, prefix))
+    asked, page = [], S3.page
+    monkeypatch.setattr(S3, "page", lambda *given, **more: asked.append(more) or page(*given, **more))
     assert len(list(find_images(source))) == 5
     assert len(asked) == 1
