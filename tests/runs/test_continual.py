@@ -260,6 +260,7 @@ def test_how_often_a_trial_looks_and_saves_decides_nothing(images, tokenizer, do
     assert trial(done[0].join("raw").uri, images, tokenizer, "raw", 6 * RAW_BYTES, loop=loop) == done[1]["raw"]
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's own, which it hides itself
 def test_what_is_looked_at_is_not_compiled(images, tokenizer, tmp_path, monkeypatch):
     """Though the trainings before have left blocks that are."""
     graphs, looks = [], []
@@ -284,8 +285,10 @@ def test_what_is_looked_at_is_not_compiled(images, tokenizer, tmp_path, monkeypa
     for name in ("ranking", "counts"):
         monkeypatch.setattr(Method, name, watched(name))
     settings, loop = replace(SETTINGS, num_steps=2), replace(LOOP, epochs=2, compile=True, ema_decay=0.0)
-    trial(tmp_path, images, tokenizer, "raw", 6 * RAW_BYTES, settings=settings, loop=loop)
-    torch.compiler.reset()
+    try:
+        trial(tmp_path, images, tokenizer, "raw", 6 * RAW_BYTES, settings=settings, loop=loop)
+    finally:
+        torch.compiler.reset()
     assert looks == [(True, 0)] * 5  # of three classes, and of what is known behind two steps
 
 
