@@ -19,6 +19,7 @@ from seit_ray.config.training import (
     Optimizer,
     Probe,
     Workers,
+    check_deciding_probe,
     check_warmup,
 )
 from seit_ray.config.verbs import OBJECTIVE, Verb
@@ -43,6 +44,7 @@ class PretrainPart(Section):
     @model_validator(mode="after")
     def _warmed_up(self) -> Self:
         check_warmup(self.loop, self.optimizer)
+        check_deciding_probe(self.loop, self.probe)
         return self
 
 

@@ -9,13 +9,14 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from seit_ray.config.continual import described
 from seit_ray.config.deciding import deciding, deciding_keys
 from seit_ray.config.keys import fields
 from seit_ray.config.loading import explain, set_key
 from seit_ray.config.quickstart import FinetunePart, PretrainPart
 from seit_ray.config.sections import NonNegativeInt, PositiveInt, Section
 from seit_ray.config.space import Range, Settings, list_trials, parse_space
-from seit_ray.config.training import Probe, Workers
+from seit_ray.config.training import FinetuneLoop, Loop, Probe, Workers
 from seit_ray.config.verbs import Finetune, Pretrain, Verb
 
 VERBS: dict[str, type[Pretrain] | type[Finetune]] = {"pretrain": Pretrain, "finetune": Finetune}
@@ -49,12 +50,31 @@ class Search(Section):
     )
 
 
+class SweepPretrainLoop(Loop):
+    """The training of a trial's encoder, evaluated as often on any device: trials are compared on the way."""
+
+    eval_every_epochs: PositiveInt | None = Field(1, description=described(Loop, "eval_every_epochs"))
+
+
+class SweepFinetuneLoop(FinetuneLoop):
+    """The training of a trial's classifier, evaluated as often on any device."""
+
+    eval_every_epochs: PositiveInt | None = Field(1, description=described(Loop, "eval_every_epochs"))
+
+
+class SweepFinetune(FinetunePart):
+    """The fine-tuning of a trial."""
+
+    loop: SweepFinetuneLoop = Field(default_factory=SweepFinetuneLoop)
+
+
 class SweepPretrain(PretrainPart):
     """The pre-training of a trial."""
 
     undecided = frozenset()  # trials are compared by probes
 
     probe: Probe = Field(default_factory=lambda: Probe(every_epochs=1))
+    loop: SweepPretrainLoop = Field(default_factory=SweepPretrainLoop)
 
 
 class Sweep(Verb):
@@ -78,7 +98,7 @@ class Sweep(Verb):
     )
     search: Search = Field(default_factory=Search)
     pretrain: SweepPretrain = Field(default_factory=SweepPretrain)
-    finetune: FinetunePart = Field(default_factory=FinetunePart)
+    finetune: SweepFinetune = Field(default_factory=SweepFinetune)
     init_from: str | None = Field(None, description="of finetune alone: folder of a finished run to start from")
     init_weights: Literal["model", "ema", "best"] = Field(
         "model", description="of finetune alone: the last weights of init_from, their moving average, or the best"

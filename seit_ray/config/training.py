@@ -280,6 +280,17 @@ def check_warmup(loop: Loop, optimizer: Optimizer) -> None:
         )
 
 
+def check_deciding_probe(loop: Loop, probe: Probe) -> None:
+    """ValueError where the best weights are chosen by a probe that some evaluation lacks."""
+    evaluated = loop.eval_every_epochs or 1  # as `LoopSettings.eval_interval` has it where the best are kept
+    if loop.keep_best and "probe_" in loop.keep_best and not 0 < probe.every_epochs <= evaluated:
+        raise ValueError(
+            f"probe.every_epochs {probe.every_epochs} with loop.keep_best {loop.keep_best} and an evaluation every "
+            f"{evaluated} epochs; expected a probe at each of them; set loop.eval_every_epochs and probe.every_epochs "
+            "to one number"
+        )
+
+
 class FinetuneLoop(Loop):
     """The fine-tuning of SeiT++."""
 

@@ -32,6 +32,7 @@ from seit_ray.config.training import (
     Probe,
     Segment,
     Workers,
+    check_deciding_probe,
     check_warmup,
 )
 
@@ -139,6 +140,11 @@ class Pretrain(Training):
     ccvit: Ccvit = Field(default_factory=Ccvit)
     dtm: Dtm = Field(default_factory=Dtm)
     probe: Probe = Field(default_factory=Probe)
+
+    @model_validator(mode="after")
+    def _probed_where_it_decides(self) -> Self:
+        check_deciding_probe(self.loop, self.probe)
+        return self
 
 
 class Finetune(Training):

@@ -64,12 +64,13 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         soft: SoftLabels | None,
         counts: bool,
         dtype: torch.dtype,
+        learns: bool,
     ) -> tuple[Tensor, Tensor]:
         num_units = targets.shape[1]
         num_codes, total = len(weight) // num_units, targets.numel()
         precise = torch.float64 if dtype == torch.float64 else torch.float32
         table, offsets = weight.to(dtype), bias.to(dtype)
-        wants = ctx.needs_input_grad[:3]
+        wants = [learns and needed for needed in ctx.needs_input_grad[:3]]
         grads = [torch.empty_like(features) if wants[0] else None]
         for x, wanted in zip((weight, bias), wants[1:], strict=True):
             grads.append(torch.zeros_like(x, dtype=precise) if wanted else None)
@@ -103,7 +104,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             (next(saved) * (by_loss / ctx.total)).to(kind) if wanted else None
             for kind, wanted in zip(ctx.kinds, ctx.needs_input_grad[:3], strict=True)
         ]
-        return (*found, None, None, None, None, None)
+        return (*found, None, None, None, None, None, None)
 
 
 def add_gradients(grads: list[Tensor | None], part: slice, by_score: Tensor, x: Tensor, table: Tensor) -> None:
@@ -137,5 +138,6 @@ def judge_codes(
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else features.dtype
     with torch.autocast(kind, enabled=False):
         given = (features, weight, bias, targets, smoothing, soft, counts, dtype)
-        loss, accuracy = ChunkedCrossEntropy.apply(*given)
+        # asked here: within a Function nothing is recorded, and what needs a gradient does so in an evaluation too
+        loss, accuracy = ChunkedCrossEntropy.apply(*given, torch.is_grad_enabled())
     return Judged(loss, accuracy if counts else None)

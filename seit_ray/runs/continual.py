@@ -6,7 +6,7 @@ on the exemplars, chooses exemplars of the new classes, balances, and is evaluat
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Unpack
 
@@ -31,6 +31,9 @@ from seit_ray.tokenizers.files import load_tokenizer
 from seit_ray.training.requests import Hooks
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
 from seit_ray.training.world import World
+
+# the others say how often to look, to save, and what fits
+OF_LOOP = ("epochs", "global_batch_size", "precision", "tf32", "ema_decay", "seed")
 
 
 def continual(
@@ -72,13 +75,22 @@ def continual(
     )
     empty = Memory(codec_of(arm, view), memory.budget_bytes or 0, view.shared_bytes, label_bytes(num_classes))
     steps = class_steps(num_classes, settings.num_steps)
-    learner = Learner(run, arm, method, order, steps, labels, empty, hooks)
+    decided_by = settled(memory=memory, continual=settings, model=model, loop=loop, optimizer=optimizer)
+    learner = Learner(run, arm, method, order, steps, labels, empty, hooks, {**decided_by, "seed": seed})
     figures = learner.run_all()
     if world.is_main:
         about = {**view.identity, "data": images.images.uri, "class_names": [names[c] for c in order]}
         about |= {"precision": loop.precision_on(world.device), "device": world.device.type, "metrics": figures}
         learner.export(about)
     return figures
+
+
+def settled(*, loop: LoopSettings, **parts: Any) -> dict[str, Any]:
+    """What decides a trial's result, by section and name."""
+    found = {f"loop.{name}": getattr(loop, name) for name in OF_LOOP}
+    for section, settings in parts.items():
+        found |= {f"{section}.{name}": value for name, value in asdict(settings).items()}
+    return found
 
 
 def view_of(

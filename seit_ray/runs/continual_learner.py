@@ -21,9 +21,11 @@ from seit_ray.progress import silent
 from seit_ray.runs.continual_method import Method
 from seit_ray.runs.continual_settings import Arm
 from seit_ray.storage import Folder
+from seit_ray.training.identity import DECIDED_BY, check_same
 from seit_ray.training.requests import Hooks
 
 STEPS = "steps"
+IDENTITY = "identity"
 PHASES = ("rehearsal", "balance")
 
 
@@ -43,6 +45,7 @@ class Learner:
     labels: dict[str, np.ndarray]
     memory: Memory
     hooks: Hooks
+    decided_by: dict[str, Any]
 
     def __post_init__(self) -> None:
         self.after: list[dict[str, Any]] = []  # what `step_figures` gave after each step
@@ -74,14 +77,20 @@ class Learner:
             if not folder.exists(f"{step:03d}.json"):
                 break
             record = json.loads(folder.read(f"{step:03d}.json"))
+            if IDENTITY in record:  # that of an older version says nothing of itself
+                check_same(record[IDENTITY], self.identity, self.run.uri)
             self.after.append(record["figures"])
             self.held.append(record["memory"])
-            ranked = tuple(np.array(rows, np.int64) for rows in record["ranked"])
-            self.memory = replace(self.memory, ranked=ranked)
+            self.memory = replace(self.memory, ranked=rows_of(record["ranked"]))
         if self.after:
             self.weights = load_weights(folder.read(f"{len(self.after) - 1:03d}.safetensors"))
             if self.method.world.is_main:
                 self.tidy(len(self.after) - 1)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a step's record must agree on with the trial that goes on from it."""
+        return {**self.method.identity, DECIDED_BY: self.decided_by}
 
     def take(self, step: int) -> None:
         """Learn a step's classes, and record what is known and kept then."""
@@ -97,16 +106,29 @@ class Learner:
         parts = [method.part("train", new, self.labels["train"]), method.exemplars(self.memory, self.labels["train"])]
         method.rehearse(model, parts, step, self.place(step, "rehearsal"), val, len(new))
         if self.memory.codec:
-            pairs = zip(classes, rows, strict=True)
-            ranked = [method.ranking(model, found, self.labels["train"], place) for place, found in pairs]
-            self.memory = self.memory.with_classes(ranked)
+            self.memory = self.memory_of(step, method, model, rows)
         if num_old:
             self.balance(method, model, step, val, num_old, len(new))
         self.record(step, method, model, val)
 
+    def memory_of(self, step: int, method: Method, model: nn.Module, rows: list[np.ndarray]) -> Memory:
+        """The memory with exemplars of a step's classes, of which these are the rows; chosen once, whatever kills it.
+
+        Features in 16 bits may tie, and another call of the same model need not break the tie as the first did.
+        """
+        folder, name = self.run.join(STEPS), chosen_name(step)
+        if folder.exists(name):
+            return replace(self.memory, ranked=rows_of(json.loads(folder.read(name))))
+        pairs = zip(self.steps[step], rows, strict=True)
+        ranked = [method.ranking(model, found, self.labels["train"], place) for place, found in pairs]
+        memory = self.memory.with_classes(ranked)
+        if method.world.is_main:
+            folder.write(name, json.dumps([rows.tolist() for rows in memory.ranked]).encode())
+        return memory
+
     def told(self, step: int) -> Hooks:
         """The hooks of a step's trainings, whose progress says which step it is."""
-        hooks = Hooks()
+        hooks = Hooks(decided_by=self.decided_by)
         if "requests" in self.hooks:
             hooks["requests"] = self.hooks["requests"]
         tell = self.hooks.get("on_progress", silent)
@@ -155,6 +177,7 @@ class Learner:
         folder = self.run.join(STEPS)
         folder.write(f"{step:03d}.safetensors", save_weights(model))
         record = {"figures": figures, "memory": held, "ranked": [rows.tolist() for rows in self.memory.ranked]}
+        record[IDENTITY] = self.identity
         folder.write(f"{step:03d}.json", json.dumps(record).encode())
         self.tidy(step)
 
@@ -162,6 +185,7 @@ class Learner:
         """Drop what nothing goes on from once a step's record stands."""
         for phase in PHASES:
             self.place(step, phase).delete_tree("checkpoints")
+        self.run.join(STEPS).delete(chosen_name(step))
         if step:
             self.run.join(STEPS).delete(f"{step - 1:03d}.safetensors")
 
@@ -171,3 +195,13 @@ class Learner:
         model = build_model("classifier", **settings)
         grow_from(model, self.weights)
         export_model(self.run, model, kind="classifier", settings=settings, about=about)
+
+
+def chosen_name(step: int) -> str:
+    """The file of a step's exemplars, while the step is not done."""
+    return f"{step:03d}-exemplars.json"
+
+
+def rows_of(ranked: list[list[int]]) -> tuple[np.ndarray, ...]:
+    """Rows of each class, as a record has them."""
+    return tuple(np.array(rows, np.int64) for rows in ranked)

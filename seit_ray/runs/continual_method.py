@@ -5,7 +5,9 @@ Legend: n rows, C classes seen so far.
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -23,6 +25,7 @@ from seit_ray.objectives import SupervisedObjective
 from seit_ray.runs.continual_settings import ContinualSettings
 from seit_ray.runs.continual_views import View
 from seit_ray.storage import Folder
+from seit_ray.training.compiling import compiles_on, uncompiled
 from seit_ray.training.loop import Trainer
 from seit_ray.training.precision import autocast
 from seit_ray.training.requests import Hooks
@@ -121,15 +124,22 @@ class Method:
             return rows[random_order(len(rows), len(rows), seed=self.loop.seed, label=label)]
         model.eval()
         encode: Any = model.forward_features
-        with autocast(self.world.device, self.loop.precision_on(self.world.device)):
+        with self.looking():
             features, _ = split_features(
                 encode, JoinedStore([self.part("train", rows, labels)]), self.world, batch_size=EVAL_BATCH
             )
         return rows[herding(features, len(rows))]
 
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[None]:
+        """A block in the precision of the trainings, in which nothing is compiled, as in their evaluations."""
+        device = self.world.device
+        with uncompiled(compiles_on(device, self.loop.compile)), autocast(device, self.loop.precision_on(device)):
+            yield
+
     def counts(self, model: nn.Module, val: JoinedStore) -> Tensor:
         """Samples and hits of each class seen, float64 [C,4] as in `class_counts`."""
-        with autocast(self.world.device, self.loop.precision_on(self.world.device)):
+        with self.looking():
             return class_counts(model, val, num_classes_of(model), self.world, EVAL_BATCH).cpu()
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from seit_ray.batches.contract import Samples
+from seit_ray.batches.sampler import last_epoch
 from seit_ray.evaluation.probe import probe_metrics
 from seit_ray.runs.inputs import Inputs, TokenInputs, cropped
 from seit_ray.runs.settings import ProbeSettings
@@ -19,12 +20,15 @@ from seit_ray.training.world import World
 __all__ = ["deciding_probes", "probe_is_due", "probes"]
 
 
-def probe_is_due(probe: ProbeSettings, loop: LoopSettings, device: torch.device, epoch: float) -> bool:
-    """Whether an evaluation at this epoch is the first since a multiple of `every_epochs`, or the last of the run."""
+def probe_is_due(probe: ProbeSettings, loop: LoopSettings, device: torch.device, epoch: float, last: float) -> bool:
+    """Whether an evaluation at this epoch is the first since a multiple of `every_epochs`, or the last of the run.
+
+    last: the epoch that the run ends with (`last_epoch`).
+    """
     every, now = probe.every_epochs, round(epoch)
     if not every:
         return False
-    return epoch >= loop.epochs or now // every > (now - loop.eval_interval(device)) // every
+    return epoch >= last or now // every > (now - loop.eval_interval(device)) // every
 
 
 def deciding_probes(probe: ProbeSettings, loop: LoopSettings) -> dict[str, Any]:
@@ -48,7 +52,8 @@ def probes(
 
     shown: from a store to what the encoder reads.
     """
-    if not probe_is_due(probe, loop, world.device, epoch):
+    last = last_epoch(len(inputs.train), loop.global_batch_size, loop.epochs)
+    if not probe_is_due(probe, loop, world.device, epoch, last):
         return {}
     settings = asdict(probe)
     del settings["every_epochs"]

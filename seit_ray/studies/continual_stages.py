@@ -43,7 +43,7 @@ def fit_first_classes(
     first = class_order(len(names), order_seed)[: class_steps(len(names), num_steps)[0].stop]
     rows = np.flatnonzero(np.isin(labels["train"], first))
     generator = np.random.Generator(np.random.Philox(key=order_seed))
-    some = np.sort(generator.permutation(rows)[: centroid.sample_images])
+    some = generator.permutation(rows)[: centroid.sample_images]  # in that order: the last ones are held out
     tokenizer, report = fit_centroids(
         streams["train"].host_batch(some).inputs,
         patch_size=centroid.patch_size,

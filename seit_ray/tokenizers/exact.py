@@ -11,10 +11,12 @@ import torch
 @contextlib.contextmanager
 def exact_products(device: torch.device) -> Iterator[None]:
     """A block without autocast and without TF32: bounds of rounding errors count on all bits of float32."""
-    before = torch.get_float32_matmul_precision()
+    before, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
     try:
         with torch.autocast(device.type, enabled=False):
             yield
     finally:
         torch.set_float32_matmul_precision(before)
+        torch.backends.cudnn.allow_tf32 = convolutions

@@ -23,6 +23,9 @@ class Flags(NamedTuple):
     save: bool
 
 
+Told = list[Flags]  # in the order of their steps
+
+
 class Agreement:
     """Adds up the ranks' flags on the device, a few bytes a step, and reads them late."""
 
@@ -54,12 +57,17 @@ class Agreement:
         event.record()
         return host, event
 
-    def read(self, *, last: bool = False) -> Flags:
-        """Flags of the step LAG_STEPS ago, or of the newest where it is the last; none are set before there is one."""
-        if not self._waiting or (len(self._waiting) <= self.lag and not last):
-            return Flags(0, 0, False, False)
-        step, values, event = self._waiting.pop() if last else self._waiting.popleft()
-        if event is not None:
-            event.synchronize()
-        bad, stop, save = values.tolist()
-        return Flags(step, int(bad), stop > 0, save > 0)
+    def read(self, *, last: bool = False) -> Told:
+        """Flags of the step LAG_STEPS ago, if there is one; of all that wait where it is the last or one asks to stop.
+
+        In the order of steps: a run that ends leaves no bad step unheeded.
+        """
+        found: Told = []
+        while self._waiting and (last or len(self._waiting) > self.lag):
+            step, values, event = self._waiting.popleft()
+            if event is not None:
+                event.synchronize()
+            bad, stop, save = values.tolist()
+            found.append(Flags(step, int(bad), stop > 0, save > 0))
+            last |= found[-1].stop
+        return found

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from seit_ray.batches.contract import SampleStore
 from seit_ray.storage import Folder
-from seit_ray.training.agreement import Flags
+from seit_ray.training.agreement import Flags, Told
 from seit_ray.training.settings import LoopSettings
 from seit_ray.training.world import World
 
@@ -60,15 +60,16 @@ class BadSteps:
         for name, value in self.state().items():
             torch.where(is_first, value, kept[name], out=kept[name])
 
-    def heed(self, flags: Flags, store: SampleStore, run: Folder | None, most_rows: int | None) -> None:
+    def heed(self, told: Told, store: SampleStore, run: Folder | None, most_rows: int | None) -> None:
         """Write what replays the first bad step in a row to `run`, if it is given; ValueError for too many in a row.
 
         most_rows: of a micro-batch, as far as memory has let them be.
         """
-        if flags.bad_in_a_row == 1 and run is not None:
-            self.write(run, flags.step, store, most_rows)
-        if flags.bad_in_a_row >= self.settings.max_skipped_steps:
-            raise bad_steps_error(flags, self.settings, store, run)
+        for flags in told:
+            if flags.bad_in_a_row == 1 and run is not None:
+                self.write(run, flags.step, store, most_rows)
+            if flags.bad_in_a_row >= self.settings.max_skipped_steps:
+                raise bad_steps_error(flags, self.settings, store, run)
 
     def write(self, run: Folder, step: int, store: SampleStore, most_rows: int | None) -> None:
         """bad_steps/step-<n>/: the weights before step number n, its average, then what the step was made of."""

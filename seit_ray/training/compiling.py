@@ -42,12 +42,18 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
 
 
 def compile_blocks(model: nn.Module) -> None:
-    """Have the blocks compiled when they are called next, in place."""
+    """Have the blocks compiled when they are called next, in place.
+
+    Each for its own shapes: blocks of one class share their code, and widths or lengths that differ between the
+    encoder's and the decoder's would count as dynamic. Nor is a block cut where the gradients' buckets end, as DDP
+    has it for a model that is compiled whole: gradients leave between blocks anyway.
+    """
     import torch._dynamo.config as limits  # of the package that is loaded by the first compilation anyway
 
     limits.recompile_limit = max(limits.recompile_limit, MOST_VARIANTS)
+    limits.optimize_ddp = False
     for block in blocks_of(model):
-        block.compile()
+        block.compile(dynamic=False)
 
 
 def uncompiled(active: bool) -> contextlib.AbstractContextManager[object]:

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from seit_ray.batches.contract import SampleStore
 from seit_ray.batches.prefetch import Prefetch
-from seit_ray.batches.sampler import num_steps
+from seit_ray.batches.sampler import epoch_at, num_steps
 from seit_ray.objectives.contract import Objective
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
-from seit_ray.training.agreement import Agreement, Flags
+from seit_ray.training.agreement import Agreement, Told
 from seit_ray.training.averages import Evaluate, evaluations, new_average, update_average
 from seit_ray.training.bad_steps import BadSteps
 from seit_ray.training.best import Best
@@ -133,15 +133,15 @@ class Trainer:
                 take_first_step(self, model, step, parts, speed)
             else:
                 self.step(model, step, parts)
-            flags = self.agreement.read(last=done == self.steps)
-            self.bad_steps.heed(flags, self.store, self.run if log else None, self.micro_batches.limit)
+            told = self.agreement.read(last=done == self.steps)
+            self.bad_steps.heed(told, self.store, self.run if log else None, self.micro_batches.limit)
             if records:
                 means = self.window.flush()  # waits for the device: what is timed has been computed
                 figures = speed.record((done - last) * self.settings.global_batch_size, batches.wait_s)
                 metrics, last = self.record(done, {**figures, **means}, evaluates), done
                 if log:
                     log.add(metrics)
-            self.save_where_due(done, flags, log, writer)
+            self.save_where_due(done, told, log, writer)
             if records:
                 left_s = (self.steps - done) * (time.perf_counter() - began) / (done - start)
                 self.on_progress("train", done, self.steps, describe(metrics, left_s))
@@ -152,8 +152,8 @@ class Trainer:
 
     def record(self, done: int, figures: dict[str, float], evaluates: bool) -> dict[str, Any]:
         """The record of step number `done`: figures of the steps since the last one, and the evaluation where due."""
-        epoch = done * self.settings.global_batch_size / len(self.store)
-        metrics = {"step": done, "epoch": round(epoch, 4), "lr": self.rate_of(done - 1), **figures}
+        epoch = epoch_at(len(self.store), self.settings.global_batch_size, done)
+        metrics = {"step": done, "epoch": epoch, "lr": self.rate_of(done - 1), **figures}
         if evaluates:
             how = (self.world.device, self.precision)
             with uncompiled(self.compiles):
@@ -173,6 +173,7 @@ class Trainer:
         restore(tensors, self.model, self.optimizer, self.ema)
         self.best.restore(about.get("best"), tensors_of(tensors, "best"))
         self.window.restore(tensors_of(tensors, "window"), about.get("window_steps", 0))
+        self.micro_batches.restore(about.get("micro_batch"))
         self.agreement.bad_in_a_row.fill_(about.get("bad_in_a_row", 0))
         self.keep_order(about.get("shuffle_rows", 0))
         return about["step"]
@@ -201,16 +202,8 @@ class Trainer:
 
     def gradients(self, model: nn.Module, step: int, parts: Parts) -> Tensor:
         """Gradients of a step; whether a loss is bad."""
-        add = functools.partial(
-            add_gradients,
-            model,
-            self.objective,
-            step,
-            settings=self.settings,
-            world=self.world,
-            precision=self.precision,
-            on_loss=self.window.add,
-        )
+        how: dict[str, Any] = {"settings": self.settings, "world": self.world, "precision": self.precision}
+        add = functools.partial(add_gradients, model, self.objective, step, on_loss=self.window.add, **how)
         return self.micro_batches.fitting(add, step, parts, drop=self.drop_step)
 
     def drop_step(self) -> None:
@@ -227,13 +220,14 @@ class Trainer:
         """Whether step number `done` ends so many epochs, or a multiple of them; the last step always does."""
         return done == self.steps or self.settings.ends_epochs(done, every_epochs, len(self.store))
 
-    def save_where_due(self, done: int, flags: Flags, log: MetricsLog | None, writer: CheckpointWriter | None) -> None:
+    def save_where_due(self, done: int, told: Told, log: MetricsLog | None, writer: CheckpointWriter | None) -> None:
         """Write a checkpoint where one is due or asked for; `Stopped` when that was asked for."""
         every_steps, minutes = self.settings.checkpoint_every_steps, self.settings.checkpoint_every_minutes
         if writer and minutes and writer.age_s() > 60 * minutes:
             self.requests.save = True
         again = done - self._saved_at <= self.agreement.lag  # flags come late: this one has been heeded
-        asked = flags.stop or (flags.save and not again)
+        stops, saves = any(flags.stop for flags in told), any(flags.save for flags in told)
+        asked = stops or (saves and not again)
         stepped = every_steps is not None and done % every_steps == 0
         if not (asked or stepped or self.is_due(done, self.settings.checkpoint_every_epochs)):
             return
@@ -242,9 +236,10 @@ class Trainer:
         if writer and log:
             tensors = state_tensors(self.model, self.optimizer, self.ema, best=self.best.weights, window=window)
             more = {"step": done, "window_steps": self.window.steps, "best": self.best.about()}
-            more |= {"shuffle_rows": self.store.shuffle_rows, "bad_in_a_row": int(self.agreement.bad_in_a_row)}
+            more |= {"micro_batch": self.micro_batches.limit, "shuffle_rows": self.store.shuffle_rows}
+            more |= {"bad_in_a_row": int(self.agreement.bad_in_a_row)}
             writer.submit(tensors, {**self.identity, **more}, after=log.flush_later())
-        if flags.stop and done < self.steps:
+        if stops and done < self.steps:
             if writer:
                 writer.wait()
             raise Stopped(done)

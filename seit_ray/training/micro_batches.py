@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from seit_ray.batches.batch import HostBatch
 from seit_ray.batches.contract import SampleStore
 from seit_ray.batches.sampler import part_spans, rank_span
+from seit_ray.training.device_memory import DeviceMemory, is_out_of_memory
 from seit_ray.training.settings import LoopSettings
 from seit_ray.training.world import World
 
 PAIR = 2  # rows that stay together, and so the least
-USED_SHARE = 0.85  # of a device's memory at most, by what is taken to fit: the rest is lost between tensors
 Parts = list[tuple[slice, HostBatch]]  # micro-batches: rows of the global batch, and what they hold
 
 
@@ -23,7 +23,8 @@ class MicroBatches:
 
     def __init__(self, settings: LoopSettings, world: World, on_note: Callable[[str], None]):
         self.settings, self.world, self.on_note = settings, world, on_note
-        self.limit = settings.max_micro_batch
+        self.limit, self.has_fitted = settings.max_micro_batch, False
+        self.memory = DeviceMemory(world.device)
 
     def of_step(self, store: SampleStore, step: int) -> Parts:
         """This rank's micro-batches of a step, read from the store."""
@@ -53,8 +54,7 @@ class MicroBatches:
         if self.world.size > 1:  # the others wait for this rank's gradients
             raise ValueError(f"{lost}; expected what fits into the device; set loop.max_micro_batch={half}")
         self.limit = half
-        if self.world.device.type == "cuda":
-            torch.cuda.empty_cache()
+        self.memory.let_go()
         self.on_note(f"{lost}: {half} from here on, as loop.max_micro_batch={half} has it from the start")
         return self.fitted(parts)
 
@@ -64,15 +64,26 @@ class MicroBatches:
         while True:
             try:
                 return add(parts)
-            except torch.OutOfMemoryError:
-                pass  # what it holds is let go of first
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            # what the error holds is let go of first
             drop()
             parts = self.halve(step, parts)
+
+    def restore(self, limit: int | None) -> None:
+        """Go on with the limit of a checkpoint, for other micro-batches draw another dropout; a lower one set counts.
+
+        What has trained so far is taken to fit, unless memory runs out.
+        """
+        if limit is not None:
+            self.limit = limit if self.limit is None else min(limit, self.limit)
+            self.has_fitted = self.limit == limit
 
     def find_largest(
         self,
         add: Callable[[Parts], Tensor],
-        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
         step: int,
         parts: Parts,
         *,
@@ -83,32 +94,52 @@ class MicroBatches:
         No rank waits for another meanwhile; the least of all ranks counts for each. ValueError where no pair fits.
         """
         most = max(len(batch) for _, batch in parts)
-        reserve = [torch.empty_like(p) for p in model.parameters() for _ in range(2)]  # the optimizer's, from now on
-        best, rows = 0, PAIR
-        while best < most and self.fits(add, first_rows(parts, min(rows, most)), drop):
-            best, rows = min(rows, most), 2 * rows
+        reserve = [torch.empty_like(p) for p in stateless(optimizer) for _ in range(2)]  # its own, from now on
+        as_before = self.has_fitted and self.taken(add, first_rows(parts, most), drop) is not None
+        best = most if as_before else self.largest(add, parts, most, drop)
         del reserve
-        found = self.world.gather(best)
-        if not min(found):
+        found = self.world.gather((best, best == most))
+        if not min(rows for rows, _ in found):
             raise no_room(f"out of memory at step {step + 1} with micro-batches of {PAIR} samples")
-        if min(found) < most:
-            self.limit = min(found)
+        lacking = [rows for rows, fits_all in found if not fits_all]  # a smaller share of the batch lacks nothing
+        if lacking:
+            self.limit = min(lacking)
             self.on_note(f"micro-batches of {self.limit} samples, the most that fit; loop.max_micro_batch sets others")
 
-    def fits(self, add: Callable[[Parts], Tensor], parts: Parts, drop: Callable[[], None]) -> bool:
-        """Whether there is memory for the gradients of micro-batches, and some is left; a `drop` follows."""
-        device = self.world.device
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
+    def largest(self, add: Callable[[Parts], Tensor], parts: Parts, most: int, drop: Callable[[], None]) -> int:
+        """Rows that fit, twice as many at a time; 0 where no pair does.
+
+        What would take more than the budget by how it has grown so far is not tried: others may be on the device.
+        """
+        budget = self.memory.budget()
+        best, before, rows, expected = 0, self.memory.watch(), min(PAIR, most), 0.0
+        while best < most and expected <= budget:
+            taken = self.taken(add, first_rows(parts, rows), drop)
+            if taken is None or taken > budget:
+                break
+            more = min(2 * rows, most)
+            expected = taken + (taken - before) / (rows - best) * (more - rows)
+            best, before, rows = rows, taken, more
+        return best
+
+    def taken(self, add: Callable[[Parts], Tensor], parts: Parts, drop: Callable[[], None]) -> float | None:
+        """Most bytes in use while gradients of micro-batches are added; None where memory ran out. A `drop` follows."""
+        self.memory.watch()
         try:
             add(parts)
-            fits = not is_crowded(device)
-        except torch.OutOfMemoryError:
-            fits = False
+            found: float | None = self.memory.most()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            found = None
         drop()
-        if device.type == "cuda":
-            torch.cuda.empty_cache()  # pieces of this size are in the way of the next
-        return fits
+        self.memory.let_go()
+        return found
+
+
+def stateless(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """Parameters that the optimizer will keep moments of, and has none of yet."""
+    return [p for group in optimizer.param_groups for p in group["params"] if not optimizer.state.get(p)]
 
 
 def first_rows(parts: Parts, rows: int) -> Parts:
@@ -116,14 +147,6 @@ def first_rows(parts: Parts, rows: int) -> Parts:
     span, batch = max(parts, key=lambda part: len(part[1]))
     stop = min(rows, len(batch))
     return [(slice(span.start, span.start + stop), HostBatch(batch.inputs[:stop], batch.labels[:stop]))]
-
-
-def is_crowded(device: torch.device) -> bool:
-    """Whether the device came so near to its memory's end that the next step might not fit; False for a CPU."""
-    if device.type != "cuda":
-        return False
-    total = torch.cuda.get_device_properties(device).total_memory
-    return torch.cuda.max_memory_allocated(device) > USED_SHARE * total
 
 
 def no_room(lost: str) -> ValueError:

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 
 def replay_step(trainer: Trainer, step: int) -> dict[str, Any]:
-    """Loss and gradients of step number `step` as it was, with the weights before it, for all of its ranks in turn.
+    """Loss and gradients of step number `step` with the weights before it, for all of its ranks in turn; not compiled.
 
+    As it was, but where the run was compiled and has dropout, which compiled blocks draw otherwise. Gives
     train_loss (the mean), losses (of each micro-batch), modules (names of those that gave something not finite, in the
     order of their calls), parameters (whose gradients are not finite), keys (of the samples in micro-batches whose loss
     is not finite). ValueError where the run has kept nothing of that step.

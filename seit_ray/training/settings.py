@@ -71,6 +71,7 @@ class LoopSettings:
         if self.precision == "auto" and torch.cuda.is_bf16_supported(including_emulation=False):
             return "bf16"
         torch.set_float32_matmul_precision("high" if self.tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = self.tf32  # convolutions have a switch of their own, which is on
         return "tf32" if self.tf32 else "fp32"
 
     def eval_interval(self, device: torch.device) -> int:

@@ -347,3 +347,16 @@ def test_a_warm_up_that_does_not_end_is_refused(verb, keys, start):
     assert "\n" not in text
     section = "pretrain." if verb is Quickstart else ""
     load(verb, [], [*required, *keys, f"{section}optimizer.warmup_epochs=4"])
+
+
+@pytest.mark.parametrize("section", ["", "pretrain."])
+@pytest.mark.parametrize(("every", "evaluated"), [(0, None), (2, None), (4, 3)])
+def test_best_weights_are_not_chosen_by_a_probe_that_some_evaluations_lack(section, every, evaluated):
+    verb, required = (Quickstart, ["pre_train=true"]) if section else (Pretrain, REQUIRED)
+    keys = [*required, f"{section}loop.keep_best=ema_probe_knn_top1", f"{section}probe.every_epochs={every}"]
+    keys += [f"{section}loop.eval_every_epochs={evaluated}"] if evaluated else []
+    text = refusal(verb, None, keys)
+    assert f"probe.every_epochs {every} with loop.keep_best ema_probe_knn_top1 and an evaluation every " in text
+    number = f"{section}loop.eval_every_epochs={every or 2}", f"{section}probe.every_epochs={every or 1}"
+    load(verb, [], [*keys, *number])
+    load(verb, [], [*keys, f"{section}loop.keep_best=val_loss"])

@@ -34,6 +34,15 @@ def test_settings_reach_their_keys_and_the_rest_is_that_of_the_section():
     assert (stage.dataset, stage.output, stage.run) == ("tokens", "out", "pretrain")
 
 
+def test_trials_are_evaluated_each_epoch_on_any_device():
+    """What stops one early compares it with the others at the same epoch."""
+    configs = stage_configs(sweep(BOTH, space="space.finetune.optimizer.lr=[1e-3, 2e-3]"), {})
+    assert [config.loop.eval_every_epochs for config in configs.values()] == [1, 1]
+    rarer = stage_configs(sweep("pretrain.loop.eval_every_epochs=4"), {})
+    assert rarer["pretrain"].loop.eval_every_epochs == 4
+    assert Pretrain.model_validate({"run": "r"}).loop.eval_every_epochs is None
+
+
 def test_two_stages_share_a_key_only_by_its_full_name():
     both = sweep(BOTH, space="space.finetune.optimizer.lr=[1e-3, 2e-3]")
     assert list(space_of(both)) == ["finetune.optimizer.lr"]

@@ -1,11 +1,14 @@
 """One command for a machine with a GPU: what has to hold there, and how fast it is, as one JSON. No Ray.
 
 python tests/gpu/check.py [--device cuda|cpu] [--form gpu|small] [--minutes 7] [--only tests,MTM,...] [--renew]
+                          [--output FILE]
 
 Needs torch, timm, pyarrow and numpy, with what these bring (safetensors, Pillow); neither ray nor pydantic nor pytest.
 First the cases of tests/gpu/cases.py, then the measures of tests/gpu/measures.py; one for which no time is left is
-skipped, and says so. Figures are compared with tests/benchmarks/baselines/<device>.json, which is written where there
-is none, or with --renew. Progress goes to stderr, the JSON to stdout. Ends with 1 when a case or a measure fails.
+skipped, and says so; one that takes twice its time, or more than is left, is ended. Figures are compared with
+tests/benchmarks/baselines/<device>.json, which is written where there is none, or with --renew. Progress goes to
+stderr, the JSON to stdout, and what is found so far to FILE after each part, for whoever is cut off. Ends with 1 when a
+case or a measure fails.
 
 On a CPU the small form shows that all of it runs; its figures say nothing of a GPU.
 """
@@ -13,13 +16,17 @@ On a CPU the small form shows that all of it runs; its figures say nothing of a 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import math
 import os
 import platform
+import signal
 import sys
+import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +39,7 @@ from tests.gpu.cases import CASES
 from tests.gpu.measures import GOALS, MEASURES, SMALL, Figures, Form
 
 NO_TIME = "skipped: no time is left"
+Save = Callable[[], None]
 
 
 def device_name(device: torch.device) -> str:
@@ -63,10 +71,27 @@ def about(device: torch.device, form: str) -> dict[str, Any]:
     }
 
 
-def tried(work: Callable[[], Any]) -> tuple[Any, str]:
-    """(what it gives, ''), or (None, why it failed): one that fails leaves the others their turn."""
+@contextlib.contextmanager
+def within(limit_s: float) -> Iterator[None]:
+    """A block that a TimeoutError ends after so many seconds, as far as Python has its turn; of the main thread."""
+
+    def late(number: int, frame: Any) -> None:
+        raise TimeoutError(f"it took more than {limit_s:.3g} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, max(limit_s, 0.001))
     try:
-        return work(), ""
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def tried(work: Callable[[], Any], limit_s: float) -> tuple[Any, str]:
+    """(what it gives, ''), or (None, why it failed): one that fails, or is too slow, leaves the others their turn."""
+    try:
+        with within(limit_s):
+            return work(), ""
     except Exception as error:
         traceback.print_exc()
         return None, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
@@ -75,38 +100,41 @@ def tried(work: Callable[[], Any]) -> tuple[Any, str]:
             torch.cuda.empty_cache()
 
 
-def run_cases(device: torch.device, left_s: Callable[[], float]) -> dict[str, str]:
-    """Case -> passed, or what is wrong."""
-    found = {}
+def run_cases(device: torch.device, left_s: Callable[[], float], found: dict[str, str], save: Save) -> None:
+    """Case -> passed, or what is wrong, into `found`."""
     for name, case in CASES.items():
         if left_s() < 0:
             found[name] = NO_TIME
             continue
         began = time.perf_counter()
-        failed = tried(lambda case=case: case(device))[1]
+        failed = tried(lambda case=case: case(device), left_s())[1]
         found[name] = failed or "passed"
         print(f"{name}: {found[name]} ({time.perf_counter() - began:.1f} s)", file=sys.stderr, flush=True)
-    return found
+        save()
 
 
 def run_measures(
-    device: torch.device, form: Form, names: Sequence[str], left_s: Callable[[], float]
-) -> tuple[Figures, dict[str, str]]:
-    """('measure / figure' -> figure, measure -> why it has none)."""
-    figures: Figures = {}
-    without: dict[str, str] = {}
+    device: torch.device,
+    form: Form,
+    names: Sequence[str],
+    left_s: Callable[[], float],
+    figures: Figures,
+    without: dict[str, str],
+    save: Save,
+) -> None:
+    """'measure / figure' -> figure into `figures`, measure -> why it has none into `without`."""
     for name in names:
         measure, needed_s = MEASURES[name]
         if left_s() < (needed_s if device.type == "cuda" else 0):
             without[name] = NO_TIME
             continue
-        began = time.perf_counter()
-        found, failed = tried(lambda measure=measure: measure(device, form))
+        began, most_s = time.perf_counter(), 2 * needed_s if device.type == "cuda" else math.inf
+        found, failed = tried(lambda measure=measure: measure(device, form), min(left_s(), most_s))
         if failed:
             without[name] = failed
-        figures |= {f"{name} / {key}": value for key, value in (found or {}).items()}
+        figures.update({f"{name} / {key}": value for key, value in (found or {}).items()})
         print(f"{name}: {time.perf_counter() - began:.1f} s {failed}", file=sys.stderr, flush=True)
-    return figures, without
+        save()
 
 
 def goals_of(figures: Figures) -> dict[str, dict[str, Any]]:
@@ -115,19 +143,30 @@ def goals_of(figures: Figures) -> dict[str, dict[str, Any]]:
     for name, (goal, is_most) in GOALS.items():
         if name in figures:
             value = figures[name]["mean"]
-            found[name] = {"goal": goal, "found": value, "met": value <= goal if is_most else value >= goal}
+            met = (value <= goal if is_most else value >= goal) if math.isfinite(value) else None
+            found[name] = {"goal": goal, "found": value, "met": met}
     return found
 
 
 def rounded(value: Any) -> Any:
-    """Numbers as they are read."""
+    """Numbers as they are read; null for what is unknown, such as the share of the peak rate of an unknown chip."""
     if isinstance(value, dict):
         return {key: rounded(inner) for key, inner in value.items()}
-    return float(f"{value:.4g}") if isinstance(value, float) else value
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.4g}") if math.isfinite(value) else None
 
 
-def checked(device: torch.device, form: str, chosen: Sequence[str], minutes: float, *, renew: bool) -> dict[str, Any]:
-    """All that is found."""
+def checked(
+    device: torch.device,
+    form: str,
+    chosen: Sequence[str],
+    minutes: float,
+    *,
+    renew: bool,
+    output: Path | None = None,
+) -> dict[str, Any]:
+    """All that is found; what is found so far is in the file `output` after each part."""
     end = time.monotonic() + 60 * minutes
     began = time.monotonic()
 
@@ -138,17 +177,25 @@ def checked(device: torch.device, form: str, chosen: Sequence[str], minutes: flo
     found: dict[str, Any] = {**known, "measured_on_gpu": device.type == "cuda" and form == "gpu"}
     if not found["measured_on_gpu"]:
         found["note"] = "unmeasured on a GPU: the small form shows that all of it runs, no more"
+    figures: Figures = {}
+
+    def save() -> None:
+        if output is not None:
+            output.write_text(json.dumps({**found, "figures": rounded(figures)}, indent=1) + "\n")
+
     if "tests" in chosen:
-        found["tests"] = run_cases(device, left_s)
-    names = [name for name in MEASURES if name in chosen]
-    figures, found["without_figures"] = run_measures(device, SMALL if form == "small" else Form(), names, left_s)
+        run_cases(device, left_s, found.setdefault("tests", {}), save)
+    names, sizes = [name for name in MEASURES if name in chosen], SMALL if form == "small" else Form()
+    run_measures(device, sizes, names, left_s, figures, found.setdefault("without_figures", {}), save)
     found["figures"] = rounded(figures)
     if found["measured_on_gpu"]:
         found["goals"] = rounded(goals_of(figures))
     if figures:
         path = baselines.path_of(known["device"], small=form == "small")
         found["baseline"] = baselines.against(path, known, found["figures"], renew=renew)
-    return {**found, "seconds": round(time.monotonic() - began, 1)}
+    found["seconds"] = round(time.monotonic() - began, 1)
+    save()
+    return found
 
 
 def has_failed(found: dict[str, Any]) -> bool:
@@ -165,6 +212,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=7.0)
     parser.add_argument("--only", default=",".join(["tests", *MEASURES]))
     parser.add_argument("--renew", action="store_true")
+    parser.add_argument("--output", type=Path, default=Path(tempfile.gettempdir(), "seit_ray_gpu_check.json"))
     options = parser.parse_args()
     device = torch.device(options.device)
     chosen = options.only.split(",")
@@ -172,7 +220,8 @@ def main() -> int:
     if unknown:
         parser.error(f"--only {sorted(unknown)}; expected some of tests, {', '.join(MEASURES)}")
     form = options.form or ("gpu" if device.type == "cuda" else "small")
-    found = checked(device, form, chosen, options.minutes, renew=options.renew)
+    print(f"what is found so far: {options.output}", file=sys.stderr, flush=True)
+    found = checked(device, form, chosen, options.minutes, renew=options.renew, output=options.output)
     print(json.dumps(found, indent=1))
     return int(has_failed(found))
 

@@ -363,9 +363,9 @@ def augmenting(device: torch.device, form: Form) -> Figures:
 
 # name -> (measure, seconds that it may take on a GPU with its warm-up and compilation)
 MEASURES: dict[str, tuple[Callable[[torch.device, Form], Figures], float]] = {
-    "MTM": (lambda device, form: training("mtm", device, form), 90),
+    "MTM": (lambda device, form: training("mtm", device, form), 130),
     "tokenising": (tokenising, 60),
-    "ViT": (lambda device, form: training("classifier", device, form), 90),
+    "ViT": (lambda device, form: training("classifier", device, form), 130),
     "k-means": (fitting, 60),
     "augmentation": (augmenting, 10),
     "JPEG": (decoding, 30),

@@ -1,14 +1,17 @@
 """The check of a GPU, on a CPU and in small: its cases hold, its measures give figures, its baselines compare."""
 
 import json
+import math
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.gpu import baselines, check, measures
+from seit_ray.training.agreement import LAG_STEPS
+from tests.gpu import baselines, cases, check, measures
 from tests.gpu.cases import CASES
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +40,19 @@ sys.exit(check.main())
 @pytest.mark.parametrize("name", CASES)
 def test_a_case_holds_on_a_cpu(name):
     CASES[name](CPU)
+
+
+def test_a_run_is_stopped_where_flags_come_late_too(monkeypatch):
+    """As they do on a GPU, where this cannot be seen from here."""
+    plain = cases.trainer
+
+    def late(*given, **settings):
+        made = plain(*given, **settings)
+        made.agreement.lag = LAG_STEPS
+        return made
+
+    monkeypatch.setattr(cases, "trainer", late)
+    cases.resume(CPU)
 
 
 def test_it_runs_on_a_machine_that_has_little_installed(tmp_path):
@@ -72,6 +88,38 @@ def test_what_fails_leaves_the_others_their_turn(monkeypatch, tmp_path):
     assert set(late["tests"].values()) == {check.NO_TIME}
     assert late["without_figures"] == {"ViT": check.NO_TIME}
     assert not check.has_failed(late)
+
+
+def test_what_is_found_so_far_is_in_the_file(monkeypatch, tmp_path):
+    """Whatever ends the check from outside."""
+    seen, path = [], tmp_path / "found.json"
+
+    def look(device, form=None):
+        seen.append(json.loads(path.read_text()) if path.exists() else None)
+        return {"a": measures.figure([math.nan], "share")}
+
+    monkeypatch.setattr(baselines, "FOLDER", tmp_path / "baselines")
+    monkeypatch.setattr(check, "CASES", {"first": look, "second": look})
+    monkeypatch.setattr(check, "MEASURES", {"one": (look, 0), "other": (look, 0)})
+    found = check.checked(CPU, "small", ["tests", "one", "other"], 1.0, renew=False, output=path)
+    assert seen[0] is None
+    assert seen[1]["tests"] == {"first": "passed"}
+    assert seen[2]["tests"] == {"first": "passed", "second": "passed"}
+    assert list(seen[3]["figures"]) == ["one / a"]
+    assert json.loads(path.read_text(), parse_constant=pytest.fail) == found  # no NaN is among it
+    assert found["figures"]["one / a"]["mean"] is None
+
+
+def test_what_takes_too_long_leaves_the_others_their_turn():
+    began = time.monotonic()
+    assert check.tried(lambda: time.sleep(30), 0.1) == (None, "TimeoutError: it took more than 0.1 s")
+    assert check.tried(lambda: 3, 30) == (3, "")
+    assert time.monotonic() - began < 15
+
+
+def test_an_unknown_chip_meets_no_goal_and_misses_none():
+    found = check.rounded(check.goals_of({"MTM / mfu": {"mean": math.nan}}))
+    assert found == {"MTM / mfu": {"goal": 0.45, "found": None, "met": None}}
 
 
 def test_goals_are_met_from_their_side():

@@ -75,6 +75,19 @@ def test_what_learns_not_gets_no_gradient():
     assert judge_codes(features, weight, bias, targets, counts=False).accuracy is None
 
 
+@pytest.mark.parametrize("block", [torch.no_grad, torch.inference_mode])
+def test_an_evaluation_computes_no_gradients(block, monkeypatch):
+    parts, targets = given(torch.float32)
+    made = []
+    monkeypatch.setattr(code_cross_entropy, "add_gradients", lambda *given: made.append(given))
+    with block():
+        found = judge_codes(*parts, targets)
+    assert not made
+    assert found.loss.item() == pytest.approx(plain(parts, targets, 0.0, None)[0].item(), rel=1e-5)
+    judge_codes(*parts, targets)
+    assert made
+
+
 def test_products_are_in_16_bits_under_autocast_as_the_plain_form_has_them():
     parts, targets = given(torch.float32)
     with torch.autocast("cpu", torch.bfloat16):

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partialmethod
 
 import numpy as np
 import pytest
@@ -13,12 +14,14 @@ from seit_ray.models.exports import import_model
 from seit_ray.runs.continual import continual
 from seit_ray.runs.continual_inputs import open_streams
 from seit_ray.runs.continual_learner import Learner
-from seit_ray.runs.continual_method import lengthened
+from seit_ray.runs.continual_method import Method, lengthened
 from seit_ray.runs.continual_settings import ContinualSettings, LabelledImages, MemorySettings
 from seit_ray.runs.settings import ClassifierSettings
 from seit_ray.storage import Folder
+from seit_ray.studies import continual_stages
 from seit_ray.studies.arms import CentroidSettings
 from seit_ray.studies.continual_stages import fit_first_classes, list_images_once
+from seit_ray.tokenizers.centroid_fit import HELD_OUT
 from seit_ray.tokenizers.files import load_tokenizer
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
 from tests.tiny_images import PATCH, SIDE, image_files, write_files
@@ -214,6 +217,95 @@ def test_a_trial_that_is_killed_between_steps_does_none_again(images, tokenizer,
     for _ in range(2):
         assert trial(tmp_path, images, tokenizer, "raw", 6 * RAW_BYTES) == done[1]["raw"]
         assert taken == [0, 1, 2]
+
+
+def test_exemplars_are_chosen_once_whatever_kills_what_follows(images, tokenizer, done, tmp_path, monkeypatch):
+    """On a GPU the same features may come out otherwise in their last bits, and tie otherwise."""
+    finetune, ranking, ranked = Method.finetune, Method.ranking, []
+
+    def kill(*given):
+        raise Killed
+
+    def watched(self, model, rows, labels, label):
+        ranked.append(label)
+        return ranking(self, model, rows, labels, label)
+
+    monkeypatch.setattr(Method, "ranking", watched)
+    monkeypatch.setattr(Method, "finetune", kill)
+    with pytest.raises(Killed):
+        trial(tmp_path, images, tokenizer, "raw", 6 * RAW_BYTES)
+    monkeypatch.setattr(Method, "finetune", finetune)
+    assert trial(tmp_path, images, tokenizer, "raw", 6 * RAW_BYTES) == done[1]["raw"]
+    assert ranked == [0, 1, 2]
+    assert not [entry.name for entry in Folder(tmp_path).join("steps").list() if "exemplars" in entry.name]
+
+
+@pytest.mark.parametrize(
+    ("changed", "error"),
+    [
+        ({"budget": 7 * RAW_BYTES}, "with memory.budget_bytes"),
+        ({"selection": "random"}, "with memory.selection 'herding'; expected 'random'"),
+        ({"settings": replace(SETTINGS, balance_epochs=3)}, "with continual.balance_epochs 2; expected 3"),
+        ({"loop": replace(LOOP, epochs=5)}, "with loop.epochs 4; expected 5"),
+        ({"seed": 1}, "with seed 0; expected 1"),
+    ],
+)
+def test_a_trial_goes_on_from_steps_of_its_own_alone(images, tokenizer, done, changed, error):
+    with pytest.raises(ValueError, match=f"was made {error}"):
+        trial(done[0].join("raw").uri, images, tokenizer, "raw", **{"budget": 6 * RAW_BYTES, **changed})
+
+
+def test_how_often_a_trial_looks_and_saves_decides_nothing(images, tokenizer, done):
+    loop = replace(LOOP, log_every_steps=2, checkpoint_every_steps=5, max_micro_batch=4)
+    assert trial(done[0].join("raw").uri, images, tokenizer, "raw", 6 * RAW_BYTES, loop=loop) == done[1]["raw"]
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's own, which it hides itself
+def test_what_is_looked_at_is_not_compiled(images, tokenizer, tmp_path, monkeypatch):
+    """Though the trainings before have left blocks that are."""
+    graphs, looks = [], []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    def watched(name):
+        plain = getattr(Method, name)
+
+        def look(*given):
+            before = len(graphs)
+            found = plain(*given)
+            looks.append((before > 0, len(graphs) - before))
+            return found
+
+        return look
+
+    torch.compiler.reset()
+    monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend=backend))
+    for name in ("ranking", "counts"):
+        monkeypatch.setattr(Method, name, watched(name))
+    settings, loop = replace(SETTINGS, num_steps=2), replace(LOOP, epochs=2, compile=True, ema_decay=0.0)
+    try:
+        trial(tmp_path, images, tokenizer, "raw", 6 * RAW_BYTES, settings=settings, loop=loop)
+    finally:
+        torch.compiler.reset()
+    assert looks == [(True, 0)] * 5  # of three classes, and of what is known behind two steps
+
+
+def test_the_images_that_judge_a_tokenizer_are_of_all_its_classes(images, tmp_path, monkeypatch):
+    """Those that the fit holds out, which are the last ones; here they are two."""
+    given = []
+    fit = continual_stages.fit_centroids
+    monkeypatch.setattr(continual_stages, "fit_centroids", lambda some, **more: given.append(some) or fit(some, **more))
+    streams, labels, _ = open_streams(images, CPU)
+    every, found = streams["train"].host_batch(slice(0, len(streams["train"]))).inputs, set()
+    for seed in range(4):
+        place = Folder(tmp_path / str(seed))
+        fit_first_classes(run=place, images=images, centroid=CENTROID, num_steps=2, order_seed=seed, world=CPU)
+        held_out = given[-1][-(len(given[-1]) // HELD_OUT) :]
+        rows = [int((every == image).flatten(1).all(1).nonzero()[0]) for image in held_out]
+        found.add(len(set(labels["train"][rows].tolist())))
+    assert max(found) == 2
 
 
 def test_a_budget_that_holds_no_tokenizer_is_refused(images, tokenizer, tmp_path):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from seit_ray.batches.sampler import last_epoch, num_steps
 from seit_ray.runs.probing import deciding_probes, probe_is_due
 from seit_ray.runs.settings import ProbeSettings
 from seit_ray.training.settings import LoopSettings
@@ -28,8 +29,18 @@ def test_probes_are_due_at_the_first_evaluation_of_each_interval(every, interval
     settings = loop(eval_every_epochs=interval)
     evaluated = [epoch for epoch in range(1, 21) if epoch % settings.eval_interval(device) == 0]
     probe = ProbeSettings(every_epochs=every)
-    assert [epoch for epoch in evaluated if probe_is_due(probe, settings, device, epoch)] == due
-    assert probe_is_due(probe, settings, device, 100.0) == bool(every)  # the last of the run
+    assert [epoch for epoch in evaluated if probe_is_due(probe, settings, device, epoch, 100.0)] == due
+    assert probe_is_due(probe, settings, device, 100.0, 100.0) == bool(every)  # the last of the run
+
+
+@pytest.mark.parametrize(("num_samples", "batch"), [(64, 16), (1000, 64), (50_000, 4096)])
+def test_the_last_evaluation_of_a_run_whose_steps_do_not_fill_its_epochs_probes(num_samples, batch):
+    settings = loop(epochs=7, global_batch_size=batch)
+    last = last_epoch(num_samples, batch, 7)
+    assert last == round(num_steps(num_samples, batch, 7) * batch / num_samples, 4) <= 7
+    probe = ProbeSettings(every_epochs=50)
+    assert probe_is_due(probe, settings, CPU, last, last)
+    assert not probe_is_due(probe, settings, CPU, round(last - batch / num_samples, 4), last)
 
 
 @pytest.mark.parametrize(

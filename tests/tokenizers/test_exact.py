@@ -18,9 +18,12 @@ def tf32():
 
 
 def test_a_block_of_exact_products_gives_back_what_was_set(tf32):
+    assert torch.backends.cudnn.allow_tf32
     with exact_products(torch.device("cpu")):
         assert torch.get_float32_matmul_precision() == "highest"
+        assert not torch.backends.cudnn.allow_tf32  # of convolutions
     assert torch.get_float32_matmul_precision() == "high"
+    assert torch.backends.cudnn.allow_tf32
 
 
 def search():

@@ -1,5 +1,6 @@
 """What a step that is not finite leaves, and the same step again by itself."""
 
+import contextlib
 import json
 import math
 
@@ -14,6 +15,7 @@ from seit_ray.storage import Folder
 from seit_ray.training.agreement import Flags
 from seit_ray.training.bad_steps import MOST_KEPT, BadSteps
 from seit_ray.training.replay import replay_step
+from seit_ray.training.requests import Stopped
 from seit_ray.training.world import World
 from tests.tiny_dataset import SIDE, write_dataset
 from tests.tiny_trainers import CPU, SIZE, take_step, tiny_classifier, tiny_masked, tiny_store, tiny_trainer
@@ -143,7 +145,7 @@ def test_where_flags_come_late_the_weights_before_are_followed_on_the_device(run
     settings = tiny_trainer(run, loop=EACH).settings
     late = BadSteps(model, settings, World(0, 1, CPU.device), lag=2)
     states = follow(late, model, bad=(0.0, 1.0, 2.0, 0.0, 0.0))
-    late.heed(Flags(2, 1, False, False), store, run, 6)
+    late.heed([Flags(2, 1, False, False)], store, run, 6)
     weights = load_weights(run.read("bad_steps/step-000000002/model.safetensors"))
     assert all(torch.equal(weights[name], states[1][name]) for name in weights)
 
@@ -166,7 +168,7 @@ def test_a_bad_step_between_a_bad_one_and_its_flags_takes_nothing_from_it(run, f
     late = BadSteps(model, tiny_trainer(run, loop=EACH).settings, World(0, 1, CPU.device), lag=2)
     states = follow(late, model, bad=(0.0,) * (first - 1) + (1.0, 0.0, 1.0))
     for step in (first, first + 2):
-        late.heed(Flags(step, 1, False, False), store, run, 6)
+        late.heed([Flags(step, 1, False, False)], store, run, 6)
         weights = load_weights(run.read(f"bad_steps/step-{step:09d}/model.safetensors"))
         assert all(torch.equal(weights[name], states[step - 1][name]) for name in weights)
 
@@ -209,6 +211,25 @@ def test_a_replay_aims_at_the_average_that_the_step_aimed_at(run, lag):
     run.delete("bad_steps/step-000000003/average.safetensors")
     with pytest.raises(ValueError, match=r"replay 3 without the moving average that it took its targets from; exp"):
         replay_step(morphed_trainer(run, seed=7), 3)
+
+
+@pytest.mark.parametrize("stop", [None, 4])
+def test_where_flags_come_late_the_last_ones_are_heeded_too(run, stop):
+    """Those of the last steps of a run, and of the steps behind the one that is asked to stop."""
+    bad = [5, 7] if stop is None else [5]
+    trainer = tiny_trainer(run, objective=Exploding(set(bad), math.nan), loop={**EACH, "epochs": 2})
+    trainer.bad_steps = BadSteps(trainer.model, trainer.settings, CPU, 2)
+    trainer.agreement.lag = 2
+    step = trainer.step
+
+    def stopping(model, number, parts):
+        trainer.requests.stop = number == stop
+        step(model, number, parts)
+
+    trainer.step = stopping
+    with contextlib.nullcontext() if stop is None else pytest.raises(Stopped):
+        trainer.train()
+    assert kept(run) == [number + 1 for number in bad]
 
 
 def test_an_average_that_no_target_is_taken_from_is_not_kept(run):

@@ -9,9 +9,11 @@ from torch import nn
 from seit_ray.models.blocks import DropPath
 from seit_ray.models.build import build_model
 from seit_ray.objectives import MTMObjective
-from seit_ray.training import compiling, first_step
+from seit_ray.training import compiling, first_step, world
 from seit_ray.training.compiling import blocks_of, compiles_on, uncompiled
 from seit_ray.training.settings import LoopSettings
+from seit_ray.training.world import World
+from tests.gpu.cases import has_dynamic_shapes
 from tests.tiny_trainers import SIZE, evaluation, losses, tiny_classifier, tiny_masked, tiny_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's own, which it hides itself
@@ -63,6 +65,23 @@ def test_one_graph_serves_all_blocks_masks_and_rates_of_drop_path(run, graphs):
     trainer.train()
     assert len(set(losses(run))) == trainer.steps > 3
     assert len(graphs) == 2
+
+
+@pytest.mark.filterwarnings("ignore:Grad strides do not match")  # of a convolution of 1x1 pixels
+def test_blocks_are_whole_and_of_fixed_sizes_where_gradients_are_averaged(run, graphs, monkeypatch, tmp_path):
+    """Whatever the size of the buckets, and though the decoder's blocks are narrower and see more tokens."""
+    monkeypatch.setattr(world, "BUCKET_MIB", 0.001)
+    torch.distributed.init_process_group("gloo", f"file://{tmp_path}/meeting", world_size=1, rank=0)
+    try:
+        trainer = tiny_trainer(run, tiny_masked(), objective=MTMObjective())
+        model = World(0, 2, CPU).distributed(trainer.model)
+        compiling.compile_blocks(trainer.model)
+        for step in range(2):
+            trainer.step(model, step, trainer.host_parts(step))
+    finally:
+        torch.distributed.destroy_process_group()
+    assert len(graphs) == 2
+    assert not any(has_dynamic_shapes(graph) for graph in graphs)
 
 
 def test_a_classifier_is_compiled_once_for_blocks_that_drop_and_once_for_those_that_do_not(run, graphs):
@@ -130,17 +149,23 @@ def adding(trainer):
     return lambda parts: trainer.gradients(trainer.model, 0, parts)
 
 
-def test_before_a_first_step_of_a_gpu_nothing_is_left(run, graphs):
-    """What is tried there: a pair is counted, the largest micro-batch found, and the model compiled."""
+@pytest.mark.parametrize("before", [False, True])
+def test_before_a_first_step_of_a_gpu_nothing_is_left(run, graphs, before):
+    """What is tried there: a pair is counted, the largest micro-batch found, and the model compiled.
+
+    Also of a model that a training before has compiled.
+    """
     trainer = tiny_trainer(run, tiny_masked(), objective=MTMObjective(), loop={"compile": True})
-    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    if before:
+        compiling.compile_blocks(trainer.model)
+    state = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     speed = first_step.Throughput(trainer.world, "fp32")
     first_step.try_out(trainer, trainer.model, 0, trainer.host_parts(0), speed)
     assert speed.flops_per_sample > 0
     assert all(p.grad is None for p in trainer.model.parameters())
     assert not trainer.window.sums
     assert not trainer.optimizer.state
-    assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
+    assert all(torch.equal(value, state[name]) for name, value in trainer.model.state_dict().items())
     assert not graphs  # all that was tried was not compiled; the step is
     trainer.step(trainer.model, 0, trainer.host_parts(0))
     assert graphs

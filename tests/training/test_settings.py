@@ -15,6 +15,7 @@ def chip(monkeypatch):
     def make(*, has_bf16):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: has_bf16)
         monkeypatch.setattr(torch, "set_float32_matmul_precision", said.append)
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # as torch has it
 
     said = []
     make.said = said
@@ -37,6 +38,7 @@ def test_bf16_is_taken_where_the_chip_has_it(chip, precision, has_bf16, tf32, ex
     loop = LoopSettings(epochs=1, global_batch_size=2, precision=precision, tf32=tf32)
     assert loop.precision_on(GPU) == expected
     assert chip.said == {"tf32": ["high"], "fp32": ["highest"], "bf16": []}[expected]
+    assert torch.backends.cudnn.allow_tf32 == (expected != "fp32")  # of convolutions
     assert loop.precision_on(CPU) == ("bf16" if precision == "bf16" else "fp32")
 
 

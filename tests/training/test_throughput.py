@@ -129,6 +129,7 @@ def test_compiled_models_train_alike(tmp_path, monkeypatch, masked):
 def test_tf32_is_a_setting_of_gpus(run, monkeypatch, tf32, precision, expected):
     said = []
     monkeypatch.setattr(torch, "set_float32_matmul_precision", said.append)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     settings = tiny_trainer(run, loop={"tf32": tf32, "precision": precision}).settings
     assert settings.precision_on(torch.device("cuda")) == expected
     assert said == ["high" if tf32 else "highest"]
