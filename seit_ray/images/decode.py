@@ -83,7 +83,7 @@ def _picture(
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         return _plain_jpeg(data, max_pixels, min_side) or _whole_image(data, max_pixels, min_side, white_level)
-    except (ImageError, MemoryError):  # running out of memory is no fault of the image
+    except (ImageError, MemoryError, ImportError):  # no fault of the image: too little memory, a library that is away
         raise
     except Exception as error:  # the readers raise whatever a damaged file leads them to
         raise ImageError(_reason(error)) from error

@@ -1,13 +1,13 @@
 """The pixels of grey and colour JPEGs by simplejpeg: those that Pillow gives, in less time.
 
 Both are libjpeg-turbo with the accurate transform and smooth chroma. What simplejpeg does not take (inks, 12 bits) or
-finds anything wrong with is left to Pillow, whose verdict and reasons count.
+finds anything wrong with is left to Pillow, whose verdict and reasons count. simplejpeg is loaded by the first that is
+read: training needs none, on machines that may have none.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import simplejpeg
 
 _START = b"\xff\xd8\xff"
 _START_OF_SCAN = 0xDA
@@ -30,6 +30,8 @@ def is_plain_jpeg(data: bytes) -> bool:
 
 def jpeg_size(data: bytes) -> tuple[int, int] | None:
     """(width, height) of a JPEG that `jpeg_pixels` may take; None for any other."""
+    import simplejpeg
+
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
@@ -43,6 +45,8 @@ def jpeg_pixels(data: bytes, min_side: int | None = None) -> np.ndarray | None:
     min_side: scaled down by at least 2 in the transform itself, as far as both sides stay that long. A file whose end
     mark alone is missing has all its pixels: simplejpeg takes it with one, and no file of which more is missing.
     """
+    import simplejpeg
+
     scale = {"min_height": min_side, "min_width": min_side, "min_factor": 2} if min_side else {}
     try:
         return simplejpeg.decode_jpeg(data, "RGB", **scale)

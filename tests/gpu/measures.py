@@ -317,9 +317,11 @@ def decoders() -> dict[str, Callable[[bytes], Any]]:
 
     ways: dict[str, Callable[[bytes], Any]] = {"pillow": pillow}
     try:
-        from seit_ray.images.decode import decode_image
+        import simplejpeg  # noqa: F401
     except ImportError:
         return ways
+    from seit_ray.images.decode import decode_image
+
     for mode in ("exact", "fast"):
         ways[mode] = lambda data, mode=mode: decode_image(data, image_size=256, resize="squash", mode=mode)
     return ways

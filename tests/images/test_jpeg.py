@@ -1,9 +1,11 @@
 """JPEGs are decoded without Pillow where that gives the same pixels, and by Pillow where it does not."""
 
 import random
+import sys
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image, ImageFile
 
 from seit_ray.images import ImageError, jpeg
@@ -114,14 +116,14 @@ def test_fast_is_exact_where_nothing_is_resized():
 
 def test_fast_decodes_large_jpegs_scaled(monkeypatch):
     seen = []
-    decode_jpeg = jpeg.simplejpeg.decode_jpeg
+    decode_jpeg = simplejpeg.decode_jpeg
 
     def watched(*arguments, **options):
         pixels = decode_jpeg(*arguments, **options)
         seen.append(pixels.shape)
         return pixels
 
-    monkeypatch.setattr(jpeg.simplejpeg, "decode_jpeg", watched)
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", watched)
     turned = encoded(photo(400, 200), "JPEG", **KINDS["turned"])
     image = decode(turned, 50, mode="fast")
     assert (image.width, image.height) == (200, 400)
@@ -132,3 +134,9 @@ def test_fast_decodes_large_jpegs_scaled(monkeypatch):
 def test_an_unknown_mode_is_named():
     with pytest.raises(ValueError, match="mode 'quick'; expected"):
         decode(encoded(quadrants()), mode="quick")
+
+
+def test_without_the_library_no_image_is_a_reject(monkeypatch):
+    monkeypatch.setitem(sys.modules, "simplejpeg", None)
+    with pytest.raises(ImportError):
+        decode(encoded(quadrants(), "JPEG"), 16)
