@@ -56,7 +56,8 @@ def labels_seen(
         seen = {split: stream.labels_as_read() for split, stream in streams.items()}
         moved = {split: np.flatnonzero(seen[split] != labels[split]).tolist() for split in labels}
         others = {split: {str(row): int(seen[split][row]) for row in rows} for split, rows in moved.items()}
-        known = {"of": of, "others": others}
+        lost = {split: sum(stream.unreadable.values()) for split, stream in streams.items()}
+        known = {"of": of, "others": others, "unreadable": lost}
         if world.is_main:
             images.listing.write(LABELS, json.dumps(known).encode())
     found = {split: values.copy() for split, values in labels.items()}
@@ -64,6 +65,11 @@ def labels_seen(
         for row, label in others.items():
             found[split][int(row)] = label
     return found
+
+
+def unreadable(images: LabelledImages) -> dict[str, int]:
+    """How many images of each split cannot be read, and have another in their place; of a listing that was opened."""
+    return json.loads(images.listing.read(LABELS)).get("unreadable", {})
 
 
 def check_labels(labels: dict[str, np.ndarray], names: list[str], uri: str) -> None:

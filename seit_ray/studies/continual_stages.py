@@ -8,20 +8,33 @@ import numpy as np
 
 from seit_ray.batches.class_steps import class_order, class_steps
 from seit_ray.progress import silent
-from seit_ray.runs.continual_inputs import open_streams
+from seit_ray.runs.continual_inputs import open_streams, unreadable
 from seit_ray.runs.continual_settings import LabelledImages
 from seit_ray.storage import Folder
+from seit_ray.storage.errors import may_pass
 from seit_ray.studies.arms import CentroidSettings
 from seit_ray.tokenizers.centroid_fit import fit_centroids
 from seit_ray.tokenizers.files import save_tokenizer
 from seit_ray.training.world import World
 
+UNREADABLE = "unreadable_images"  # that have another in their place
+
 
 def list_images_once(*, run: Folder, images: LabelledImages, world: World, **hooks: Any) -> dict[str, Any]:
-    """The listing, in `run`, and how many there are."""
+    """The listing, in `run`, and how many there are. One whose images the user has to mend is not kept."""
     assert run == images.listing
-    _, labels, names = open_streams(images, world, on_progress=hooks.get("on_progress", silent))
-    return {"train_images": len(labels["train"]), "test_images": len(labels["val"]), "classes": len(names)}
+    try:
+        _, labels, names = open_streams(images, world, on_progress=hooks.get("on_progress", silent))
+    except ValueError as error:
+        if not may_pass(error):
+            run.delete_tree()
+        raise
+    return {
+        "train_images": len(labels["train"]),
+        "test_images": len(labels["val"]),
+        "classes": len(names),
+        UNREADABLE: sum(unreadable(images).values()),
+    }
 
 
 def fit_first_classes(

@@ -79,12 +79,7 @@ def check_splits(manifest: Manifest, uri: str) -> None:
                 "name its folders so, or set pixels.val_fraction"
             )
     for split in ("train", "val"):
-        unlabelled = sum(part.null_count for part in manifest.labels(split))
-        if unlabelled:
-            raise ValueError(
-                f"{uri} has {unlabelled} images without a label in {split}; expected a label for each; sort them into "
-                "a folder per class, or leave them out by source.exclude"
-            )
+        check_all_labelled(manifest, split, uri)
     found = {
         split: {label for part in manifest.labels(split) for label in part.to_pylist()} for split in manifest.splits
     }
@@ -93,4 +88,14 @@ def check_splits(manifest: Manifest, uri: str) -> None:
         raise ValueError(
             f"{uri} has {len(manifest.class_names or [])} classes, {len(common)} of them in both train and val; "
             "expected two in train at least, and one that both have; sort the images into a folder per class"
+        )
+
+
+def check_all_labelled(manifest: Manifest, split: str, uri: str) -> None:
+    """ValueError for images without a label."""
+    unlabelled = sum(part.null_count for part in manifest.labels(split))
+    if unlabelled:
+        raise ValueError(
+            f"{uri} has {unlabelled} images without a label in {split}; expected a label for each; sort them into "
+            "a folder per class, or leave them out by source.exclude"
         )

@@ -6,6 +6,7 @@ seit-ray study continual --config study_continual_cifar10 images=cifar10 output=
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from seit_ray.config import StudyContinual
 from seit_ray.progress import Progress, silent
@@ -19,6 +20,7 @@ from seit_ray.runs.continual_settings import (
 from seit_ray.storage.output import refuse_overlap
 from seit_ray.studies.arms import CentroidSettings
 from seit_ray.studies.study import Study
+from seit_ray.studies.trials import Outcome
 from seit_ray.verbs.command.places import Rows, folder_of, looked_at, manifest_rows, tokenizer_folder
 from seit_ray.verbs.command.study import closing_rows, run_trials, study_of, study_rows
 
@@ -45,7 +47,15 @@ def study_continual(config: StudyContinual, progress: Progress = silent) -> Rows
 
     name = f"seit-ray study continual on {config.images}, {config.num_steps} steps"
     lines = report_continual(study.folder, outcomes, name, record_of(VERB, config))
-    return [*terminal_rows(lines), *closing_rows(study, outcomes)]
+    return [*terminal_rows(lines), *unreadable_rows(outcomes), *closing_rows(study, outcomes)]
+
+
+def unreadable_rows(outcomes: Sequence[Outcome]) -> Rows:
+    """How many images could not be read, if any."""
+    from seit_ray.studies.continual_stages import UNREADABLE
+
+    lost = sum((outcome.figures or {}).get(UNREADABLE, 0) for outcome in outcomes)
+    return [("unreadable images", f"{lost}; another stands in the place of each, with its label")] if lost else []
 
 
 def job_of(config: StudyContinual) -> Study:
@@ -148,10 +158,13 @@ def check_images(config: StudyContinual) -> Rows:
     """The images, as far as a look finds them; ValueError where they have fewer classes than there are steps."""
     from seit_ray.batches.class_steps import class_steps
     from seit_ray.shards.dataset import check_classes
+    from seit_ray.studies.image_set import check_all_labelled
 
     images = folder_of(config.images, config.storage)
     with looked_at(images, config.source, val_fraction=config.val_fraction, seed=config.split_seed) as found:
         manifest, is_whole = found
+        for split in manifest.splits:
+            check_all_labelled(manifest, split, images.uri)
         if is_whole:
             class_steps(check_classes(manifest.class_names, images.uri), config.num_steps)
         return manifest_rows(images, manifest, is_whole)

@@ -12,7 +12,7 @@ from seit_ray.batches.class_steps import class_order
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.models.exports import import_model
 from seit_ray.runs.continual import continual
-from seit_ray.runs.continual_inputs import open_streams
+from seit_ray.runs.continual_inputs import open_streams, unreadable
 from seit_ray.runs.continual_learner import Learner
 from seit_ray.runs.continual_method import Method, lengthened
 from seit_ray.runs.continual_settings import ContinualSettings, LabelledImages, MemorySettings
@@ -329,7 +329,19 @@ def test_an_image_that_cannot_be_read_has_the_label_of_what_stands_in_its_place(
             for i in np.flatnonzero(stream.labels != labels[split])
         ]
         assert moved == [("cat", "dog")]
+        assert sum(unreadable(damaged).values()) == 1
     assert Folder(tmp_path / "listing").exists("labels.json")
+
+
+def test_a_listing_whose_images_are_to_be_mended_is_not_kept(images, tmp_path):
+    place = write_files(tmp_path / "photos", image_files(30, classes=CLASSES))
+    place.write("stray.png", place.read("cat/00000.png"))
+    listed = replace(images, images=place, listing=Folder(tmp_path / "listing"))
+    with pytest.raises(ValueError, match="1 images without a label"):
+        list_images_once(run=listed.listing, images=listed, world=CPU)
+    place.delete("stray.png")
+    figures = list_images_once(run=listed.listing, images=listed, world=CPU)
+    assert (figures["train_images"] + figures["test_images"], figures["unreadable_images"]) == (30, 0)
 
 
 def test_epochs_of_fewer_images_are_longer_ones_however_often_it_is_looked():

@@ -23,10 +23,9 @@ class Pairing(NamedTuple):
         """What source.masks says; ValueError for what names no folders."""
         before, colon, after = masks.partition(":")
         found = cls(before, after) if colon else cls(IMAGES, masks)
-        if not all(found) or "/" in masks:
+        if not all(found) or "/" in masks or found.images == found.maps:
             raise ValueError(
-                f"source.masks {masks!r}; expected the name of the maps' folder, or IMAGES:MAPS, names of both; "
-                "correct it"
+                f"source.masks {masks!r}; expected the name of the maps' folder, or IMAGES:MAPS, two names; correct it"
             )
         return found
 

@@ -95,6 +95,7 @@ def test_a_wrong_map_among_the_first_is_told_before_any_work(tmp_path, values, w
     [
         ({"masks": "labels"}, "source.masks 'labels' of .* expected label maps, as in images/x.jpg and labels/x.png"),
         ({"masks": "a/b"}, "expected the name of the maps' folder, or IMAGES:MAPS"),
+        ({"masks": "images"}, "expected the name of the maps' folder, or IMAGES:MAPS, two names"),
         ({"num_classes": None}, "source.masks without classes; expected how many"),
         ({"num_classes": 300}, "300 classes of label maps with void 3; expected 1 to 254"),
         ({"masks": None}, "source.void or source.num_classes without source.masks"),
