@@ -279,6 +279,7 @@ def run_worker(words: list[str]) -> int:
     from ray._private.utils import update_envs
     from ray._private.workers.setup_worker import parser
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest-xdist leaves it out, and Ray cancels tasks by it
     np.random.seed()  # Python's own generator is seeded anew by a fork, and torch's begins always the same
     options, arguments = parser.parse_known_args(words[words[0].endswith("setup_worker.py") :])
     context = RuntimeEnvContext.deserialize(options.serialized_runtime_env_context or "{}")

@@ -174,6 +174,7 @@ def test_a_dry_run_of_every_verb_writes_nothing(notebook, capsys):
         "import_weights",
         "run_all",
         "sweep",
+        "study_continual",
         "study_storage_curve",
         "study_transfer",
     }  # they need more than is here

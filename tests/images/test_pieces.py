@@ -4,6 +4,7 @@ import _thread
 import json
 import random
 import re
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -425,10 +426,14 @@ def test_the_interrupt_of_a_cancelled_task_ends_the_threads(photos, tmp_path, ma
 
     monkeypatch.setattr(Folder, "is_remote", True)
     monkeypatch.setattr(Pieces, "make", endless)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which pytest-xdist leaves out
     timer = threading.Timer(0.2, _thread.interrupt_main)  # as Ray does it
     timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        list(make_here(found, range(found.num), lambda more: None))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(make_here(found, range(found.num), lambda more: None))
+    finally:
+        signal.signal(signal.SIGINT, before)
     timer.join()
     assert ended
 

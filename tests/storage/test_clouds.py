@@ -119,7 +119,7 @@ def test_listings_come_in_pages(cloud, monkeypatch):
     monkeypatch.setattr(service, "page", small_pages)
     listing = cloud.list()
     assert next(listing).name == "a/0"
-    assert len(asked) == 1
+    assert len(asked) <= 2  # a page is asked for ahead
     assert ["a/0", *names(listing)] == wanted
     assert len(asked) >= 5
     assert cloud.list_folders() == ["a", "b", "c"]
