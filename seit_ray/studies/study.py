@@ -156,7 +156,7 @@ def note_call(study: Study, since: float, outcomes: Sequence[Outcome], slots: in
     if not outcomes:
         return
     before = study.folder.read(CALLS) if study.folder.exists(CALLS) else b""
-    line = json.dumps({name: round(value, 2) for name, value in vars(call).items()})
+    line = json.dumps({name: round(value, 6) for name, value in vars(call).items()})
     study.folder.write(CALLS, before + line.encode() + b"\n")
 
 
