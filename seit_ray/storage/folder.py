@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import posixpath
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from seit_ray.storage.contract import Access, ObjectStore
 from seit_ray.storage.entry import WHOLE, Entry, Stretch
 from seit_ray.storage.errors import StorageError, explained, explained_each
+from seit_ray.storage.local import folders_missing
 from seit_ray.storage.uris import (
     CLOUDS,
     SCHEME,
@@ -250,10 +252,14 @@ class Folder:
     def check_writable(self) -> None:
         """Raises StorageError, within seconds, unless an object can be written here and removed again."""
         path = self._path_of(f".write-check-{uuid.uuid4().hex}")
+        made = [] if self.is_remote else folders_missing(os.path.dirname(path))
         with explained(self.uri):
             store = self._store(patient=False)
             store.write(path, b"write check")
             store.delete(path)
+        for folder in made:
+            with contextlib.suppress(OSError):  # another has put something there meanwhile
+                os.rmdir(folder)
 
     @property
     def _path(self) -> str:

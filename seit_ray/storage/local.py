@@ -59,10 +59,9 @@ class LocalStore:
         # No fsync: a job writes thousands of small files, and syncing each would cost more than the work.
         # A killed process leaves the old file or the new one; only a power cut can lose a fresh one.
         folder = os.path.dirname(path)
-        os.makedirs(folder, exist_ok=True)
         temporary = os.path.join(folder, f".{os.path.basename(path)[:200]}.{uuid.uuid4().hex}.tmp")
         try:
-            with open(temporary, "xb") as file:
+            with _new_file(temporary) as file:
                 file.write(data)
             yield temporary
         finally:
@@ -128,6 +127,26 @@ class LocalStore:
             os.scandir(path).close()
         else:
             open(path, "rb").close()
+
+
+def _new_file(path: str, attempts: int = 3) -> io.BufferedWriter:
+    """A file that was not there, with its folder; again where another process that looked at it has tidied that up."""
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return open(path, "xb")
+    except FileNotFoundError:
+        if attempts == 1:
+            raise
+    return _new_file(path, attempts - 1)
+
+
+def folders_missing(path: str) -> list[str]:
+    """The folder and those above it that are not there, the innermost first."""
+    missing = []
+    while path and not os.path.exists(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    return missing
 
 
 def _create_without_links(path: str, data: bytes) -> bool:

@@ -180,6 +180,13 @@ def test_check_readable(folder):
         folder.join("nowhere").check_readable()
 
 
+def test_check_writable_leaves_no_folders_of_its_own(tmp_path):
+    (tmp_path / "mine").mkdir()
+    for name in ("new", "a/b/c", "mine"):
+        Folder(tmp_path / name).check_writable()
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine"]
+
+
 def test_check_writable_leaves_nothing(folder):
     folder.join("new").check_writable()
     assert list(folder.list(include_hidden=True)) == []

@@ -96,3 +96,18 @@ print([name for name in ("s3fs", "botocore") if name in sys.modules])
 """
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert loaded == "[]\n"
+
+
+def test_a_folder_that_another_process_tidies_up_is_made_again(tmp_path, monkeypatch):
+    made, makedirs = [], os.makedirs
+
+    def tidied(path, **options):
+        makedirs(path, **options)
+        made.append(path)
+        if len(made) == 1:
+            os.rmdir(path)
+
+    monkeypatch.setattr(os, "makedirs", tidied)
+    Folder(tmp_path / "new").write("f", b"1")
+    assert (tmp_path / "new" / "f").read_bytes() == b"1"
+    assert len(made) == 2
