@@ -11,6 +11,7 @@ import pytest
 from tests.s3_server import end_shared_s3_server, is_installed, running_s3_server, shared_s3_server
 
 ROOT = Path(__file__).parents[1]
+OWN_RAY = "a ray of its own"  # which a process can start only before that of the session
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors are small: threads would wait for each other
 os.environ.setdefault("RAY_worker_niceness", "0")  # else whatever else runs keeps Ray's workers from running
@@ -25,7 +26,10 @@ hypothesis.settings.load_profile("no deadline")
 @cache
 def group_of(file: str) -> str:
     """The files that use the ray of a process are two groups, which share one each. Each other file is its own."""
-    if "ray_cluster" not in (ROOT / file).read_text():
+    text = (ROOT / file).read_text()
+    if "ray.init(" in text:
+        return f"{OWN_RAY}: {file}"
+    if "ray_cluster" not in text:
         return file
     return "ray of data" if file.startswith("tests/distributed/data/") else "ray of verbs"
 
@@ -41,7 +45,8 @@ def pytest_collection_modifyitems(config, items):
     if hasattr(config, "workerinput"):
         slow = {file_of(item) for item in items if item.get_closest_marker("slow")}
         group = {file: group_of(file) for file in {file_of(item) for item in items}}
-        items.sort(key=lambda item: (not group[file_of(item)].startswith("ray of "), file_of(item) not in slow))
+        first = {file: (not name.startswith(OWN_RAY), not name.startswith("ray of ")) for file, name in group.items()}
+        items.sort(key=lambda item: (*first[file_of(item)], file_of(item) not in slow))
 
 
 def file_of(item) -> str:
