@@ -85,10 +85,10 @@ def one_thread():
 def ray_cluster():
     """A local ray with two CPUs, one a session; verbs that are called as functions use it as it stands."""
     from seit_ray.distributed.cluster import connected
-    from tests.warm_workers import shared_python, started_with
+    from tests.warm.processes import for_ray
 
     with contextlib.ExitStack() as stack:
-        with started_with(shared_python()):
+        with for_ray():
             cluster = stack.enter_context(connected("local", num_cpus=2, object_store_mib=200))
         yield cluster
 

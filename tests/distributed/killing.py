@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
-from tests.warm_workers import warm_variables
+from tests.warm import processes as warm
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_IMAGES, ROWS = 240, 4
@@ -60,16 +59,7 @@ def descendants(root: int) -> dict[int, str]:
 def end_of_driver(moment: str, *arguments: str, timeout_s: float = 240) -> int:
     """Run `tests.distributed.data.dying_driver`, which ends itself at a moment; its exit status."""
     command = [sys.executable, "-m", "tests.distributed.data.dying_driver", moment, *arguments]
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=os.environ | warm_variables(),
-        start_new_session=True,
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
+    done = warm.run(command, cwd=ROOT, env=os.environ | warm.variables(), start_new_session=True, timeout=timeout_s)
     if done.returncode not in (0, -signal.SIGKILL, -signal.SIGTERM, 143):
         raise AssertionError(done.stderr[-3000:])
     return done.returncode

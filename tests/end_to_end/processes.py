@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from seit_ray.verbs.command.main import main
-from tests.warm_workers import warm_variables
+from tests.warm import processes as warm
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL_RAY = ("cluster.num_cpus=2", "cluster.object_store_mib=200")
@@ -35,7 +35,7 @@ def environment(**more: str) -> dict[str, str]:
 
 def warm_environment(**more: str) -> dict[str, str]:
     """As `environment`, and the Ray of a command has workers that start at once."""
-    return environment(**{**warm_variables(), **more})
+    return environment(**{**warm.variables(), **more})
 
 
 def command(verb: str, *arguments: str) -> list[str]:
@@ -45,14 +45,7 @@ def command(verb: str, *arguments: str) -> list[str]:
 
 def run_verb(verb: str, *arguments: str, timeout_s: float = 300, **env: str) -> subprocess.CompletedProcess:
     """A verb from start to end, with what it printed."""
-    return subprocess.run(
-        command(verb, *arguments),
-        cwd=ROOT,
-        env=warm_environment(**env),
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-    )
+    return warm.run(command(verb, *arguments), cwd=ROOT, env=warm_environment(**env), timeout=timeout_s)
 
 
 def succeed(verb: str, *arguments: str, **env: str) -> subprocess.CompletedProcess:
@@ -91,7 +84,7 @@ def signal_when(
     driver. Returns the driver's exit status and what it wrote to stderr.
     """
     with tempfile.TemporaryFile("w+") as errors:  # a pipe that nobody reads would fill up
-        process = subprocess.Popen(
+        process = warm.Popen(
             command(verb, *arguments),
             cwd=ROOT,
             env=warm_environment(**env),

@@ -17,7 +17,7 @@ import pytest
 
 from tests.end_to_end.processes import ROOT, end, processes_of
 from tests.s3_server import free_ports
-from tests.warm_workers import warm_variables
+from tests.warm import processes as warm
 
 BIN = Path(sys.executable).parent
 
@@ -40,7 +40,7 @@ def running_head(home: Path, *options: str, gcs_port: int | None = None, **varia
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # nobody waits for what still runs at the end
         "RAY_worker_niceness": "0",
         "OMP_NUM_THREADS": "1",
-        **warm_variables(),
+        **warm.variables(),
         **variables,
     }
     command = [BIN / "ray", "start", "--head", "--block", f"--port={gcs}", f"--dashboard-port={dashboard}"]
@@ -89,9 +89,7 @@ def command(verb: str, *arguments: str) -> list[str]:
 
 def submit(head: dict, verb: str, *arguments: str, timeout_s: float = 400) -> subprocess.CompletedProcess:
     """`seit-ray submit ...` that has finished."""
-    return subprocess.run(
-        command(verb, *arguments), cwd=ROOT, env=head, capture_output=True, text=True, timeout=timeout_s
-    )
+    return warm.run(command(verb, *arguments), cwd=ROOT, env=head, timeout=timeout_s)
 
 
 def jobs(head: dict) -> dict[str, str]:

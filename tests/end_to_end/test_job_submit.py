@@ -22,6 +22,7 @@ from tests.end_to_end.processes import ROOT, end
 from tests.end_to_end.ray_head import BIN, command, jobs, running_head, submit
 from tests.tiny_dataset import write_dataset
 from tests.tiny_images import image_bytes, image_files, write_files, write_tokenizer
+from tests.warm import processes as warm
 
 NUM_IMAGES, ROWS = 1000, 4
 SETTINGS = [f"tokenize.rows_per_shard={ROWS}", "tokenize.num_actors=1", "tokenize.val_fraction=0.2"]
@@ -111,6 +112,7 @@ for name in names:
     importlib.import_module(name)
 from seit_ray.config.loading import config_file
 from seit_ray.verbs.command.arguments import VERBS
+from tests.warm import processes as warm
 mine = [m.__file__ for n, m in sys.modules.items() if n.partition(".")[0] == "seit_ray"]
 print(len(names), *{file for file in mine if not file.startswith(sys.argv[1])})
 print(*[verb for verb in VERBS if hasattr(importlib.import_module(f"seit_ray.verbs.{verb}"), verb)])
@@ -251,14 +253,7 @@ def test_run_all_submits_a_job_a_phase(head, tmp_path):
     for part in ("pretrain", "finetune"):
         keys += [f"{part}.model.size=nano", f"{part}.loop.epochs=1", f"{part}.loop.global_batch_size=20"]
         keys += [f"{part}.optimizer.warmup_epochs=0"]
-    done = subprocess.run(
-        [sys.executable, "-m", "seit_ray", "run_all", *keys],
-        cwd=ROOT,
-        env=head,
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
+    done = warm.run([sys.executable, "-m", "seit_ray", "run_all", *keys], cwd=ROOT, env=head, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     ids = [f"{phase}-all-1" for phase in PHASES]
     assert re.findall(r"^(\S+) submitted$", done.stderr, re.MULTILINE) == ids

@@ -11,6 +11,7 @@ from seit_ray.verbs.evaluate import evaluate
 from tests.end_to_end.processes import ROOT
 from tests.tiny_classifiers import write_classifier
 from tests.tiny_images import image_files, write_files, write_tokenizer
+from tests.warm import processes as warm
 
 ASKED = {"split": "train", "corruptions": ["fog", "zoom_blur"], "severities": [1, 3]}
 
@@ -23,7 +24,7 @@ def test_a_killed_evaluation_goes_on(tmp_path):
     words = ["evaluate", f"images={place.uri_of('images')}", f"run={place.uri_of('run')}", "split=train"]
     command = [sys.executable, "-m", "seit_ray", *words, "corruptions=[fog,zoom_blur]", "severities=[1,3]"]
     output, parts = tmp_path / "figures.json", tmp_path / "_figures.work" / "parts"
-    with subprocess.Popen([*command, f"output={output}"], cwd=ROOT, stderr=subprocess.PIPE, text=True) as first:
+    with warm.Popen([*command, f"output={output}"], cwd=ROOT, stderr=subprocess.PIPE, text=True) as first:
         ends = time.monotonic() + 240
         while not (parts.is_dir() and list(parts.iterdir())) and first.poll() is None and time.monotonic() < ends:
             time.sleep(0.02)

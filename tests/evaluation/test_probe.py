@@ -21,6 +21,7 @@ from seit_ray.shards import TokenDataset
 from tests.evaluation.probing import main as probe_in_process
 from tests.tiny_dataset import learnable_rows, write_dataset
 from tests.tiny_trainers import CPU, tiny_classifier, tiny_masked, tiny_store
+from tests.warm import processes as warm
 
 ROOT = Path(__file__).parents[2]
 
@@ -162,7 +163,7 @@ def test_wrong_input_is_named():
 
 def test_two_processes_find_what_one_finds(tmp_path):
     command = [sys.executable, "-m", "tests.evaluation.probing", str(tmp_path), "2", "1"]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as second:
+    with warm.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as second:
         probe_in_process(tmp_path, 1, 0)
         probe_in_process(tmp_path, 2, 0)
         errors = second.communicate(timeout=120)[1]

@@ -20,6 +20,7 @@ from seit_ray.storage import Folder
 from seit_ray.training.world import World
 from tests.tiny_classifiers import write_classifier
 from tests.tiny_images import contents, image_files, write_files, write_tokenizer
+from tests.warm import processes as warm
 
 ROOT = Path(__file__).parents[2]
 CORRUPTIONS, SEVERITIES = ["gaussian_noise", "fog", "pixelate"], [1, 5]
@@ -127,9 +128,7 @@ def test_two_processes_find_what_one_finds(place, figures, tmp_path):
     code = "import sys, tests.runs.test_evaluate_corruptions as t; t.main(sys.argv[1], 2, 1)"
     for name in ("images", "run", "tokens"):
         (tmp_path / name).symlink_to(f"{place.uri}/{name}")
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stderr=subprocess.PIPE, text=True
-    ) as second:
+    with warm.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stderr=subprocess.PIPE, text=True) as second:
         main(str(tmp_path), 2, 0)
         errors = second.communicate(timeout=120)[1]
     assert second.returncode == 0, errors

@@ -18,6 +18,7 @@ from seit_ray.storage import Folder
 from seit_ray.training.world import World
 from tests.tiny_classifiers import write_classifier
 from tests.tiny_images import image_bytes, image_files, write_files, write_tokenizer
+from tests.warm import processes as warm
 
 ROOT = Path(__file__).parents[2]
 SOURCE = SourceSettings()
@@ -95,9 +96,7 @@ def test_other_batches_and_weights(place, figures):
 
 def test_two_processes_find_what_one_finds(place, figures):
     code = "import sys, tests.runs.test_evaluate_images as t; t.main(sys.argv[1], 2, 1)"
-    with subprocess.Popen(
-        [sys.executable, "-c", code, place.uri], cwd=ROOT, stderr=subprocess.PIPE, text=True
-    ) as second:
+    with warm.Popen([sys.executable, "-c", code, place.uri], cwd=ROOT, stderr=subprocess.PIPE, text=True) as second:
         main(place.uri, 2, 0)
         errors = second.communicate(timeout=120)[1]
     assert second.returncode == 0, errors

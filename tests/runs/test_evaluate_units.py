@@ -15,6 +15,7 @@ from seit_ray.storage import Folder
 from seit_ray.training.world import World
 from tests.tiny_classifiers import write_classifier
 from tests.tiny_dataset import NUM_CLASSES, write_dataset
+from tests.warm import processes as warm
 
 ROOT = Path(__file__).parents[2]
 CPU = World(device=torch.device("cpu"))
@@ -70,9 +71,7 @@ def test_other_batches_find_the_same(place):
 
 def test_two_processes_find_what_one_finds(place):
     code = "import sys, tests.runs.test_evaluate_units as t; t.main(sys.argv[1], 2, 1)"
-    with subprocess.Popen(
-        [sys.executable, "-c", code, place.uri], cwd=ROOT, stderr=subprocess.PIPE, text=True
-    ) as second:
+    with warm.Popen([sys.executable, "-c", code, place.uri], cwd=ROOT, stderr=subprocess.PIPE, text=True) as second:
         main(place.uri, 2, 0)
         errors = second.communicate(timeout=120)[1]
     assert second.returncode == 0, errors

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 import uuid
@@ -15,6 +14,7 @@ from seit_ray.training.checkpoints import checkpoint_names, load_checkpoint
 from tests.end_to_end.processes import ROOT, environment
 from tests.fault_proxy import Fault
 from tests.tiny_trainers import comparable, noisy_trainer
+from tests.warm import processes as warm
 
 STEPS_AN_EPOCH = (4, 7, 11, 14)  # a checkpoint after each
 STATE, MARKER = "step-000000011/state.safetensors", "step-000000011/checkpoint.json"
@@ -95,7 +95,7 @@ def test_a_failed_upload_ends_the_run_and_the_checkpoint_before_counts(
 @pytest.mark.slow
 def test_a_run_killed_while_it_uploads(run, faulty, undisturbed, fault_proxy):
     upload = Fault("delay", "PUT", key=STATE, times=1, seconds=5)
-    process = subprocess.Popen(
+    process = warm.Popen(
         [sys.executable, "-c", f"from tests.training.test_uploads import train; train({run.uri!r})"],
         cwd=ROOT,
         env=environment(OMP_NUM_THREADS="1", **variables(fault_proxy.server)),

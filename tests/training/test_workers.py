@@ -14,6 +14,7 @@ from seit_ray.training.world import World
 from tests.tiny_trainers import CPU, comparable, losses, tiny_trainer
 from tests.training.workers import CASES, case, cases_of
 from tests.training.workers import main as train_all
+from tests.warm import processes as warm
 
 ROOT = Path(__file__).parents[2]
 STEPS = {"log_every_steps": 1, "ema_decay": 0.9}  # of which one case takes its targets
@@ -78,9 +79,7 @@ def without_key_bias(name, value):
 def test_several_processes_train_as_one(tmp_path, alone, size):
     """The batch of 9 does not divide, nor does the val split. This process is the first."""
     command = [sys.executable, "-m", "tests.training.workers", str(tmp_path / "runs"), str(size)]
-    others = [
-        subprocess.Popen([*command, str(rank)], cwd=ROOT, stderr=subprocess.PIPE, text=True) for rank in range(1, size)
-    ]
+    others = [warm.Popen([*command, str(rank)], cwd=ROOT, stderr=subprocess.PIPE, text=True) for rank in range(1, size)]
     train_all(tmp_path / "runs", size, 0)
     for other in others:
         errors = other.communicate(timeout=240)[1]

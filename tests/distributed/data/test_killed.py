@@ -16,6 +16,7 @@ from tests.distributed.data.oracle import check_complete, check_same
 from tests.distributed.killing import NUM_IMAGES, ROOT, SETTINGS, Killer, descendants, end_of_driver
 from tests.end_to_end.processes import LOCAL_RAY, processes_of, wait_for_end_of_session, warm_environment
 from tests.tiny_images import contents, image_bytes, image_files, write_files, write_tokenizer
+from tests.warm import processes as warm
 
 FILES = {f"{('cat', 'dog')[i % 2]}/{i:04}.jpg": i for i in range(NUM_IMAGES)}
 
@@ -87,7 +88,7 @@ def test_killed_drivers(ray_cluster, images, tokenizer, undisturbed, output, key
 
 @pytest.mark.slow
 def test_sigterm_ends_a_job_cleanly(ray_cluster, images, tokenizer, undisturbed, output, keys):
-    process = subprocess.Popen(
+    process = warm.Popen(
         [sys.executable, "pipelines/tokenize_images.py", *keys],
         cwd=ROOT,
         env=warm_environment(),

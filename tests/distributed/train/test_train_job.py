@@ -1,7 +1,6 @@
 """Training workers on nodes that are lost, come and are taken back."""
 
 import json
-import subprocess
 import sys
 from itertools import groupby, pairwise
 
@@ -15,6 +14,7 @@ from tests.distributed.train.cluster_runs import LOOP, NUM_SAMPLES, arguments_of
 from tests.end_to_end.processes import ROOT, warm_environment
 from tests.tiny_dataset import write_dataset
 from tests.tiny_trainers import CPU, without_speed
+from tests.warm import processes as warm
 
 STEPS = NUM_SAMPLES * LOOP["epochs"] // LOOP["global_batch_size"]
 
@@ -40,12 +40,10 @@ def numbers(records):
 @pytest.mark.slow
 def test_nodes_come_and_go_and_the_losses_stay(tmp_path, dataset, undisturbed):
     """A lost node, a new one, and a notice that it will be taken back: two workers, one, two, and one."""
-    done = subprocess.run(
+    done = warm.run(
         [sys.executable, "-m", "tests.distributed.train.cluster_training", str(tmp_path), dataset],
         cwd=ROOT,
         env=warm_environment(OMP_NUM_THREADS="1"),
-        capture_output=True,
-        text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-3000:]

@@ -12,6 +12,7 @@ from seit_ray.storage import Folder
 from tests.tiny_trainers import comparable
 from tests.tokenizers.vit_vqgan.workers import main as train_both
 from tests.tokenizers.vit_vqgan.workers import steady_metrics
+from tests.warm import processes as warm
 
 ROOT = Path(__file__).parents[3]
 
@@ -19,7 +20,7 @@ ROOT = Path(__file__).parents[3]
 def test_two_processes_keep_one_codebook(tmp_path):
     """This process is the first of the two. Codes are revived on the way."""
     command = [sys.executable, "-m", "tests.tokenizers.vit_vqgan.workers", str(tmp_path / "two"), "2", "1"]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as second:
+    with warm.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as second:
         train_both(tmp_path / "two", 2, 0)
         errors = second.communicate(timeout=240)[1]
     assert second.returncode == 0, errors

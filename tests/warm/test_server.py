@@ -8,7 +8,7 @@ FORKS = """
 import os
 import threading
 from ray._raylet import UniqueID
-from tests.warm_workers import use_up_ids
+from tests.warm.server import use_up_ids
 
 def draw():
     print(*(UniqueID.from_random().hex() for _ in range(3)), flush=True)
@@ -28,7 +28,7 @@ for _ in range(3):
 
 def test_no_thread_of_a_worker_draws_the_ids_of_another():
     done = subprocess.run(
-        [sys.executable, "-c", FORKS], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True
+        [sys.executable, "-c", FORKS], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
     )
     drawn = done.stdout.split()
     assert len(drawn) == 3 * 41 * 3
