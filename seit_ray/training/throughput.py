@@ -10,7 +10,7 @@ import functools
 import re
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -39,8 +39,9 @@ PEAKS: dict[str, dict[str, float]] = {
     "V100": {"fp32": 15.7},
     "T4": {"fp32": 8.1},
 }
-MATMUL_SIDE = 1024  # of the square matrices that a CPU is measured with
+MATMUL_SIDES = (128, 256, 512, 1024)  # of the square matrices that a CPU is measured with
 MATMUL_ROUNDS = 5
+MATMUL_S = 0.01  # no larger ones when a product takes so long: some CPUs need seconds for one of 1,024 in bf16
 
 
 def peak_flops(device: torch.device, precision: str) -> float | None:
@@ -62,13 +63,19 @@ def matmul_rate(precision: str, num_threads: int) -> float:
     """FLOP/s of square matrix products on the CPU; `num_threads` says which measurement this is."""
     del num_threads
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    a = torch.ones(MATMUL_SIDE, MATMUL_SIDE, dtype=dtype)
-    best_s = float("inf")
-    for _ in range(MATMUL_ROUNDS):
-        since = time.perf_counter()
-        a @ a
-        best_s = min(best_s, time.perf_counter() - since)
-    return 2 * MATMUL_SIDE**3 / best_s
+    for side in MATMUL_SIDES:
+        a = torch.ones(side, side, dtype=dtype)
+        best_s = min(seconds_of(lambda a=a: a @ a) for _ in range(MATMUL_ROUNDS))
+        if best_s > MATMUL_S:
+            break
+    return 2 * side**3 / best_s
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """How long it takes."""
+    since = time.perf_counter()
+    work()
+    return time.perf_counter() - since
 
 
 @dataclass

@@ -29,7 +29,8 @@ def environment(**more: str) -> dict[str, str]:
     """That of the tests without anybody's Ray and AWS settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))}
     nobody = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull, "RAY_AUTH_MODE": "disabled"}
-    nobody |= {"AWS_SHARED_CREDENTIALS_FILE": os.devnull, "RAY_worker_niceness": "0"}
+    nobody |= {"AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    nobody |= {"RAY_worker_niceness": "0", "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0"}
     return {**kept, **nobody, **more}
 
 

@@ -47,6 +47,20 @@ def test_the_peak_of_a_cpu_is_measured():
     assert peak_flops(CPU.device, "fp32") == rate  # once
 
 
+def test_a_cpu_that_is_slow_in_a_precision_is_measured_by_small_products(monkeypatch):
+    sides = []
+
+    def seconds_of(work):
+        sides.append(work().shape[0])
+        return sides[-1] ** 3 * 1e-9  # 2 GFLOP/s, less than CPUs without an instruction for it do in bf16
+
+    monkeypatch.setattr(throughput, "seconds_of", seconds_of)
+    matmul_rate.cache_clear()
+    assert matmul_rate("bf16", 1) == pytest.approx(2e9)
+    assert max(sides) == 256
+    matmul_rate.cache_clear()
+
+
 @pytest.mark.parametrize(
     ("name", "precision", "tera"),
     [

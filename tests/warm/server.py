@@ -47,6 +47,7 @@ UNBUFFERED = "-u"
 
 def serve(place: str) -> None:
     """The first process: fork one for each set of variables that is named, until stdin ends."""
+    before = os.environ.keys() | {"RAY_RAYLET_PID"}
     load(WITHOUT_RAY)
     listener, keys = listening(f"{place}/first"), set()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -55,7 +56,7 @@ def serve(place: str) -> None:
         client, _ = listener.accept()
         key, variables = json.loads(client.recv(1 << 20))
         if key not in keys:
-            keys.add(key)
+            keys.add(key); open("/tmp/w/keys.log","a").write(json.dumps([os.getpid(),key,variables])+"\n")
             told, tell = os.pipe()
             if os.fork() == 0:
                 listener.close()
@@ -64,12 +65,13 @@ def serve(place: str) -> None:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 for name in [name for name in os.environ if name.startswith("RAY_")]:
                     del os.environ[name]
-                os.environ.update(variables)
-                forks = Forks(listening(f"{place}/{key}"))
+                # a worker ends when this process does; it ends with its node too, as who asked for it does (`client`)
+                os.environ.update(variables, RAY_RAYLET_PID=str(os.getpid()))
+                sockets = listening(f"{place}/{key}")
                 os.write(tell, b"+")
                 os.close(tell)
                 load(WITH_RAY)
-                forks.serve()
+                Forks(sockets, {k: v for k, v in os.environ.items() if k not in before | variables.keys()}).serve()
                 os._exit(0)
             os.close(tell)
             os.read(told, 1)
@@ -98,8 +100,9 @@ def load(names: tuple[str, ...]) -> None:
 class Forks:
     """A process that has imported ray: a fork for each that is asked for, until stdin ends."""
 
-    def __init__(self, listener: socket.socket):
+    def __init__(self, listener: socket.socket, by_imports: dict[str, str]):
         self.listener = listener
+        self.by_imports = by_imports  # variables that modules set where nobody has
         self.clients: dict[int, socket.socket] = {}  # by the fork's pid
         self.woken, self.waker = socket.socketpair()  # by the end of a fork
         self.woken.setblocking(False)
@@ -162,7 +165,7 @@ class Forks:
             os.close(file)
         os.chdir(folder)
         os.environ.clear()
-        os.environ.update(variables)
+        os.environ.update(self.by_imports | variables)
         os._exit(ended(words))
 
 
