@@ -34,7 +34,7 @@ FILTERS = [
 ]
 FILTERS += ["copy", "slo", "dlo", "versioned_writes", "symlink"]
 FILTER_OPTIONS = {
-    "cache": {"use": "egg:swift#memcache"},
+    "cache": {"paste.filter_factory": "tests.s3_cache:filter_factory"},
     "s3api": {"location": "us-east-1", "s3_acl": "false", "check_bucket_owner": "false"},
     "tempauth": {"user_test_tester": "testing .admin"},
     "versioned_writes": {"allow_versioned_writes": "true", "allow_object_versioning": "true"},
@@ -183,7 +183,10 @@ def _configure(folder: Path, ports: dict[str, int]) -> None:
         "app:proxy-server": proxy,
     }
     for name in FILTERS:
-        sections[f"filter:{name}"] = {"use": f"egg:swift#{name}", **FILTER_OPTIONS.get(name, {})}
+        options = FILTER_OPTIONS.get(name, {})
+        sections[f"filter:{name}"] = (
+            options if "paste.filter_factory" in options else {"use": f"egg:swift#{name}", **options}
+        )
     _write_ini(etc / "proxy-server.conf", sections)
     command = [sys.executable, "-c", BUILD_RINGS, str(etc), *(str(ports[name]) for name in SERVICES)]
     subprocess.run(command, check=True, capture_output=True, timeout=START_TIMEOUT_S)
@@ -203,6 +206,7 @@ def _running(folder: Path, name: str) -> Iterator[subprocess.Popen]:
     with (folder / "log" / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, program, folder / "etc" / f"{name}-server.conf"],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
             stdout=log,
             stderr=subprocess.STDOUT,
         )

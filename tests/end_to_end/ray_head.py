@@ -20,6 +20,7 @@ from tests.s3_server import free_ports
 from tests.warm import processes as warm
 
 BIN = Path(sys.executable).parent
+RAY = (sys.executable, "-m", "ray.scripts.scripts")
 
 
 @contextlib.contextmanager
@@ -73,7 +74,7 @@ def stop(process: subprocess.Popen) -> None:
 def wait_until_up(environment: dict, process: subprocess.Popen, log: Path) -> None:
     """Until the job server answers; fails with the head's log."""
     for _ in range(60):
-        listed = subprocess.run([BIN / "ray", "job", "list"], env=environment, capture_output=True, timeout=60)
+        listed = warm.run([*RAY, "job", "list"], env=environment, timeout=60)
         if listed.returncode == 0:
             return
         if process.poll() is not None:
@@ -94,6 +95,6 @@ def submit(head: dict, verb: str, *arguments: str, timeout_s: float = 400) -> su
 
 def jobs(head: dict) -> dict[str, str]:
     """Submission id -> status of all jobs of a head."""
-    listed = subprocess.run([BIN / "ray", "job", "list"], env=head, capture_output=True, text=True, timeout=60)
+    listed = warm.run([*RAY, "job", "list"], env=head, timeout=60)
     assert listed.returncode == 0, listed.stderr
     return dict(re.findall(r"submission_id='([^']+)'.*?status=<JobStatus\.(\w+)", listed.stdout, re.DOTALL))

@@ -112,7 +112,6 @@ for name in names:
     importlib.import_module(name)
 from seit_ray.config.loading import config_file
 from seit_ray.verbs.command.arguments import VERBS
-from tests.warm import processes as warm
 mine = [m.__file__ for n, m in sys.modules.items() if n.partition(".")[0] == "seit_ray"]
 print(len(names), *{file for file in mine if not file.startswith(sys.argv[1])})
 print(*[verb for verb in VERBS if hasattr(importlib.import_module(f"seit_ray.verbs.{verb}"), verb)])

@@ -16,12 +16,13 @@ import sys
 FORKED = (
     "/default_worker.py",
     "/dashboard/agent.py",
+    "/dashboard/dashboard.py",
     "/runtime_env/agent/main.py",
     "/_private/log_monitor.py",
     "/_private/monitor.py",
 )
-# differ from process to process; no import of ray reads them, but for the pid, for which see `server.serve`, and for how
-# agents watch their node, by a pipe or by that pid
+# differ from process to process; no import of ray reads them, but for the pid, for which see `server.serve`, and for
+# how agents watch their node, by a pipe or by that pid
 BY_PROCESS = (
     *("RAY_RAYLET_PID", "RAY_NODE_ID", "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_LOGS", "RAY_CLIENT_MODE"),
     "RAY_enable_pipe_based_agent_to_parent_health_check",

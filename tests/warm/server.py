@@ -56,7 +56,7 @@ def serve(place: str) -> None:
         client, _ = listener.accept()
         key, variables = json.loads(client.recv(1 << 20))
         if key not in keys:
-            keys.add(key); open("/tmp/w/keys.log","a").write(json.dumps([os.getpid(),key,variables])+"\n")
+            keys.add(key)
             told, tell = os.pipe()
             if os.fork() == 0:
                 listener.close()
