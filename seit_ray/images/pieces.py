@@ -2,6 +2,7 @@
 
 division.json                  how the source is divided, what of, when, and the NAME of its pieces' folder
 NAME/begun                     when: who sees this sees the pieces
+NAME/slice-00017.parquet       of a source with an inventory: its objects, sorted
 NAME/00017/rows-00000.parquet  images of a piece, in order; some FILE_ROWS a file
 NAME/00017/maps-00000.parquet  label maps of a piece, in a source of pairs
 NAME/00017.json                written last: counts, labels and splits of the piece
@@ -18,7 +19,7 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,7 +35,7 @@ from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder, split_uri
 
 DIVISION, MARK = "division.json", "begun"
-FORMAT = 1
+FORMAT = 2
 FILE_ROWS = 65_536
 SCHEMA = pa.schema(
     {
@@ -150,11 +151,13 @@ def pieces_in(folder: Folder, source: Folder, settings: SourceSettings, *, is_sa
     standing = standing_in(folder, source, settings)
     if standing is not None:
         return standing
-    division, begun, name = divide(source, settings), f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", uuid.uuid4().hex
+    begun, name = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", uuid.uuid4().hex
+    division = divide(source, settings, folder.join(name))
     standing = standing_in(folder, source, settings)
     if standing is not None:  # another job has divided it meanwhile
+        folder.join(name).delete_tree()
         return standing
-    found = Pieces(division, folder.join(name))
+    found = Pieces(replace(division, kept=folder.join(name)), folder.join(name))
     found.folder.write(MARK, begun.encode())
     if division.head is not None:  # it is in memory: nobody lists it again
         found.make(0)
@@ -168,8 +171,8 @@ def standing_in(folder: Folder, source: Folder, settings: SourceSettings) -> Pie
     if not folder.exists(DIVISION):
         return None
     values = json.loads(folder.read(DIVISION))
-    division = Division.of_dict(values["division"], source, settings)
-    return Pieces(division, folder.join(values["name"]), values["begun"])
+    kept = folder.join(values["name"])
+    return Pieces(Division.of_dict(values["division"], source, settings, kept), kept, values["begun"])
 
 
 def place_of(folder: Folder, source: Folder, settings: SourceSettings) -> Folder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from seit_ray.images.sources.division import MAP, MAY_REPEAT, PLAIN, Division, Piece, Seen, Tally
+from seit_ray.images.sources.inventory import inventory_entries, kept_slice
 from seit_ray.images.sources.layout import layout_of_file, of_layout, visible
 from seit_ray.images.sources.names import is_hidden, one_form
 from seit_ray.images.sources.settings import EXCLUDED
@@ -18,7 +19,10 @@ def seen(division: Division, piece: Piece, tally: Tally, entries: Iterable[Entry
     if piece.files:  # one image, which is the source itself
         entries = [Entry(file.name, division.folder.size(file.name) or 0, file.version or "") for file in piece.files]
     if entries is None:
-        entries = visible(division.folder, tally.left_out, settings.inventory, piece.stretch)
+        known = None
+        if piece.kept is not None and division.kept is not None:
+            known = inventory_entries(kept_slice(division.kept, piece.kept))
+        entries = visible(division.folder, tally.left_out, settings.inventory, piece.stretch, known)
     files = of_layout(division.chosen, division.weighed, entries, settings.image_suffixes, tally, pairing)
     splits = FolderSplits(tally, find_splits=settings.find_splits)
     is_labelled, narrows = settings.kind != "flat" and pairing is None, bool(settings.include or settings.exclude)
