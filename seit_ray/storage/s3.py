@@ -15,7 +15,7 @@ from seit_ray.storage.entry import Entry
 from seit_ray.storage.errors import StorageError, causes_of
 from seit_ray.storage.objects import Objects
 from seit_ray.storage.patience import REQUESTS, REQUESTS_OF_CHECKS
-from seit_ray.storage.s3_pages import EVENT, read_objects
+from seit_ray.storage.s3_pages import EVENT, OBJECTS, read_objects
 from seit_ray.storage.service import Answer, Head, Page, Span
 
 
@@ -114,11 +114,9 @@ class S3:
         request["Delimiter"] = delimiter or None
         given = {name: value for name, value in request.items() if value is not None}
         answer = self.file_system.call_s3("list_objects_v2", Bucket=bucket, Prefix=base + prefix, **given)
-        start = len(base)
-        objects = [
-            Entry(item["Key"][start:], item["Size"], item["LastModified"].isoformat(), item["ETag"].strip('"'))
-            for item in answer.get("Contents", ())
-        ]
+        start, objects = len(base), answer.get(OBJECTS, [])
+        if start:
+            objects = [Entry(name[start:], *more) for name, *more in objects]
         folders = [item["Prefix"][start:] for item in answer.get("CommonPrefixes", ())]
         return Page(objects, folders, answer["NextContinuationToken"] if answer.get("IsTruncated") else None)
 
