@@ -13,13 +13,13 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 
-from seit_ray.images import find_images, listing, load_manifest, pieces
+from seit_ray.images import find_images, listing, load_manifest, piece_writing, pieces
 from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import PART_COLUMNS
 from seit_ray.images.piece_makers import make_here
 from seit_ray.images.pieces import Pieces, pieces_in, place_of
 from seit_ray.images.repeats import Repeats
-from seit_ray.images.sources import csv_rows, find, inventory, layout, maps, tables
+from seit_ray.images.sources import csv_rows, find, folders, inventory, layout, maps, tables
 from seit_ray.images.sources.division import Division
 from seit_ray.images.sources.find import DEFAULT
 from seit_ray.images.sources.settings import SourceSettings
@@ -143,7 +143,8 @@ def divide_small(monkeypatch):
     monkeypatch.setattr(tables, "SLICE_ROWS", 5)
     monkeypatch.setattr(csv_rows, "SLICE_BYTES", 60)
     monkeypatch.setattr(inventory, "SLICE_ROWS", 5)
-    monkeypatch.setattr(pieces, "FILE_ROWS", 3)
+    monkeypatch.setattr(piece_writing, "FILE_ROWS", 3)
+    monkeypatch.setattr(folders, "CHUNK", 3)
 
 
 def manifest_of(source, folder, **how):

@@ -17,7 +17,8 @@ from ray.exceptions import RayError
 
 from seit_ray.distributed.cluster import Connect, user_error
 from seit_ray.images.piece_makers import FEW_PIECES, Made, Make, OnListed, make_here
-from seit_ray.images.pieces import PieceCounts, Pieces
+from seit_ray.images.piece_writing import PieceCounts
+from seit_ray.images.pieces import Pieces
 from seit_ray.storage.patience import PATIENCE_S
 
 CANCEL_S = 30.0  # for tasks to end that nobody waits for any more: what they write is not to come later

@@ -7,6 +7,7 @@ What a piece cannot know, for it hangs on the others, it leaves open (`Seen`), a
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
@@ -34,6 +35,20 @@ class Seen(NamedTuple):
     version: str | None = None
     place: str | None = None
     of_key: int = PLAIN
+
+
+class SeenRun(NamedTuple):
+    """Images that lie beside each other in one folder, none of whose keys may come again.
+
+    names: keys and, behind the uri of the source, addresses; label, split and place as in `Seen`, the same for all.
+    """
+
+    names: Sequence[str]
+    sizes: Sequence[int]
+    versions: Sequence[str | None]
+    label: str | int | None
+    split: str | None
+    place: str | None
 
 
 class File(NamedTuple):
@@ -77,6 +92,11 @@ class Tally:
         """Count a file of a layout."""
         self.files[layout] += 1
         self.size_bytes[layout] += max(1, entry.size_bytes)
+
+    def weigh_all(self, layout: str, sizes: Sequence[int]) -> None:
+        """Count files of a layout."""
+        self.files[layout] += len(sizes)
+        self.size_bytes[layout] += sum(sizes) + sizes.count(0)
 
     def add(self, other: Tally) -> None:
         """Those of the next piece."""

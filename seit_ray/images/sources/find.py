@@ -6,11 +6,12 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from seit_ray.images.label_maps import MapLabels
 from seit_ray.images.sources import folders, parquet, tables, webdataset
 from seit_ray.images.sources.class_names import read_class_names, renamed
-from seit_ray.images.sources.division import COUNTED, Division, File, Head, Piece, Seen, Tally
+from seit_ray.images.sources.division import COUNTED, Division, File, Head, Piece, Seen, SeenRun, Tally
 from seit_ray.images.sources.inventory import inventory_entries, keep_slices, sorted_inventory
 from seit_ray.images.sources.layout import LOOK, Beginning, found_layout, of_layout, visible
 from seit_ray.images.sources.maps import class_names_of_maps, void_of
@@ -66,17 +67,23 @@ def divide(
     return replace(found, renamed=names) if isinstance(names, dict) else replace(found, listed_classes=names)
 
 
-def images_of(division: Division, number: int, tally: Tally) -> Iterator[Seen]:
-    """The images of a piece that the settings take, labelled as they say; counts what else is there."""
+def images_of(
+    division: Division, number: int, tally: Tally, *, by_runs: bool = False
+) -> Iterator[Seen] | Iterator[Seen | SeenRun]:
+    """The images of a piece that the settings take, labelled as they say; counts what else is there.
+
+    by_runs: many at a time where that is possible.
+    """
     piece, settings, head = division.pieces[number], division.settings, division.head
     if number == 0 and head is not None:
         tally.add(head.tally)
-        yield from _named(division, folders.seen(division, piece, tally, head.entries))
-        return
+        return _named(division, folders.seen(division, piece, tally, head.entries))
+    if by_runs and folders.has_runs(division, piece):
+        return _named(division, folders.seen_by_runs(division, piece, tally))
     found = READS[division.kind](division, piece, tally)
     if (settings.include or settings.exclude) and division.kind not in ("folders", "flat"):  # these ask themselves
         found = _matching(found, settings, tally)
-    yield from _named(division, found)
+    return _named(division, found)
 
 
 def holds_val(division: Division, place: str) -> bool:
@@ -121,11 +128,12 @@ def _matching(found: Iterator[Seen], settings: SourceSettings, tally: Tally) -> 
             tally.left_out[EXCLUDED] += 1
 
 
-def _named(division: Division, found: Iterator[Seen]) -> Iterator[Seen]:
-    names, numbered = division.renamed, division.class_names
-    if names is None:
-        yield from found
-        return
+def _named(division: Division, found: Iterator[Any]) -> Iterator[Any]:
+    return found if division.renamed is None else _renamed(division, division.renamed, found)
+
+
+def _renamed(division: Division, names: dict[str, str], found: Iterator[Any]) -> Iterator[Any]:
+    numbered = division.class_names
     for image in found:
         label = image.label
         if isinstance(label, int) and numbered is not None and str(label) not in names:

@@ -55,7 +55,18 @@ def visible(
     stretch: Stretch | None = None,
     entries: Iterable[Entry] | None = None,
 ) -> Iterator[Entry]:
-    """The files of a source that are not hidden, listed or from its inventory; counts those that cannot be listed.
+    """The files of a source that are not hidden: see `all_files`."""
+    return not_hidden(all_files(source, left_out, inventory, stretch, entries))
+
+
+def all_files(
+    source: Folder,
+    left_out: Counter[str],
+    inventory: str | None = None,
+    stretch: Stretch | None = None,
+    entries: Iterable[Entry] | None = None,
+) -> Iterator[Entry]:
+    """The files of a source, listed or from its inventory; counts those that cannot be listed.
 
     entries: what is known of the inventory already.
     """
@@ -65,11 +76,14 @@ def visible(
 
     if inventory and entries is None:
         entries = inventory_entries(sorted_inventory(source, inventory))
-    for entry in (
-        entries
-        if entries is not None
-        else source.list(include_hidden=True, on_skipped=skipped, stretch=stretch or WHOLE)
-    ):
+    if entries is None:
+        entries = source.list(include_hidden=True, on_skipped=skipped, stretch=stretch or WHOLE)
+    return iter(entries)
+
+
+def not_hidden(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Those that are not hidden."""
+    for entry in entries:
         if not is_hidden(entry.name):
             yield entry
 
