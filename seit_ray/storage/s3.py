@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -51,6 +52,9 @@ def connect(access: Access, environment: Mapping[str, str], patient: bool) -> Ob
         skip_instance_cache=True,
     )
     return Objects(S3(file_system, access["connections"]))
+
+
+_entry = functools.partial(tuple.__new__, Entry)  # of a tuple, at once: there are many
 
 
 class Digests:
@@ -114,9 +118,8 @@ class S3:
         request["Delimiter"] = delimiter or None
         given = {name: value for name, value in request.items() if value is not None}
         answer = self.file_system.call_s3("list_objects_v2", Bucket=bucket, Prefix=base + prefix, **given)
-        start, objects = len(base), answer.get(OBJECTS, [])
-        if start:
-            objects = [Entry(name[start:], *more) for name, *more in objects]
+        start, (keys, *more) = len(base), answer.get(OBJECTS, ((),))
+        objects = list(map(_entry, zip([key[start:] for key in keys], *more, strict=True)))
         folders = [item["Prefix"][start:] for item in answer.get("CommonPrefixes", ())]
         return Page(objects, folders, answer["NextContinuationToken"] if answer.get("IsTruncated") else None)
 

@@ -15,12 +15,10 @@ from xml.etree import ElementTree
 
 from botocore.utils import parse_timestamp
 
-from seit_ray.storage.entry import Entry
-
 # Of the client, which adds what it reads of the rest. Its own look for errors, at `before-parse.s3.*`, which reads all
 # that is there, comes behind handlers with this star.
 EVENT = "before-parse.*.ListObjectsV2"
-OBJECTS = "Objects"  # where they are in its answer
+OBJECTS = "Objects"  # where the columns of objects are in its answer, in the order of an `Entry`
 FIELDS = ("Key", "Size", "LastModified", "ETag")
 _KEYS, _SIZES = re.compile(r"<Key>([^<]*)</Key>"), re.compile(r"<Size>(\d+)</Size>", re.ASCII)
 _MOMENTS = re.compile(r"<LastModified>([^<&]*)</LastModified>")
@@ -43,9 +41,7 @@ def read_objects(response_dict: dict[str, Any], customized_response_dict: dict[s
         keys = [unquote_plus(key) if "%" in key or "+" in key else key for key in keys]
     if keys:
         response_dict["body"] = rest
-        customized_response_dict[OBJECTS] = list(
-            map(Entry, keys, map(int, sizes), map(moment_text, moments), [etag.strip('"') for etag in etags])
-        )
+        customized_response_dict[OBJECTS] = (keys, list(map(int, sizes)), moment_texts(moments), etags)
 
 
 def plain_columns(body: bytes) -> tuple[Columns, bytes] | None:
@@ -87,7 +83,7 @@ def parsed_columns(body: bytes) -> tuple[Columns, bytes] | None:
             rest.append(element)
             continue
         for name, column in zip(FIELDS, columns, strict=True):
-            column.append(element.findtext(f"{space}{name}") or "")
+            column.append((element.findtext(f"{space}{name}") or "").strip('"' if name == "ETag" else ""))
     root[:] = rest
     if not columns[0]:
         return None
@@ -96,9 +92,12 @@ def parsed_columns(body: bytes) -> tuple[Columns, bytes] | None:
     return columns, ElementTree.tostring(root)
 
 
-def moment_text(value: str) -> str:
-    """The moment that an answer tells, as in `Entry.modified`."""
-    return f"{value[:19]}+00:00" if value[19:] == ".000Z" else moment_of(value).isoformat()
+def moment_texts(values: list[str]) -> list[str]:
+    """The moments that an answer tells, as in `Entry.modified`."""
+    text = "\n".join(values)
+    if text.count(".000Z") == len(values) and len(text) == 25 * len(values) - 1:  # as servers write them
+        return text.replace(".000Z", "+00:00").split("\n")
+    return [moment_of(value).isoformat() for value in values]
 
 
 def moment_of(value: Any) -> datetime:

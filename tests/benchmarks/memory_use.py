@@ -18,7 +18,6 @@ from pathlib import Path
 
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder, uris
-from seit_ray.storage.entry import Entry
 from seit_ray.storage.objects import Objects
 from seit_ray.storage.s3 import S3
 from seit_ray.storage.s3_pages import OBJECTS
@@ -60,8 +59,8 @@ class MadeUpKeys:
         start = int(request.get("ContinuationToken") or max(first, behind))
         stop = min(end, start + min(1000, request.get("MaxKeys", 1000)))
         names = [name_of(number) for number in range(start, stop)]
-        items = [Entry(name, 109_000, "2026-01-01T00:00:00+00:00", f"{hash(name):x}") for name in names]
-        return {OBJECTS: items, "IsTruncated": stop < end, "NextContinuationToken": str(stop)}
+        more = ([109_000] * len(names), ["2026-01-01T00:00:00+00:00"] * len(names), [f"{hash(n):x}" for n in names])
+        return {OBJECTS: (names, *more), "IsTruncated": stop < end, "NextContinuationToken": str(stop)}
 
 
 def unshared_mib(pid: int | str) -> tuple[str, float]:

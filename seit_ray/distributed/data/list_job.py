@@ -22,7 +22,7 @@ from seit_ray.images.pieces import Pieces
 from seit_ray.storage.patience import PATIENCE_S
 
 CANCEL_S = 30.0  # for tasks to end that nobody waits for any more: what they write is not to come later
-PIECES_A_TASK = 8  # at most: what a core lists at a time, and what is listed again when a node is lost
+PIECES_A_TASK = 16  # at most: what a core lists at a time, and what is listed again when a node is lost
 
 
 def make_on_tasks(connect: Connect, patience_s: float = PATIENCE_S) -> Make:

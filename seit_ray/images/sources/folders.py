@@ -39,12 +39,11 @@ def seen_by_runs(division: Division, piece: Piece, tally: Tally) -> Iterator[See
     splits, is_labelled = FolderSplits(tally, find_splits=settings.find_splits), settings.kind != "flat"
     listed = _listed(division, piece, tally)
     while entries := list(itertools.islice(listed, CHUNK)):
-        names = [entry.name for entry in entries]
+        names, sizes, _, etags = zip(*entries, strict=True)
         if not are_plain(names, settings.image_suffixes):
             yield from _one_by_one(division, not_hidden(entries), tally, splits)
             continue
-        sizes = [entry.size_bytes for entry in entries]
-        versions = [entry.etag or entry.modified or None for entry in entries]
+        versions = etags if all(etags) else [entry.version or None for entry in entries]
         if is_weighed:
             tally.weigh_all(division.chosen, sizes)
         for start, stop in folder_runs(names):
