@@ -65,7 +65,9 @@ class Verb(Section):
         The listing is also for other verbs, which outlive what this one makes.
         """
         listing = self.source.listing if hasattr(self, "source") else None
-        for made in self.made if listing else ():
+        if not listing:
+            return self
+        for made in self.made:
             if overlap(Folder(made), Folder(listing)):
                 raise ValueError(
                     f"source.listing {listing} and the output {made}; expected two folders, neither of them in the "

@@ -48,7 +48,7 @@ def seen_by_runs(division: Division, piece: Piece, tally: Tally) -> Iterator[See
             tally.weigh_all(division.chosen, sizes)
         for start, stop in folder_runs(names):
             split, place, label = splits.of(names[start])
-            columns = (column[start:stop] for column in (names, sizes, versions))
+            columns = (names[start:stop], sizes[start:stop], versions[start:stop])
             yield SeenRun(*columns, label if is_labelled else None, split, place)
 
 
