@@ -55,9 +55,12 @@ def made_by_tasks(pieces: Pieces, todo: Sequence[int], on_listed: OnListed, num_
     except RayError as error:
         raise user_error(error) or error from error
     finally:
-        for answer in coming:
+        # Of what is answered nothing is cancelled: Ray ends this process when that meets the end of the same task.
+        _, pending = ray.wait(coming, num_returns=len(coming), timeout=0, fetch_local=False)
+        for answer in pending:
             ray.cancel(answer)
-        ray.wait(coming, num_returns=len(coming), timeout=CANCEL_S, fetch_local=False)
+        if pending:
+            ray.wait(pending, num_returns=len(pending), timeout=CANCEL_S, fetch_local=False)
 
 
 def make_some(pieces: Pieces, numbers: list[int], patience_s: float) -> list[PieceCounts] | None:
