@@ -85,6 +85,11 @@ class Quickstart(Verb):
     workers: Workers = Field(default_factory=Workers)
     seed: NonNegativeInt = Field(0, description="seed of every phase")
 
+    @property
+    def made(self) -> tuple[str, ...]:
+        """What the phases make; the listing that they share lies beside these, in the output."""
+        return tuple(f"{self.output.rstrip('/')}/{name}" for name in ("tokenizer", "tokens", "pretrain", "finetune"))
+
     @model_validator(mode="after")
     def _what_is_pre_trained_is_taken_over(self) -> Self:
         model = self.finetune.model

@@ -83,6 +83,11 @@ class TrainTokenAdapt(Verb):
     workers: Workers = Field(default_factory=Workers)
     replay: PositiveInt | None = Field(None, description="run just this step, which was not finite; writes nothing")
 
+    @property
+    def made(self) -> tuple[str, ...]:
+        """The run, beside which others lie."""
+        return (f"{self.output.rstrip('/')}/{self.run}",)
+
     @model_validator(mode="after")
     def _warmed_up(self) -> Self:
         check_warmup(self.loop, self.optimizer)

@@ -35,6 +35,8 @@ from seit_ray.config.training import (
     check_deciding_probe,
     check_warmup,
 )
+from seit_ray.storage import Folder
+from seit_ray.storage.output import overlap
 
 OBJECTIVE = "masked tokens; centroids of patches, as code and as pixels; morphed tokens (with dataset: beside mtm)"
 
@@ -49,6 +51,29 @@ class Verb(Section):
 
     storage: Storage = Field(default_factory=Storage)
     cluster: Cluster = Field(default_factory=Cluster)
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """The folders that the verb fills, and whatever is in them."""
+        output = getattr(self, "output", None)
+        return (output,) if output else ()
+
+    @model_validator(mode="after")
+    def _listing_apart(self) -> Self:
+        """ValueError for a kept listing in what the verb makes, or around it: each takes the other for foreign files.
+
+        The listing is also for other verbs, which outlive what this one makes.
+        """
+        listing = self.source.listing if hasattr(self, "source") else None
+        if not listing:
+            return self
+        for made in self.made:
+            if overlap(Folder(made), Folder(listing)):
+                raise ValueError(
+                    f"source.listing {listing} and the output {made}; expected two folders, neither of them in the "
+                    "other; choose another folder for the listing"
+                )
+        return self
 
 
 class FitTokenizer(Verb):
@@ -116,6 +141,11 @@ class Training(Verb):
     loop: Loop = Field(default_factory=Loop)
     optimizer: Optimizer = Field(default_factory=Optimizer)
     replay: PositiveInt | None = Field(None, description="run just this step, which was not finite; writes nothing")
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """The run, beside which others lie."""
+        return (f"{self.output.rstrip('/')}/{self.run}",)
 
     @model_validator(mode="after")
     def _warmed_up(self) -> Self:
@@ -207,6 +237,11 @@ class Evaluate(Robustness, Verb):
     max_image_pixels: PositiveInt = Field(178_956_970, description="larger images are rejected")
     max_image_mib: PositiveInt = Field(64, description="larger files are rejected, MiB")
     workers: Workers = Field(default_factory=lambda: Workers(num_workers=0))
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """None: a file alone, in the run if nobody says where."""
+        return ()
 
 
 class Predict(Verb):

@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seit_ray.images.pieces import PieceCounts, Pieces
+from seit_ray.images.piece_writing import PieceCounts
+from seit_ray.images.pieces import Pieces
 from seit_ray.images.repeats import NUMBERED, Repeats, is_repeat_of, repeated
 from seit_ray.images.rows import FoundRows
 from seit_ray.images.sources.division import Division, Tally
@@ -118,7 +119,7 @@ class Gathered:
         found = FoundRows(
             repeats.numbered(plain, columns["hash"]),
             plain,
-            columns["uri"],
+            self._whole(columns["uri"], plain),
             columns["size_bytes"],
             columns["version"],
             codes["label"],
@@ -132,6 +133,14 @@ class Gathered:
             self.left_out[EXCLUDED] += int((~taken).sum())
             found = found.filter(taken)
         return found
+
+    def _whole(self, uris: pa.StringArray, keys: pa.StringArray) -> pa.StringArray:
+        """The uris with those that are told by the key alone."""
+        if not uris.null_count:
+            return uris
+        root = self.division.folder.uri_of("x")[:-1]
+        told = pc.binary_join_element_wise(pa.scalar(root), keys, "")
+        return told if uris.null_count == len(uris) else pc.coalesce(uris, told)
 
 
 def counted_keys(keys: pa.StringArray, is_counted: pa.BooleanArray, counted: Counter[str]) -> pa.StringArray:

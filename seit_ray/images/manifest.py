@@ -2,7 +2,7 @@
 
     manifest.json               written last: counts, class names, digest
     <split>/rows-00000.parquet  id, key, uri, label, version, size_bytes, and in a source of pairs mask_uri and
-                                mask_version; row groups of GROUP_ROWS, parts one after the other
+                                mask_version; in row groups, parts one after the other
 
 Rows a part are a function of the number of images alone, so that any cluster makes the same shards. The final label of
 a class is known only when all images were seen (names are numbered in sorted order), but the files are written as they
@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seit_ray.images.label_maps import MAPS, MapLabels
-from seit_ray.images.manifest_files import GROUP_ROWS, SplitListing, file_name, schema_of
+from seit_ray.images.manifest_files import SplitListing, file_name, schema_of
 from seit_ray.images.rows import states_of
 from seit_ray.storage import Folder
 
@@ -73,9 +73,10 @@ class Manifest:
         file = self._open(split, number)
         first = place * self.rows_per_part
         last = min(first + self.rows_per_part, file.metadata.num_rows) - 1
-        groups = list(range(first // GROUP_ROWS, last // GROUP_ROWS + 1))
+        each = group_rows(file)
+        groups = list(range(first // each, last // each + 1))
         rows = file.read_row_groups(groups, use_threads=False)
-        return self._finished(split, rows.slice(first - groups[0] * GROUP_ROWS, last + 1 - first))
+        return self._finished(split, rows.slice(first - groups[0] * each, last + 1 - first))
 
     def part_images(self, split: str, index: int) -> int:
         """How many images a part has; 0 for one that the split has not."""
@@ -89,10 +90,11 @@ class Manifest:
         files, rows = np.divmod(np.sort(chosen), self.rows_per_file)
         tables = [schema_of(self.void).empty_table()]
         for number in np.unique(files).tolist():
-            groups, offsets = np.divmod(rows[files == number], GROUP_ROWS)
+            file = self._open(split, number)
+            groups, offsets = np.divmod(rows[files == number], group_rows(file))
             needed, places = np.unique(groups, return_inverse=True)
-            table = self._open(split, number).read_row_groups(needed.tolist(), use_threads=False)
-            tables.append(table.take(pa.array(places * GROUP_ROWS + offsets)))
+            table = file.read_row_groups(needed.tolist(), use_threads=False)
+            tables.append(table.take(pa.array(places * group_rows(file) + offsets)))
         return self._finished(split, pa.concat_tables(tables))
 
     def keys(self, split: str) -> Iterator[pa.Array]:
@@ -140,6 +142,11 @@ class Manifest:
                 f"{self.folder.uri_of(name)} cannot be read ({reason}); expected a file of the listing; delete "
                 f"{self.folder.uri_of(MARKER)}, to list the source again"
             ) from error
+
+
+def group_rows(file: pq.ParquetFile) -> int:
+    """Rows a row group, but for the last one."""
+    return file.metadata.row_group(0).num_rows
 
 
 def load_manifest(folder: Folder) -> Manifest | None:

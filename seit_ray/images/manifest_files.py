@@ -24,7 +24,7 @@ SCHEMA = pa.schema(
     }
 )
 MASKED_SCHEMA = pa.schema([*SCHEMA, pa.field("mask_uri", pa.string()), pa.field("mask_version", pa.string())])
-GROUP_ROWS, FILE_ROWS = 256, 16_384  # rows that are read together; rows a file where nobody says how many
+GROUP_ROWS, FILE_ROWS = 1024, 16_384  # rows that are read together; rows a file where nobody says how many
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _FILE_NAME = re.compile(r"[^/]+/rows-\d{5,}\.parquet")
 
@@ -87,7 +87,10 @@ class SplitWriter:
             return
         table = pa.concat_tables(self.held).combine_chunks()
         sink = io.BytesIO()
-        pq.write_table(table, sink, row_group_size=GROUP_ROWS, compression="zstd")
+        codes = ["label"]  # what else is there hardly repeats itself, and nobody asks which group holds what
+        pq.write_table(
+            table, sink, row_group_size=GROUP_ROWS, compression="zstd", use_dictionary=codes, write_statistics=False
+        )
         self.folder.write(file_name(self.name, self.num_files), sink.getvalue())
         self.num_images += len(table)
         self.num_files += 1

@@ -14,12 +14,12 @@ import pyarrow.compute as pc
 from seit_ray.images.classes import class_notes, code_of, extended_classes, final_labels
 from seit_ray.images.label_maps import MapLabels
 from seit_ray.images.manifest import FORMAT, MARKER, Manifest
-from seit_ray.images.manifest_files import FILE_ROWS, GROUP_ROWS, SplitWriter, delete_leftovers, schema_of
+from seit_ray.images.manifest_files import FILE_ROWS, SplitWriter, delete_leftovers, schema_of
 from seit_ray.images.records import ImageRecord, unusable, unusable_reason
 from seit_ray.images.rows import FoundRows, bytes_of, first_places, lengths_of, rows_of
 from seit_ray.storage import Folder
 
-LEAST_ROWS, USUAL_PARTS = GROUP_ROWS, 64  # of a part; of all images, where that gives parts of a size between
+LEAST_ROWS, USUAL_PARTS = 256, 64  # of a part; of all images, where that gives parts of a size between
 NAMED = 3  # reasons that a note names
 
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 
 from seit_ray.images.gather import Gathered, check_splits
-from seit_ray.images.pieces import PieceCounts, Pieces, pieces_in, place_of
+from seit_ray.images.piece_writing import PieceCounts
+from seit_ray.images.pieces import Pieces, pieces_in, place_of
 from seit_ray.images.sources.division import Tally
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress, silent
@@ -21,7 +22,7 @@ from seit_ray.storage.errors import StorageError
 from seit_ray.storage.patience import patiently
 
 FEW_PIECES = 8  # that one process lists, whatever else there is
-STREAMS = 8  # pieces of a bucket that one process lists at a time, which keeps a core busy; a disk lets none wait
+STREAMS = 16  # pieces of a bucket that one process lists at a time, which keeps a core busy; a disk lets none wait
 TOLD = 1000  # images, how often it is said how far a listing is
 WAKE_S = 0.5  # how often who waits for a piece looks up: Ray's interrupt of a cancelled task wakes no lock
 OF_THE_SETUP = ("unavailable", "denied", "credentials", "full")  # kinds of StorageError: what stands is right
@@ -144,15 +145,19 @@ def make_here(pieces: Pieces, todo: Sequence[int], on_listed: OnListed, patience
     ended = threading.Event()
 
     def made(number: int) -> PieceCounts:
+        told = 0
+
         def tell(images: int) -> bool:
+            nonlocal told
             if ended.is_set():  # nobody waits for it any more: it stays unfinished
                 raise CancelledError
-            if images % TOLD == 0:
-                on_listed(TOLD)
+            if images >= told + TOLD:
+                on_listed(images - told)
+                told = images
             return False
 
         counts = patiently(lambda: pieces.make(number, tell), patience_s)
-        on_listed(counts.num_rows % TOLD)
+        on_listed(counts.num_rows - told)
         return counts
 
     if not pieces.division.folder.is_remote or len(todo) == 1:

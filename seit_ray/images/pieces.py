@@ -2,6 +2,7 @@
 
 division.json                  how the source is divided, what of, when, and the NAME of its pieces' folder
 NAME/begun                     when: who sees this sees the pieces
+NAME/slice-00017.parquet       of a source with an inventory: its objects, sorted
 NAME/00017/rows-00000.parquet  images of a piece, in order; some FILE_ROWS a file
 NAME/00017/maps-00000.parquet  label maps of a piece, in a source of pairs
 NAME/00017.json                written last: counts, labels and splits of the piece
@@ -13,68 +14,25 @@ this one, whoever left them or goes on to write them.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seit_ray.images.classes import code_of
-from seit_ray.images.repeats import hash_of
-from seit_ray.images.sources.division import COUNTED, MAP, MAY_REPEAT, Division, Seen, Tally
+from seit_ray.images.piece_writing import PieceCounts, PieceWriter, maps_name, rows_name
+from seit_ray.images.sources.division import COUNTED, MAP, Division, SeenRun, Tally
 from seit_ray.images.sources.find import divide, images_of
-from seit_ray.images.sources.maps import map_rows
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder, split_uri
 
 DIVISION, MARK = "division.json", "begun"
-FORMAT = 1
-FILE_ROWS = 65_536
-SCHEMA = pa.schema(
-    {
-        "key": pa.string(),
-        "uri": pa.string(),
-        "label": pa.int32(),
-        "split": pa.int32(),
-        "size_bytes": pa.int64(),
-        "version": pa.string(),
-        "hash": pa.uint64(),  # of a key that may come again
-        "counted": pa.bool_(),  # a key behind which a number comes; null for others
-    }
-)
+FORMAT = 2
 _MARKER = re.compile(r"(\d{5,})\.json")
-
-
-@dataclass(frozen=True)
-class PieceCounts:
-    """What is known of a finished piece. labels, splits: what the numbers in its rows stand for.
-
-    splits: (split, place), see `Seen`, in the order in which they were met. num_hashed: keys that may come again.
-    """
-
-    num_rows: int
-    num_files: int
-    num_hashed: int
-    labels: list[str | int]
-    splits: list[tuple[str, str | None]]
-    tally: Tally
-    num_map_files: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {**vars(self), "tally": self.tally.as_dict()}
-
-    @classmethod
-    def of_dict(cls, values: dict[str, Any]) -> PieceCounts:
-        """What `as_dict` gave."""
-        splits = [(split, place) for split, place in values["splits"]]
-        return cls(**{**values, "splits": splits, "tally": Tally.of_dict(values["tally"])})
 
 
 @dataclass(frozen=True)
@@ -84,6 +42,7 @@ class Pieces:
     division: Division
     folder: Folder
     begun: str | None = None  # when somebody else has divided the source, UTC
+    is_sample: bool = False  # not all of them will be read
 
     @property
     def is_taken_up(self) -> bool:
@@ -101,12 +60,21 @@ class Pieces:
         return len(self.division.pieces)
 
     def make(self, number: int, is_enough: Callable[[int], bool] | None = None) -> PieceCounts:
-        """List a piece and write it; is_enough: (images of it so far) -> whether to stop there."""
+        """List a piece and write it; is_enough: (images of it so far) -> whether to stop there.
+
+        It is asked after each image, or of a whole listing after some.
+        """
         tally = Tally()
-        writer = _Writer(self.folder, number)
+        writer = PieceWriter(self.folder, number)
         narrows = bool(self.division.settings.include or self.division.settings.exclude)
         seen = 0
-        for image in images_of(self.division, number, tally):
+        for image in images_of(self.division, number, tally, by_runs=not self.is_sample):
+            if isinstance(image, SeenRun):
+                writer.add_run(image)
+                seen += len(image.names)
+                if is_enough is not None and is_enough(seen):
+                    break
+                continue
             if image.of_key == MAP:
                 writer.add_map(image)
                 continue
@@ -146,15 +114,17 @@ class Pieces:
 def pieces_in(folder: Folder, source: Folder, settings: SourceSettings, *, is_sample: bool = False) -> Pieces:
     """The pieces of a source in a folder of their own, divided now, or as they were when the folder was begun."""
     if is_sample:
-        return Pieces(divide(source, settings, is_sample=True), folder)
+        return Pieces(divide(source, settings, is_sample=True), folder, is_sample=True)
     standing = standing_in(folder, source, settings)
     if standing is not None:
         return standing
-    division, begun, name = divide(source, settings), f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", uuid.uuid4().hex
+    begun, name = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", uuid.uuid4().hex
+    division = divide(source, settings, folder.join(name))
     standing = standing_in(folder, source, settings)
     if standing is not None:  # another job has divided it meanwhile
+        folder.join(name).delete_tree()
         return standing
-    found = Pieces(division, folder.join(name))
+    found = Pieces(replace(division, kept=folder.join(name)), folder.join(name))
     found.folder.write(MARK, begun.encode())
     if division.head is not None:  # it is in memory: nobody lists it again
         found.make(0)
@@ -168,8 +138,8 @@ def standing_in(folder: Folder, source: Folder, settings: SourceSettings) -> Pie
     if not folder.exists(DIVISION):
         return None
     values = json.loads(folder.read(DIVISION))
-    division = Division.of_dict(values["division"], source, settings)
-    return Pieces(division, folder.join(values["name"]), values["begun"])
+    kept = folder.join(values["name"])
+    return Pieces(Division.of_dict(values["division"], source, settings, kept), kept, values["begun"])
 
 
 def place_of(folder: Folder, source: Folder, settings: SourceSettings) -> Folder:
@@ -187,78 +157,3 @@ def _state_of(source: Folder, uri: str) -> tuple[int | None, str | None]:
     place, name = split_uri(uri)
     folder = source.at(place)
     return folder.size(name), folder.version(name)
-
-
-def rows_name(number: int, file: int) -> str:
-    """A file of a piece."""
-    return f"{number:05}/rows-{file:05}.parquet"
-
-
-def maps_name(number: int, file: int) -> str:
-    """A file of its label maps."""
-    return f"{number:05}/maps-{file:05}.parquet"
-
-
-@dataclass
-class _Writer:
-    """Collects the images and label maps of a piece and writes each full file."""
-
-    folder: Folder
-    number: int
-    rows: list[tuple[Any, ...]] = field(default_factory=list)
-    labels: dict[str | int, int] = field(default_factory=dict)
-    splits: dict[tuple[str, str | None], int] = field(default_factory=dict)
-    num_rows: int = 0
-    num_files: int = 0
-    num_hashed: int = 0
-    maps: tuple[list[str], list[str | None]] = field(default_factory=lambda: ([], []))  # names, versions
-    num_map_files: int = 0
-
-    def add(self, image: Seen) -> None:
-        """Takes one."""
-        key, uri, label, split, size_bytes, version, place, of_key = image
-        code = code_of(label, self.labels)
-        part = None if split is None else self.splits.setdefault((split, place), len(self.splits))
-        hashed, counted = None, True if of_key == COUNTED else None
-        if of_key == MAY_REPEAT:
-            hashed = hash_of(key)
-            self.num_hashed += 1
-        self.rows.append((key, uri, code, part, size_bytes, version, hashed, counted))
-        if len(self.rows) == FILE_ROWS:
-            self._flush()
-
-    def add_map(self, seen: Seen) -> None:
-        """Takes a label map."""
-        names, versions = self.maps
-        names.append(seen.key)
-        versions.append(seen.version)
-        if len(names) == FILE_ROWS:
-            self._flush_maps()
-
-    def _flush(self) -> None:
-        columns = zip(zip(*self.rows, strict=True), SCHEMA, strict=True)
-        arrays = [pa.array(column, field.type) for column, field in columns]
-        self._write(rows_name(self.number, self.num_files), pa.table(arrays, schema=SCHEMA), ["split", "label"])
-        self.num_rows += len(self.rows)
-        self.num_files += 1
-        self.rows.clear()
-
-    def _flush_maps(self) -> None:
-        self._write(maps_name(self.number, self.num_map_files), map_rows(*self.maps), [])
-        self.num_map_files += 1
-        for column in self.maps:
-            column.clear()
-
-    def _write(self, name: str, table: pa.Table, codes: list[str]) -> None:
-        sink = io.BytesIO()
-        pq.write_table(table, sink, compression="zstd", use_dictionary=codes, write_statistics=False)
-        self.folder.write(name, sink.getvalue())
-
-    def finish(self, tally: Tally) -> PieceCounts:
-        """The counts, when all were added."""
-        if self.rows:
-            self._flush()
-        if self.maps[0]:
-            self._flush_maps()
-        names = list(self.labels), list(self.splits)
-        return PieceCounts(self.num_rows, self.num_files, self.num_hashed, *names, tally, self.num_map_files)

@@ -10,6 +10,7 @@ from typing import Any
 from seit_ray.batches.images import SHARD_ROWS
 from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import MARKER, Manifest, load_manifest
+from seit_ray.images.sources.identity import differing, identity
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
@@ -34,11 +35,12 @@ def listed_once(
 
     Made anew where it was made otherwise and the run has no results yet; ValueError where it has.
     """
-    plan = {"images": images.uri, "source": source.as_dict(), "val_fraction": val_fraction, "seed": seed}
+    plan = {**identity(images, source), "val_fraction": val_fraction, "seed": seed}
 
     def make() -> ValueError | None:
         try:
-            if load_plan(run) != plan or load_manifest(run.join(FOLDER)) is None:
+            before = load_plan(run)
+            if before is None or differing(before, plan) or load_manifest(run.join(FOLDER)) is None:
                 refuse_results(run, plan)
                 folder = run.join(FOLDER)
                 folder.delete(PLAN)
@@ -75,7 +77,7 @@ def refuse_results(run: Folder, plan: dict[str, Any]) -> None:
     before = load_plan(run)
     if before is None or not (run.join("checkpoints").list_folders() or run.exists("model.json")):
         return
-    differ = ", ".join(f"{key} {before.get(key)!r} (now {plan[key]!r})" for key in plan if before.get(key) != plan[key])
+    differ = ", ".join(f"{key} {before.get(key)!r} (now {plan[key]!r})" for key in differing(before, plan))
     if differ:
         raise ValueError(f"{run.uri} was begun with {differ}; expected the same; give the run another name")
 

@@ -1,14 +1,13 @@
 """One listed object, and which names count as hidden."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 Stretch = tuple[str, str | None]  # what lies behind the first name, up to the second one (None: to the end)
 WHOLE: Stretch = ("", None)
 ONE_STREAM: Stretch = ("", chr(0x10FFFF))  # the same, but no folders are listed ahead of what is read
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """An object below a folder: name relative to it, size in bytes, time of change (ISO 8601, UTC), ETag.
 
     etag: of S3 and Azure, the generation of Google Cloud; '' where there is none.

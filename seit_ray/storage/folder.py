@@ -28,7 +28,9 @@ from seit_ray.storage.uris import (
 )
 
 CONNECTIONS = 64
-SECRET = re.compile(r"(AccountKey|SharedAccessSignature)=[^;]*;?", re.IGNORECASE)  # of a connection string
+SECRET = re.compile(  # of a connection string, and of an address
+    r"(AccountKey|SharedAccessSignature)=[^;]*;?|(?<=//)[^/@]*@", re.IGNORECASE
+)
 
 
 class Folder:
@@ -90,8 +92,17 @@ class Folder:
         cloud = CLOUDS.get(self.uri.partition("://")[0]) if self.is_remote else None
         if cloud is None:
             return []
-        given = [self._options["endpoint_url"], self._options["account"], *map(os.environ.get, cloud.servers)]
+        variables = (*cloud.endpoints, *cloud.accounts, *cloud.profile)
+        given = [self._options["endpoint_url"], self._options["account"], *map(os.environ.get, variables)]
         return [SECRET.sub("", value or "") for value in given]
+
+    @property
+    def named_server(self) -> str:
+        """The endpoint and account that are named, by options or variables alike, without keys to them; '' for none."""
+        cloud = CLOUDS[self.uri.partition("://")[0]]
+        given = (("endpoint_url", cloud.endpoints), ("account", cloud.accounts))
+        named = (self._options[option] or _first_set(variables) for option, variables in given)  # type: ignore[literal-required]
+        return " ".join(SECRET.sub("", value).rstrip("/") for value in named if value)
 
     def __repr__(self) -> str:
         return f"Folder({self.uri!r})"
@@ -272,3 +283,7 @@ class Folder:
 
     def _store(self, *, patient: bool = True) -> ObjectStore:
         return store_at(self.uri, self._options, patient=patient)
+
+
+def _first_set(variables: Sequence[str]) -> str | None:
+    return next((value for variable in variables if (value := os.environ.get(variable))), None)

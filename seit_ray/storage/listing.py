@@ -117,7 +117,10 @@ def behind(ask: Ask, prefix: str, page: Page, until: str | None = None, *, itsel
             is_last = page.token is None or (until is not None and bool(page.objects) and page.objects[-1].name > until)
             coming = None if is_last else pool.submit(ask, prefix=prefix, token=page.token)
             if is_shown:
-                yield from page.objects if until is None else takewhile(lambda entry: entry.name <= until, page.objects)
+                if until is None or not page.objects or page.objects[-1].name <= until:
+                    yield from page.objects
+                else:
+                    yield from takewhile(lambda entry: entry.name <= until, page.objects)
             if coming is None:
                 return
             page, is_shown = coming.result(), True

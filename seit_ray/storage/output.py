@@ -32,17 +32,22 @@ def refuse_overlap(output: Folder, other: Folder, what: str) -> None:
 
     A job that lists its own output would take it for input, and an output that holds the input is not ours alone.
     """
-    if output.uri.partition("://")[0] != other.uri.partition("://")[0] and (output.is_remote or other.is_remote):
+    if not overlap(output, other):
         return
-    mine, theirs = (real(folder) for folder in (output, other))
-    if not (mine.startswith(theirs) or theirs.startswith(mine)):
-        return
-    if mine != theirs and is_object(other):  # of a table or a tar, what lies beside it is not read
+    if real(output) != real(other) and is_object(other):  # of a table or a tar, what lies beside it is not read
         return
     raise ValueError(
         f"output {output.uri} and {what} {other.uri}; expected two folders, neither of them in the other; choose "
         "another output"
     )
+
+
+def overlap(one: Folder, other: Folder) -> bool:
+    """Whether two folders are one, or one of them lies in the other."""
+    if one.uri.partition("://")[0] != other.uri.partition("://")[0] and (one.is_remote or other.is_remote):
+        return False
+    mine, theirs = (real(folder) for folder in (one, other))
+    return mine.startswith(theirs) or theirs.startswith(mine)
 
 
 def real(folder: Folder) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from seit_ray.storage.entry import Entry
 from seit_ray.storage.errors import StorageError, causes_of
 from seit_ray.storage.objects import Objects
 from seit_ray.storage.patience import REQUESTS, REQUESTS_OF_CHECKS
-from seit_ray.storage.s3_pages import EVENT, read_objects
+from seit_ray.storage.s3_pages import EVENT, OBJECTS, read_objects
 from seit_ray.storage.service import Answer, Head, Page, Span
 
 
@@ -51,6 +52,9 @@ def connect(access: Access, environment: Mapping[str, str], patient: bool) -> Ob
         skip_instance_cache=True,
     )
     return Objects(S3(file_system, access["connections"]))
+
+
+_entry = functools.partial(tuple.__new__, Entry)  # of a tuple, at once: there are many
 
 
 class Digests:
@@ -114,11 +118,8 @@ class S3:
         request["Delimiter"] = delimiter or None
         given = {name: value for name, value in request.items() if value is not None}
         answer = self.file_system.call_s3("list_objects_v2", Bucket=bucket, Prefix=base + prefix, **given)
-        start = len(base)
-        objects = [
-            Entry(item["Key"][start:], item["Size"], item["LastModified"].isoformat(), item["ETag"].strip('"'))
-            for item in answer.get("Contents", ())
-        ]
+        start, (keys, *more) = len(base), answer.get(OBJECTS, ((),))
+        objects = list(map(_entry, zip([key[start:] for key in keys], *more, strict=True)))
         folders = [item["Prefix"][start:] for item in answer.get("CommonPrefixes", ())]
         return Page(objects, folders, answer["NextContinuationToken"] if answer.get("IsTruncated") else None)
 

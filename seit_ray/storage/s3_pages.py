@@ -1,16 +1,31 @@
-"""The objects in a page of S3's listing, read at once: the client's reader takes longer than many a server."""
+"""The objects in a page of S3's listing, read at once: the client's reader takes longer than many a server.
+
+Servers write a page alike: so many `<Contents>`, each with one of each field. What is written otherwise is read by a
+reader of XML. The client is left with an answer that has no objects.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import re
 from datetime import datetime
 from typing import Any
+from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
 from botocore.utils import parse_timestamp
 
-FIELDS = ("Key", "LastModified", "ETag", "Size")
-EVENT = "before-parse.s3.ListObjectsV2"  # of the client, which adds what it reads of the rest
+# Of the client, which adds what it reads of the rest. Its own look for errors, at `before-parse.s3.*`, which reads all
+# that is there, comes behind handlers with this star.
+EVENT = "before-parse.*.ListObjectsV2"
+OBJECTS = "Objects"  # where the columns of objects are in its answer, in the order of an `Entry`
+FIELDS = ("Key", "Size", "LastModified", "ETag")
+_KEYS, _SIZES = re.compile(r"<Key>([^<]*)</Key>"), re.compile(r"<Size>(\d+)</Size>", re.ASCII)
+_MOMENTS = re.compile(r"<LastModified>([^<&]*)</LastModified>")
+_ETAGS = re.compile(r"<ETag>(?:&quot;|\")?([^<&\"]*)(?:&quot;|\")?</ETag>")
+_OTHER_ENCODING = re.compile(rb"<\?xml[^>]*encoding=(?!.utf-8)", re.IGNORECASE)
+
+Columns = list[list[str]]  # one of each field of FIELDS, with an item an object
 
 
 def read_objects(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **more: Any) -> None:
@@ -18,23 +33,71 @@ def read_objects(response_dict: dict[str, Any], customized_response_dict: dict[s
     del more
     if response_dict["status_code"] != 200:
         return
-    try:
-        root = ElementTree.fromstring(response_dict["body"])
-    except ElementTree.ParseError:  # which the client tells of
+    found = plain_columns(response_dict["body"]) or parsed_columns(response_dict["body"])
+    if found is None:  # no page, of which the client tells
         return
+    (keys, sizes, moments, etags), rest = found
+    if b"<EncodingType>url</EncodingType>" in rest:  # the client asks for it, so that a key may have any character
+        keys = [unquote_plus(key) if "%" in key or "+" in key else key for key in keys]
+    if keys:
+        response_dict["body"] = rest
+        customized_response_dict[OBJECTS] = (keys, list(map(int, sizes)), moment_texts(moments), etags)
+
+
+def plain_columns(body: bytes) -> tuple[Columns, bytes] | None:
+    """(the objects of a page, all else of it); None for one that is written in another way."""
+    if _OTHER_ENCODING.match(body):
+        return None
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return None
+    begin, *contents = text.split("<Contents>")
+    columns = [pattern.findall(text) for pattern in (_KEYS, _SIZES, _MOMENTS, _ETAGS)]
+    rest = begin + "".join([each.partition("</Contents>")[2] for each in contents])
+    if not contents or {len(contents)} != {text.count("</Contents>"), *map(len, columns)}:
+        return None
+    if "<Key>" in rest or "<!" in text:
+        return None
+    keys = columns[0]
+    if "&" in "".join(keys) or "\r" in text:
+        columns[0] = [_unescaped(key) for key in keys]
+    return columns, rest.encode()
+
+
+def _unescaped(text: str) -> str:
+    return ElementTree.fromstring(f"<a>{text}</a>").text or "" if "&" in text or "\r" in text else text
+
+
+def parsed_columns(body: bytes) -> tuple[Columns, bytes] | None:
+    """The same of any page; None for what is none."""
+    try:
+        root = ElementTree.fromstring(body)
+    except ElementTree.ParseError:
+        return None
     space = root.tag.rpartition("}")[0] + "}" if root.tag.startswith("{") else ""
-    names, found, rest = {space + name: name for name in FIELDS}, [], []
+    columns: Columns = [[] for _ in FIELDS]
+    rest = []
     for element in root:
         if element.tag != f"{space}Contents":
             rest.append(element)
             continue
-        item: dict[str, Any] = {names[part.tag]: part.text or "" for part in element if part.tag in names}
-        item["Size"], item["LastModified"] = int(item["Size"]), moment_of(item["LastModified"])
-        found.append(item)
-    if found:
-        root[:] = rest
-        response_dict["body"] = ElementTree.tostring(root)
-        customized_response_dict["Contents"] = found
+        for name, column in zip(FIELDS, columns, strict=True):
+            column.append((element.findtext(f"{space}{name}") or "").strip('"' if name == "ETag" else ""))
+    root[:] = rest
+    if not columns[0]:
+        return None
+    for element in root.iter():  # without names of spaces, which the client does not look at
+        element.tag = element.tag.removeprefix(space)
+    return columns, ElementTree.tostring(root)
+
+
+def moment_texts(values: list[str]) -> list[str]:
+    """The moments that an answer tells, as in `Entry.modified`."""
+    text = "\n".join(values)
+    if text.count(".000Z") == len(values) and len(text) == 25 * len(values) - 1:  # as servers write them
+        return text.replace(".000Z", "+00:00").split("\n")
+    return [moment_of(value).isoformat() for value in values]
 
 
 def moment_of(value: Any) -> datetime:

@@ -23,8 +23,8 @@ WEB = "https"
 class Cloud:
     """A service with buckets: the module here that connects to it, its variables, the extra and package it needs.
 
-    versions: what its inventories call the column of what `Entry.version` is. servers: of its variables those that say
-    which server or account is meant.
+    versions: what its inventories call the column of what `Entry.version` is. endpoints, accounts: of its variables
+    those that name a server, and an account; the first that is set counts. profile: the one whose profile may name one.
     """
 
     module: str
@@ -32,11 +32,13 @@ class Cloud:
     extra: str | None = None
     package: str = ""
     versions: tuple[str, ...] = ("e_tag", "etag", "ETag", "Etag")
-    servers: tuple[str, ...] = ()
+    endpoints: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ()
+    profile: tuple[str, ...] = ()
 
 
 CLOUDS = {
-    "s3": Cloud("s3", ("AWS_",), servers=("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_PROFILE")),
+    "s3": Cloud("s3", ("AWS_",), endpoints=("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), profile=("AWS_PROFILE",)),
     "gs": Cloud(
         "gs",
         ("GOOGLE_", "GCSFS_", "STORAGE_EMULATOR_HOST", "CLOUDSDK_"),
@@ -46,7 +48,12 @@ CLOUDS = {
         ("STORAGE_EMULATOR_HOST",),
     ),
     "az": Cloud(
-        "az", ("AZURE_",), "az", "adlfs", servers=("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT_NAME")
+        "az",
+        ("AZURE_",),
+        "az",
+        "adlfs",
+        endpoints=("AZURE_STORAGE_CONNECTION_STRING",),
+        accounts=("AZURE_STORAGE_ACCOUNT_NAME",),
     ),
 }
 WEB_VARIABLES = ("SSL_CERT_", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy")

@@ -8,6 +8,7 @@ from typing import Any
 
 from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import Manifest, load_manifest
+from seit_ray.images.sources.identity import identity
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
@@ -67,7 +68,7 @@ class ImageSet:
     def plan(self) -> dict[str, Any]:
         """For dataset.json."""
         hold_out = {"val_fraction": self.val_fraction, "seed": self.seed, "max_images": self.max_images}
-        return {"images": self.images.uri, "source": self.source.as_dict(), "decode": "exact", **hold_out}
+        return {**identity(self.images, self.source), "decode": "exact", **hold_out}
 
 
 def check_splits(manifest: Manifest, uri: str) -> None:

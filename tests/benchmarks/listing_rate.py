@@ -10,6 +10,7 @@ which tasks do, and to gather the pieces, which one process does, of as many key
 
 import argparse
 import contextlib
+import importlib
 import json
 import resource
 import socket
@@ -22,7 +23,7 @@ import urllib.request
 from seit_ray.images.listing import list_images
 from seit_ray.images.piece_makers import make_here
 from seit_ray.images.sources.settings import SourceSettings
-from seit_ray.storage import WHOLE, Entry, Folder
+from seit_ray.storage import ONE_STREAM, WHOLE, Entry, Folder
 from tests.benchmarks.listing_server import keys_of
 
 
@@ -46,9 +47,10 @@ def server(number: int, folders: int, seconds: float):
         process.wait()
 
 
-def requests_at(address: str) -> int:
-    """Listing requests since this was asked last."""
-    return json.loads(urllib.request.urlopen(f"{address}/requests").read())
+def told_by(address: str) -> tuple[int, float]:
+    """(listing requests since this was asked last, processor time of the server so far, s)."""
+    found = json.loads(urllib.request.urlopen(f"{address}/requests").read())
+    return found["requests"], found["processor_s"]
 
 
 def one_stream(source: Folder) -> int:
@@ -126,32 +128,62 @@ def main() -> None:
         source = Folder(
             "s3://bucket", endpoint_url=address, access_key_id="a", secret_access_key="b", region="us-east-1"
         )
+        print(f"{options.keys} keys in {options.folders} folders, {options.seconds * 1000:.0f} ms a page")
+        _, served = told_by(address)
         start, work = time.perf_counter(), time.process_time()
         assert one_stream(source) == options.keys
         plain, work = time.perf_counter() - start, time.process_time() - work
-        print(f"{options.keys} keys in {options.folders} folders, {options.seconds * 1000:.0f} ms a page")
-        print(f"one stream: {plain:.1f} s, of it {work:.1f} s of processor time; {requests_at(address)} requests")
+        requests, now = told_by(address)
+        print(
+            f"one stream: {plain:.1f} s, of it {work:.1f} s of processor time ({now - served:.1f} s of the server); "
+            f"{requests} requests",
+            flush=True,
+        )
         before, work = most_mib(), time.process_time()
         here = listed_by(source, None, options.keys)
         work = time.process_time() - work
-        told = f"{requests_at(address)} requests; {most_mib() - before:.0f} MiB more memory"
+        (requests, served), served_before = told_by(address), now
         print(
-            f"to the manifest, one process: {here:.1f} s, of it {work:.1f} s of processor time, ratio "
-            f"{plain / here:.1f}; {told}"
+            f"to the manifest, one process: {here:.1f} s, of it {work:.1f} s of processor time "
+            f"({served - served_before:.1f} s of the server), ratio {plain / here:.1f}; {requests} requests; "
+            f"{most_mib() - before:.0f} MiB more memory",
+            flush=True,
         )
         if options.cpus:
-            from seit_ray.distributed.cluster import connected
-            from seit_ray.distributed.data.list_job import make_on_tasks
-
-            with connected("local", num_cpus=options.cpus) as cluster:
-                make = make_on_tasks(lambda: contextlib.nullcontext(cluster))
-                listed_by(source, make, options.keys)  # workers start, and import
-                requests_at(address)
-                before, tasks = most_mib(), listed_by(source, make, options.keys)
-            told = f"{requests_at(address)} requests; {most_mib() - before:.0f} MiB more memory of the driver"
-            print(f"by tasks on {options.cpus} CPUs: {tasks:.1f} s, ratio {plain / tasks:.1f}; {told}")
+            by_tasks(source, options, address, plain)
     listed, gathered = microseconds_an_image(keys_of(options.keys, options.folders))
     print(f"processor time an image: {listed:.1f} us to list, {gathered:.1f} us to gather")
+
+
+def first_of(source: Folder) -> str:
+    """A page, by a process that has to import what listing takes."""
+    list_module = importlib.import_module("seit_ray.distributed.data.list_job")
+    time.sleep(1)  # so that each of the processes gets one of these
+    return f"{list_module.__name__} {next(source.list(stretch=ONE_STREAM)).name}"
+
+
+def by_tasks(source: Folder, options: argparse.Namespace, address: str, plain: float) -> None:
+    """Print the same for Ray tasks, whose processes have started before."""
+    import ray
+
+    from seit_ray.distributed.cluster import connected
+    from seit_ray.distributed.data.list_job import make_on_tasks
+
+    with connected("local", num_cpus=options.cpus) as cluster:
+        make = make_on_tasks(lambda: contextlib.nullcontext(cluster))
+        begun = [ray.remote(num_cpus=1)(first_of).remote(source) for _ in range(options.cpus)]
+        ray.get(begun)  # workers start, and import
+        told_by(address)
+        work, before = time.process_time(), most_mib()
+        tasks = listed_by(source, make, options.keys)
+        work = time.process_time() - work
+    requests, _ = told_by(address)
+    print(
+        f"to the manifest, tasks on {options.cpus} CPUs: {tasks:.1f} s, of it {work:.1f} s of processor time of the "
+        f"driver, ratio {plain / tasks:.1f}; {requests} requests; {most_mib() - before:.0f} MiB more memory of the "
+        "driver",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder, uris
 from seit_ray.storage.objects import Objects
 from seit_ray.storage.s3 import S3
+from seit_ray.storage.s3_pages import OBJECTS
 
 SAMPLE = Path(__file__).parents[2] / "pipelines" / "sample" / "fashion_mnist_test.parquet"
 SOURCE = SourceSettings()
@@ -58,9 +59,8 @@ class MadeUpKeys:
         start = int(request.get("ContinuationToken") or max(first, behind))
         stop = min(end, start + min(1000, request.get("MaxKeys", 1000)))
         names = [name_of(number) for number in range(start, stop)]
-        moment = type("Moment", (), {"isoformat": lambda self: "2026-01-01T00:00:00+00:00"})()
-        items = [{"Key": name, "Size": 109_000, "LastModified": moment, "ETag": f'"{hash(name):x}"'} for name in names]
-        return {"Contents": items, "IsTruncated": stop < end, "NextContinuationToken": str(stop)}
+        more = ([109_000] * len(names), ["2026-01-01T00:00:00+00:00"] * len(names), [f"{hash(n):x}" for n in names])
+        return {OBJECTS: (names, *more), "IsTruncated": stop < end, "NextContinuationToken": str(stop)}
 
 
 def unshared_mib(pid: int | str) -> tuple[str, float]:

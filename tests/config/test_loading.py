@@ -360,3 +360,35 @@ def test_best_weights_are_not_chosen_by_a_probe_that_some_evaluations_lack(secti
     number = f"{section}loop.eval_every_epochs={every or 2}", f"{section}probe.every_epochs={every or 1}"
     load(verb, [], [*keys, *number])
     load(verb, [], [*keys, f"{section}loop.keep_best=val_loss"])
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "listing", "is_refused"),
+    [
+        ("tokenize_images", "images=i tokenizer=t output=out/tokens", "out/tokens", True),
+        ("tokenize_images", "images=i tokenizer=t output=out/tokens", "out/tokens/listing", True),
+        ("tokenize_images", "images=i tokenizer=t output=out/tokens", "out", True),
+        ("tokenize_images", "images=i tokenizer=t output=out/tokens", "out/listing", False),
+        ("tokenize_images", "images=i tokenizer=t output=s3://b/tokens", "s3://b/tokens/x", True),
+        ("tokenize_images", "images=i tokenizer=t output=s3://b/tokens", "out", False),
+        ("fit_tokenizer", "images=i output=out", "./out/", True),
+        ("predict", "images=i run=r output=out", "out", True),
+        ("finetune", "images=i output=runs run=a", "runs/a/listing", True),
+        ("finetune", "images=i output=runs run=a", "runs/listing", False),
+        ("train_tokenadapt", "images=i tokenizer=t output=runs run=a", "runs", True),
+        ("study_transfer", "images=i targets=[b] output=out", "out/x", True),
+        ("quickstart", "images=i output=out", "out", True),
+        ("quickstart", "images=i output=out", "out/tokens", True),
+        ("quickstart", "images=i output=out", "out/listing", False),
+        ("run_all", "images=i output=out", "out", True),
+        ("evaluate", "images=i run=r output=figures.json", "out", False),
+    ],
+)
+def test_a_kept_listing_lies_apart_from_what_a_verb_makes(verb, words, listing, is_refused):
+    words = [*words.split(), f"source.listing={listing}"]
+    if is_refused:
+        told = refusal(VERBS[verb], None, words)
+        assert told.startswith(f"source.listing {listing} and the output ")
+        assert told.endswith("choose another folder for the listing")
+    else:
+        assert load(VERBS[verb], [], words).source.listing == listing

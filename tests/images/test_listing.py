@@ -11,7 +11,7 @@ from tests.benchmarks.memory_use import MadeUpKeys
 
 
 def test_a_bucket_is_listed_page_by_page(tmp_path, monkeypatch):
-    for module in ("pieces", "manifest_writing"):
+    for module in ("piece_writing", "manifest_writing"):
         monkeypatch.setattr(f"seit_ray.images.{module}.FILE_ROWS", 256)  # of which one is in memory
     monkeypatch.setattr("seit_ray.images.sources.find.HEAD_FILES", 1000)
     monkeypatch.setattr("seit_ray.images.piece_makers.STREAMS", 2)

@@ -27,8 +27,7 @@ def set_rows(monkeypatch):
 
     def rows(file_rows, group_rows):
         monkeypatch.setattr("seit_ray.images.manifest_writing.FILE_ROWS", file_rows)
-        for module in ("manifest", "manifest_files"):
-            monkeypatch.setattr(f"seit_ray.images.{module}.GROUP_ROWS", group_rows)
+        monkeypatch.setattr("seit_ray.images.manifest_files.GROUP_ROWS", group_rows)
 
     return rows
 

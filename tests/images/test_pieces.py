@@ -13,13 +13,13 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 
-from seit_ray.images import find_images, listing, load_manifest, pieces
+from seit_ray.images import find_images, listing, load_manifest, piece_writing, pieces
 from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import PART_COLUMNS
 from seit_ray.images.piece_makers import make_here
 from seit_ray.images.pieces import Pieces, pieces_in, place_of
 from seit_ray.images.repeats import Repeats
-from seit_ray.images.sources import find, layout, maps, tables
+from seit_ray.images.sources import csv_rows, find, folders, inventory, layout, maps, tables
 from seit_ray.images.sources.division import Division
 from seit_ray.images.sources.find import DEFAULT
 from seit_ray.images.sources.settings import SourceSettings
@@ -66,6 +66,22 @@ def table(source):
     write_parquet(source, "a.parquet", {"uri": names, "label": [i % 4 for i in range(30)]}, row_group_size=4)
 
 
+def csv_table(source):
+    """Line ends in quotes, quotes in quotes and beside them, blank lines, and uris that come again."""
+    rows = [f'"a\nb{i % 9}, ""{i}"".jpg",c{i % 4},train' if i % 3 else f'{i % 9}"x.jpg,"c0\r\n",val' for i in range(30)]
+    text = "\r\n".join(["\ufeffuri,label,split", *rows[:9], "", *rows[9:]])
+    source.write("a.csv", text.encode())
+
+
+def inventoried(source):
+    """Objects as an inventory tells of them, in no order; beside the source's folder."""
+    folders_of(source)
+    names = [entry.name for entry in source.list()]
+    rows = [f"{source.uri_of(name)},{len(name)},v{number}" for number, name in enumerate(names)]
+    random.Random(0).shuffle(rows)
+    source.at(source.uri.rpartition("/")[0]).write("inventory.csv", "\n".join(["key,size,e_tag", *rows]).encode())
+
+
 def streets(source):
     """Pairs as CamVid lies; of some images there is no map, and of some maps no image."""
     numbers = [f"{number:02}.png" for number in range(12)]
@@ -92,6 +108,9 @@ SOURCES = {
     "numbered rows, patterns": (numbered_rows, {"exclude": ("*#4", "*#7")}),
     "splits of rows": (rows_with_a_column_of_splits, {"key_column": "id"}),
     "table": (table, {}),
+    "csv": (csv_table, {}),
+    "inventory": (inventoried, {}),
+    "inventory, patterns": (inventoried, {"exclude": ("*/3.jpg",)}),
     "pairs": (streets, {"masks": "masks", "num_classes": 3}),
     "pairs, suffixes": (
         scenes,
@@ -106,15 +125,26 @@ def source(request, tmp_path):
     make, settings = SOURCES[request.param]
     folder = Folder(tmp_path / "source")
     make(folder)
-    return folder.join("a.parquet") if make is table else folder, SourceSettings(**settings)
+    if make is inventoried:
+        settings = {"inventory": str(tmp_path / "inventory.csv"), **settings}
+    place = folder.join({table: "a.parquet", csv_table: "a.csv"}[make]) if make in (table, csv_table) else folder
+    return place, SourceSettings(**settings)
 
 
 @pytest.fixture
 def many_pieces(monkeypatch):
+    divide_small(monkeypatch)
+
+
+def divide_small(monkeypatch):
+    """Pieces of a few images."""
     monkeypatch.setattr(layout, "LOOK", 5)
     monkeypatch.setattr(find, "HEAD_FILES", 5)
     monkeypatch.setattr(tables, "SLICE_ROWS", 5)
-    monkeypatch.setattr(pieces, "FILE_ROWS", 3)
+    monkeypatch.setattr(csv_rows, "SLICE_BYTES", 60)
+    monkeypatch.setattr(inventory, "SLICE_ROWS", 5)
+    monkeypatch.setattr(piece_writing, "FILE_ROWS", 3)
+    monkeypatch.setattr(folders, "CHUNK", 3)
 
 
 def manifest_of(source, folder, **how):
@@ -138,10 +168,8 @@ def workers(number, seed=0):
 def test_any_number_of_workers_and_any_division_give_the_same_bytes(source, tmp_path, monkeypatch):
     expected = manifest_of(source, Folder(tmp_path / "whole"))
     assert len(expected) > 2
-    monkeypatch.setattr(layout, "LOOK", 5)
-    monkeypatch.setattr(find, "HEAD_FILES", 5)
-    monkeypatch.setattr(tables, "SLICE_ROWS", 5)
-    monkeypatch.setattr(pieces, "FILE_ROWS", 3)
+    divide_small(monkeypatch)
+    assert pieces_in(Folder(tmp_path / "divided"), *source).num > 1
     for number in (1, 2, 5):
         assert manifest_of(source, Folder(tmp_path / f"{number}"), make=workers(number, number)) == expected
     monkeypatch.setattr(find, "MOST_GROUPS", 2)
@@ -260,7 +288,7 @@ def test_a_division_comes_back_from_its_file(source, tmp_path, many_pieces):
     assert len(again.division.pieces) > 1
     assert again.division.head is None
     assert {**vars(again.division), "head": 0} == {**vars(first.division), "head": 0}
-    assert Division.of_dict(again.division.as_dict(), place, settings) == again.division
+    assert Division.of_dict(again.division.as_dict(), place, settings, again.folder) == again.division
 
 
 def test_pieces_of_another_division_are_not_taken(photos, tmp_path, many_pieces):

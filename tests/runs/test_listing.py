@@ -74,3 +74,16 @@ def test_ranks_that_wait_meet_on_the_way(monkeypatch):
     assert str(fault) == "no images"
     assert len(met) >= 3
     assert [done for done, _ in met] == [False] * (len(met) - 1) + [True]
+
+
+def test_other_class_names_make_another_until_there_are_results(images, tmp_path):
+    run, names = Folder(tmp_path / "run"), tmp_path / "names.txt"
+    names.write_text("cat\tfeline\ndog\tcanine\n")
+    settings = SourceSettings(class_names=str(names))
+    assert listed(images, run, settings).class_names == ["canine", "feline"]
+    names.write_text("cat\tCat\ndog\tDog\n")
+    assert listed(images, run, settings).class_names == ["Cat", "Dog"]
+    run.write("checkpoints/step-000000001/checkpoint.json", b"{}")
+    names.write_text("cat\tA\ndog\tB\n")
+    with pytest.raises(ValueError, match=r"was begun with class_names_file .*\(now .*give the run another name"):
+        listed(images, run, settings)

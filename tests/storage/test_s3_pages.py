@@ -5,10 +5,11 @@ import pytest
 from botocore.parsers import create_parser
 from botocore.utils import parse_timestamp
 
-from seit_ray.storage.s3_pages import FIELDS, moment_of, read_objects
+from seit_ray.storage.entry import Entry
+from seit_ray.storage.s3_pages import EVENT, OBJECTS, moment_of, moment_texts, plain_columns, read_objects
 
 SPACE = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
-OBJECTS = """
+OBJECT_LIST = """
 <Contents><Key>a%20b/1.jpg</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>&quot;00ff&quot;</ETag>
 <Size>7</Size><StorageClass>STANDARD</StorageClass></Contents>
 <CommonPrefixes><Prefix>c/</Prefix></CommonPrefixes>
@@ -27,16 +28,57 @@ def parsed(response):
 
 
 @pytest.mark.parametrize("space", [SPACE, ""])
-@pytest.mark.parametrize("objects", [OBJECTS, ""])
+@pytest.mark.parametrize("objects", [OBJECT_LIST, ""])
 def test_an_answer_is_read_as_the_client_reads_it(space, objects):
     body = f"<ListBucketResult{space}>{REST}{objects}</ListBucketResult>"
     expected, response, found = parsed(answered(body)), answered(body), {}
     read_objects(response, found, operation_model=None)
-    assert bool(found) == bool(objects)
-    read = parsed(response) | found
-    kept = [{name: item[name] for name in FIELDS} for item in expected.get("Contents", ())]
-    assert read.get("Contents", []) == kept
-    assert {**read, "Contents": 0} == {**expected, "Contents": 0}
+    assert [Entry(*row) for row in zip(*found.pop(OBJECTS, ()), strict=True)] == entries_of(expected)
+    assert not found
+    read = parsed(response)
+    assert read.pop("Contents", None) is None or not objects
+    expected.pop("Contents", None)
+    assert read == expected
+
+
+def entries_of(answer):
+    return [
+        Entry(item["Key"], item["Size"], item["LastModified"].isoformat(), item["ETag"].strip('"'))
+        for item in answer.get("Contents", ())
+    ]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("<Key>", "<Key><!-- no -->"),  # not plain, but XML
+        ("<Key>", "<Key><![CDATA[]]>"),
+        ("<Size>7", "<Size> 7"),
+        ("&quot;00ff&quot;", "&#34;00ff&#34;"),
+        ("<Contents>", "<Contents >"),
+        ("Key>", "s:Key>"),
+    ],
+)
+def test_what_is_written_otherwise_is_read_too(one, other):
+    plain = f"<ListBucketResult{SPACE}>{REST}{OBJECT_LIST}</ListBucketResult>"
+    written = plain.replace(one, other).replace(SPACE, SPACE + SPACE.replace("xmlns", "xmlns:s"))
+    assert written != plain
+    assert plain_columns(plain.encode()) is not None
+    assert plain_columns(written.encode()) is None
+    found, expected = {}, {}
+    read_objects(answered(written), found)
+    read_objects(answered(plain), expected)
+    assert found == expected
+    assert len(found[OBJECTS][0]) == 2
+
+
+@pytest.mark.parametrize(("told", "keys"), [("", ["a%20b+c", "&<é\n"]), ("url", ["a b c", "&<é\n"])])
+def test_keys_are_unquoted_where_the_answer_says_so(told, keys):
+    body = OBJECT_LIST.replace("a%20b/1.jpg", "a%20b+c").replace("café &amp; more.png", "&amp;&lt;é\r\n")
+    encoding = f"<EncodingType>{told}</EncodingType>" if told else ""
+    found = {}
+    read_objects(answered(f"<ListBucketResult>{encoding}{body}</ListBucketResult>"), found)
+    assert found[OBJECTS][0] == keys
 
 
 @pytest.mark.parametrize(
@@ -52,4 +94,19 @@ def test_moments_are_read_as_the_client_reads_them():
     texts = ("2026-01-01T00:00:00.000Z", "2026-01-01T10:00:00+02:00", "Thu, 01 Jan 2026 00:00:00 GMT")
     for value in (*texts, 1767225600, "1767225600.5"):
         assert moment_of(value) == parse_timestamp(value)
-    assert moment_of(texts[0]).isoformat() == parse_timestamp(texts[0]).isoformat()
+    for value in (*texts, "2026-01-01T00:00:00.125Z"):
+        assert moment_texts([value, texts[0]]) == [parse_timestamp(text).isoformat() for text in (value, texts[0])]
+
+
+def test_the_client_looks_for_errors_in_what_is_left():
+    session, seen = botocore.session.get_session(), []
+    session.get_component("event_emitter").register_first(
+        "before-parse.s3.*", lambda response_dict, **more: seen.append(response_dict["body"])
+    )
+    session.register(EVENT, read_objects)
+    body = f"<ListBucketResult>{OBJECT_LIST}</ListBucketResult>"
+    model = session.get_service_model("s3").operation_model("ListObjectsV2")
+    more = {"response_dict": answered(body), "customized_response_dict": {}, "operation_model": model}
+    session.emit("before-parse.s3.ListObjectsV2", **more)
+    assert seen[0].count(b"<Key>") == 0
+    assert len(more["customized_response_dict"][OBJECTS][0]) == 2

@@ -17,11 +17,12 @@ from ray.exceptions import RayError
 
 from seit_ray.distributed.cluster import Connect, user_error
 from seit_ray.images.piece_makers import FEW_PIECES, Made, Make, OnListed, make_here
-from seit_ray.images.pieces import PieceCounts, Pieces
+from seit_ray.images.piece_writing import PieceCounts
+from seit_ray.images.pieces import Pieces
 from seit_ray.storage.patience import PATIENCE_S
 
 CANCEL_S = 30.0  # for tasks to end that nobody waits for any more: what they write is not to come later
-PIECES_A_TASK = 8  # at most: what a core lists at a time, and what is listed again when a node is lost
+PIECES_A_TASK = 16  # at most: what a core lists at a time, and what is listed again when a node is lost
 
 
 def make_on_tasks(connect: Connect, patience_s: float = PATIENCE_S) -> Make:
@@ -54,9 +55,12 @@ def made_by_tasks(pieces: Pieces, todo: Sequence[int], on_listed: OnListed, num_
     except RayError as error:
         raise user_error(error) or error from error
     finally:
-        for answer in coming:
+        # Of what is answered nothing is cancelled: Ray ends this process when that meets the end of the same task.
+        _, pending = ray.wait(coming, num_returns=len(coming), timeout=0, fetch_local=False)
+        for answer in pending:
             ray.cancel(answer)
-        ray.wait(coming, num_returns=len(coming), timeout=CANCEL_S, fetch_local=False)
+        if pending:
+            ray.wait(pending, num_returns=len(pending), timeout=CANCEL_S, fetch_local=False)
 
 
 def make_some(pieces: Pieces, numbers: list[int], patience_s: float) -> list[PieceCounts] | None:

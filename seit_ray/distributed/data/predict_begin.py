@@ -10,6 +10,7 @@ from seit_ray.evaluation.image_classifier import ImageClassifier
 from seit_ray.evaluation.image_segmenter import ImageSegmenter
 from seit_ray.evaluation.prediction_output import PredictOutput, check_map_output
 from seit_ray.evaluation.predictions import MAX_DEFAULT_CLASSES
+from seit_ray.images.sources.identity import differing, identity
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.models.about import CLASSIFIERS, read_about, weights_mark
 from seit_ray.storage import Folder
@@ -54,8 +55,7 @@ class PredictJob:
         if isinstance(model, ImageSegmenter):
             given = False
         return {
-            "images": self.images.uri,
-            "source": self.source_settings.as_dict(),
+            **identity(self.images, self.source_settings),
             "run": self.run.uri,
             "model": weights_mark(self.run, self.settings.weights),
             "class_names": class_names,
@@ -81,7 +81,7 @@ def existing(job: PredictJob, plan: dict[str, Any]) -> dict[str, Any] | None:
     output = job.output
     finished = output.finished()
     if finished is not None:
-        if not (job.settings.overwrite and differences(finished["plan"], plan)):
+        if not (job.settings.overwrite and differing(finished["plan"], plan)):
             refuse_other_plan(output.uri, finished["plan"], plan)
             output.end_work()  # a kill between marker and clean-up leaves it
             return finished
@@ -89,7 +89,7 @@ def existing(job: PredictJob, plan: dict[str, Any]) -> dict[str, Any] | None:
         return None
     if output.work.exists("plan.json"):
         begun = json.loads(output.work.read("plan.json"))
-        if not (job.settings.overwrite and differences(begun, plan)):
+        if not (job.settings.overwrite and differing(begun, plan)):
             refuse_other_plan(output.uri, begun, plan)
             return None
         output.end_work()
@@ -97,15 +97,9 @@ def existing(job: PredictJob, plan: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def differences(stored: dict[str, Any], plan: dict[str, Any]) -> list[str]:
-    """What of a plan is not as in the one that was begun or done."""
-    stored = {"decode": "exact", **stored}  # what it was before there was a choice
-    return [name for name in plan if stored.get(name) != plan[name]]
-
-
 def refuse_other_plan(uri: str, stored: dict[str, Any], plan: dict[str, Any]) -> None:
     """ValueError naming what differs between what was begun or done and what is asked now."""
-    differs = differences(stored, plan)
+    differs = differing(stored, plan)
     if differs:
         before, now = (repr(p.get(differs[0]))[:80] for p in (stored, plan))
         raise ValueError(

@@ -8,6 +8,7 @@ from typing import Any
 
 from seit_ray.distributed.data.commit import names_of, sizes_of
 from seit_ray.images.decoded import Decoding
+from seit_ray.images.sources.identity import NAMES, differing, identity
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress
 from seit_ray.shards.appending import compare_source
@@ -103,9 +104,12 @@ class TokenizeJob:
             "max_image_pixels",
             "max_image_mib",
         )
+        read = identity(self.source, self.source_settings)
+        if self.settings.moved_from is not None:  # the server that they came from is not known
+            read["images"] = self.settings.moved_from
+            read.pop("server", None)
         return {
-            "images": self.settings.moved_from or self.source.uri,
-            "source": self.source_settings.as_dict(),
+            **read,
             "tokenizer": fingerprint,
             **{name: getattr(self.settings, name) for name in names},
         }
@@ -129,7 +133,9 @@ def finished_dataset(job: TokenizeJob, plan: dict[str, Any]) -> DatasetInfo | No
     if not job.output.exists(MARKER):
         return None
     info = TokenDataset(job.output).info
-    refuse_other_plan(job, {k: v for k, v in info.plan.items() if k in plan}, plan)
+    if job.settings.mode == "append":  # the names of new classes come behind those of before: `extended_classes` looks
+        plan = {name: value for name, value in plan.items() if name != NAMES}
+    refuse_other_plan(job, info.plan, plan)
     return info
 
 
@@ -183,8 +189,7 @@ def begin(job: TokenizeJob, plan: dict[str, Any], base: DatasetInfo | None) -> N
 
 def refuse_other_plan(job: TokenizeJob, stored: dict[str, Any], plan: dict[str, Any]) -> None:
     """ValueError naming what differs between what was begun in the output folder and what is asked now."""
-    stored = {"decode": "exact", **stored}  # what it was before there was a choice
-    differs = [f"{k} {stored.get(k)!r} (now {plan[k]!r})" for k in plan if stored.get(k) != plan[k]]
+    differs = [f"{name} {stored.get(name)!r} (now {plan[name]!r})" for name in differing(stored, plan)]
     if differs:
         raise ValueError(
             f"{job.output.uri} was made with {', '.join(differs)}; expected the same images, tokenizer and settings; "

@@ -7,6 +7,7 @@ What a piece cannot know, for it hangs on the others, it leaves open (`Seen`), a
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
@@ -36,6 +37,20 @@ class Seen(NamedTuple):
     of_key: int = PLAIN
 
 
+class SeenRun(NamedTuple):
+    """Images that lie beside each other in one folder, none of whose keys may come again.
+
+    names: keys and, behind the uri of the source, addresses; label, split and place as in `Seen`, the same for all.
+    """
+
+    names: Sequence[str]
+    sizes: Sequence[int]
+    versions: Sequence[str | None]
+    label: str | int | None
+    split: str | None
+    place: str | None
+
+
 class File(NamedTuple):
     """A Parquet file or tar of images: its name, version and split."""
 
@@ -46,14 +61,18 @@ class File(NamedTuple):
 
 @dataclass(frozen=True)
 class Piece:
-    """What is listed together: a stretch of names, some files one after the other, or row groups of a table.
+    """What is listed together: a stretch of names, some files one after the other, or a slice of a table.
 
-    stretch: behind the first name, up to the second (None: to the end). groups: the first, and the one behind the last.
+    stretch: behind the first name, up to the second (None: to the end). groups: of Parquet, the first, and the one
+    behind the last. span: of CSV, the first byte, the one behind the last, and the lines before it. kept: of an
+    inventory, the file in `Division.kept` with these objects.
     """
 
     stretch: tuple[str, str | None] | None = None
     files: tuple[File, ...] = ()
     groups: tuple[int, int] | None = None
+    span: tuple[int, int, int] | None = None
+    kept: str | None = None
 
 
 @dataclass
@@ -73,6 +92,11 @@ class Tally:
         """Count a file of a layout."""
         self.files[layout] += 1
         self.size_bytes[layout] += max(1, entry.size_bytes)
+
+    def weigh_all(self, layout: str, sizes: Sequence[int]) -> None:
+        """Count files of a layout."""
+        self.files[layout] += len(sizes)
+        self.size_bytes[layout] += sum(sizes) + sizes.count(0)
 
     def add(self, other: Tally) -> None:
         """Those of the next piece."""
@@ -106,7 +130,8 @@ class Division:
 
     folder: what names in it are relative to. weighed: layouts whose files are weighed against each other at the end.
     class_names: of a column of numbers; renamed: name of each label; listed: names of all classes, in order.
-    by_path: whether rows are called by the path beside their bytes. columns: of a table, by field. head: not stored.
+    by_path: whether rows are called by the path beside their bytes. columns: of a table, by field. kept: where slices
+    of an inventory lie. head and kept are not stored.
     """
 
     kind: str
@@ -125,26 +150,29 @@ class Division:
     notes: tuple[str, ...] = ()
     tally: Tally = field(default_factory=Tally)  # of dividing, beside that of the head
     head: Head | None = None
+    kept: Folder | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; without the head, and without settings, which who reads it has."""
-        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("head", "settings")}
+        """Plain values, for JSON; without the head, and without settings and folder, which who reads it has."""
+        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("head", "kept", "settings")}
         pieces = [asdict(piece) for piece in self.pieces]
         return {**kept, "pieces": pieces, "tally": self.tally.as_dict(), "folder": self.folder.uri}
 
     @classmethod
-    def of_dict(cls, values: dict[str, Any], source: Folder, settings: SourceSettings) -> Division:
+    def of_dict(cls, values: dict[str, Any], source: Folder, settings: SourceSettings, kept: Folder) -> Division:
         """What `as_dict` gave, of a source."""
         known: dict[str, Any] = {name: tuple(values[name]) for name in ("weighed", "notes")}
         known |= {"pieces": tuple(_piece_of(piece) for piece in values["pieces"])}
         known |= {"tally": Tally.of_dict(values["tally"]), "folder": source.at(values["folder"])}
-        return cls(**{**values, **known}, settings=settings)
+        return cls(**{**values, **known}, settings=settings, kept=kept)
 
 
 def _piece_of(values: dict[str, Any]) -> Piece:
-    stretch, groups = values["stretch"], values["groups"]
+    stretch, groups, span = (values[name] for name in ("stretch", "groups", "span"))
     return Piece(
         None if stretch is None else (stretch[0], stretch[1]),
         tuple(File(*file) for file in values["files"]),
         None if groups is None else (groups[0], groups[1]),
+        None if span is None else (span[0], span[1], span[2]),
+        values["kept"],
     )

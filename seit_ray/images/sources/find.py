@@ -6,11 +6,13 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from seit_ray.images.label_maps import MapLabels
 from seit_ray.images.sources import folders, parquet, tables, webdataset
 from seit_ray.images.sources.class_names import read_class_names, renamed
-from seit_ray.images.sources.division import COUNTED, Division, File, Head, Piece, Seen, Tally
+from seit_ray.images.sources.division import COUNTED, Division, File, Head, Piece, Seen, SeenRun, Tally
+from seit_ray.images.sources.inventory import inventory_entries, keep_slices, sorted_inventory
 from seit_ray.images.sources.layout import LOOK, Beginning, found_layout, of_layout, visible
 from seit_ray.images.sources.maps import class_names_of_maps, void_of
 from seit_ray.images.sources.names import suffix_of
@@ -33,21 +35,27 @@ MOST_GROUPS = 1024  # of tars or Parquet files
 LOOK_FILES = 10_000  # tars or Parquet files that a sample is of
 
 
-def divide(source: Folder, settings: SourceSettings = DEFAULT, *, is_sample: bool = False) -> Division:
+def divide(
+    source: Folder, settings: SourceSettings = DEFAULT, kept: Folder | None = None, *, is_sample: bool = False
+) -> Division:
     """The pieces of a folder, or of one image, .csv, .parquet or .tar file, in the order of their names or rows.
 
     folders: the first folder below the root, or beside a split's folder, is the label. flat: no labels. table:
     a CSV or Parquet file with a row an image: uri (relative ones start at the table's folder), label, split.
     parquet: image bytes in Parquet. webdataset: tars of <key>.jpg and <key>.cls or .json, whose columns are extensions
     and fields of .json. auto: what is there, if that is clear. Splits are found by the names of folders and files (see
-    `splits`), or by a column. With settings.masks, image files have label maps in place of labels. is_sample: the
-    pieces will not all be read, so nothing is spent on dividing. ValueError for what does not fit; nothing found is an
-    error for auto only.
+    `splits`), or by a column. With settings.masks, image files have label maps in place of labels. kept: where the
+    slices of an inventory are written; without it that is one piece. is_sample: the pieces will not all be read, so
+    nothing is spent on dividing. ValueError for what does not fit; nothing found is an error for auto only.
     """
     if settings.kind not in KINDS:
         raise ValueError(f"kind {settings.kind!r}; expected one of {list(KINDS)}; correct it")
     folder, name = _file_of(source, settings) if settings.inventory is None else (source, "")
-    found = _in_file(folder, name, settings) if name else _in_folder(source, settings, is_sample=is_sample)
+    kept = None if is_sample else kept
+    if name:
+        found = _in_file(folder, name, settings, is_sample=is_sample)
+    else:
+        found = _in_folder(source, settings, kept, is_sample=is_sample)
     if settings.limit is not None:
         note = f"only the first {settings.limit} images of the listing (source.limit)"
         found = replace(found, notes=(*found.notes, note))
@@ -59,17 +67,23 @@ def divide(source: Folder, settings: SourceSettings = DEFAULT, *, is_sample: boo
     return replace(found, renamed=names) if isinstance(names, dict) else replace(found, listed_classes=names)
 
 
-def images_of(division: Division, number: int, tally: Tally) -> Iterator[Seen]:
-    """The images of a piece that the settings take, labelled as they say; counts what else is there."""
+def images_of(
+    division: Division, number: int, tally: Tally, *, by_runs: bool = False
+) -> Iterator[Seen] | Iterator[Seen | SeenRun]:
+    """The images of a piece that the settings take, labelled as they say; counts what else is there.
+
+    by_runs: many at a time where that is possible.
+    """
     piece, settings, head = division.pieces[number], division.settings, division.head
     if number == 0 and head is not None:
         tally.add(head.tally)
-        yield from _named(division, folders.seen(division, piece, tally, head.entries))
-        return
+        return _named(division, folders.seen(division, piece, tally, head.entries))
+    if by_runs and folders.has_runs(division, piece):
+        return _named(division, folders.seen_by_runs(division, piece, tally))
     found = READS[division.kind](division, piece, tally)
     if (settings.include or settings.exclude) and division.kind not in ("folders", "flat"):  # these ask themselves
         found = _matching(found, settings, tally)
-    yield from _named(division, found)
+    return _named(division, found)
 
 
 def holds_val(division: Division, place: str) -> bool:
@@ -114,11 +128,12 @@ def _matching(found: Iterator[Seen], settings: SourceSettings, tally: Tally) -> 
             tally.left_out[EXCLUDED] += 1
 
 
-def _named(division: Division, found: Iterator[Seen]) -> Iterator[Seen]:
-    names, numbered = division.renamed, division.class_names
-    if names is None:
-        yield from found
-        return
+def _named(division: Division, found: Iterator[Any]) -> Iterator[Any]:
+    return found if division.renamed is None else _renamed(division, division.renamed, found)
+
+
+def _renamed(division: Division, names: dict[str, str], found: Iterator[Any]) -> Iterator[Any]:
+    numbered = division.class_names
     for image in found:
         label = image.label
         if isinstance(label, int) and numbered is not None and str(label) not in names:
@@ -136,11 +151,12 @@ def _file_of(source: Folder, settings: SourceSettings) -> tuple[Folder, str]:
     return source, ""
 
 
-def _in_folder(source: Folder, settings: SourceSettings, *, is_sample: bool) -> Division:
+def _in_folder(source: Folder, settings: SourceSettings, kept: Folder | None, *, is_sample: bool) -> Division:
     if settings.kind == "table":
         raise ValueError(f"table {source.uri} is a folder; expected a .csv or .parquet file; give the file itself")
-    tally = Tally()
-    listing = visible(source, tally.left_out, settings.inventory, ONE_STREAM)  # of which the beginning is enough
+    tally, table = Tally(), None if settings.inventory is None else sorted_inventory(source, settings.inventory)
+    known = None if table is None else inventory_entries(table)
+    listing = visible(source, tally.left_out, settings.inventory, ONE_STREAM, known)  # the beginning is enough
     begun = Beginning(listing, settings.image_suffixes, tally.left_out, settings.pairing)
     layout, weighed = "folders" if settings.kind == "flat" else settings.kind, tuple[str, ...]()
     if settings.kind == "auto":
@@ -148,8 +164,9 @@ def _in_folder(source: Folder, settings: SourceSettings, *, is_sample: bool) -> 
     kind = settings.kind if settings.kind == "flat" else layout
     found = Division(kind, source, settings, (), chosen=layout, weighed=weighed)
     if layout == "folders":
-        if settings.inventory is not None:  # one table, which is sorted in memory
-            return replace(found, pieces=(Piece(),))
+        if table is not None:
+            names = [None] if kept is None else keep_slices(table, kept)
+            return replace(found, pieces=tuple(Piece(kept=name) for name in names), kept=kept)
         begun.read(LOOK if is_sample else HEAD_FILES)
         return _in_stretches(found, begun, tally, is_sample=is_sample)
     entries: Iterator[Entry] = itertools.chain(begun.entries, listing)
@@ -190,7 +207,7 @@ def _grouped(found: Division, files: list[File]) -> Division:
     return replace(found, pieces=pieces, **shown)
 
 
-def _in_file(folder: Folder, name: str, settings: SourceSettings) -> Division:
+def _in_file(folder: Folder, name: str, settings: SourceSettings, *, is_sample: bool) -> Division:
     """The pieces of one .csv, .parquet or .tar file, or one image."""
     check_uncompressed(folder, name)
     suffix, kind = suffix_of(name), settings.kind
@@ -210,6 +227,6 @@ def _in_file(folder: Folder, name: str, settings: SourceSettings) -> Division:
     if kind != "table" or suffix not in (".csv", ".parquet"):
         fits = {".tar": "webdataset", ".csv": "table", ".parquet": "table or parquet"}.get(suffix, "folders")
         raise ValueError(f"kind {kind!r} for {folder.uri_of(name)}; expected {fits}; correct it or give a folder")
-    columns, pieces = tables.pieces_of(folder, file[0], settings)
+    columns, pieces = tables.pieces_of(folder, file[0], settings, is_sample=is_sample)
     serves = settings.find_splits and "split" in columns
     return Division("table", folder, settings, pieces, name=name, columns=columns, serves=serves)

@@ -2,25 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 
-from seit_ray.images.sources.division import MAP, MAY_REPEAT, PLAIN, Division, Piece, Seen, Tally
-from seit_ray.images.sources.layout import layout_of_file, of_layout, visible
-from seit_ray.images.sources.names import is_hidden, one_form
+from seit_ray.images.sources.division import MAP, MAY_REPEAT, PLAIN, Division, Piece, Seen, SeenRun, Tally
+from seit_ray.images.sources.inventory import inventory_entries, kept_slice
+from seit_ray.images.sources.layout import all_files, layout_of_file, not_hidden, of_layout
+from seit_ray.images.sources.names import is_hidden, none_is_hidden, one_form
 from seit_ray.images.sources.settings import EXCLUDED
 from seit_ray.images.sources.splits import VAL_FOLDERS, FolderSplits
 from seit_ray.storage import Entry
 
+CHUNK = 1000  # files that are looked at together, a page of a bucket
+
 
 def seen(division: Division, piece: Piece, tally: Tally, entries: Iterable[Entry] | None = None) -> Iterator[Seen]:
     """The image files of a stretch of names, in their order, and label maps; entries: what was listed of it already."""
-    settings, pairing = division.settings, division.settings.pairing
     if piece.files:  # one image, which is the source itself
         entries = [Entry(file.name, division.folder.size(file.name) or 0, file.version or "") for file in piece.files]
     if entries is None:
-        entries = visible(division.folder, tally.left_out, settings.inventory, piece.stretch)
+        entries = not_hidden(_listed(division, piece, tally))
+    splits = FolderSplits(tally, find_splits=division.settings.find_splits)
+    return _one_by_one(division, entries, tally, splits)
+
+
+def has_runs(division: Division, piece: Piece) -> bool:
+    """Whether nothing has to be asked of each image of a piece."""
+    settings = division.settings
+    narrows = bool(settings.include or settings.exclude or settings.pairing)
+    return division.kind in ("folders", "flat") and not piece.files and not narrows
+
+
+def seen_by_runs(division: Division, piece: Piece, tally: Tally) -> Iterator[Seen | SeenRun]:
+    """As `seen`, many at a time wherever names are plain: ASCII, not hidden, and all of them images."""
+    settings, is_weighed = division.settings, division.chosen in division.weighed
+    splits, is_labelled = FolderSplits(tally, find_splits=settings.find_splits), settings.kind != "flat"
+    listed = _listed(division, piece, tally)
+    while entries := list(itertools.islice(listed, CHUNK)):
+        names, sizes, _, etags = zip(*entries, strict=True)
+        if not are_plain(names, settings.image_suffixes):
+            yield from _one_by_one(division, not_hidden(entries), tally, splits)
+            continue
+        versions = etags if all(etags) else [entry.version or None for entry in entries]
+        if is_weighed:
+            tally.weigh_all(division.chosen, sizes)
+        for start, stop in folder_runs(names):
+            split, place, label = splits.of(names[start])
+            columns = (names[start:stop], sizes[start:stop], versions[start:stop])
+            yield SeenRun(*columns, label if is_labelled else None, split, place)
+
+
+def are_plain(names: Sequence[str], suffixes: frozenset[str]) -> bool:
+    """Whether all of some names are those of images, and none needs to be looked at for itself."""
+    text = "".join(names)
+    if not text.isascii() or ".." in text or not none_is_hidden(names):
+        return False
+    return suffixes.issuperset(end.lower() for end in {name[name.rfind(".") :] for name in names})
+
+
+def folder_runs(names: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """(first, the one behind the last) of those names beside each other that lie in the same folder."""
+    folders, start = [name[: name.rfind("/") + 1] for name in names], 0
+    if folders.count(folders[0]) == len(folders):
+        yield 0, len(folders)
+        return
+    for stop, folder in enumerate([*folders[1:], None], 1):
+        if folder != folders[start]:
+            yield start, stop
+            start = stop
+
+
+def _listed(division: Division, piece: Piece, tally: Tally) -> Iterator[Entry]:
+    """All files of a piece, hidden ones too."""
+    known = None
+    if piece.kept is not None and division.kept is not None:
+        known = inventory_entries(kept_slice(division.kept, piece.kept))
+    return all_files(division.folder, tally.left_out, division.settings.inventory, piece.stretch, known)
+
+
+def _one_by_one(division: Division, entries: Iterable[Entry], tally: Tally, splits: FolderSplits) -> Iterator[Seen]:
+    settings, pairing = division.settings, division.settings.pairing
     files = of_layout(division.chosen, division.weighed, entries, settings.image_suffixes, tally, pairing)
-    splits = FolderSplits(tally, find_splits=settings.find_splits)
     is_labelled, narrows = settings.kind != "flat" and pairing is None, bool(settings.include or settings.exclude)
     root = division.folder.uri_of("x")[:-1]
     for entry in files:

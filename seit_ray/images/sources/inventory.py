@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -20,13 +21,15 @@ COLUMNS = {
     "modified": ("last_modified_date", "last_modified", "modified", "updated"),
 }
 ROWS = 10_000  # that become Python's at a time
+SLICE_ROWS = 100_000  # of a piece
 
 
-def inventory_entries(source: Folder, uri: str) -> Iterator[Entry]:
-    """The objects below a source in the order of their names, from the table at `uri`; it is held in memory, sorted.
+def sorted_inventory(source: Folder, uri: str) -> pa.Table:
+    """The objects below a source in the order of their names, from the table at `uri`, which is held in memory.
 
-    A key may be a whole uri, or lie in the source's bucket; on disk it is a path, relative ones begin at the source.
-    What lies elsewhere is passed over. ValueError for a table without keys and sizes, and when nothing lies below.
+    Columns key, size, etag, modified. A key may be a whole uri, or lie in the source's bucket; on disk it is a path,
+    relative ones begin at the source. What lies elsewhere is passed over. ValueError for a table without keys and
+    sizes, and when nothing lies below.
     """
     table = read_table(source, uri)
     names = relative_names(table["key"].combine_chunks(), source)
@@ -40,12 +43,33 @@ def inventory_entries(source: Folder, uri: str) -> Iterator[Entry]:
             "column is_latest; drop the others"
         )
     # by bytes, as buckets are listed
-    table = table.set_column(0, "key", table["key"].cast(pa.binary())).sort_by("key")
+    table = table.set_column(0, "key", table["key"].cast(pa.binary())).drop_columns(["is_current"])
+    return table.sort_by("key")
+
+
+def inventory_entries(table: pa.Table) -> Iterator[Entry]:
+    """The objects of a sorted inventory, or of a slice of it."""
     for batch in table.to_batches(ROWS):
         for row in batch.to_pylist():
             modified = row["modified"]
             text = modified.isoformat() if isinstance(modified, datetime) else str(modified or "")
             yield Entry(row["key"].decode(), int(row["size"] or 0), text, (row["etag"] or "").strip('"'))
+
+
+def keep_slices(table: pa.Table, folder: Folder) -> list[str]:
+    """Write a sorted inventory in slices, so that each of them can be read for itself; their names."""
+    names = []
+    for number, start in enumerate(range(0, len(table), SLICE_ROWS)):
+        sink = io.BytesIO()
+        pq.write_table(table.slice(start, SLICE_ROWS), sink, compression="zstd", write_statistics=False)
+        names.append(f"slice-{number:05}.parquet")
+        folder.write(names[-1], sink.getvalue())
+    return names
+
+
+def kept_slice(folder: Folder, name: str) -> pa.Table:
+    """One of them."""
+    return pq.ParquetFile(pa.BufferReader(folder.read(name))).read(use_threads=False)
 
 
 def read_table(source: Folder, uri: str) -> pa.Table:

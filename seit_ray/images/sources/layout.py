@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from seit_ray.images.sources.division import Tally
-from seit_ray.images.sources.inventory import inventory_entries
+from seit_ray.images.sources.inventory import inventory_entries, sorted_inventory
 from seit_ray.images.sources.names import NO_SUFFIX, is_hidden, kind_of, suffix_of
 from seit_ray.images.sources.pairing import Pairing
 from seit_ray.images.sources.tars import COMPRESSED
@@ -53,14 +53,37 @@ def visible(
     left_out: Counter[str],
     inventory: str | None = None,
     stretch: Stretch | None = None,
+    entries: Iterable[Entry] | None = None,
 ) -> Iterator[Entry]:
-    """The files of a source that are not hidden, listed or from its inventory; counts those that cannot be listed."""
+    """The files of a source that are not hidden: see `all_files`."""
+    return not_hidden(all_files(source, left_out, inventory, stretch, entries))
+
+
+def all_files(
+    source: Folder,
+    left_out: Counter[str],
+    inventory: str | None = None,
+    stretch: Stretch | None = None,
+    entries: Iterable[Entry] | None = None,
+) -> Iterator[Entry]:
+    """The files of a source, listed or from its inventory; counts those that cannot be listed.
+
+    entries: what is known of the inventory already.
+    """
 
     def skipped(reason: str) -> None:
         left_out[reason] += 1
 
-    listed = inventory_entries(source, inventory) if inventory else None
-    for entry in listed or source.list(include_hidden=True, on_skipped=skipped, stretch=stretch or WHOLE):
+    if inventory and entries is None:
+        entries = inventory_entries(sorted_inventory(source, inventory))
+    if entries is None:
+        entries = source.list(include_hidden=True, on_skipped=skipped, stretch=stretch or WHOLE)
+    return iter(entries)
+
+
+def not_hidden(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Those that are not hidden."""
+    for entry in entries:
         if not is_hidden(entry.name):
             yield entry
 

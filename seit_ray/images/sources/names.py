@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 import unicodedata
+from collections.abc import Sequence
 
 # What `decode_image` reads; avif where Pillow has its decoder, else a reject that says so.
 IMAGE_SUFFIXES = frozenset(
@@ -39,6 +40,12 @@ def is_hidden(name: str) -> bool:
     if not (name.startswith(".") or _MARKS.search(name)):
         return False
     return any(part.startswith(".") or part == "__MACOSX" or part in OURS for part in name.split("/"))
+
+
+def none_is_hidden(names: Sequence[str]) -> bool:
+    """False where one of the names may be hidden; all of them are looked at together."""
+    text = "\n" + "\n".join(names)
+    return "\n." not in text and not _MARKS.search(text)
 
 
 def one_form(text: str) -> str:

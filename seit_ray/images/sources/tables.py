@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import io
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from seit_ray.images.records import unusable
 from seit_ray.images.sources.columns import cell_key, checked_label, present_columns, text_label
+from seit_ray.images.sources.csv_rows import Span, csv_reader, header_of, slices_of
 from seit_ray.images.sources.division import MAY_REPEAT, Division, File, Piece, Seen, Tally
 from seit_ray.images.sources.names import one_form, suffix_of
 from seit_ray.images.sources.parquet import open_parquet, parquet_schema, row_groups
@@ -17,21 +15,20 @@ from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.images.sources.splits import split_name, split_of_cell
 from seit_ray.storage import Folder, StorageError, is_remote
 
-if TYPE_CHECKING:
-    from _csv import Reader as CsvReader
-
 SLICE_ROWS = 250_000  # of a piece
 Rows = Iterator[tuple[str, dict[str, Any]]]  # (where, for messages; field -> cell)
 
 
-def pieces_of(folder: Folder, table: File, settings: SourceSettings) -> tuple[dict[str, str], tuple[Piece, ...]]:
-    """(column by field, pieces) of a CSV or Parquet table: slices of its row groups; a CSV file is one."""
+def pieces_of(
+    folder: Folder, table: File, settings: SourceSettings, *, is_sample: bool = False
+) -> tuple[dict[str, str], tuple[Piece, ...]]:
+    """(column by field, pieces) of a CSV or Parquet table: slices of its rows, or of its row groups."""
     name, columns = table.name, settings.columns
     uri = folder.uri_of(name)
     if suffix_of(name) == ".csv":
-        with _csv_reader(folder, table) as reader:
-            header = [cell.strip() for cell in next(reader, [])]
-        return present_columns(header, uri, columns, "uri"), (Piece(files=(table,)),)
+        fields = present_columns(header_of(folder, table), uri, columns, "uri")
+        spans = [None] if is_sample else slices_of(folder, table)
+        return fields, tuple(Piece(files=(table,), span=span) for span in spans)
     fields = present_columns(parquet_schema(folder, name).names, uri, columns, "uri")
     with open_parquet(folder, name) as file:
         rows = [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)]
@@ -76,7 +73,7 @@ def holds_val(division: Division) -> bool:
 def _rows(division: Division, piece: Piece, fields: dict[str, str]) -> Rows:
     (table,) = piece.files
     if suffix_of(table.name) == ".csv":
-        return _csv_rows(division.folder, table, fields)
+        return _csv_rows(division.folder, table, fields, piece.span)
     return _parquet_rows(division.folder, table, fields, piece.groups)
 
 
@@ -95,35 +92,24 @@ def _relative(uri: str, folder: Folder) -> str:
     return uri.removeprefix(folder.uri.rstrip("/") + "/")
 
 
-def _csv_rows(folder: Folder, table: File, fields: Mapping[str, str]) -> Rows:
-    uri = folder.uri_of(table.name)
-    with _csv_reader(folder, table) as reader:
-        header = [cell.strip() for cell in next(reader, [])]
-        places = {field: header.index(column) for field, column in fields.items()}
-        rows = (cells for cells in reader if cells)
-        for row, cells in enumerate(rows):
+def _csv_rows(folder: Folder, table: File, fields: Mapping[str, str], span: Span | None) -> Rows:
+    uri, header = folder.uri_of(table.name), header_of(folder, table)
+    places = {field: header.index(column) for field, column in fields.items()}
+    before = span[2] if span else 0
+    with csv_reader(folder, table, span) as reader:
+        if not span or not span[0]:
+            next(reader)  # the header
+        for cells in reader:
+            if not cells:
+                continue
             if len(cells) != len(header):
                 raise ValueError(
-                    f"line {reader.line_num} of {uri} has {len(cells)} fields; expected "
+                    f"line {before + reader.line_num} of {uri} has {len(cells)} fields; expected "
                     f"{len(header)} as in the header; quote fields that hold a comma"
                 )
             values: dict[str, Any] = {field: cells[place].strip() for field, place in places.items()}
             values["label"] = text_label(values.get("label"))
-            yield f"row {row} of {uri}", values
-
-
-@contextlib.contextmanager
-def _csv_reader(folder: Folder, table: File) -> Iterator[CsvReader]:
-    name, version = table.name, table.version or None
-    with folder.open(name, version) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
-        reader = csv.reader(text)
-        try:
-            yield reader
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise ValueError(
-                f"line {reader.line_num + 1} of {folder.uri_of(name)} cannot be read ({error}); "
-                "expected CSV in UTF-8; save it so"
-            ) from error
+            yield f"line {before + reader.line_num} of {uri}", values
 
 
 def _parquet_rows(folder: Folder, table: File, fields: dict[str, str], groups: tuple[int, int] | None) -> Rows:

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from seit_ray.config import Verb, deciding, deciding_keys, defaults, holds_secret
+from seit_ray.images.sources.identity import names_mark
 from seit_ray.storage import Folder
+from seit_ray.verbs.command.places import folder_of
 
 PACKAGES = (
     "seit_ray",
@@ -122,11 +124,16 @@ def differing(folder: Folder, verb: str, config: Verb) -> dict[str, tuple[Any, A
 
 
 def decided_by(config: Verb) -> dict[str, Any]:
-    """Dotted key -> value of all that decides the result of a verb; a place as the whole uri."""
+    """Dotted key -> value of all that decides the result of a verb; a place as the whole uri.
+
+    Of a file of class names, what it holds too.
+    """
     found = deciding(config)
     for key, is_place in deciding_keys(type(config)):
         if is_place and found[key]:
             found[key] = Folder(found[key]).uri
+            if key == "source.class_names":
+                found["names in source.class_names"] = names_mark(found[key], folder_of(found[key], config.storage))
     return found
 
 

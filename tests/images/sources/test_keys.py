@@ -114,7 +114,7 @@ def test_a_column_of_keys(source):
     with pytest.raises(ValueError, match=r"column 'names' .*perhaps 'name': set key_column"):
         keys_of(source.join("a.csv"), key_column="names")
     source.write("a.csv", b"uri,name\n1.jpg,b\n2.jpg,\n")
-    with pytest.raises(ValueError, match=r"key '' in row 1 of .*; expected one for each image"):
+    with pytest.raises(ValueError, match=r"key '' in line 3 of .*; expected one for each image"):
         keys_of(source.join("a.csv"), key_column="name")
     members = [("0.jpg", b"i"), ("0.json", b'{"key": "00017"}'), ("1.jpg", b"i"), ("1.json", b'{"key": "00018"}')]
     source.write("tars/a.tar", tar_bytes(members))

@@ -96,7 +96,7 @@ def test_missing_columns_are_named_at_once(source, header, settings, text):
     [
         (b"uri,label\na.jpg\n", "line 2 of .* has 1 fields; expected 2"),
         (b"uri,label\na.jpg,cat,dog\n", "line 2 of .* has 3 fields; expected 2 .*quote"),
-        (b"uri,label\na.jpg,x\n,cat\n", "uri '' in row 1 of .*; expected a uri"),
+        (b"uri,label\na.jpg,x\n,cat\n", "uri '' in line 3 of .*; expected a uri"),
         (b"uri,label\ncaf\xe9.jpg,x\n", "cannot be read .*utf-8.*; expected CSV in UTF-8"),
         (b"uri,label\nhttp://x/a.jpg,x\n", "uri http://x/a.jpg; expected s3://"),
         (b"uri\n" + b"x" * 200_000, "cannot be read .*field larger"),

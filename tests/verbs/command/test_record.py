@@ -118,3 +118,14 @@ def test_a_run_knows_what_decided_it_in_its_checkpoints_and_its_model(dataset, t
     assert json.loads(run.read(f"checkpoints/{name}/checkpoint.json"))["decided_by"] == expected
     assert json.loads(run.read("model.json"))["decided_by"] == expected
     assert expected["dataset"] == dataset.uri
+
+
+def test_other_names_in_a_file_of_classes_are_other_settings(tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("cat\ndog\n")
+    words = ["images=photos", f"output={tmp_path}", "run=a", f"source.class_names={names}", *SMALL]
+    first = decided_by(load(Finetune, [], words))
+    assert decided_by(load(Finetune, [], words)) == first
+    names.write_text("cat\nwolf\n")
+    now = decided_by(load(Finetune, [], words))
+    assert [key for key in now if now[key] != first[key]] == ["names in source.class_names"]

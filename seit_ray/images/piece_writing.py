@@ -1,0 +1,154 @@
+"""The files of a piece while it is listed, see `pieces`, and what is said of it when it is finished."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from seit_ray.images.classes import code_of
+from seit_ray.images.repeats import hash_of
+from seit_ray.images.sources.division import COUNTED, MAY_REPEAT, Seen, SeenRun, Tally
+from seit_ray.images.sources.maps import map_rows
+from seit_ray.storage import Folder
+
+FILE_ROWS = 65_536  # and up to a run of images more
+SCHEMA = pa.schema(
+    {
+        "key": pa.string(),
+        "uri": pa.string(),  # null: the key behind the root of the source
+        "label": pa.int32(),
+        "split": pa.int32(),
+        "size_bytes": pa.int64(),
+        "version": pa.string(),
+        "hash": pa.uint64(),  # of a key that may come again
+        "counted": pa.bool_(),  # a key behind which a number comes; null for others
+    }
+)
+
+
+@dataclass(frozen=True)
+class PieceCounts:
+    """What is known of a finished piece. labels, splits: what the numbers in its rows stand for.
+
+    splits: (split, place), see `Seen`, in the order in which they were met. num_hashed: keys that may come again.
+    """
+
+    num_rows: int
+    num_files: int
+    num_hashed: int
+    labels: list[str | int]
+    splits: list[tuple[str, str | None]]
+    tally: Tally
+    num_map_files: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**vars(self), "tally": self.tally.as_dict()}
+
+    @classmethod
+    def of_dict(cls, values: dict[str, Any]) -> PieceCounts:
+        """What `as_dict` gave."""
+        splits = [(split, place) for split, place in values["splits"]]
+        return cls(**{**values, "splits": splits, "tally": Tally.of_dict(values["tally"])})
+
+
+def rows_name(number: int, file: int) -> str:
+    """A file of a piece."""
+    return f"{number:05}/rows-{file:05}.parquet"
+
+
+def maps_name(number: int, file: int) -> str:
+    """A file of its label maps."""
+    return f"{number:05}/maps-{file:05}.parquet"
+
+
+@dataclass
+class PieceWriter:
+    """Collects the images and label maps of a piece and writes each full file."""
+
+    folder: Folder
+    number: int
+    rows: list[list[Any]] = field(default_factory=lambda: [[] for _ in SCHEMA])  # by column
+    labels: dict[str | int, int] = field(default_factory=dict)
+    splits: dict[tuple[str, str | None], int] = field(default_factory=dict)
+    num_rows: int = 0
+    num_files: int = 0
+    num_hashed: int = 0
+    maps: tuple[list[str], list[str | None]] = field(default_factory=lambda: ([], []))  # names, versions
+    num_map_files: int = 0
+
+    def add(self, image: Seen) -> None:
+        """Takes one."""
+        key, uri, label, split, size_bytes, version, place, of_key = image
+        hashed, counted = None, True if of_key == COUNTED else None
+        if of_key == MAY_REPEAT:
+            hashed = hash_of(key)
+            self.num_hashed += 1
+        row = (key, uri, code_of(label, self.labels), self._split(split, place), size_bytes, version, hashed, counted)
+        for column, value in zip(self.rows, row, strict=True):
+            column.append(value)
+        self._flush_full()
+
+    def add_run(self, run: SeenRun) -> None:
+        """Takes some of one label and split."""
+        number = len(run.names)
+        same = (code_of(run.label, self.labels), self._split(run.split, run.place))
+        columns: tuple[Sequence[Any], ...] = (
+            run.names,
+            [None] * number,  # of the uris
+            *([value] * number for value in same),
+            run.sizes,
+            run.versions,
+            *([None] * number for _ in ("hash", "counted")),
+        )
+        for column, values in zip(self.rows, columns, strict=True):
+            column.extend(values)
+        self._flush_full()
+
+    def _split(self, split: str | None, place: str | None) -> int | None:
+        return None if split is None else self.splits.setdefault((split, place), len(self.splits))
+
+    def _flush_full(self) -> None:
+        if len(self.rows[0]) >= FILE_ROWS:
+            self._flush()
+
+    def add_map(self, seen: Seen) -> None:
+        """Takes a label map."""
+        names, versions = self.maps
+        names.append(seen.key)
+        versions.append(seen.version)
+        if len(names) == FILE_ROWS:
+            self._flush_maps()
+
+    def _flush(self) -> None:
+        arrays = [pa.array(column, field.type) for column, field in zip(self.rows, SCHEMA, strict=True)]
+        self._write(rows_name(self.number, self.num_files), pa.table(arrays, schema=SCHEMA), ["split", "label"])
+        self.num_rows += len(self.rows[0])
+        self.num_files += 1
+        for column in self.rows:
+            column.clear()
+
+    def _flush_maps(self) -> None:
+        self._write(maps_name(self.number, self.num_map_files), map_rows(*self.maps), [])
+        self.num_map_files += 1
+        for column in self.maps:
+            column.clear()
+
+    def _write(self, name: str, table: pa.Table, codes: list[str]) -> None:
+        sink = io.BytesIO()
+        pq.write_table(table, sink, compression="zstd", use_dictionary=codes, write_statistics=False)
+        self.folder.write(name, sink.getvalue())
+
+    def finish(self, tally: Tally) -> PieceCounts:
+        """The counts, when all were added."""
+        if self.rows[0]:
+            self._flush()
+        if self.maps[0]:
+            self._flush_maps()
+        names = list(self.labels), list(self.splits)
+        return PieceCounts(self.num_rows, self.num_files, self.num_hashed, *names, tally, self.num_map_files)
