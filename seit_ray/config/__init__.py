@@ -7,6 +7,7 @@ from seit_ray.config.augment import Augment, Masking
 from seit_ray.config.continual import StudyContinual
 from seit_ray.config.costs import GivenRates, PlanCost
 from seit_ray.config.deciding import deciding, deciding_keys, defaults
+from seit_ray.config.exchange import ExportTokens, ImportTokens, ImportWeights, RecodeTokens, TokenFiles
 from seit_ray.config.keys import fields, holds_secret, type_name
 from seit_ray.config.loading import load, write
 from seit_ray.config.methods import Ccvit, Dtm, PretrainPixels
@@ -32,16 +33,11 @@ from seit_ray.config.training import (
 from seit_ray.config.transfer import StudyPretraining, StudyTokenizer, StudyTraining, StudyTransfer
 from seit_ray.config.verbs import (
     Evaluate,
-    ExportTokens,
     Finetune,
     FitTokenizer,
-    ImportTokens,
-    ImportWeights,
     InspectTokens,
     Predict,
     Pretrain,
-    RecodeTokens,
-    TokenFiles,
     TokenizeImages,
     Training,
     Verb,

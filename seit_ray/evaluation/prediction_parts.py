@@ -19,6 +19,7 @@ from seit_ray.shards.writing import rejected_name
 from seit_ray.storage import Folder
 
 READ_TOGETHER = 64  # objects
+WORK_FOLDERS = ("manifest", "records", "attempts")  # of a job's work
 
 
 @dataclass(frozen=True)
@@ -125,3 +126,9 @@ def read_all(folder: Folder, names: Sequence[str]) -> Iterator[bytes]:
             if isinstance(data, Exception):
                 raise data
             yield data
+
+
+def check_total(total: int, predicted: int, rejected: int) -> None:
+    """RuntimeError unless counts add up."""
+    if predicted + rejected != total:
+        raise RuntimeError(f"{total} images listed but {predicted} predicted and {rejected} rejected")

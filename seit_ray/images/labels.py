@@ -41,6 +41,15 @@ def label_table(manifest: Manifest, split: str, class_names: list[str], source_u
     return np.array([number_of.get(name, -1) for name in names], np.int64)
 
 
+def refuse_unlabelled(unlabelled: int, split: str, uri: str) -> None:
+    """ValueError where any of the images that are to be learnt from has no label."""
+    if unlabelled:
+        raise ValueError(
+            f"{uri} has {unlabelled} images without a label in {split}; expected a label for each; sort them into "
+            "a folder per class, or leave them out by source.exclude"
+        )
+
+
 def present_classes(manifest: Manifest, split: str, numbers: np.ndarray) -> list[int]:
     """Numbers, ascending, of the model's classes that images of a split have; `numbers` are `label_table`'s."""
     seen: set[int] = set()

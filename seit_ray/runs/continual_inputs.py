@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 
+from seit_ray.images.labels import refuse_unlabelled
 from seit_ray.progress import Progress, silent
 from seit_ray.runs.continual_settings import LabelledImages
 from seit_ray.runs.continual_views import Streams
@@ -77,12 +78,7 @@ def check_labels(labels: dict[str, np.ndarray], names: list[str], uri: str) -> N
     if "val" not in labels:
         raise ValueError(f"{uri} has no val split; expected one to measure on; set val_fraction, or name a folder val")
     for split in ("train", "val"):
-        unlabelled = int((labels[split] < 0).sum())
-        if unlabelled:
-            raise ValueError(
-                f"{uri} has {unlabelled} images without a label in {split}; expected a label for each; sort them into "
-                "a folder per class"
-            )
+        refuse_unlabelled(int((labels[split] < 0).sum()), split, uri)
         empty = np.flatnonzero(np.bincount(labels[split], minlength=len(names)) == 0)
         if len(empty):
             raise ValueError(

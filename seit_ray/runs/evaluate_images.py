@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,6 @@ def evaluate_images(
     del hooks  # one pass over a split: no metrics on the way
     classifier = ImageClassifier.load(run, tokenizer=tokenizer, weights=weights).to(world.device)
     names = classifier.class_names
-    counts = torch.zeros(len(names), 4, dtype=torch.float64, device=world.device)
     with tempfile.TemporaryDirectory(prefix="seit_ray-") as name:
         manifest = list_images(
             images, source, Folder(name), val_fraction=val_fraction, seed=seed, rows_per_part=ROWS_PER_PART
@@ -63,21 +63,12 @@ def evaluate_images(
         decoding = Decoding(
             classifier.image_size, classifier.resize, source.image_column, classifier.decode, max_bytes, max_pixels
         )
-
-        def decode(index: int) -> list[DecodedImages]:
-            return list(decoded_chunks(manifest.read_part(split, index), images, decoding))
-
-        done, rejected = 0, []
-        mine = range(world.rank, manifest.splits[split].num_parts, world.size)
-        for part in ahead(decode, mine, min(MAX_THREADS, torch.get_num_threads())):
-            for chunk in part:
-                count_images(counts, classifier, chunk, numbers, batch_size, chosen)
-                rejected += chunk.rejected.select(["id", "key", "reason"]).to_pylist()
-            done = min(total, done + world.size * ROWS_PER_PART)
-            on_progress("evaluate", done, total, "images")
-    counts = world.sum(counts)
-    rejected = sorted((row for rows in world.gather(rejected) for row in rows), key=lambda row: row["id"])
-    rejected = [{name: row[name] for name in ("key", "reason")} for row in rejected]
+        counts = torch.zeros(len(names), 4, dtype=torch.float64, device=world.device)
+        rejected: list[dict[str, Any]] = []
+        for chunk in decoded_split(manifest, split, images, decoding, world, on_progress):
+            count_images(counts, classifier, chunk, numbers, batch_size, chosen)
+            rejected += chunk.rejected.select(["id", "key", "reason"]).to_pylist()
+    counts, rejected = world.sum(counts), gathered(rejected, world)
     if len(rejected) == total:
         raise ValueError(
             f"none of {total} images in split {split!r} of {images.uri} can be read ({rejected[0]['reason']}); "
@@ -85,6 +76,28 @@ def evaluate_images(
         )
     scored = {"num_scored": len(chosen)} if chosen is not None else {}
     return {"split": split, **scored, **figures_of_counts(counts, names), "listed": total, "rejected": rejected}
+
+
+def decoded_split(
+    manifest: Manifest, split: str, images: Folder, decoding: Decoding, world: World, on_progress: Progress
+) -> Iterator[DecodedImages]:
+    """This rank's images of a split; what comes next is decoded meanwhile."""
+
+    def decode(index: int) -> list[DecodedImages]:
+        return list(decoded_chunks(manifest.read_part(split, index), images, decoding))
+
+    done, total = 0, manifest.splits[split].num_images
+    mine = range(world.rank, manifest.splits[split].num_parts, world.size)
+    for part in ahead(decode, mine, min(MAX_THREADS, torch.get_num_threads())):
+        yield from part
+        done = min(total, done + world.size * ROWS_PER_PART)
+        on_progress("evaluate", done, total, "images")
+
+
+def gathered(rejected: list[dict[str, Any]], world: World) -> list[dict[str, Any]]:
+    """{key, reason} of what all ranks have rejected, in the order of the source."""
+    rows = sorted((row for rows in world.gather(rejected) for row in rows), key=lambda row: row["id"])
+    return [{name: row[name] for name in ("key", "reason")} for row in rows]
 
 
 def count_images(

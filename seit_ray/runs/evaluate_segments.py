@@ -66,20 +66,11 @@ def evaluate_segments(
     ValueError for other classes than the run's, and tokens of another tokenizer.
     """
     del hooks  # one pass over a split: no metrics on the way
+    if dataset is not None:
+        return of_tokens(run, dataset, split, weights, batch_size, world)
+    assert images is not None
+    assert source is not None
     with tempfile.TemporaryDirectory(prefix="seit_ray-") as name:
-        if dataset is not None:
-            model, about = import_model(run, "segmenter", weights)
-            tokens = TokenDataset(dataset)
-            check_maps(tokens)
-            check_same(about, identity_of(tokens), run.uri)
-            names = check_names(tokens, about, run)
-            tokens.split(split)
-            pairs: Pairs = TokenPairs(tokens, split)
-            coder: Tokenizer | None = load_tokenizer(dataset.join("tokenizer"))[0]
-            segmenter = WindowedSegmenter(model.to(world.device), tokens.info.grid, about.get("stride"))
-            return evaluated(segmenter, pairs, names, split, about, coder, None, batch_size, world)
-        assert images is not None
-        assert source is not None
         whole = ImageSegmenter.load(run, tokenizer=tokenizer, weights=weights).to(world.device)
         manifest = list_images(
             images, source, Folder(name), val_fraction=val_fraction, seed=seed, rows_per_part=ROWS_PER_PART
@@ -95,6 +86,19 @@ def evaluate_segments(
         return evaluated(
             whole.windowed, pairs, whole.class_names, split, whole.about, whole.tokenizer, whole, batch_size, world
         )
+
+
+def of_tokens(run: Folder, dataset: Folder, split: str, weights: str, batch_size: int, world: World) -> dict[str, Any]:
+    """Those on a split of a token dataset, whose identity and class names have to be the run's."""
+    model, about = import_model(run, "segmenter", weights)
+    tokens = TokenDataset(dataset)
+    check_maps(tokens)
+    check_same(about, identity_of(tokens), run.uri)
+    names = check_names(tokens, about, run)
+    tokens.split(split)
+    coder = load_tokenizer(dataset.join("tokenizer"))[0]
+    segmenter = WindowedSegmenter(model.to(world.device), tokens.info.grid, about.get("stride"))
+    return evaluated(segmenter, TokenPairs(tokens, split), names, split, about, coder, None, batch_size, world)
 
 
 def check_classes_of(found: list[str] | None, names: list[str], images: Folder, run: Folder) -> None:

@@ -9,6 +9,7 @@ from seit_ray.batches.contract import SampleStore, TokenSamples
 from seit_ray.batches.images import ImageStream, open_images
 from seit_ray.batches.stream import open_split
 from seit_ray.images.decoded import Decoding
+from seit_ray.images.labels import refuse_unlabelled
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.models.variants import model_grid
 from seit_ray.progress import Progress, silent
@@ -141,13 +142,11 @@ def image_inputs(
         memory_gib=memory_gib,
         on_progress=on_progress,
     )
-    unlabelled = sum(int((stream.labels < 0).sum()) for stream in streams.values()) if need_labels else 0
-    if unlabelled:
-        forget_listing(run, world)
-        raise ValueError(
-            f"{images.uri} has {unlabelled} images without a label; expected a label for each; sort them into a folder "
-            "per class"
-        )
+    for split, stream in streams.items() if need_labels else ():
+        unlabelled = int((stream.labels < 0).sum())
+        if unlabelled:
+            forget_listing(run, world)
+        refuse_unlabelled(unlabelled, split, images.uri)
     return Inputs(
         train=streams["train"],
         val=streams.get("val"),

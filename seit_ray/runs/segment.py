@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Unpack
 
 from torch import Tensor, nn
@@ -36,6 +38,23 @@ EVAL_BATCH = 16  # images: their logits are a number a class and pixel
 KEPT = ("miou", "mean_accuracy", "pixel_accuracy")  # of the figures, as metrics on the way
 
 
+@dataclass(frozen=True)
+class Read:
+    """What a segmenter learns from, and what that decides.
+
+    val: what is measured on the way; void: the maps' value that is no class; whole: the grid of a whole image;
+    settings: keywords of `build_model`; contents: what else goes into the run's identity.
+    """
+
+    inputs: Inputs
+    val: Pairs | None
+    void: int | None
+    whole: tuple[int, int]
+    settings: dict[str, Any]
+    augmentation: Callable[[Tensor, Tensor, StepRandom], Augmented]
+    contents: dict[str, str]
+
+
 def segment(
     *,
     run: Folder,
@@ -60,49 +79,25 @@ def segment(
     Positions of that run are resampled to the grid; otherwise as `finetune`. Sources: CCViT, semantic segmentation, for
     the frame; SeiT++, section 4, for tokens.
     """
-    inputs: Inputs
-    augmentation: Callable[[Tensor, Tensor, StepRandom], Augmented]
-    contents: dict[str, str] = {}
     if images is not None:
-        pixels, source = pixels or PixelSettings(), source or SourceSettings()
-        inputs, val, void = pixel_pairs(images, run, source, pixels, loop, world, **hooks)
-        settings = pixel_settings(model, inputs, pixels.patch_size)
-        augmentation = ImageMapAugment(
-            num_classes=inputs.num_classes,
-            crop_area=pixels.crop_area,
-            flip_prob=pixels.flip_prob,
-            max_share=segment.max_class_share,
+        read = read_pixels(
+            images, run, source or SourceSettings(), pixels or PixelSettings(), model, segment, loop, world, **hooks
         )
-        whole = inputs.grid
     elif dataset is not None:
-        inputs = tokens = map_inputs(dataset, grid_side=model.grid_side, memory_gib=loop.memory_gib)
-        val, void, whole = val_pairs(tokens), tokens.dataset.info.void, tokens.dataset.info.grid
-        settings = token_settings(model, tokens)
-        contents = adapt_contents(augment, adapt_run)
-        chain = token_augmentation(tokens, augment, adapt_run, world, quantize=model.inputs == "learned")
-        augmentation = TokenMapAugment(chain, num_classes=inputs.num_classes, max_share=segment.max_class_share)
+        read = read_tokens(dataset, model, segment, augment, adapt_run, world, loop.memory_gib)
     else:
         raise ValueError("dataset None and images None; expected one of them; give what to train on")
+    inputs = read.inputs
     about = read_about(init_from, *SOURCES) if init_from is not None else None
     if about is not None and init_from is not None and not transfer:
         check_same(about, inputs.identity, init_from.uri)
-    settings |= encoder_settings(model.encoder, about, where=init_from.uri if init_from else "")
-    settings = head_settings(settings, segment)
-
-    def evaluate(net: nn.Module, epoch: float) -> dict[str, float]:
-        if val is None:
-            return {}
-        segmenter = WindowedSegmenter(net, whole, segment.stride)
-        counts = segment_counts(segmenter, val, inputs.num_classes, world, EVAL_BATCH)
-        figures = figures_of(counts, inputs.class_names or [])
-        return {f"val_{name}": figures[name] for name in KEPT}
-
+    encoder = encoder_settings(model.encoder, about, where=init_from.uri if init_from else "")
     return train_and_export(
         "segmenter",
-        settings,
-        SegmentObjective(aux_weight=segment.aux_weight, augment=augmentation),
+        head_settings(read.settings | encoder, segment),
+        SegmentObjective(aux_weight=segment.aux_weight, augment=read.augmentation),
         inputs,
-        evaluate,
+        partial(val_metrics, read, segment.stride, world),
         run,
         loop,
         optimizer,
@@ -111,10 +106,65 @@ def segment(
         init_weights=init_weights,
         transfer=transfer,
         train_only=model.train_only,
-        contents=contents,
-        more={"stride": segment.stride, "void": void},
+        contents=read.contents,
+        more={"stride": segment.stride, "void": read.void},
         **hooks,
     )
+
+
+def val_metrics(read: Read, stride: int | None, world: World, net: nn.Module, epoch: float) -> dict[str, float]:
+    """Figures of the val split, on the way; none where there is none."""
+    if read.val is None:
+        return {}
+    segmenter = WindowedSegmenter(net, read.whole, stride)
+    counts = segment_counts(segmenter, read.val, read.inputs.num_classes, world, EVAL_BATCH)
+    figures = figures_of(counts, read.inputs.class_names or [])
+    return {f"val_{name}": figures[name] for name in KEPT}
+
+
+def read_tokens(
+    dataset: Folder,
+    model: ClassifierSettings,
+    segment: SegmentSettings,
+    augment: AugmentationSettings,
+    adapt_run: Folder | None,
+    world: World,
+    memory_gib: float | None,
+) -> Read:
+    """Of a token dataset; ValueError where it has no label maps."""
+    inputs = map_inputs(dataset, grid_side=model.grid_side, memory_gib=memory_gib)
+    chain = token_augmentation(inputs, augment, adapt_run, world, quantize=model.inputs == "learned")
+    return Read(
+        inputs,
+        val_pairs(inputs),
+        inputs.dataset.info.void,
+        inputs.dataset.info.grid,
+        token_settings(model, inputs),
+        TokenMapAugment(chain, num_classes=inputs.num_classes, max_share=segment.max_class_share),
+        adapt_contents(augment, adapt_run),
+    )
+
+
+def read_pixels(
+    images: Folder,
+    run: Folder,
+    source: SourceSettings,
+    pixels: PixelSettings,
+    model: ClassifierSettings,
+    segment: SegmentSettings,
+    loop: LoopSettings,
+    world: World,
+    **hooks: Unpack[Hooks],
+) -> Read:
+    """Of images with label maps."""
+    inputs, val, void = pixel_pairs(images, run, source, pixels, loop, world, **hooks)
+    augmentation = ImageMapAugment(
+        num_classes=inputs.num_classes,
+        crop_area=pixels.crop_area,
+        flip_prob=pixels.flip_prob,
+        max_share=segment.max_class_share,
+    )
+    return Read(inputs, val, void, inputs.grid, pixel_settings(model, inputs, pixels.patch_size), augmentation, {})
 
 
 def val_pairs(tokens: TokenInputs) -> Pairs | None:

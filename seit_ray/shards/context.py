@@ -110,7 +110,8 @@ def grouped(counts: np.ndarray, num_groups: int) -> np.ndarray:
 def summed(counts: np.ndarray, groups: np.ndarray, num_groups: int | None = None) -> np.ndarray:
     """Counts [G,K]: the sum of the rows of each group."""
     sums = np.zeros((num_groups or int(groups.max()) + 1, counts.shape[1]), counts.dtype)
-    np.add.at(sums, groups, counts)
+    for group in np.unique(groups):  # whole rows are added, which np.add.at does an element at a time
+        sums[group] = counts[groups == group].sum(0)
     return sums
 
 

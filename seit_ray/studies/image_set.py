@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from seit_ray.batches.sampler import num_steps
+from seit_ray.images.labels import refuse_unlabelled
 from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import Manifest, load_manifest
 from seit_ray.images.sources.identity import identity
@@ -14,6 +16,7 @@ from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 from seit_ray.studies.study import trial_name
 from seit_ray.studies.trials import Stage, Trial, trial_folder
+from seit_ray.training.settings import LoopSettings
 
 LISTED = 0.05  # of the cost of a training
 
@@ -43,13 +46,10 @@ class ImageSet:
 
     def same_as(self, listing: Folder, other: Manifest | None = None) -> Manifest:
         """The study's listing; ValueError where another one of the same images has others."""
+        if other is not None:
+            return refuse_other_images(listing, other, self.images.uri)
         found = load_manifest(listing)
         assert found is not None  # its trial has finished before
-        if other is not None and other.digest != found.digest:
-            raise ValueError(
-                f"{self.images.uri} has other images than when the study listed them; expected the same for all of its "
-                "trials; bring them back, or begin again in another output"
-            )
         return found
 
     def listing_trial(self, study: Folder, what: str, decided_by: Mapping[str, Any]) -> Trial:
@@ -92,11 +92,27 @@ def check_splits(manifest: Manifest, uri: str) -> None:
         )
 
 
+def check_steps(manifest: Manifest, max_images: int | None, loop: LoopSettings, uri: str) -> None:
+    """ValueError where so few train images give not one step of training."""
+    listed = manifest.splits["train"].num_images
+    try:
+        num_steps(min(listed, max_images or listed), loop.global_batch_size, loop.epochs)
+    except ValueError as error:
+        raise ValueError(f"{uri}: {error}") from error
+
+
 def check_all_labelled(manifest: Manifest, split: str, uri: str) -> None:
     """ValueError for images without a label."""
-    unlabelled = sum(part.null_count for part in manifest.labels(split))
-    if unlabelled:
+    refuse_unlabelled(sum(part.null_count for part in manifest.labels(split)), split, uri)
+
+
+def refuse_other_images(listing: Folder, found: Manifest, uri: str) -> Manifest:
+    """The listing that a study has made; ValueError where what is found now are other images."""
+    made = load_manifest(listing)
+    assert made is not None  # its trial has finished before
+    if made.digest != found.digest:
         raise ValueError(
-            f"{uri} has {unlabelled} images without a label in {split}; expected a label for each; sort them into "
-            "a folder per class, or leave them out by source.exclude"
+            f"{uri} has other images than when the study listed them; expected the same for all of its "
+            "trials; bring them back, or begin again in another output"
         )
+    return made

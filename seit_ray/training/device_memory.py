@@ -22,6 +22,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
 
 
+def keep_to_share(device: torch.device, share: float) -> None:
+    """Have this process take no more than its share, 0 to 1, of a GPU; all of it where it has one or more.
+
+    Neighbours that start at once all see the same memory free.
+    """
+    if device.type == "cuda" and 0 < share < 1:
+        torch.cuda.set_per_process_memory_fraction(share, device)
+
+
 class DeviceMemory:
     """That of one device, in bytes; of a CPU nothing is known, and all of it may be taken."""
 

@@ -22,7 +22,7 @@ from seit_ray.studies.arms import CentroidSettings
 from seit_ray.studies.study import Study
 from seit_ray.studies.trials import Outcome
 from seit_ray.verbs.command.places import Rows, folder_of, looked_at, manifest_rows, tokenizer_folder
-from seit_ray.verbs.command.study import closing_rows, run_trials, study_of, study_rows
+from seit_ray.verbs.command.study import check_same_images, closing_rows, run_trials, study_of, study_rows
 
 VERB = "study_continual"
 CENTROID = dataclasses.fields(CentroidSettings)
@@ -32,6 +32,7 @@ def check(config: StudyContinual) -> Rows:
     """What would be compared, on what, and what is done already."""
     rows = check_images(config)
     study = job_of(config)
+    check_listed(study, config, only_look=True)
     budgets = ", ".join(f"{budget:,}" for budget in config.budgets)
     taken = [(f"bytes of a tokenizer, of {budgets}", f"{shared_bytes(config):,}")] if uses_tokens(config) else []
     return [*rows, *taken, *study_rows(study, config)]
@@ -41,6 +42,7 @@ def study_continual(config: StudyContinual, progress: Progress = silent) -> Rows
     """Run what is missing of the study; returns the table to print."""
     check_images(config)
     study = job_of(config)
+    check_listed(study, config)
     outcomes = run_trials(study, config, progress)
     from seit_ray.studies.continual_report import report_continual, terminal_rows
     from seit_ray.verbs.command.record import record_of
@@ -48,6 +50,11 @@ def study_continual(config: StudyContinual, progress: Progress = silent) -> Rows
     name = f"seit-ray study continual on {config.images}, {config.num_steps} steps"
     lines = report_continual(study.folder, outcomes, name, record_of(VERB, config))
     return [*terminal_rows(lines), *unreadable_rows(outcomes), *closing_rows(study, outcomes)]
+
+
+def check_listed(study: Study, config: StudyContinual, *, only_look: bool = False) -> None:
+    """ValueError where the images are not those that the study has listed."""
+    check_same_images(study, config, val_fraction=config.val_fraction, seed=config.split_seed, only_look=only_look)
 
 
 def unreadable_rows(outcomes: Sequence[Outcome]) -> Rows:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from seit_ray.config import StudyStorageCurve
 from seit_ray.progress import Progress, silent
 from seit_ray.storage.output import refuse_overlap
-from seit_ray.studies.image_set import ImageSet, check_splits
+from seit_ray.studies.image_set import ImageSet, check_splits, check_steps
 from seit_ray.studies.storage_curve import Curve, CurveTraining
 from seit_ray.studies.study import Study
 from seit_ray.verbs.command.places import Rows, folder_of, looked_at, manifest_rows
-from seit_ray.verbs.command.study import closing_rows, run_trials, study_of, study_rows
+from seit_ray.verbs.command.study import check_same_images, closing_rows, run_trials, study_of, study_rows
 
 NAME = "study_storage_curve"
 
@@ -20,13 +20,16 @@ NAME = "study_storage_curve"
 def check(config: StudyStorageCurve) -> Rows:
     """The images, the arms, what is done, and how many trials run at a time."""
     images, study = look(config), study_of_curve(config)
+    pixels = config.pixels
+    check_same_images(study, config, val_fraction=pixels.val_fraction, seed=pixels.seed, only_look=True)
     return [*images, *study_rows(study, config)]
 
 
 def study_storage_curve(config: StudyStorageCurve, progress: Progress = silent) -> Rows:
     """Run what is missing, and write table, picture and report; returns the table to print."""
     look(config)
-    study = study_of_curve(config)
+    study, pixels = study_of_curve(config), config.pixels
+    check_same_images(study, config, val_fraction=pixels.val_fraction, seed=pixels.seed)
     outcomes = run_trials(study, config, progress)
     from seit_ray.studies.storage_report import report_curve, terminal_rows
     from seit_ray.verbs.command.record import record_of
@@ -48,6 +51,7 @@ def look(config: StudyStorageCurve) -> Rows:
     with looked_at(images, config.source, val_fraction=pixels.val_fraction, seed=pixels.seed) as (manifest, is_whole):
         if is_whole:
             check_splits(manifest, images.uri)
+            check_steps(manifest, pixels.max_images, config.loop.settings(), images.uri)
         return manifest_rows(images, manifest, is_whole)
 
 

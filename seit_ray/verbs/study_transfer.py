@@ -13,11 +13,11 @@ from seit_ray.config.transfer import name_of
 from seit_ray.progress import Progress, silent
 from seit_ray.storage.output import refuse_overlap
 from seit_ray.studies.arms import CentroidSettings
-from seit_ray.studies.image_set import ImageSet, check_splits
+from seit_ray.studies.image_set import ImageSet, check_splits, check_steps
 from seit_ray.studies.study import Study
 from seit_ray.studies.transfer import READS, Pretraining, Training, Transfer
 from seit_ray.verbs.command.places import Rows, folder_of, looked_at, manifest_rows
-from seit_ray.verbs.command.study import closing_rows, run_trials, study_of, study_rows
+from seit_ray.verbs.command.study import check_same_images, closing_rows, run_trials, study_of, study_rows
 
 NAME = "study_transfer"
 
@@ -25,13 +25,16 @@ NAME = "study_transfer"
 def check(config: StudyTransfer) -> Rows:
     """The sets, the cells of the table, what is done, and how many trials run at a time."""
     images, study = look(config), study_of_transfer(config)
+    pixels = config.pixels
+    check_same_images(study, config, val_fraction=pixels.val_fraction, seed=pixels.seed, only_look=True)
     return [*images, *unheeded(config), *study_rows(study, config)]
 
 
 def study_transfer(config: StudyTransfer, progress: Progress = silent) -> Rows:
     """Run what is missing, and write table, picture and report; returns the table to print."""
     look(config)
-    study = study_of_transfer(config)
+    study, pixels = study_of_transfer(config), config.pixels
+    check_same_images(study, config, val_fraction=pixels.val_fraction, seed=pixels.seed)
     outcomes = run_trials(study, config, progress)
     from seit_ray.studies.transfer_report import report_transfer, terminal_rows
     from seit_ray.verbs.command.record import record_of
@@ -52,6 +55,8 @@ def look(config: StudyTransfer) -> Rows:
         with looked as (manifest, is_whole):
             if is_whole:
                 check_splits(manifest, images.uri)
+                for part in (config.pretrain, config.supervised) if uri == config.images else (config.finetune,):
+                    check_steps(manifest, pixels.max_images, part.loop.settings(), images.uri)
             rows += manifest_rows(images, manifest, is_whole)
     return rows
 

@@ -1,5 +1,7 @@
 """Colour jitter: torchvision's three operations, with a draw a row."""
 
+from itertools import permutations
+
 import pytest
 import torch
 from torchvision.transforms.v2 import functional as tv
@@ -33,6 +35,30 @@ def test_it_is_what_torchvision_does_in_this_order(factors):
     ):
         expected = operation(expected, factor)
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)  # its weights of red, green and blue are rounded
+
+
+def test_each_row_has_an_order_of_its_own():
+    operations, factors = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation), (1.3, 0.6, 1.4)
+    orders = list(permutations(range(3)))
+    found = jitter(IMAGES.float(), torch.tensor([factors]).expand(6, -1), torch.tensor(orders)) / 255
+    for row, order in enumerate(orders):
+        expected = IMAGES[row].float() / 255
+        for number in order:
+            expected = operations[number](expected, factors[number])
+        torch.testing.assert_close(found[row], expected, atol=2e-3, rtol=0)
+
+
+def test_orders_are_drawn_alike_and_by_row():
+    orders, same = [], IMAGES[:1].expand(6, -1, -1, -1)
+    augment = ColorJitter(0.4, keep)
+    for step in range(400):
+        orders += rng(step=step).uniform("order of colour jitter", 3).argsort(1).tolist()
+    counts = [orders.count(list(order)) for order in permutations(range(3))]
+    assert sum(counts) == 2400
+    assert min(counts) > 320  # of 400 each
+    factors = 1 + 0.4 * (2 * rng().uniform("colour jitter", 3) - 1)
+    fixed = jitter(same.float(), factors).round().to(torch.uint8)
+    assert not torch.equal(augment(same, None, rng()).inputs, fixed)
 
 
 def test_every_row_has_a_draw_of_its_own_on_any_rank():

@@ -31,6 +31,8 @@ from seit_ray.studies.trials import read_outcomes
 from seit_ray.tokenizers.files import load_tokenizer
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
 from seit_ray.training.world import World
+from seit_ray.verbs.command import study as command_study
+from seit_ray.verbs.command.study import check_same_images
 from seit_ray.verbs.study_storage_curve import check, study_of_curve, study_storage_curve
 from tests.tiny_images import image_files, write_files
 
@@ -379,6 +381,28 @@ def test_an_image_without_a_label_is_refused_before_any_training(photos, tmp_pat
     place.write("train/stray.jpeg", photos.read(next(e.name for e in photos.list("test/"))))
     with pytest.raises(ValueError, match="has 1 images without a label in train; expected a label for each"):
         check(curve_config(place, tmp_path / "new"))
+
+
+def test_images_that_give_no_step_of_training_are_told_before_any(photos, tmp_path):
+    config = curve_config(photos, tmp_path / "new", "loop.global_batch_size=400")  # 91 images, 4 epochs
+    for verb in (check, study_storage_curve):
+        with pytest.raises(ValueError, match=r"photos.*: 91 samples x 4.* with global_batch_size 400 give no step"):
+            verb(config)
+    few = curve_config(photos, tmp_path / "new", "pixels.max_images=7")  # of each split
+    with pytest.raises(ValueError, match=r"7 samples x 4.* with global_batch_size 30 give no step"):
+        check(few)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_finished_curve_is_not_one_of_other_images(finished, photos, tmp_path, monkeypatch):
+    config, study = finished[0], study_of_curve(finished[0])
+    check_same_images(study, config, val_fraction=0.0, seed=0)
+    place = write_files(tmp_path / "photos", {e.name: photos.read(e.name) for e in photos.list()})
+    place.write("train/cat/another.jpeg", photos.read(next(e.name for e in photos.list("test/"))))
+    listings_of = command_study.listings_of  # as if these had come in place of those
+    monkeypatch.setattr(command_study, "listings_of", lambda trial: [(place, of) for _, of in listings_of(trial)])
+    with pytest.raises(ValueError, match="has other images than when the study listed them"):
+        check_same_images(study, config, val_fraction=0.0, seed=0)
 
 
 def test_more_unreadable_images_than_a_training_bears_end_what_is_made_of_them(tmp_path):

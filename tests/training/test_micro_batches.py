@@ -9,7 +9,7 @@ import torch
 from seit_ray.objectives import SupervisedObjective
 from seit_ray.storage import Folder
 from seit_ray.training import micro_batches
-from seit_ray.training.device_memory import DeviceMemory, is_out_of_memory
+from seit_ray.training.device_memory import DeviceMemory, is_out_of_memory, keep_to_share
 from seit_ray.training.gradients import add_gradients
 from seit_ray.training.metrics import read_metrics
 from seit_ray.training.world import World
@@ -141,6 +141,19 @@ def test_what_takes_more_than_was_expected_does_not_fit(run):
 )
 def test_libraries_run_out_of_memory_in_their_own_words(error, expected):
     assert is_out_of_memory(error) == expected
+
+
+@pytest.mark.parametrize(
+    ("device", "share", "kept"),
+    [("cuda:1", 0.25, 0.25), ("cuda:1", 1.0, None), ("cuda:1", 0.0, None), ("cpu", 0.5, None)],
+)
+def test_a_process_keeps_to_its_share_of_a_gpu(monkeypatch, device, share, kept):
+    taken = []
+    monkeypatch.setattr(
+        torch.cuda, "set_per_process_memory_fraction", lambda share, device: taken.append((share, device))
+    )
+    keep_to_share(torch.device(device), share)
+    assert taken == ([] if kept is None else [(kept, torch.device(device))])
 
 
 def test_another_error_ends_what_is_tried(run):

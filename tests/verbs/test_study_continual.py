@@ -146,3 +146,17 @@ def test_other_arms_are_refused_by_name(photos, tmp_path):
     with pytest.raises(ValueError, match=r"holds a study with balance 'finetune' \(now 'align'\)"):
         study_continual(config_of(photos, tmp_path, "balance=align"))
     job_of(config_of(photos, tmp_path, "seeds=[0,1]")).check()  # more seeds are more of the same
+
+
+def test_a_finished_study_is_not_one_of_other_images(photos, tmp_path):
+    """Nothing of it is read again, so that only the listing tells."""
+    place = write_files(tmp_path / "photos", {e.name: photos.read(e.name) for e in photos.list()})
+    config = config_of(place, tmp_path / "study", "arms=[none]", "loop.epochs=1", "optimizer.warmup_epochs=0")
+    study_continual(config)
+    assert dict(check(config))["done"] == "2 of 2"
+    place.write("train/cat/another.png", photos.read(next(e.name for e in photos.list("train/"))))
+    before = {e.name: e.version for e in Folder(config.output).list()}
+    for verb in (check, study_continual):
+        with pytest.raises(ValueError, match="has other images than when the study listed them; expected the same"):
+            verb(config)
+    assert {e.name: e.version for e in Folder(config.output).list()} == before

@@ -32,6 +32,7 @@ from seit_ray.progress import Times
 from seit_ray.shards.parts import Part, finished_part
 from seit_ray.storage import Folder
 from seit_ray.storage.patience import patiently
+from seit_ray.training.device_memory import is_out_of_memory
 
 T = TypeVar("T")
 PART_FIELDS = [field.name for field in fields(Part)]
@@ -125,7 +126,7 @@ class PartWorker(ABC):
 
 def is_broken_device(error: RuntimeError) -> bool:
     """Whether an error of CUDA leaves its context unusable; a lack of memory does not."""
-    return "CUDA error" in str(error) and not isinstance(error, torch.OutOfMemoryError)
+    return "CUDA error" in str(error) and not is_out_of_memory(error)
 
 
 def peak_bytes() -> int:

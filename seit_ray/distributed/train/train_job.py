@@ -30,6 +30,7 @@ from seit_ray.progress import Progress, silent
 from seit_ray.runs.here import run_here
 from seit_ray.runs.settings import WorkerSettings
 from seit_ray.storage.errors import may_pass
+from seit_ray.training.device_memory import keep_to_share
 from seit_ray.training.requests import Requests, Stopped
 from seit_ray.training.stopping import sigterm_asks
 from seit_ray.training.world import World
@@ -71,6 +72,7 @@ def run_training(
                 "arguments": arguments,
                 "board": board,
                 "threads": cpus,
+                "gpu_share": gpus,
             },
             # Ray annotates its Train v1, and runs v2
             scaling_config=ray.train.ScalingConfig(  # type: ignore[call-arg]
@@ -121,6 +123,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
         return {"mistake": mistake}
     torch.set_num_threads(config["threads"])
     world = World(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+    keep_to_share(world.device, config["gpu_share"])
     notice = preemption_of()
     try:
         with listening(board, is_main=world.is_main, is_preempted=lambda: notice() is not None) as requests:

@@ -23,6 +23,7 @@ from seit_ray.distributed.tune.follower import last_line
 from seit_ray.runs.settings import WorkerSettings
 from seit_ray.storage.errors import may_pass
 from seit_ray.studies.trials import Stage, Trial, error_line
+from seit_ray.training.device_memory import keep_to_share
 from seit_ray.training.metrics import read_metrics
 from seit_ray.training.world import World
 
@@ -180,6 +181,8 @@ class TrialActor(tune.Trainable):
         """The metrics of a stage, trained in this process or by workers of its own."""
         last = stage is self.trial.stages[-1]
         asked = {"desk": self.desk, "trial": self.trial.name, "metric": self.metric if last else None}
+        if self.workers.num_workers == 0:  # else the trial itself has no GPU, and its workers keep to theirs
+            keep_to_share(World().device, self.cluster.gpus_each(self.workers.gpus_per_worker))
         return run_training(
             run_stage,
             {"stage": stage.function, **asked, **stage.arguments},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from seit_ray.config import Study as StudyConfig
@@ -10,8 +10,8 @@ from seit_ray.progress import Progress
 from seit_ray.storage import Folder
 from seit_ray.storage.lock import LOCK, locked
 from seit_ray.studies.study import SEED, Study, TrialSettings, read_calls
-from seit_ray.studies.trials import ERROR, Outcome
-from seit_ray.verbs.command.places import Rows, output_rows, resources_of
+from seit_ray.studies.trials import ERROR, Outcome, Trial
+from seit_ray.verbs.command.places import Look, Rows, listed, output_rows, resources_of
 
 SHOWN_ERRORS = 3
 
@@ -74,6 +74,34 @@ def run_trials(study: Study, config: StudyConfig, progress: Progress) -> list[Ou
             f"expected one at least; {study.folder.uri}/trials has all errors, and the same command tries again"
         )
     return outcomes
+
+
+def check_same_images(study: Study, config: Any, *, val_fraction: float, seed: int, only_look: bool = False) -> None:
+    """ValueError where sets of images are not what they were when the study listed them.
+
+    Of what is finished nothing is read again: without this a study would go on in silence. only_look: of sets that a
+    moment shows whole.
+    """
+    from seit_ray.studies.image_set import refuse_other_images
+
+    done = {outcome.name for outcome in study.finished()}
+    for images, listing in (found for trial in study.trials if trial.name in done for found in listings_of(trial)):
+        look = Look() if only_look else None
+        found = listed(images, config.source, val_fraction=val_fraction, seed=seed, is_enough=look)
+        with found as manifest:
+            if look is None or look.is_whole:
+                refuse_other_images(listing, manifest, images.uri)
+
+
+def listings_of(trial: Trial) -> Iterator[tuple[Folder, Folder]]:
+    """(images, where they are listed) of a trial that lists."""
+    for stage in trial.stages:
+        if stage.function.endswith(":list_images_once"):
+            given = stage.arguments
+            if "data" in given:
+                yield given["data"].images, given["run"]
+            else:  # of continual learning, as runs keep theirs
+                yield given["images"].images, given["run"].join("listing")
 
 
 def closing_rows(study: Study, outcomes: Sequence[Outcome]) -> Rows:

@@ -123,6 +123,8 @@ def test_a_part_that_passes_the_limit_by_itself_ends_the_job_at_once(tmp_path):
 def test_a_broken_gpu_ends_the_process_and_a_lack_of_memory_does_not(tmp_path, monkeypatch):
     assert is_broken_device(RuntimeError("CUDA error: an illegal memory access was encountered"))
     assert not is_broken_device(torch.OutOfMemoryError("CUDA error: out of memory"))
+    assert not is_broken_device(RuntimeError("CUDA error: out of memory"))  # of another library's own request
+    assert not is_broken_device(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(h)`"))
     assert not is_broken_device(RuntimeError("shape mismatch"))
     worker, _ = worker_of(tmp_path, FILES, is_actor=True)
     ended = []

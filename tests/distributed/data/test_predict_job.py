@@ -16,9 +16,10 @@ from seit_ray.config import Predict
 from seit_ray.distributed.data import predict_job
 from seit_ray.distributed.data.predict_begin import PredictJob
 from seit_ray.distributed.data.predict_job import run_predict_job
-from seit_ray.evaluation import prediction_output
+from seit_ray.evaluation import prediction_table
 from seit_ray.evaluation.image_classifier import ImageClassifier
-from seit_ray.evaluation.prediction_output import MARKER, output_at
+from seit_ray.evaluation.prediction_folder import MARKER
+from seit_ray.evaluation.prediction_output import output_at
 from seit_ray.images import decode_image
 from seit_ray.storage import Folder
 from seit_ray.storage.lock import LockedError, locked
@@ -272,7 +273,7 @@ def test_wrong_jobs_are_named_and_leave_nothing(place, output, settings, words):
 
 
 def test_too_many_probabilities_for_one_table(place, output, monkeypatch):
-    monkeypatch.setattr(prediction_output, "MAX_VALUES", 3 * len(GOOD))
+    monkeypatch.setattr(prediction_table, "MAX_VALUES", 3 * len(GOOD))
     with pytest.raises(ValueError, match="set probabilities=false and top_k"):
         predict(place, output)
     assert contents(output) == {}
@@ -374,7 +375,7 @@ def test_a_replacement_that_is_killed_between_its_deletions_goes_on(place, outpu
 
 
 def test_any_number_of_probabilities_fits_a_folder(place, output, monkeypatch):
-    monkeypatch.setattr(prediction_output, "MAX_VALUES", 3 * len(GOOD))
+    monkeypatch.setattr(prediction_table, "MAX_VALUES", 3 * len(GOOD))
     assert len(in_a_folder(place, output)[1]) == len(GOOD)
 
 

@@ -2,10 +2,14 @@
 
 import json
 import sys
+from contextlib import nullcontext
 from itertools import groupby, pairwise
+from types import SimpleNamespace
 
 import pytest
+import torch
 
+from seit_ray.distributed.train import train_job
 from seit_ray.runs.finetune import finetune as run_finetune
 from seit_ray.storage import Folder
 from seit_ray.training.metrics import read_metrics
@@ -30,6 +34,21 @@ def undisturbed(dataset, tmp_path_factory):
     run = Folder(tmp_path_factory.mktemp("undisturbed"))
     run_finetune(**arguments_of(dataset, run), world=World(device=CPU.device))
     return [without_speed(record) for record in read_metrics(run)]
+
+
+def test_a_worker_keeps_to_its_share_of_a_gpu_before_it_takes_any(monkeypatch):
+    """Two that start at once would else both see all of its memory free."""
+    order, device = [], torch.device("cuda", 0)
+    rank = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 1)
+    monkeypatch.setattr(train_job.ray.train, "get_context", lambda: rank)
+    monkeypatch.setattr(train_job.ray.train.torch, "get_device", lambda: device)
+    monkeypatch.setattr(train_job, "look", lambda board: (None, None))
+    monkeypatch.setattr(train_job, "preemption_of", lambda: lambda: None)
+    monkeypatch.setattr(train_job, "listening", lambda board, **asked: nullcontext("requests"))
+    monkeypatch.setattr(train_job, "keep_to_share", lambda *given: order.append(given))
+    monkeypatch.setattr(train_job.pkgutil, "resolve_name", lambda name: lambda **given: order.append(name) or {})
+    train_job.train_worker({"board": None, "threads": 1, "gpu_share": 0.5, "function": "a:run", "arguments": {}})
+    assert order == [(device, 0.5), "a:run"]
 
 
 def numbers(records):
