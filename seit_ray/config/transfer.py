@@ -21,7 +21,7 @@ from seit_ray.config.training import (
     check_warmup,
 )
 
-Row = Literal["scratch", "supervised", "mtm", "ccvit", "dtm", "pixels"]
+Row = Literal["scratch", "supervised", "mtm", "ccvit", "dtm", "dtm_codebook", "ccvit_dtm", "pixels"]
 Column = Literal[
     "probe_tokens", "probe_new_tokens", "probe_pixels", "finetune_tokens", "finetune_new_tokens", "finetune_pixels"
 ]
@@ -38,7 +38,7 @@ class StudyTokenizer(Section):
 
 
 class StudyPretraining(Section):
-    """Pre-training of the rows mtm, ccvit and dtm; each reads its own section of masking, ccvit and dtm."""
+    """Pre-training of the rows mtm, ccvit and dtm (and of both); each reads its own of masking, ccvit and dtm."""
 
     masking: Masking = Field(default_factory=Masking)
     augment: Augment = Field(default_factory=Augment)
@@ -77,8 +77,9 @@ class StudyTransfer(Study):
     source: Source = Field(default_factory=Source)
     rows: Annotated[tuple[Row, ...], Field(min_length=1)] = Field(
         ("scratch", "supervised", "mtm", "ccvit", "dtm"),
-        description="kinds of pre-training on the tokens of A; pixels: supervised, on as many of A's images as take "
-        "the bytes of its tokens (storage-efficient pre-training)",
+        description="kinds of pre-training on the tokens of A; dtm: MTM and token morphing, as pretrain.dtm says, and "
+        "dtm_codebook the same towards rows of the codebook; ccvit_dtm: CCViT and token morphing; pixels: supervised, "
+        "on as many of A's images as take the bytes of its tokens (storage-efficient pre-training)",
     )
     columns: Annotated[tuple[Column, ...], Field(min_length=1)] = Field(
         ("probe_tokens", "finetune_tokens", "finetune_new_tokens", "finetune_pixels"),

@@ -35,6 +35,8 @@ def probe_frozen(
 ) -> dict[str, Any]:
     """top1 of a logistic regression on its frozen features, fitted on train and scored on val, `max_images` of each.
 
+    Beside it that of the nearest neighbours (knn_top1), and the effective rank of the features of train (rankme).
+
     What the trained run does not fit (tokens of another tokenizer, pixels) is new, drawn by the seed, as it is when
     fine-tuning begins; without a run all of it is.
     """
@@ -64,7 +66,6 @@ def probe_frozen(
         grid=grid,
         max_train=max_images,
         max_val=max_images,
-        methods=("linear",),
     )
     if "probe_linear_top1" not in found:
         raise ValueError(f"{inputs.where} has no labelled val images to probe; expected some; give it a val split")
@@ -72,4 +73,6 @@ def probe_frozen(
         "top1": found["probe_linear_top1"],
         "samples": found["probe_val_samples"],
         "ridge": found["probe_linear_ridge"],
+        "knn_top1": found["probe_knn_top1"],
+        "rankme": found["probe_rankme"],
     }

@@ -28,7 +28,9 @@ PLAIN = {"standardize": False, "stem_pixels": False, "stem_layers": 0}
 READS: dict[str, dict[str, Any]] = {
     "mtm": {"inputs": "learned", **PLAIN},
     "dtm": {"inputs": "learned", **PLAIN},
+    "dtm_codebook": {"inputs": "learned", **PLAIN},
     "ccvit": {"inputs": "codebook", **PLAIN},
+    "ccvit_dtm": {"inputs": "codebook", **PLAIN},
 }
 PROBED = 0.1  # of the cost of a training
 

@@ -16,7 +16,7 @@ from seit_ray.studies.transfer import ON_PIXELS, SCRATCH
 from seit_ray.studies.trials import Outcome
 
 METRIC = "top1"
-FIGURES = ("test_images", "steps", "rejected")
+FIGURES = ("test_images", "steps", "rejected", "knn_top1", "rankme")
 COLUMNS = {
     "probe_tokens": "probe, tokens",
     "probe_new_tokens": "probe, tokens of its own tokenizer",

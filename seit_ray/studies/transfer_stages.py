@@ -29,15 +29,20 @@ EMA_DECAY = 0.996  # of what the dtm row compares with, where the loop has no av
 def pretrain(
     *, run: Folder, tokens: Folder, model: ClassifierSettings, objective: str, how: Pretraining, **hooks: Any
 ) -> dict[str, Any]:
-    """Pre-train on the tokens of A by an objective (mtm, ccvit, dtm); what it was given, and its losses."""
+    """Pre-train on the tokens of A by the objective of a row; what it was given, and its losses.
+
+    objective: mtm, ccvit, or with token morphing dtm, dtm_codebook (mtm beside it) and ccvit_dtm.
+    """
     encoder = ModelSettings(**{field.name: getattr(model, field.name) for field in fields(ModelSettings)})
     given: dict[str, Any] = {"run": run, "dataset": tokens.join("data"), "model": encoder, "probe": ProbeSettings()}
     given |= {"augment": how.augment, "adapt_run": how.adapt_run, "loop": how.loop, "optimizer": how.optimizer}
-    if objective == "ccvit":
-        metrics = pretrain_ccvit(ccvit=how.ccvit, pixels=PretrainPixelSettings(), **given, **hooks)
-    elif objective == "dtm":
+    if "dtm" in objective:
         given["loop"] = replace(how.loop, ema_decay=how.loop.ema_decay or EMA_DECAY)
-        metrics = pretrain_tokens(masking=how.masking, dtm=how.dtm, **given, **hooks)
+        given["dtm"] = replace(how.dtm, weight=1.0 if how.dtm.weight is None else how.dtm.weight)
+        if objective == "dtm_codebook":
+            given["dtm"] = replace(given["dtm"], target="codebook")
+    if objective.startswith("ccvit"):
+        metrics = pretrain_ccvit(ccvit=how.ccvit, pixels=PretrainPixelSettings(), **given, **hooks)
     else:
         metrics = pretrain_tokens(masking=how.masking, **given, **hooks)
     return {**pretrained_on(tokens), "train_loss": metrics["train_loss"], "steps": metrics["step"]}
@@ -108,7 +113,8 @@ def measure(
     rejects = {"rejected": read_stored(store).rejected} if store is not None else {}
     if how == "probe":
         found = probe_frozen(seed=loop.seed, **given, **{key: more[key] for key in ("on_progress",) if key in more})
-        return {"top1": found["top1"], "test_images": found["samples"], "ridge": found["ridge"], **rejects}
+        more_of = {"test_images": found["samples"], **{name: found[name] for name in ("ridge", "knn_top1", "rankme")}}
+        return {"top1": found["top1"], **more_of, **rejects}
     metrics = finetune(transfer=start is not None, loop=loop, optimizer=optimizer, **given, **more)
     num = num_tested(run, store, pixels)
     return {"top1": metrics["val_top1"], "test_images": num, "steps": metrics["step"], **rejects}

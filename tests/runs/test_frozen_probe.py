@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from seit_ray.evaluation.knn import knn_probe
 from seit_ray.evaluation.linear_probe import linear_probe
+from seit_ray.evaluation.rankme import rankme
 from seit_ray.models.exports import import_model
 from seit_ray.runs.finetune import finetune
 from seit_ray.runs.frozen_probe import probe_frozen
@@ -57,6 +59,9 @@ def test_it_is_the_regression_on_the_features_of_the_run(dataset, trained, run):
     expected = linear_probe(*features["train"], *features["val"], len(names), max_iterations=50)
     assert found["top1"] == pytest.approx(expected.top1, abs=0.04)  # of 30 images
     assert (found["samples"], found["ridge"]) == (30, expected.l2)
+    neighbours = knn_probe(*features["train"], *features["val"], len(names), k=20, temperature=0.07)
+    assert found["knn_top1"] == pytest.approx(neighbours.top1, abs=0.04)
+    assert found["rankme"] == pytest.approx(rankme(features["train"][0]), rel=0.01)
 
 
 def test_without_a_run_the_seed_draws_the_features(dataset, run):

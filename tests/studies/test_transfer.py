@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from seit_ray.models.weights import load_weights
 from seit_ray.runs.settings import PixelSettings
 from seit_ray.shards.dataset import TokenDataset
 from seit_ray.storage import Folder
+from seit_ray.studies import transfer_stages
 from seit_ray.studies.image_set import ImageSet
 from seit_ray.studies.lines import Line
 from seit_ray.studies.transfer_report import efficiency_rows
@@ -83,6 +85,29 @@ def test_every_cell_is_measured(finished):
     page = folder.read("report.html").decode()
     assert "Transfer to b" in page
     assert page.count("<svg") == 1
+
+
+def test_token_morphing_has_rows_of_its_own_and_probes_say_neighbours_and_rank(sets, tmp_path, monkeypatch):
+    given = []
+    for name in ("pretrain_tokens", "pretrain_ccvit"):
+        noted = partial(note_morphing, given, getattr(transfer_stages, name))
+        monkeypatch.setattr(transfer_stages, name, noted)
+    rows = ["dtm_codebook", "ccvit_dtm"]
+    config = transfer_config(sets, tmp_path / "new", rows=rows, columns=["probe_tokens"])
+    study_transfer(config)
+    assert given == [("mtm", "codebook", 1.0), ("ccvit", None, 1.0)]
+    lines = table(Folder(config.output))
+    assert set(lines) == {("b", row, "probe_tokens") for row in rows}
+    for line in lines.values():
+        assert 0.5 < float(line["knn_top1"]) <= 1  # two classes, told by colour
+        assert 1 <= float(line["rankme"]) <= 32
+
+
+def note_morphing(given, pretrain, **arguments):
+    """Pre-train, and note beside which objective, towards what, with what weight."""
+    dtm = arguments["dtm"]
+    given.append(("ccvit" if "ccvit" in arguments else "mtm", dtm.target, dtm.weight))
+    return pretrain(**arguments)
 
 
 def test_storage_efficient_pre_training_compares_the_same_bytes(finished):
