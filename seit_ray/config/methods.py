@@ -16,7 +16,9 @@ class PretrainPixels(Pixels):
     frozen = "seit_ray.runs.method_settings:PretrainPixelSettings"
 
     crop_area: tuple[Share, Share] | None = Field((0.2, 1.0), description="random resized crop; empty = none")
-    color_jitter: Share = Field(0.0, description="brightness, contrast and saturation, in an order of each image's own (DTM: 0.4)")
+    color_jitter: Share = Field(
+        0.0, description="brightness, contrast and saturation, in an order of each image's own (DTM: 0.4)"
+    )
 
 
 class Ccvit(Section):
