@@ -69,11 +69,7 @@ def evaluate_images(
             count_images(counts, classifier, chunk, numbers, batch_size, chosen)
             rejected += chunk.rejected.select(["id", "key", "reason"]).to_pylist()
     counts, rejected = world.sum(counts), gathered(rejected, world)
-    if len(rejected) == total:
-        raise ValueError(
-            f"none of {total} images in split {split!r} of {images.uri} can be read ({rejected[0]['reason']}); "
-            "expected images; mend them"
-        )
+    check_any_read(rejected, total, split, images.uri)
     scored = {"num_scored": len(chosen)} if chosen is not None else {}
     return {"split": split, **scored, **figures_of_counts(counts, names), "listed": total, "rejected": rejected}
 
@@ -98,6 +94,15 @@ def gathered(rejected: list[dict[str, Any]], world: World) -> list[dict[str, Any
     """{key, reason} of what all ranks have rejected, in the order of the source."""
     rows = sorted((row for rows in world.gather(rejected) for row in rows), key=lambda row: row["id"])
     return [{name: row[name] for name in ("key", "reason")} for row in rows]
+
+
+def check_any_read(rejected: list[dict[str, Any]], total: int, split: str, uri: str) -> None:
+    """ValueError where none of a split's images can be read."""
+    if len(rejected) == total:
+        raise ValueError(
+            f"none of {total} images in split {split!r} of {uri} can be read ({rejected[0]['reason']}); "
+            "expected images; mend them"
+        )
 
 
 def count_images(

@@ -133,10 +133,17 @@ def read_for(
         settings = token_settings(model, tokens)
     else:
         raise ValueError("dataset None and images None; expected one of them; give what to train on")
-    about = read_about(init_from, *SOURCES) if init_from is not None else None
-    if about is not None and init_from is not None and not transfer:
+    return inputs, settings | start_settings(model.encoder, inputs, init_from, transfer=transfer)
+
+
+def start_settings(encoder: str | None, inputs: Inputs, init_from: Folder | None, *, transfer: bool) -> dict[str, Any]:
+    """`encoder_settings` of a run to start from, if any; ValueError where it has other inputs, unless for transfer."""
+    if init_from is None:
+        return encoder_settings(encoder, None, where="")
+    about = read_about(init_from, *SOURCES)
+    if not transfer:
         check_same(about, inputs.identity, init_from.uri)
-    return inputs, settings | encoder_settings(model.encoder, about, where=init_from.uri if init_from else "")
+    return encoder_settings(encoder, about, where=init_from.uri)
 
 
 def encoder_settings(encoder: str | None, about: dict[str, Any] | None, *, where: str) -> dict[str, Any]:

@@ -17,19 +17,17 @@ from seit_ray.evaluation.segmentation import WindowedSegmenter, figures_of, segm
 from seit_ray.images.decoded import Decoding
 from seit_ray.images.sources.maps import check_resize
 from seit_ray.images.sources.settings import SourceSettings
-from seit_ray.models.about import SOURCES, read_about
 from seit_ray.models.segmenter import taken_blocks
 from seit_ray.objectives import SegmentObjective
 from seit_ray.progress import silent
 from seit_ray.runs.augmentation import token_augmentation
 from seit_ray.runs.contents import adapt_contents
-from seit_ray.runs.finetune import encoder_settings, pixel_settings, token_settings
+from seit_ray.runs.finetune import pixel_settings, start_settings, token_settings
 from seit_ray.runs.inputs import Inputs, TokenInputs, image_inputs, map_inputs
 from seit_ray.runs.listing import listed_once
 from seit_ray.runs.settings import AugmentationSettings, ClassifierSettings, PixelSettings, SegmentSettings
 from seit_ray.runs.train import train_and_export
 from seit_ray.storage import Folder
-from seit_ray.training.identity import check_same
 from seit_ray.training.requests import Hooks
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
 from seit_ray.training.world import World
@@ -80,23 +78,17 @@ def segment(
     the frame; SeiT++, section 4, for tokens.
     """
     if images is not None:
-        read = read_pixels(
-            images, run, source or SourceSettings(), pixels or PixelSettings(), model, segment, loop, world, **hooks
-        )
+        read = read_pixels(images, run, source, pixels, model, segment, loop, world, **hooks)
     elif dataset is not None:
         read = read_tokens(dataset, model, segment, augment, adapt_run, world, loop.memory_gib)
     else:
         raise ValueError("dataset None and images None; expected one of them; give what to train on")
-    inputs = read.inputs
-    about = read_about(init_from, *SOURCES) if init_from is not None else None
-    if about is not None and init_from is not None and not transfer:
-        check_same(about, inputs.identity, init_from.uri)
-    encoder = encoder_settings(model.encoder, about, where=init_from.uri if init_from else "")
+    encoder = start_settings(model.encoder, read.inputs, init_from, transfer=transfer)
     return train_and_export(
         "segmenter",
         head_settings(read.settings | encoder, segment),
         SegmentObjective(aux_weight=segment.aux_weight, augment=read.augmentation),
-        inputs,
+        read.inputs,
         partial(val_metrics, read, segment.stride, world),
         run,
         loop,
@@ -148,8 +140,8 @@ def read_tokens(
 def read_pixels(
     images: Folder,
     run: Folder,
-    source: SourceSettings,
-    pixels: PixelSettings,
+    source: SourceSettings | None,
+    pixels: PixelSettings | None,
     model: ClassifierSettings,
     segment: SegmentSettings,
     loop: LoopSettings,
@@ -157,7 +149,8 @@ def read_pixels(
     **hooks: Unpack[Hooks],
 ) -> Read:
     """Of images with label maps."""
-    inputs, val, void = pixel_pairs(images, run, source, pixels, loop, world, **hooks)
+    pixels = pixels or PixelSettings()
+    inputs, val, void = pixel_pairs(images, run, source or SourceSettings(), pixels, loop, world, **hooks)
     augmentation = ImageMapAugment(
         num_classes=inputs.num_classes,
         crop_area=pixels.crop_area,
