@@ -78,7 +78,8 @@ class HeldShards:
             for shard, coming in list(self._coming.items()):
                 if coming.done() and not coming.exception():
                     self._hold(shard, self._coming.pop(shard).result())
-            wanted = [shard for shard in shards if shard not in self._held and shard not in self._coming]
+            # each once: what is read twice at a time is read in vain, and by a second reader
+            wanted = [shard for shard in dict.fromkeys(shards) if not (shard in self._held or shard in self._coming)]
             for shard in wanted[: max(0, 2 * self.num_readers - len(self._coming))]:
                 self._coming[shard] = self._readers.submit(self.read, shard)
 
@@ -102,10 +103,16 @@ class HeldShards:
     def arrays(self, shard: int) -> SharedArrays:
         """The arrays of a shard, from memory where they are there."""
         with self._lock:
-            found, coming = self._held.get(shard), self._coming.pop(shard, None)
-        if found is None:
-            found = self.read(shard) if coming is None else coming.result()
+            found, coming = self._held.get(shard), self._coming.get(shard)
+        try:
+            if found is None:
+                found = self.read(shard) if coming is None else coming.result()
+        except BaseException:
+            with self._lock:  # it may be read again
+                self._coming.pop(shard, None)
+            raise
         with self._lock:
+            self._coming.pop(shard, None)
             self._hold(shard, found)
         return found
 
