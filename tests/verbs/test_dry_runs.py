@@ -26,8 +26,9 @@ COMMANDS = {
     "evaluate": "images=photos run=classifier split=train",
     "predict": "images=photos run=classifier output=new/a.csv",
     "run_all": "images=photos output=new",
-    "study_storage_curve": "images=sets/a output=new trials.max_concurrent=0",
-    "study_transfer": "images=sets/a targets=[sets/b] output=new",
+    "study_storage_curve": "images=sets/a output=new trials.max_concurrent=0 loop.global_batch_size=4",
+    "study_transfer": "images=sets/a targets=[sets/b] output=new "
+    + " ".join(f"{k}.loop.global_batch_size=4" for k in ("pretrain", "supervised", "finetune")),
     "plan": "",
     "study_continual": "images=photos output=new num_steps=3 val_fraction=0.3",
 }
