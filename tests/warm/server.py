@@ -54,8 +54,9 @@ def serve(place: str) -> None:
     print("ready", flush=True)
     while listener in select.select([listener, sys.stdin], [], [])[0]:
         client, _ = listener.accept()
-        key, variables = json.loads(client.recv(1 << 20))
-        if key not in keys:
+        asked = client.recv(1 << 20)
+        key, variables = json.loads(asked) if asked else (None, {})  # killed before it has asked
+        if key is not None and key not in keys:
             keys.add(key)
             told, tell = os.pipe()
             if os.fork() == 0:
@@ -76,8 +77,8 @@ def serve(place: str) -> None:
             os.close(tell)
             os.read(told, 1)
             os.close(told)
-        client.sendall(b"+")
-        client.close()
+        with contextlib.suppress(OSError), client:
+            client.sendall(b"+")
     os._exit(0)  # without what libraries do, and say, at the end of Python
 
 
@@ -136,12 +137,19 @@ class Forks:
                 client.sendall(status.to_bytes(4, "big"))
 
     def fork(self, client: socket.socket) -> None:
-        """What is asked for."""
+        """What is asked for; nothing when who asks is killed before it is done."""
         files = array.array("i")
-        head, (message, *_), _, _ = client.recvmsg(4, socket.CMSG_SPACE(3 * files.itemsize))
-        files.frombytes(message[2])
+        head, messages, _, _ = client.recvmsg(4, socket.CMSG_SPACE(3 * files.itemsize))
+        for _, _, data in messages:
+            files.frombytes(data)
         with client.makefile("rb") as stream:
-            words, variables, folder, session = json.loads(stream.read(int.from_bytes(head, "big")))
+            asked = stream.read(int.from_bytes(head, "big")) if messages else b""
+        if not asked or len(asked) < int.from_bytes(head, "big"):
+            client.close()
+            for file in files:
+                os.close(file)
+            return
+        words, variables, folder, session = json.loads(asked)
         use_up_ids()
         pid = os.fork()
         if pid:
