@@ -21,7 +21,10 @@ from seit_ray.config.training import (
     check_warmup,
 )
 
-Row = Literal["scratch", "supervised", "mtm", "ccvit", "dtm", "dtm_codebook", "ccvit_dtm", "pixels"]
+Row = Literal[
+    *("scratch", "scratch_ccvit", "supervised", "mtm", "ccvit", "dtm", "dtm_codebook", "dtm_run", "dtm_stream"),
+    *("ccvit_dtm", "ccvit_images", "dtm_images", "pixels"),
+]
 Column = Literal[
     "probe_tokens", "probe_new_tokens", "probe_pixels", "finetune_tokens", "finetune_new_tokens", "finetune_pixels"
 ]
@@ -78,8 +81,10 @@ class StudyTransfer(Study):
     rows: Annotated[tuple[Row, ...], Field(min_length=1)] = Field(
         ("scratch", "supervised", "mtm", "ccvit", "dtm"),
         description="kinds of pre-training on the tokens of A; dtm: MTM and token morphing, as pretrain.dtm says, and "
-        "dtm_codebook the same towards rows of the codebook; ccvit_dtm: CCViT and token morphing; pixels: supervised, "
-        "on as many of A's images as take the bytes of its tokens (storage-efficient pre-training)",
+        "dtm_codebook, dtm_run, dtm_stream the same towards rows of the codebook, the row mtm, other tokens of A; "
+        "ccvit_dtm: CCViT and token morphing; ccvit_images, dtm_images: as published, on A's images, towards the "
+        "tokenizer of its tokens, and pretrain.dtm.teacher; scratch_ccvit: CCViT's encoder, not trained before; "
+        "pixels: supervised, on as many of A's images as take the bytes of its tokens (storage-efficient pre-training)",
     )
     columns: Annotated[tuple[Column, ...], Field(min_length=1)] = Field(
         ("probe_tokens", "finetune_tokens", "finetune_new_tokens", "finetune_pixels"),
@@ -88,6 +93,9 @@ class StudyTransfer(Study):
     )
     pixels: Pixels = Field(default_factory=Pixels)
     tokenizer: StudyTokenizer = Field(default_factory=StudyTokenizer)
+    second_codebook_size: Codes | None = Field(
+        None, description="row dtm_stream: K of the other tokens of A; default four times tokenizer.codebook_size"
+    )
     model: Classifier = Field(default_factory=Classifier)
     pretrain: StudyPretraining = Field(default_factory=StudyPretraining)
     supervised: StudyTraining = Field(default_factory=StudyTraining)
@@ -109,11 +117,7 @@ class StudyTransfer(Study):
                 raise ValueError(f"model.{name}; expected none, as each row has its own; drop it")
         if self.pretrain.ccvit.tokenizer:
             raise ValueError("pretrain.ccvit.tokenizer; expected none, as the study fits its own; drop it")
-        if self.pretrain.dtm.target not in (None, "average", "codebook"):
-            raise ValueError(
-                f"pretrain.dtm.target {self.pretrain.dtm.target}; expected average or codebook, which need nothing "
-                "beside the tokens; set one of them"
-            )
+        check_morphing(self.pretrain.dtm, self.rows, self.second_codebook_size)
         for part in ("pretrain", "supervised", "finetune"):
             refuse_seed(f"{part}.loop.seed", getattr(self, part).loop.seed)
         names = [name_of(target) for target in self.targets]
@@ -125,6 +129,33 @@ class StudyTransfer(Study):
         if "pixels" in self.rows and not any(column.endswith("_pixels") for column in self.columns):
             raise ValueError("row pixels without a column of pixels; expected one; add finetune_pixels to columns")
         return self
+
+
+def check_morphing(dtm: Dtm, rows: tuple[str, ...], second_codes: int | None) -> None:
+    """ValueError for a target that a row has of its own, and for what a row lacks or nobody reads."""
+    if dtm.target not in (None, "average", "codebook"):
+        raise ValueError(
+            f"pretrain.dtm.target {dtm.target}; expected average or codebook, as the others have rows of their own; "
+            "set one of them"
+        )
+    for name in ("target_run", "target_dataset"):
+        if getattr(dtm, name):
+            raise ValueError(f"pretrain.dtm.{name}; expected none, as the study makes its own; drop it")
+    if "dtm_run" in rows and "mtm" not in rows:
+        raise ValueError("row dtm_run without mtm, whose run it compares with; expected both; add mtm to rows")
+    if second_codes and "dtm_stream" not in rows:
+        raise ValueError("second_codebook_size without the row dtm_stream; expected none, as nothing reads it; drop it")
+    for name in ("teacher", "teacher_weights"):
+        if getattr(dtm, name) and "dtm_images" not in rows:
+            raise ValueError(
+                f"pretrain.dtm.{name} with rows {', '.join(rows)}; expected none, as nothing reads it; drop it, or add "
+                "dtm_images to rows"
+            )
+        if "dtm_images" in rows and not getattr(dtm, name):
+            raise ValueError(
+                f"row dtm_images without pretrain.dtm.{name}; expected a timm model and the file of its weights; name "
+                "both"
+            )
 
 
 def name_of(target: str) -> str:

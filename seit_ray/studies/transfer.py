@@ -6,15 +6,17 @@ Source: DTM, fine-grained transfer; SeiT (arXiv 2303.11114), storage-efficient p
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from seit_ray.images.recode import Recoding
 from seit_ray.runs.method_settings import CcvitSettings, DtmSettings
+from seit_ray.runs.morph_sources import MorphSources
 from seit_ray.runs.settings import AugmentationSettings, ClassifierSettings, MaskingSettings, PixelSettings
 from seit_ray.storage import Folder
 from seit_ray.studies.arms import CentroidSettings
 from seit_ray.studies.image_set import ImageSet
+from seit_ray.studies.methods import DRAWN, METHODS, ON_PIXELS, Method, reads
 from seit_ray.studies.storage_curve import PREPARED, place_of
 from seit_ray.studies.study import SEED, trial_name
 from seit_ray.studies.trials import Stage, Trial, trial_folder
@@ -22,16 +24,6 @@ from seit_ray.training.settings import LoopSettings, OptimizerSettings
 
 STAGES = "seit_ray.studies.transfer_stages"
 MAKES = "seit_ray.studies.storage_stages"
-SCRATCH, ON_PIXELS = "scratch", "pixels"
-# what an encoder that learns without labels reads, whatever `model` says of a classifier
-PLAIN = {"standardize": False, "stem_pixels": False, "stem_layers": 0}
-READS: dict[str, dict[str, Any]] = {
-    "mtm": {"inputs": "learned", **PLAIN},
-    "dtm": {"inputs": "learned", **PLAIN},
-    "dtm_codebook": {"inputs": "learned", **PLAIN},
-    "ccvit": {"inputs": "codebook", **PLAIN},
-    "ccvit_dtm": {"inputs": "codebook", **PLAIN},
-}
 PROBED = 0.1  # of the cost of a training
 
 
@@ -52,7 +44,10 @@ class Training:
 
 @dataclass(frozen=True)
 class Pretraining:
-    """How an encoder is pre-trained without labels; each row reads its own sections."""
+    """How an encoder is pre-trained without labels; each row reads its own sections.
+
+    teacher: the file of the weights of dtm_images.
+    """
 
     masking: MaskingSettings
     augment: AugmentationSettings
@@ -61,6 +56,7 @@ class Pretraining:
     loop: LoopSettings
     optimizer: OptimizerSettings
     adapt_run: Folder | None = None
+    teacher: MorphSources = field(default_factory=MorphSources)
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,7 @@ class Transfer:
     """A study of transfer: set A, on which rows are pre-trained, and the target sets, by name.
 
     columns: "probe" or "finetune", then "tokens" (of A's tokenizer), "new_tokens" (of one fitted on the target) or
-    "pixels".
+    "pixels". second_codes: K of the other tokens of A that the row dtm_stream compares with.
     """
 
     folder: Folder
@@ -84,6 +80,7 @@ class Transfer:
     finetuning: Training
     seeds: tuple[int, ...]
     decided_by: Mapping[str, Any]
+    second_codes: int = 0
 
     def trials(self) -> list[Trial]:
         """Tokenizer and tokens of all sets, the pre-trainings, then the cells of the table."""
@@ -91,17 +88,19 @@ class Transfer:
         own = self.maker("tokens", "", self.data)
         stores: dict[tuple[str, str], Trial] = {}
         for name, data in self.targets.items():
-            if self.reads("tokens"):
+            if self.has_column_of("tokens"):
                 stores[name, "tokens"] = self.maker("tokens of the same tokenizer", name, data, tokenizer=own)
-            if self.reads("new_tokens"):
+            if self.has_column_of("new_tokens"):
                 stores[name, "new_tokens"] = self.maker("tokens of its own tokenizer", name, data)
         files = [self.files()] if ON_PIXELS in self.rows else []
-        trained = {
-            (row, seed): self.pretrained(row, seed, own, *files)
-            for row in self.rows
-            if row != SCRATCH
-            for seed in self.seeds
-        }
+        second = [self.second()] if "dtm_stream" in self.rows else []
+        trained: dict[tuple[str, int], Trial] = {}
+        for row in sorted(set(self.rows).difference(DRAWN), key=lambda row: (row == "dtm_run", self.rows.index(row))):
+            for seed in self.seeds:
+                if row in METHODS:
+                    trained[row, seed] = self.pretrained(row, seed, own, second, trained.get(("mtm", seed)))
+                else:
+                    trained[row, seed] = self.supervised_on_a(row, seed, own, *files)
         cells = [
             self.cell(name, row, column, seed, stores.get((name, column.partition("_")[2])), trained.get((row, seed)))
             for name in self.targets
@@ -110,9 +109,9 @@ class Transfer:
             if fits(row, column)
             for seed in self.seeds
         ]
-        return [*listings, own, *stores.values(), *files, *trained.values(), *cells]
+        return [*listings, own, *stores.values(), *files, *second, *trained.values(), *cells]
 
-    def reads(self, what: str) -> bool:
+    def has_column_of(self, what: str) -> bool:
         """Whether a column does."""
         return any(column.partition("_")[2] == what for column in self.columns)
 
@@ -121,12 +120,25 @@ class Transfer:
         data = self.targets[name] if name else self.data
         return data.listing_trial(self.folder, f"target {name}" if name else "A", self.decided_by)
 
-    def maker(self, what: str, name: str, data: ImageSet, tokenizer: Trial | None = None) -> Trial:
+    def second(self) -> Trial:
+        """Tokens of A by a tokenizer of another K, for a row that compares with them."""
+        return self.maker(
+            "other tokens", "", self.data, centroid=replace(self.centroid, codebook_size=self.second_codes)
+        )
+
+    def maker(
+        self,
+        what: str,
+        name: str,
+        data: ImageSet,
+        tokenizer: Trial | None = None,
+        centroid: CentroidSettings | None = None,
+    ) -> Trial:
         """Tokens of a set, by another set's tokenizer or one of its own."""
         made = trial_name(f"{what} {name}", {"made": [what, name], **self.decided_by})
         run = trial_folder(self.folder, made).join("store")
         listing = self.listing(name)
-        arguments = {"run": run, "data": data, "centroid": self.centroid, "encodings": ("compact",)}
+        arguments = {"run": run, "data": data, "centroid": centroid or self.centroid, "encodings": ("compact",)}
         arguments["listing"] = place_of(listing)
         if tokenizer is not None:
             arguments["tokenizer"] = place_of(tokenizer).join("data", "tokenizer")
@@ -143,25 +155,39 @@ class Transfer:
         stage = Stage("make", f"{MAKES}:make_pictures", arguments)
         return Trial(made, {"made": "images as they are"}, (stage,), (listing.name,), PREPARED)
 
-    def pretrained(self, row: str, seed: int, tokens: Trial, files: Trial | None = None) -> Trial:
-        """A row's training on A."""
+    def supervised_on_a(self, row: str, seed: int, tokens: Trial, files: Trial | None = None) -> Trial:
+        """A row's training on A with labels, of tokens or, with `files`, of images of their bytes."""
+        more = {"pixels": self.pixels, **self.supervised.arguments(seed)}
+        if files is not None and row == ON_PIXELS:
+            return self.on_a(row, seed, tokens, "supervise", {**more, "files": place_of(files)}, files)
+        return self.on_a(row, seed, tokens, "supervise", more)
+
+    def pretrained(self, row: str, seed: int, tokens: Trial, second: list[Trial], mtm: Trial | None) -> Trial:
+        """A row's training on A without labels. second, mtm: what the morphing of some rows compares with."""
+        method = METHODS[row]
+        how = replace(self.pretraining, loop=replace(self.pretraining.loop, seed=seed))
+        more: dict[str, Any] = {"method": method, "how": how}
+        if method.on_images:
+            listing = self.listing("")
+            more |= {"data": self.data, "listing": place_of(listing), "pixels": self.pixels}
+            return self.on_a(row, seed, tokens, "pretrain_on_images", more, listing)
+        compared = {"stream": second, "run": [mtm] if mtm else []}.get(method.morph, [])
+        places = [place_of(trial).join("data") if method.morph == "stream" else place_of(trial) for trial in compared]
+        more["sources"] = sources_of(method, *places)
+        return self.on_a(row, seed, tokens, "pretrain", more, *compared)
+
+    def on_a(self, row: str, seed: int, tokens: Trial, stage: str, more: Mapping[str, Any], *needs: Trial) -> Trial:
+        """A row's trial."""
         name = trial_name(f"pretrain {row} s{seed}", {"row": row, SEED: seed, **self.decided_by})
         run = trial_folder(self.folder, name).join("run")
-        shared: dict[str, Any] = {"run": run, "tokens": place_of(tokens), "model": self.model_of(row)}
-        if row in ("supervised", ON_PIXELS):
-            arguments = {**shared, "pixels": self.pixels, **self.supervised.arguments(seed)}
-            if row == ON_PIXELS and files is not None:
-                arguments["files"] = place_of(files)
-            stage = Stage("train", f"{STAGES}:supervise", arguments)
-        else:
-            how = replace(self.pretraining, loop=replace(self.pretraining.loop, seed=seed))
-            stage = Stage("train", f"{STAGES}:pretrain", {**shared, "objective": row, "how": how})
-        needs = (tokens.name, *((files.name,) if row == ON_PIXELS and files is not None else ()))
-        return Trial(name, {"made": f"pre-training {row}, seed {seed}"}, (stage,), needs)
+        arguments = {"run": run, "tokens": place_of(tokens), "model": self.model_of(row), **more}
+        made = {"made": f"pre-training {row}, seed {seed}"}
+        needed = tuple(trial.name for trial in (tokens, *needs))
+        return Trial(name, made, (Stage("train", f"{STAGES}:{stage}", arguments),), needed)
 
     def model_of(self, row: str) -> ClassifierSettings:
         """The classifier that goes on from a row: what a pre-training has learnt to read, it reads."""
-        return replace(self.model, **READS.get(row, {}))
+        return replace(self.model, **reads(row))
 
     def cell(self, target: str, row: str, column: str, seed: int, store: Trial | None, start: Trial | None) -> Trial:
         """One figure."""
@@ -182,6 +208,11 @@ class Transfer:
         needs = tuple(trial.name for trial in (store or listing, start) if trial is not None)
         stage = Stage("measure", f"{STAGES}:measure", arguments)
         return Trial(name, settings, (stage,), needs, PROBED if how == "probe" else 1.0)
+
+
+def sources_of(method: Method, *place: Folder) -> MorphSources:
+    """The folder that a row's morphing compares with."""
+    return MorphSources(**{"stream": {"dataset": place[0]}, "run": {"run": place[0]}}[method.morph] if place else {})
 
 
 def fits(row: str, column: str) -> bool:

@@ -11,12 +11,13 @@ from seit_ray.report.page import Page
 from seit_ray.report.sweep import heat_map
 from seit_ray.storage import Folder
 from seit_ray.studies.lines import Line, lines_of, percent, with_error
+from seit_ray.studies.methods import DRAWN, METHODS, ON_PIXELS
 from seit_ray.studies.study_page import finish_page, write_tables
-from seit_ray.studies.transfer import ON_PIXELS, SCRATCH
 from seit_ray.studies.trials import Outcome
 
 METRIC = "top1"
-FIGURES = ("test_images", "steps", "rejected", "knn_top1", "rankme")
+KNN, RANKME = "knn_top1", "rankme"
+FIGURES = ("test_images", "steps", "rejected", KNN, RANKME)
 COLUMNS = {
     "probe_tokens": "probe, tokens",
     "probe_new_tokens": "probe, tokens of its own tokenizer",
@@ -25,12 +26,15 @@ COLUMNS = {
     "finetune_new_tokens": "fine-tuned, tokens of its own tokenizer",
     "finetune_pixels": "fine-tuned, pixels",
 }
+NAMES = {KNN: "kNN", RANKME: "RankMe"}
+PRETRAINED = "pre-training "
 RULES = (
     "Top-1 in per cent on the target's held-out images, mean and standard error over seeds, each of which pre-trains "
     "anew. Rows are pre-trained on set A's tokens (scratch: on nothing; pixels: on as many of A's images as take the "
     "bytes of its tokens). Tokens of the target are those of A's tokenizer, unless it has its own. What a row has not "
     "learnt to read (codes of another tokenizer, pixels) gets a new stem, which a probe leaves as it was drawn. "
-    "mtm and dtm read codes by a learnt table, ccvit by rows of the codebook, the other rows as model says."
+    "mtm and dtm read codes by a learnt table, scratch_ccvit, ccvit and what learns on images by rows of the codebook, "
+    "the other rows as model says."
 )
 
 
@@ -43,6 +47,7 @@ def report_transfer(folder: Folder, outcomes: Sequence[Outcome], name: str, deta
         own = [line for line in lines if line.settings["target"] == target]
         add_target(page, str(target), own)
     add_efficiency(page, outcomes, lines)
+    add_pretraining(page, outcomes)
     finish_page(page, folder, outcomes, details)
     return lines
 
@@ -52,23 +57,55 @@ def add_target(page: Page, target: str, lines: Sequence[Line]) -> None:
     rows = list(dict.fromkeys(str(line.settings["row"]) for line in lines))
     columns = list(dict.fromkeys(str(line.settings["column"]) for line in lines))
     found = {(line.settings["row"], line.settings["column"]): line for line in lines}
-    cells = [
-        (row, *(with_error(found[row, column]) if (row, column) in found else "-" for column in columns))
-        for row in rows
-    ]
+    shown = [(column, name) for column in columns for name in (METRIC, *((KNN, RANKME) if is_probe(column) else ()))]
+    cells = [(row, *(figure_of(found.get((row, column)), name) for column, name in shown)) for row in rows]
     errors = [error for line in lines if (error := line.test_error()) is not None]
     sizes = {f"{line.figures['test_images']:.0f}" for line in lines if "test_images" in line.figures}
     seeds = {len(line.values) for line in lines}
     note = f"{RULES} {' or '.join(sorted(sizes))} test images; seeds: {', '.join(map(str, sorted(seeds)))}."
     if errors:
         note += f" The error of a figure on the test images alone is at most {percent(max(errors))} points."
-    page.add_table(f"Transfer to {target}", ("pre-training", *(COLUMNS[c] for c in columns)), cells, note)
+    heads = [COLUMNS[column] if name == METRIC else f"{NAMES[name]}, {COLUMNS[column]}" for column, name in shown]
+    page.add_table(f"Transfer to {target}", ("pre-training", *heads), cells, note)
     points = [
         (line.settings["column"], line.settings["row"], 100 * line.mean) for line in lines if line.mean is not None
     ]
     if points:
         chart = heat_map(points, f"Top-1 on {target}, %", "column", "pre-training")
         page.add_chart("", chart, "The stronger its colour the better.")
+
+
+def is_probe(column: str) -> bool:
+    """Whether a column is one of frozen features."""
+    return column.startswith("probe")
+
+
+def figure_of(line: Line | None, name: str) -> str:
+    """A figure of a cell, as a table has it: top-1 in per cent with its error, that of neighbours, RankMe."""
+    if line is None:
+        return "-"
+    if name == METRIC:
+        return with_error(line)
+    value = line.figures.get(name)
+    return "-" if value is None else f"{value:.1f}" if name == RANKME else percent(value)
+
+
+def add_pretraining(page: Page, outcomes: Sequence[Outcome]) -> None:
+    """What each row's training on A was: means over the seeds."""
+    made: dict[str, list[Mapping[str, Any]]] = {}
+    for o in outcomes:
+        what = str(o.settings.get("made", ""))
+        if o.figures and what.startswith(PRETRAINED):
+            made.setdefault(what.removeprefix(PRETRAINED).partition(",")[0], []).append(o.figures)
+    cells = []
+    for row, figures in made.items():
+        steps, loss, rate = (
+            statistics.fmean(f[name] for f in figures) for name in ("steps", "train_loss", "samples_per_s")
+        )
+        cells.append((row, f"{steps:,.0f}", f"{loss:.3f}", f"{rate:,.0f}"))
+    if cells:
+        note = "Losses of different objectives do not compare; samples a second are of trials that share the machine."
+        page.add_table("Training on A", ("row", "steps", "last loss", "samples/s"), cells, note)
 
 
 def efficiency_rows(outcomes: Sequence[Outcome], lines: Sequence[Line]) -> list[tuple[str, ...]]:
@@ -80,7 +117,7 @@ def efficiency_rows(outcomes: Sequence[Outcome], lines: Sequence[Line]) -> list[
     for o in outcomes:
         if o.figures:
             made.setdefault(str(o.settings.get("made", "")).partition(",")[0], []).append(o.figures)
-    if f"pre-training {ON_PIXELS}" not in made:
+    if f"{PRETRAINED}{ON_PIXELS}" not in made:
         return []
     found: list[tuple[str, ...]] = []
     for line in lines:
@@ -88,13 +125,15 @@ def efficiency_rows(outcomes: Sequence[Outcome], lines: Sequence[Line]) -> list[
         if not column.startswith("finetune") or column == "finetune_new_tokens":
             continue
         reads = "pixels" if column.endswith("pixels") else "tokens"
-        start = made.get(f"pre-training {row}")
-        if row == SCRATCH or start is None:
+        start = made.get(f"{PRETRAINED}{row}")
+        if row in DRAWN or start is None:
             way, size, images = f"from scratch on {reads} of the target", "-", "-"
         else:
-            what = "pixels of A" if row == ON_PIXELS else f"tokens of A, {row}"
+            on_images = row in METHODS and METHODS[row].on_images
+            what = "pixels of A" if row == ON_PIXELS else f"{'images' if on_images else 'tokens'} of A, {row}"
             way = f"{what} -> {reads} of the target"
-            size = size_words(statistics.fmean(figures["bytes"] for figures in start))
+            stored = [figures["bytes"] for figures in start if "bytes" in figures]  # of images as they are: not counted
+            size = size_words(statistics.fmean(stored)) if stored else "-"
             images = f"{statistics.fmean(figures['images'] for figures in start):,.0f}"
         found.append((str(line.settings["target"]), way, size, images, with_error(line)))
     return found
@@ -114,11 +153,18 @@ def add_efficiency(page: Page, outcomes: Sequence[Outcome], lines: Sequence[Line
         )
 
 
+def cell_words(line: Line) -> str:
+    """A cell in words."""
+    column = line.settings["column"]
+    more = f", kNN {figure_of(line, KNN)}, RankMe {figure_of(line, RANKME)}" if is_probe(column) else ""
+    return f"{column} {with_error(line)}{more}"
+
+
 def terminal_rows(outcomes: Sequence[Outcome], lines: Sequence[Line]) -> list[tuple[str, str]]:
     """A line a row of the table, then storage-efficient pre-training."""
     rows: list[tuple[str, str]] = []
     for target, row in dict.fromkeys((line.settings["target"], line.settings["row"]) for line in lines):
         own = [line for line in lines if (line.settings["target"], line.settings["row"]) == (target, row)]
-        rows.append((f"{target}, {row}", "; ".join(f"{line.settings['column']} {with_error(line)}" for line in own)))
+        rows.append((f"{target}, {row}", "; ".join(map(cell_words, own))))
     efficient = efficiency_rows(outcomes, lines)
     return [*rows, *((f"{target}: {way}", f"{top1} % ({size} of A)") for target, way, size, _, top1 in efficient)]

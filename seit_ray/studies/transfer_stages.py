@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
 from seit_ray.images.manifest import load_manifest
 from seit_ray.runs.ccvit import pretrain_ccvit
+from seit_ray.runs.dtm import pretrain_dtm
 from seit_ray.runs.finetune import finetune
 from seit_ray.runs.frozen_probe import probe_frozen
 from seit_ray.runs.listing import FOLDER as LISTING
 from seit_ray.runs.listing import forget_listing, listed_once
+from seit_ray.runs.method_checks import target_kind
 from seit_ray.runs.method_settings import PretrainPixelSettings
+from seit_ray.runs.morph_sources import MorphSources
 from seit_ray.runs.pretrain import pretrain as pretrain_tokens
-from seit_ray.runs.settings import ClassifierSettings, ModelSettings, PixelSettings, ProbeSettings
+from seit_ray.runs.settings import (
+    AugmentationSettings,
+    ClassifierSettings,
+    ModelSettings,
+    PixelSettings,
+    ProbeSettings,
+)
 from seit_ray.storage import Folder
 from seit_ray.studies.image_set import ImageSet
+from seit_ray.studies.methods import Method
 from seit_ray.studies.picture_store import picture_source, picture_subset
 from seit_ray.studies.storage_stages import as_many_steps, pixels_model
 from seit_ray.studies.stored import MARKER, read_stored
@@ -23,29 +34,79 @@ from seit_ray.studies.transfer import Pretraining
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
 from seit_ray.training.world import World
 
-EMA_DECAY = 0.996  # of what the dtm row compares with, where the loop has no average of its own
+EMA_DECAY = 0.996  # of what morphing compares with, where the loop has no average of its own
 
 
 def pretrain(
-    *, run: Folder, tokens: Folder, model: ClassifierSettings, objective: str, how: Pretraining, **hooks: Any
+    *,
+    run: Folder,
+    tokens: Folder,
+    model: ClassifierSettings,
+    method: Method,
+    how: Pretraining,
+    sources: MorphSources,
+    **hooks: Any,
 ) -> dict[str, Any]:
-    """Pre-train on the tokens of A by the objective of a row; what it was given, and its losses.
+    """Pre-train on the tokens of A by the method of a row; what it was given, and its losses.
 
-    objective: mtm, ccvit, or with token morphing dtm, dtm_codebook (mtm beside it) and ccvit_dtm.
+    sources: what a morphing compares with that is a row of its own.
     """
-    encoder = ModelSettings(**{field.name: getattr(model, field.name) for field in fields(ModelSettings)})
-    given: dict[str, Any] = {"run": run, "dataset": tokens.join("data"), "model": encoder, "probe": ProbeSettings()}
-    given |= {"augment": how.augment, "adapt_run": how.adapt_run, "loop": how.loop, "optimizer": how.optimizer}
-    if "dtm" in objective:
-        given["loop"] = replace(how.loop, ema_decay=how.loop.ema_decay or EMA_DECAY)
-        given["dtm"] = replace(how.dtm, weight=1.0 if how.dtm.weight is None else how.dtm.weight)
-        if objective == "dtm_codebook":
-            given["dtm"] = replace(given["dtm"], target="codebook")
-    if objective.startswith("ccvit"):
+    given = {**shared_of(run, model, how), "dataset": tokens.join("data")}
+    given |= {"augment": how.augment, "adapt_run": how.adapt_run, **morphed(method, how, sources)}
+    if method.objective == "ccvit":
         metrics = pretrain_ccvit(ccvit=how.ccvit, pixels=PretrainPixelSettings(), **given, **hooks)
     else:
         metrics = pretrain_tokens(masking=how.masking, **given, **hooks)
-    return {**pretrained_on(tokens), "train_loss": metrics["train_loss"], "steps": metrics["step"]}
+    return {**pretrained_on(tokens), **speed_and_loss(metrics)}
+
+
+def pretrain_on_images(
+    *,
+    run: Folder,
+    tokens: Folder,
+    model: ClassifierSettings,
+    method: Method,
+    how: Pretraining,
+    data: ImageSet,
+    listing: Folder,
+    pixels: PixelSettings,
+    world: World,
+    **hooks: Any,
+) -> dict[str, Any]:
+    """Pre-train on the images of A themselves, as published: CCViT by the tokenizer of its tokens, DTM by a teacher."""
+    refuse_other_images(run, data, listing, pixels, world)
+    seen = PretrainPixelSettings(**{field.name: getattr(pixels, field.name) for field in fields(PixelSettings)})
+    given = {**shared_of(run, model, how), "images": data.images, "source": data.source, "pixels": seen}
+    if method.objective == "ccvit":
+        given |= {"ccvit": how.ccvit, "augment": AugmentationSettings(), "tokenizer": tokens.join("data", "tokenizer")}
+        metrics = pretrain_ccvit(**given, world=world, **hooks)
+    else:
+        metrics = pretrain_dtm(**given, **morphed(method, how, how.teacher), world=world, **hooks)
+    return {"images": read_stored(tokens).images, **speed_and_loss(metrics)}
+
+
+def shared_of(run: Folder, model: ClassifierSettings, how: Pretraining) -> dict[str, Any]:
+    """Arguments of all pre-trainings."""
+    encoder = ModelSettings(**{field.name: getattr(model, field.name) for field in fields(ModelSettings)})
+    return {"run": run, "model": encoder, "probe": ProbeSettings(), "loop": how.loop, "optimizer": how.optimizer}
+
+
+def morphed(method: Method, how: Pretraining, sources: MorphSources) -> dict[str, Any]:
+    """Arguments of a pre-training with morphing; none without."""
+    if not method.morph:
+        return {}
+    on_images, weight = method.on_images, 1.0 if how.dtm.weight is None else how.dtm.weight
+    dtm = replace(how.dtm, weight=weight, teacher=how.dtm.teacher if on_images else None)
+    if method.morph != "set":
+        dtm = replace(dtm, target=method.morph)
+    if target_kind(dtm, on_tokens=not on_images) != "average":
+        return {"dtm": dtm, "sources": sources}
+    return {"dtm": dtm, "sources": sources, "loop": replace(how.loop, ema_decay=how.loop.ema_decay or EMA_DECAY)}
+
+
+def speed_and_loss(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """How a pre-training ended."""
+    return {"train_loss": metrics["train_loss"], "steps": metrics["step"], "samples_per_s": metrics["samples_per_s"]}
 
 
 def supervise(
@@ -76,7 +137,7 @@ def supervise(
         num = read_stored(place).images
         loop, optimizer = as_many_steps(loop, optimizer, whole.images, num, world.device)
     metrics = finetune(run=run, loop=loop, optimizer=optimizer, world=world, **given, **more)
-    return {**pretrained_on(place), "top1_of_a": metrics.get("val_top1"), "steps": metrics["step"]}
+    return {**pretrained_on(place), "top1_of_a": metrics.get("val_top1"), **speed_and_loss(metrics)}
 
 
 def pretrained_on(store: Folder) -> dict[str, Any]:

@@ -8,13 +8,14 @@ from typing import Any
 
 from seit_ray.config import Pretrain
 from seit_ray.progress import Progress, silent
-from seit_ray.storage import Folder, split_uri
+from seit_ray.storage import Folder
 from seit_ray.verbs.command.places import Rows, cluster_rows, dataset_rows, folder_of, output_rows, source_rows
 from seit_ray.verbs.command.pretrain_checks import check_pretrain, morphs
 from seit_ray.verbs.command.training import (
     augment_arguments,
     check_run,
     loop_rows,
+    morph_sources,
     replay_rows,
     run_folder,
     steps_row,
@@ -118,14 +119,4 @@ def own_arguments(config: Pretrain) -> dict[str, Any]:
 
 def morph_arguments(config: Pretrain) -> dict[str, Any]:
     """The dtm section for a run, and the folders that it names."""
-    from seit_ray.runs.morph_sources import MorphSources
-
-    dtm, storage = config.dtm, config.storage
-    place, file = split_uri(dtm.teacher_weights) if dtm.teacher_weights else ("", "")
-    sources = MorphSources(
-        run=folder_of(dtm.target_run, storage) if dtm.target_run else None,
-        dataset=folder_of(dtm.target_dataset, storage) if dtm.target_dataset else None,
-        weights=folder_of(place, storage) if file else None,
-        weights_file=file,
-    )
-    return {"dtm": dtm.settings(), "sources": sources}
+    return {"dtm": config.dtm.settings(), "sources": morph_sources(config.dtm, config.storage)}

@@ -14,10 +14,12 @@ from seit_ray.progress import Progress, silent
 from seit_ray.storage.output import refuse_overlap
 from seit_ray.studies.arms import CentroidSettings
 from seit_ray.studies.image_set import ImageSet, check_splits, check_steps
+from seit_ray.studies.methods import reads
 from seit_ray.studies.study import Study
-from seit_ray.studies.transfer import READS, Pretraining, Training, Transfer
+from seit_ray.studies.transfer import Pretraining, Training, Transfer
 from seit_ray.verbs.command.places import Rows, folder_of, looked_at, manifest_rows
 from seit_ray.verbs.command.study import check_same_images, closing_rows, run_trials, study_of, study_rows
+from seit_ray.verbs.command.training import morph_sources
 
 NAME = "study_transfer"
 
@@ -81,6 +83,7 @@ def study_of_transfer(config: StudyTransfer) -> Study:
         finetuning=Training(**trained(config.finetune, config)),
         seeds=config.seeds,
         decided_by=decided,
+        second_codes=config.second_codebook_size or 4 * tokenizer.codebook_size,
     )
     places = {f"target {name}": data.images.uri for name, data in transfer.targets.items()}
     return Study(NAME, folder, tuple(transfer.trials()), {**decided, **places})
@@ -90,7 +93,7 @@ def unheeded(config: StudyTransfer) -> Rows:
     """What is said of the model and some rows do not heed, a line each."""
     found: dict[str, list[str]] = {}
     for row in config.rows:
-        for name, value in READS.get(row, {}).items():
+        for name, value in reads(row).items():
             said = getattr(config.model, name)
             if name in config.model.model_fields_set and said != value:
                 found.setdefault(f"model.{name} {said}", []).append(f"{row} ({value})")
@@ -114,7 +117,8 @@ def pretraining(config: StudyTransfer) -> Pretraining:
     """That of the rows that learn without labels."""
     part = config.pretrain
     sections = {name: getattr(part, name).settings() for name in ("masking", "ccvit", "dtm", "loop", "optimizer")}
-    return Pretraining(**sections, **augmented(part, config))
+    weights = morph_sources(part.dtm, config.storage)
+    return Pretraining(**sections, **augmented(part, config), teacher=weights)
 
 
 def augmented(part: Any, config: StudyTransfer) -> dict[str, Any]:

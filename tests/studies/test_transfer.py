@@ -6,7 +6,9 @@ import json
 from functools import partial
 
 import pytest
+import timm
 import torch
+from safetensors.torch import save as save_tensors
 
 from seit_ray.config import StudyTransfer, load
 from seit_ray.images.sources.settings import SourceSettings
@@ -87,27 +89,95 @@ def test_every_cell_is_measured(finished):
     assert page.count("<svg") == 1
 
 
-def test_token_morphing_has_rows_of_its_own_and_probes_say_neighbours_and_rank(sets, tmp_path, monkeypatch):
-    given = []
-    for name in ("pretrain_tokens", "pretrain_ccvit"):
-        noted = partial(note_morphing, given, getattr(transfer_stages, name))
-        monkeypatch.setattr(transfer_stages, name, noted)
-    rows = ["dtm_codebook", "ccvit_dtm"]
-    config = transfer_config(sets, tmp_path / "new", rows=rows, columns=["probe_tokens"])
-    study_transfer(config)
-    assert given == [("mtm", "codebook", 1.0), ("ccvit", None, 1.0)]
-    lines = table(Folder(config.output))
-    assert set(lines) == {("b", row, "probe_tokens") for row in rows}
-    for line in lines.values():
-        assert 0.5 < float(line["knn_top1"]) <= 1  # two classes, told by colour
-        assert 1 <= float(line["rankme"]) <= 32
+NEW_ROWS = [
+    "scratch_ccvit",
+    "mtm",
+    *("dtm_codebook", "dtm_run", "dtm_stream"),
+    "ccvit_dtm",
+    "ccvit_images",
+    "dtm_images",
+]
 
 
-def note_morphing(given, pretrain, **arguments):
-    """Pre-train, and note beside which objective, towards what, with what weight."""
-    dtm = arguments["dtm"]
-    given.append(("ccvit" if "ccvit" in arguments else "mtm", dtm.target, dtm.weight))
+@pytest.fixture(scope="module")
+def morphed(sets, tmp_path_factory):
+    """(config, rows, what each pre-training was given) of a study with the rows that have targets of their own."""
+    place, given = tmp_path_factory.mktemp("morphed"), []
+    Folder(place).write("teacher.safetensors", save_tensors(timm.create_model("test_vit", num_classes=0).state_dict()))
+    dtm = {"teacher": "test_vit", "teacher_weights": str(place / "teacher.safetensors")}
+    config = transfer_config(
+        sets,
+        place / "study",
+        rows=NEW_ROWS,
+        columns=["probe_tokens", "finetune_tokens"],
+        pretrain={**SHORT, "ccvit": {"early_layers": 1, "head_layers": 1, "num_near": 4}, "dtm": dtm},
+        pixels={"image_size": 40, "patch_size": 4, "crop_area": None, "max_images": 60},  # in 10x10, as the teacher
+        second_codebook_size=16,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("pretrain_tokens", "pretrain_ccvit", "pretrain_dtm"):
+            patch.setattr(transfer_stages, name, partial(noting, given, name, getattr(transfer_stages, name)))
+        rows = study_transfer(config)
+    return config, rows, given
+
+
+def noting(given, name, pretrain, **arguments):
+    """Pre-train, and note how."""
+    given.append((name, arguments))
     return pretrain(**arguments)
+
+
+def test_every_target_of_morphing_and_pre_training_on_images_have_rows(morphed):
+    config, _, given = morphed
+    found = [
+        (name, arguments["dtm"].target if arguments.get("dtm") else None, arguments["loop"].ema_decay)
+        for name, arguments in given
+    ]
+    assert found == [
+        ("pretrain_tokens", None, 0.0),
+        ("pretrain_tokens", "codebook", 0.0),
+        ("pretrain_tokens", "stream", 0.0),
+        ("pretrain_ccvit", None, 0.996),  # beside CCViT: the moving average
+        ("pretrain_ccvit", None, 0.0),
+        ("pretrain_dtm", "teacher", 0.0),
+        ("pretrain_tokens", "run", 0.0),
+    ]
+    arguments = dict(
+        zip(("mtm", "codebook", "stream", "ccvit_dtm", "ccvit_images", "teacher", "run"), given, strict=True)
+    )
+    assert arguments["run"][1]["sources"].run == arguments["mtm"][1]["run"]
+    second = TokenDataset(arguments["stream"][1]["sources"].dataset).info
+    assert second.codebook_size == 16
+    assert second.grid == TokenDataset(arguments["mtm"][1]["dataset"]).info.grid == (10, 10)
+    assert arguments["ccvit_images"][1]["images"].uri == arguments["teacher"][1]["images"].uri == config.images
+    lines = table(Folder(config.output))
+    assert set(lines) == {("b", row, column) for row in NEW_ROWS for column in config.columns}
+    assert not any(line["failed"] for line in lines.values())
+    cells = {
+        (t.settings["row"], t.settings["column"]): t for t in study_of_transfer(config).trials if "row" in t.settings
+    }
+    for row in ("scratch_ccvit", "ccvit_images", "dtm_images"):
+        about = json.loads(cells[row, "finetune_tokens"].stages[-1].arguments["run"].read("model.json"))
+        assert (about["settings"]["encoder"], about["settings"]["inputs"]) == ("beit", "codebook")
+
+
+def test_probes_say_neighbours_and_rank_and_trainings_how_fast_they_were(morphed):
+    config, rows, _ = morphed
+    for (_, row, column), line in table(Folder(config.output)).items():
+        words = dict(rows)[f"b, {row}"]
+        if column == "probe_tokens":
+            assert 0.3 < float(line["knn_top1"]) <= 1
+            assert 1 <= float(line["rankme"]) <= 32
+            assert f"kNN {100 * float(line['knn_top1']):.1f}, RankMe {float(line['rankme']):.1f}" in words
+        else:
+            assert not line["knn_top1"]
+    page = Folder(config.output).read("report.html").decode()
+    assert "RankMe, probe, tokens" in page
+    assert "Training on A" in page
+    trials = csv.DictReader(io.StringIO(Folder(config.output).read("trials.csv").decode()))
+    rates = {line["made"]: line["samples_per_s"] for line in trials if line["made"].startswith("pre-training")}
+    assert len(rates) == 7
+    assert all(float(rate) > 0 for rate in rates.values())
 
 
 def test_storage_efficient_pre_training_compares_the_same_bytes(finished):
@@ -213,6 +283,14 @@ def test_the_plan_says_what_would_be_done(sets, tmp_path):
         ({"model": {"stem_kernel": 2}}, r"model\.stem_kernel; expected none"),
         ({"model": {"encoder": "beit"}}, r"model\.encoder; expected none, as each row has its own"),
         ({"pretrain": {"dtm": {"target": "teacher"}}}, r"pretrain\.dtm\.target teacher; expected average or codebook"),
+        ({"pretrain": {"dtm": {"target_run": "x"}}}, r"pretrain\.dtm\.target_run; expected none, as the study makes"),
+        ({"rows": ["dtm_run"]}, r"row dtm_run without mtm, whose run it compares with; expected both; add mtm to rows"),
+        ({"rows": ["dtm_images"]}, r"row dtm_images without pretrain\.dtm\.teacher; expected a timm model and the"),
+        (
+            {"pretrain": {"dtm": {"teacher": "test_vit"}}},
+            r"pretrain\.dtm\.teacher with rows scratch, .* drop",
+        ),
+        ({"second_codebook_size": 16}, r"second_codebook_size without the row dtm_stream; expected none"),
         ({"targets": ["missing"]}, r"missing"),
         (
             {"pretrain": {"loop": {"seed": 1}}},

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from seit_ray.config import Evaluate, Finetune, FitTokenizer, Pretrain, Training, TrainTokenAdapt, Verb
+from seit_ray.config import Evaluate, Finetune, FitTokenizer, Pretrain, Storage, Training, TrainTokenAdapt, Verb
+from seit_ray.config.methods import Dtm
 from seit_ray.progress import Progress
-from seit_ray.storage import Folder
+from seit_ray.storage import Folder, split_uri
 from seit_ray.storage.lock import LOCK, locked
 from seit_ray.storage.output import claim, refuse_overlap
 from seit_ray.verbs.command.places import Rows, folder_of
+
+if TYPE_CHECKING:
+    from seit_ray.runs.morph_sources import MorphSources
 
 # What a run writes first, one or the other; tokenizer.json is that of a tokenizer that is trained.
 OURS = (
@@ -34,6 +38,19 @@ SHOWN = 5  # names in a line of a replay
 def run_folder(config: Training | TrainTokenAdapt) -> Folder:
     """The folder that output and run name together."""
     return folder_of(config.output, config.storage).join(config.run)
+
+
+def morph_sources(dtm: Dtm, storage: Storage) -> MorphSources:
+    """The folders that settings of token morphing name."""
+    from seit_ray.runs.morph_sources import MorphSources
+
+    place, file = split_uri(dtm.teacher_weights) if dtm.teacher_weights else ("", "")
+    return MorphSources(
+        run=folder_of(dtm.target_run, storage) if dtm.target_run else None,
+        dataset=folder_of(dtm.target_dataset, storage) if dtm.target_dataset else None,
+        weights=folder_of(place, storage) if file else None,
+        weights_file=file,
+    )
 
 
 def loop_rows(config: OfTokens, dataset_folder: Folder) -> Rows:
