@@ -1,6 +1,7 @@
 """What tests of several packages share."""
 
 import contextlib
+import gc
 import os
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else ray leaves a token in
 # What Ray's own processes do beside the tests, 2 minutes of a core: look for new logs at each turn, measure the node.
 os.environ |= {"LOG_NAME_UPDATE_INTERVAL_S": "2", "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0"}
 os.environ |= {"REPORTER_UPDATE_INTERVAL_MS": "60000"}
+gc.set_threshold(10_000, 20, 20)  # imports alone took seconds of collection
 hypothesis.settings.register_profile("no deadline", deadline=None)  # the cores are shared: time says nothing
 hypothesis.settings.load_profile("no deadline")
 
@@ -49,6 +51,12 @@ def pytest_collection_modifyitems(config, items):
         items.sort(key=lambda item: (*first[file_of(item)], file_of(item) not in slow))
 
 
+def pytest_collection_finish(session):
+    """Keep what imports and the collection of tests have made from being looked through again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 def file_of(item) -> str:
     """The file of a test."""
     return item.nodeid.partition("::")[0]
@@ -56,6 +64,7 @@ def file_of(item) -> str:
 
 def pytest_sessionfinish(session):
     """In the process that has started the others, which have ended: end what they shared."""
+    gc.unfreeze()  # else libraries say at the end what they have not been asked to free
     if hasattr(session.config, "_tmp_path_factory") and not hasattr(session.config, "workerinput"):
         end_shared_s3_server(session.config._tmp_path_factory.getbasetemp() / "s3")
 

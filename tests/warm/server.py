@@ -21,10 +21,15 @@ import socket
 import sys
 import threading
 import traceback
+import weakref
 from pathlib import Path
 
 from tests.warm.client import FORKED
 
+AGENT_MODULES = (
+    *("aggregator.aggregator_agent", "event.event_agent", "job.job_agent", "job.job_supervisor", "log.log_agent"),
+    *("reporter.healthz_agent", "reporter.reporter_agent"),
+)
 WITHOUT_RAY = (
     *("numpy", "pandas", "pyarrow.parquet", "pyarrow.dataset", "pyarrow.fs", "torch", "torchvision", "timm"),
     *("pydantic", "google.protobuf", "aiohttp", "requests", "rich", "tensorboardX", "optuna", "yaml"),
@@ -33,7 +38,9 @@ WITHOUT_RAY = (
     *("seit_ray.evaluation.image_classifier", "seit_ray.config"),
 )
 WITH_RAY = (
-    "ray._private.workers.setup_worker",
+    *("ray._private.workers.setup_worker", "ray.dag.compiled_dag_node"),  # the second is imported at the end of each
+    *("ray.dashboard.http_server_agent", "ray.autoscaler._private.monitor", "ray.autoscaler.v2.monitor"),
+    *(f"ray.dashboard.modules.{name}" for name in AGENT_MODULES),
     "seit_ray.distributed.data.fit_job",
     "seit_ray.distributed.data.predict_parts",
     "seit_ray.distributed.data.tokenize_parts",
@@ -206,6 +213,7 @@ def ended(words: list[str]) -> int:
     """In the fork: what Python does with these words, from its start to its end; the exit status."""
     import numpy as np
 
+    weakref.finalize._registry.clear()  # type: ignore[attr-defined]  # what lives on in the process that forked
     np.random.seed()  # Python's own generator is seeded anew by a fork, and torch's begins always the same
     reopen(unbuffered=UNBUFFERED in words[:1])
     words = words[words[0] == UNBUFFERED :]
