@@ -84,14 +84,17 @@ class Transfer:
 
     def trials(self) -> list[Trial]:
         """Tokenizer and tokens of all sets, the pre-trainings, then the cells of the table."""
-        listings = [self.listing(name) for name in ("", *self.targets)]
+        others = {name: data for name, data in self.targets.items() if data != self.data}
+        listings = [self.listing(name) for name in ("", *others)]
         own = self.maker("tokens", "", self.data)
-        stores: dict[tuple[str, str], Trial] = {}
-        for name, data in self.targets.items():
+        stores = {(name, what): own for name in self.targets for what in ("tokens", "new_tokens") if name not in others}
+        made: dict[tuple[str, str], Trial] = {}
+        for name, data in others.items():
             if self.has_column_of("tokens"):
-                stores[name, "tokens"] = self.maker("tokens of the same tokenizer", name, data, tokenizer=own)
+                made[name, "tokens"] = self.maker("tokens of the same tokenizer", name, data, tokenizer=own)
             if self.has_column_of("new_tokens"):
-                stores[name, "new_tokens"] = self.maker("tokens of its own tokenizer", name, data)
+                made[name, "new_tokens"] = self.maker("tokens of its own tokenizer", name, data)
+        stores |= made
         files = [self.files()] if ON_PIXELS in self.rows else []
         second = [self.second()] if "dtm_stream" in self.rows else []
         trained: dict[tuple[str, int], Trial] = {}
@@ -109,7 +112,7 @@ class Transfer:
             if fits(row, column)
             for seed in self.seeds
         ]
-        return [*listings, own, *stores.values(), *files, *second, *trained.values(), *cells]
+        return [*listings, own, *made.values(), *files, *second, *trained.values(), *cells]
 
     def has_column_of(self, what: str) -> bool:
         """Whether a column does."""
@@ -117,8 +120,9 @@ class Transfer:
 
     def listing(self, name: str) -> Trial:
         """The trial that lists a target, or set A, for all that read it."""
-        data = self.targets[name] if name else self.data
-        return data.listing_trial(self.folder, f"target {name}" if name else "A", self.decided_by)
+        data = self.targets.get(name, self.data)
+        what = "A" if data == self.data else f"target {name}"
+        return data.listing_trial(self.folder, what, self.decided_by)
 
     def second(self) -> Trial:
         """Tokens of A by a tokenizer of another K, for a row that compares with them."""

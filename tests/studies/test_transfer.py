@@ -216,6 +216,19 @@ def test_cells_start_from_their_row_and_read_their_column(finished):
     assert json.loads(cells["ccvit", "finetune_tokens"][1]["run"].read("model.json"))["settings"]["encoder"] == "beit"
 
 
+def test_a_target_that_is_set_a_is_listed_and_tokenised_once(sets, tmp_path):
+    config = transfer_config(sets, tmp_path / "new", rows=["scratch"], targets=[sets.uri_of("a"), sets.uri_of("b")])
+    trials = study_of_transfer(config).trials
+    made = [trial.settings for trial in trials if "row" not in trial.settings]
+    assert [next(iter(settings.values())) for settings in made] == [
+        *("list of A", "list of target b", "tokens"),
+        *("tokens of the same tokenizer b", "tokens of its own tokenizer b"),
+    ]
+    of_a = {t.settings["column"]: t.stages[-1].arguments for t in trials if t.settings.get("target") == "a"}
+    assert of_a["finetune_tokens"]["store"] == of_a["finetune_new_tokens"]["store"] == trials[2].stages[-1].run
+    assert of_a["finetune_pixels"]["listing"] == trials[0].stages[-1].run
+
+
 def test_a_study_that_has_ended_does_nothing_again(finished):
     config, folder, _ = finished
     before = {entry.name: folder.version(entry.name) for entry in folder.list("trials/")}
