@@ -6,9 +6,9 @@ python tests/benchmarks/against_others.py IMAGES [--rivals ray daft img2dataset]
 All list, read, decode, encode and write Parquet with the tokens of each image; seconds are of the whole job, Ray's on a
 ray that runs already. Rivals: thirty lines of plain Ray Data; the same in Daft, whose encoder is a class with as many
 processes as cores; the resizer of img2dataset, which encodes what it has resized as JPEG, and a loop over what it
-leaves, in as many processes. They stop at the first damaged image, keep no keys in order, and cannot go on after a kill;
-pixels are resized by each tool in its own way. Rounds alternate; ratios are of the best times. Daft and img2dataset are
-no dependencies of the project: pip install daft img2dataset.
+leaves, in as many processes. They stop at the first damaged image, keep no keys in order, and cannot go on after a
+kill; each tool resizes in its own way. Rounds alternate; ratios are of the best times. Daft and img2dataset are no
+dependencies of the project: pip install daft img2dataset.
 """
 
 import argparse
