@@ -33,7 +33,8 @@ def running_head(home: Path, *options: str, gcs_port: int | None = None, **varia
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     environment |= {
         "HOME": str(home),
-        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        # the Python of a job's driver is a fork, whose sys.path is that of a job's folder
+        "PATH": os.pathsep.join([str(warm.shared_server()), str(BIN), os.environ["PATH"]]),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(home / "token"),
         "RAY_USAGE_STATS_ENABLED": "0",

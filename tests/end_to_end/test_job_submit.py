@@ -19,7 +19,7 @@ from seit_ray.verbs.command.arguments import VERBS
 from seit_ray.verbs.run_all import PHASES
 from seit_ray.verbs.submit import staged
 from tests.end_to_end.processes import ROOT, end
-from tests.end_to_end.ray_head import BIN, command, jobs, running_head, submit
+from tests.end_to_end.ray_head import BIN, RAY, command, jobs, running_head, submit
 from tests.tiny_dataset import write_dataset
 from tests.tiny_images import image_bytes, image_files, write_files, write_tokenizer
 from tests.warm import processes as warm
@@ -52,7 +52,8 @@ def driver_of(*words):
     listed = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=True)
     for line in listed.stdout.splitlines():
         pid, name = line.split(maxsplit=1)
-        if re.match(r"\S*python\S* -m seit_ray (?!submit|run_all)", name) and all(word in name for word in words):
+        is_driver = re.match(r"\S*python\S*( -IS \S+/python)? -m seit_ray (?!submit|run_all)", name)
+        if is_driver and all(word in name for word in words):
             return int(pid)
     return None
 
@@ -69,7 +70,7 @@ def wait_for(condition, process, timeout_s=150):
 
 def waiting(head, verb, *arguments):
     """`seit-ray submit ... --wait` that has begun."""
-    return subprocess.Popen(
+    return warm.Popen(
         command(verb, *arguments, "--wait"),
         cwd=ROOT,
         env=head,
@@ -219,7 +220,7 @@ def test_a_stopped_job_ends_cleanly_and_the_same_command_continues(head, tmp_pat
     assert second.returncode == 2
     assert "job pretrain-mtm-1 is running; expected one job of a run at a time" in second.stderr
 
-    stopped = subprocess.run([BIN / "ray", "job", "stop", "pretrain-mtm-1"], env=head, capture_output=True, text=True)
+    stopped = warm.run([*RAY, "job", "stop", "pretrain-mtm-1"], env=head)
     assert stopped.returncode == 0, stopped.stderr
     out, error = process.communicate(timeout=60)
     assert process.returncode == 143, out + error
@@ -228,9 +229,7 @@ def test_a_stopped_job_ends_cleanly_and_the_same_command_continues(head, tmp_pat
     assert driver_of(output) is None
     log = Path(head["RAY_LOGS"], "jobs", "supervisor-pretrain-mtm-1.log").read_text()
     assert "has been terminated gracefully with SIGTERM" in log  # no SIGKILL was needed
-    status = subprocess.run(
-        [BIN / "ray", "status", "--address", head["GCS"]], env=head, capture_output=True, text=True, timeout=60
-    )
+    status = warm.run([*RAY, "status", "--address", head["GCS"]], env=head, timeout=60)
     assert " 0.0/2.0 CPU" in status.stdout, status  # its workers are gone too
     newest = int(checkpoint_names(run)[-1].removeprefix("step-"))
     assert 0 < newest < steps

@@ -9,6 +9,7 @@ import array
 import hashlib
 import json
 import os
+import signal
 import socket
 import sys
 
@@ -30,9 +31,12 @@ BY_PROCESS = (
 
 
 def main(place: str, python: str) -> int:
-    """Stand for a fork until it ends, or whoever started this has; a command that is not Ray's is run as it is."""
+    """Stand for a fork until it ends, or whoever started this has.
+
+    It is one of Ray's processes, or the driver of a job; other commands are run as they are.
+    """
     words = sys.argv[1:]
-    if not any(word.endswith(FORKED) for word in words[:2]):
+    if not any(word.endswith(FORKED) for word in words[:2]) and words[:2] != ["-m", "seit_ray"]:
         os.execv(python, [python, *words])
     parent = os.getppid()
     with asked(place, words, dict(os.environ), os.getcwd(), (0, 1, 2), session=False) as server:
@@ -46,8 +50,15 @@ def main(place: str, python: str) -> int:
             if not got:
                 break
             answer += got
+            if len(answer) == 4:
+                pass_on_sigterm(int.from_bytes(answer, "big"))
     code = os.waitstatus_to_exitcode(int.from_bytes(answer[4:], "big")) if len(answer) == 8 else 1
     return code if code >= 0 else 128 - code
+
+
+def pass_on_sigterm(pid: int) -> None:
+    """A job is stopped by it: the fork ends, and with it what stands for it."""
+    signal.signal(signal.SIGTERM, lambda number, _: os.kill(pid, number))
 
 
 def asked(
