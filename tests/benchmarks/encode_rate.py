@@ -35,7 +35,7 @@ def make_actor(work: Folder, tokenizer: Folder, rows: int, batch_size: int) -> T
     source = PartSource(work.join("manifest"), work, Decoding(loaded.image_size, loaded.resize), work)
     files = PartFiles(work.join("tokens"), work.join("records"), "plain", len(loaded.codebook), 0, {})
     limit = RejectLimit(rows, 0, 0.0)
-    return TokenizeParts(source, files, limit, tokenizer, batch_size, on_gpu=torch.cuda.is_available())
+    return TokenizeParts(source, files, limit, tokenizer, batch_size, gpu_share=float(torch.cuda.is_available()))
 
 
 def in_chunks(rows: pa.Table, pixels: np.ndarray) -> Iterator[DecodedImages]:

@@ -32,7 +32,7 @@ from seit_ray.progress import Times
 from seit_ray.shards.parts import Part, finished_part
 from seit_ray.storage import Folder
 from seit_ray.storage.patience import patiently
-from seit_ray.training.device_memory import is_out_of_memory
+from seit_ray.training.device_memory import is_out_of_memory, keep_to_share
 
 T = TypeVar("T")
 PART_FIELDS = [field.name for field in fields(Part)]
@@ -53,13 +53,13 @@ class PartSource:
 
 
 class PartWorker(ABC):
-    """An actor, or a plain object: parts of a manifest -> what is stored of them."""
+    """An actor, or a plain object: parts of a manifest -> what is stored of them. gpu_share: 0 for a CPU."""
 
     def __init__(
         self,
         source: PartSource,
         *,
-        on_gpu: bool = False,
+        gpu_share: float = 0.0,
         num_tasks: int = 0,
         num_threads: int = 0,
         memory_bytes: int | None = None,
@@ -69,7 +69,8 @@ class PartWorker(ABC):
         self.memory_bytes, self.is_actor = memory_bytes, is_actor
         self.attempts = Attempts(source.work.join("attempts"))
         # Ray may count a GPU that this torch cannot use: a build for CPUs, a test's node
-        self.device = torch.device("cuda" if on_gpu and torch.cuda.is_available() else "cpu")
+        self.device = torch.device("cuda" if gpu_share and torch.cuda.is_available() else "cpu")
+        keep_to_share(self.device, gpu_share)
         manifest = self.patiently(lambda: load_manifest(source.manifest))
         assert manifest is not None  # the job has listed
         self.manifest = manifest
@@ -147,7 +148,7 @@ def map_parts(
 ) -> None:
     """Have actors of `worker` finish the given (split, part) pairs; ValueError for what a user can mend.
 
-    They are made of `arguments`, on_gpu, num_tasks and memory_bytes. memory_mib: what Ray keeps free for each actor
+    They are made of `arguments`, gpu_share, num_tasks and memory_bytes. memory_mib: what Ray keeps free for each actor
     and each decoding task; nothing when None, for an autoscaler starts no node whose type says nothing of memory.
     """
     gpus = cluster.gpus_each(gpus_per_actor)
@@ -163,7 +164,7 @@ def map_parts(
         batch_format="numpy",
         fn_constructor_args=arguments,
         fn_constructor_kwargs={
-            "on_gpu": gpus > 0,
+            "gpu_share": gpus,
             "num_tasks": tasks_each(cluster, most) if gpus else 0,
             "memory_bytes": memory_bytes,
             "is_actor": True,

@@ -128,8 +128,8 @@ def classify(
     worker, source, how = worker_arguments(job, plan, classifier, manifest, files)
     asked = job.settings.num_actors
     if asked == 0 or (asked is None and total - seen <= FEW_IMAGES):
-        threads, on_gpu = min(MAX_THREADS, os.cpu_count() or 1), job.settings.gpus_per_actor != 0
-        here: PartWorker = worker(source, how, on_gpu=on_gpu, num_threads=threads)
+        threads, gpu_share = min(MAX_THREADS, os.cpu_count() or 1), float(job.settings.gpus_per_actor != 0)
+        here: PartWorker = worker(source, how, gpu_share=gpu_share, num_threads=threads)
         for split, index in todo:
             on_part(here.finish(split, index))
         return True

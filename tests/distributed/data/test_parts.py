@@ -263,3 +263,12 @@ def test_parts_on_a_device_are_the_images_in_order(device, num, sizes):
     assert [len(part) for part in parts] == sizes
     assert all(part.device.type == device for part in parts)
     assert torch.equal(torch.cat([images[:0], *[part.cpu() for part in parts]]), images)
+
+
+def test_an_actor_keeps_to_its_share_of_a_gpu(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr("seit_ray.distributed.data.parts.keep_to_share", lambda *found: given.append(found))
+    worker_of(tmp_path, FILES)
+    worker_of(tmp_path, FILES, gpu_share=0.25)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    assert given == [(torch.device("cpu"), 0.0), (device, 0.25)]
