@@ -35,7 +35,9 @@ def started_server() -> Iterator[Path]:
         command = [sys.executable, "-m", "tests.warm.server", place]
         # its end of the pipe closes however this process ends
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        server = subprocess.Popen(command, cwd=ROOT, text=True, process_group=0, **pipes)
+        # a fork would wait for threads of OpenMP that its parent had
+        env = {**os.environ, "OMP_NUM_THREADS": "1"}
+        server = subprocess.Popen(command, cwd=ROOT, env=env, text=True, process_group=0, **pipes)
         try:
             line = server.stdout.readline()
             assert line == "ready\n", line
