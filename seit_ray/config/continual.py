@@ -7,14 +7,15 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from seit_ray.config.sections import (
+    Codes,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    Section,
     Share,
     Source,
     Texts,
+    described,
 )
 from seit_ray.config.study import Study
 from seit_ray.config.tokenizers import Centroid
@@ -26,9 +27,12 @@ ARMS = (
 )
 
 
-def described(section: type[Section], name: str) -> str | None:
-    """What a key means, where its default alone is another."""
-    return section.model_fields[name].description
+class ContinualCentroid(Centroid):
+    """The tokenizer of a study of small images."""
+
+    image_size: PositiveInt = Field(32, description=described(Centroid, "image_size"))
+    patch_size: PositiveInt = Field(4, description=described(Centroid, "patch_size"))
+    codebook_size: Codes = Field(256, description=described(Centroid, "codebook_size"))
 
 
 class ContinualModel(Classifier):
@@ -92,7 +96,7 @@ class StudyContinual(Study):
     tokenizer: str | None = Field(
         None, description="folder of a fitted tokenizer; else centroids are fitted on the first step's images alone"
     )
-    centroid: Centroid = Field(default_factory=lambda: Centroid(image_size=32, patch_size=4, codebook_size=256))
+    centroid: ContinualCentroid = Field(default_factory=ContinualCentroid)
     arms: Texts = Field(
         ARMS, description="what is kept: tokens_compact|tokens_plain|jpeg_QUALITY|raw; none; joint is the bound"
     )

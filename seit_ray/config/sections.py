@@ -14,6 +14,7 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Codes = Annotated[int, Field(ge=2, le=65536)]
 
 
 class Section(BaseModel):
@@ -34,6 +35,14 @@ class Section(BaseModel):
         assert self.frozen is not None  # asked of the sections that have one
         found = pkgutil.resolve_name(self.frozen)
         return found(**{field.name: getattr(self, field.name) for field in dataclasses.fields(found)})
+
+
+def described(section: type[Section], name: str) -> str | None:
+    """What a key means, where its default alone is another: a section with other defaults is a class of its own.
+
+    A field whose default is an instance of a section with other values would lose them where one key of it is given.
+    """
+    return section.model_fields[name].description
 
 
 class Storage(Section):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from seit_ray.config.sections import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section, Share
+from seit_ray.config.sections import Codes, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section, Share
 from seit_ray.config.training import Loop, Optimizer
 
 
@@ -17,7 +17,7 @@ class Centroid(Section):
 
     image_size: PositiveInt = Field(256, description="side in pixels that images are brought to")
     patch_size: PositiveInt = Field(8, description="side in pixels of a patch; one token a patch")
-    codebook_size: Annotated[int, Field(ge=2, le=65536)] = Field(1024, description="number of centroids K")
+    codebook_size: Codes = Field(1024, description="number of centroids K")
     resize: Literal["squash", "crop"] = Field(
         "squash", description="squash both sides, or scale the short side and crop the centre"
     )
@@ -43,7 +43,7 @@ class VitVqgan(Section):
     resize: Literal["squash", "crop"] = Field(
         "squash", description="squash both sides, or scale the short side and crop the centre"
     )
-    codebook_size: Annotated[int, Field(ge=2, le=65536)] = Field(8192, description="number of codes K")
+    codebook_size: Codes = Field(8192, description="number of codes K")
     code_width: PositiveInt = Field(32, description="width of a code")
     size: Literal["nano", "small", "base", "large"] = Field("small", description="named size of encoder and decoder")
     width: PositiveInt | None = Field(None, description="overrides the size's width")

@@ -13,6 +13,7 @@ from seit_ray.config.sections import (
     PositiveInt,
     Section,
     Share,
+    described,
 )
 
 
@@ -44,6 +45,14 @@ class Workers(Section):
     @field_serializer("num_workers", when_used="json")
     def _as_list(self, value: int | tuple[int, int]) -> int | list[int]:
         return list(value) if isinstance(value, tuple) else value  # pydantic warns of a tuple that is one of two types
+
+
+class WorkersHere(Workers):
+    """Workers of what is short: none, unless it is asked for."""
+
+    num_workers: NonNegativeInt | tuple[PositiveInt, PositiveInt] = Field(
+        0, description=described(Workers, "num_workers")
+    )
 
 
 class Model(Section):

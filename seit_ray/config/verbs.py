@@ -32,6 +32,7 @@ from seit_ray.config.training import (
     Probe,
     Segment,
     Workers,
+    WorkersHere,
     check_deciding_probe,
     check_warmup,
 )
@@ -234,7 +235,7 @@ class Evaluate(Robustness, Verb):
     tokenizer: str | None = Field(None, description="of images: folder of the run's tokenizer; default in its dataset")
     max_image_pixels: PositiveInt = Field(178_956_970, description="larger images are rejected")
     max_image_mib: PositiveInt = Field(64, description="larger files are rejected, MiB")
-    workers: Workers = Field(default_factory=lambda: Workers(num_workers=0))
+    workers: WorkersHere = Field(default_factory=WorkersHere)
 
     @property
     def made(self) -> tuple[str, ...]:
