@@ -13,7 +13,7 @@ from seit_ray.config.deciding import deciding, deciding_keys
 from seit_ray.config.keys import fields
 from seit_ray.config.loading import explain, set_key
 from seit_ray.config.quickstart import FinetunePart, PretrainPart
-from seit_ray.config.sections import NonNegativeInt, PositiveInt, Section, described
+from seit_ray.config.sections import NonNegativeInt, PositiveInt, Section, Seed, described
 from seit_ray.config.space import Range, Settings, list_trials, parse_space
 from seit_ray.config.training import FinetuneLoop, Loop, Probe, WorkersHere
 from seit_ray.config.verbs import Finetune, Pretrain, Verb
@@ -38,7 +38,7 @@ class Search(Section):
         "random", description="draws; all combinations; or Optuna's proposals (pip install optuna)"
     )
     num_trials: PositiveInt = Field(16, description="trials of random and optuna; a grid has its own number")
-    seed: NonNegativeInt = Field(0, description="seed of the draws and proposals; the trainings have theirs")
+    seed: Seed = Field(0, description="seed of the draws and proposals; the trainings have theirs")
     scheduler: Literal["none", "asha"] = Field(
         "none", description="asha stops a trial that is behind the others at the same epoch"
     )

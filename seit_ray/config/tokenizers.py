@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from seit_ray.config.sections import Codes, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section, Share
+from seit_ray.config.sections import Codes, Decay, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section
 from seit_ray.config.training import Loop, Optimizer
 
 
@@ -54,7 +54,7 @@ class VitVqgan(Section):
     codebook_update: Literal["gradient", "ema"] = Field(
         "gradient", description="the codebook learns by gradient, or follows a moving average of its vectors"
     )
-    codebook_decay: Annotated[float, Field(ge=0, lt=1)] = Field(0.99, description="of that average")
+    codebook_decay: Decay = Field(0.99, description="of that average")
     init_images: NonNegativeInt = Field(
         256, description="the codebook starts from k-means of the vectors of so many images; 0 = at random"
     )
@@ -76,7 +76,7 @@ class VqganOptimizer(Optimizer):
     blr: PositiveFloat = Field(1e-4, description="base rate, scaled by lr_rule")
     warmup_epochs: NonNegativeFloat = Field(1, description="epochs of linear warm-up")
     weight_decay: NonNegativeFloat = Field(1e-4, description="decoupled decay; none on 1-D parameters")
-    betas: tuple[Share, Share] = Field((0.9, 0.99), description="AdamW betas")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.99), description="AdamW betas")
 
 
 class VqganLoop(Loop):
