@@ -141,7 +141,8 @@ def explain(verb: type[Section], error: Any) -> str:
         return f"unknown key {key}" + (f"; did you mean {near[0]}?" if near else "; see --help for the keys")
     if error["type"] == "missing" and key in names:
         return f"key {key} is missing; expected {key}=VALUE ({names[key][1]})"
+    said = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error" and (not key or key not in names):  # of a whole section, which says it itself
-        return (f"{key}: " if key else "") + error["msg"].removeprefix("Value error, ")
+        return (f"{key}: " if key else "") + said
     given = "hidden" if holds_secret(verb, key) else repr(error["input"])
-    return f"key {key} is {given}; expected: {error['msg']}"
+    return f"key {key} is {given}; expected: {said}"
