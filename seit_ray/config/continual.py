@@ -7,14 +7,16 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from seit_ray.config.sections import (
+    Codes,
+    Decay,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    Section,
+    Seed,
     Share,
     Source,
     Texts,
+    described,
 )
 from seit_ray.config.study import Study
 from seit_ray.config.tokenizers import Centroid
@@ -26,9 +28,12 @@ ARMS = (
 )
 
 
-def described(section: type[Section], name: str) -> str | None:
-    """What a key means, where its default alone is another."""
-    return section.model_fields[name].description
+class ContinualCentroid(Centroid):
+    """The tokenizer of a study of small images."""
+
+    image_size: PositiveInt = Field(32, description=described(Centroid, "image_size"))
+    patch_size: PositiveInt = Field(4, description=described(Centroid, "patch_size"))
+    codebook_size: Codes = Field(256, description=described(Centroid, "codebook_size"))
 
 
 class ContinualModel(Classifier):
@@ -73,7 +78,7 @@ class ContinualOptimizer(Optimizer):
 
     lr: PositiveFloat | None = Field(1e-3, description=described(Optimizer, "lr"))
     warmup_epochs: NonNegativeFloat = Field(2, description=described(Optimizer, "warmup_epochs"))
-    betas: tuple[Share, Share] = Field((0.9, 0.999), description=described(Optimizer, "betas"))
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description=described(Optimizer, "betas"))
     clip_grad: PositiveFloat | None = Field(1.0, description=described(Optimizer, "clip_grad"))
 
 
@@ -87,12 +92,12 @@ class StudyContinual(Study):
     images: str = Field(description="folder, table or Parquet of labelled images: a path or bucket")
     source: Source = Field(default_factory=Source)
     val_fraction: Share = Field(0.0, description="share held out as val where the source names no splits")
-    split_seed: NonNegativeInt = Field(0, description="seed of the hold-out, and of the sample of max_images")
+    split_seed: Seed = Field(0, description="seed of the hold-out, and of the sample of max_images")
     max_images: PositiveInt | None = Field(None, description="a seeded sample of each split; all when left out")
     tokenizer: str | None = Field(
         None, description="folder of a fitted tokenizer; else centroids are fitted on the first step's images alone"
     )
-    centroid: Centroid = Field(default_factory=lambda: Centroid(image_size=32, patch_size=4, codebook_size=256))
+    centroid: ContinualCentroid = Field(default_factory=ContinualCentroid)
     arms: Texts = Field(
         ARMS, description="what is kept: tokens_compact|tokens_plain|jpeg_QUALITY|raw; none; joint is the bound"
     )
@@ -103,7 +108,7 @@ class StudyContinual(Study):
         ("herding", "random"), description="how exemplars are chosen: nearest to the mean of the features, or drawn"
     )
     num_steps: PositiveInt = Field(5, description="steps in which the classes come, in equal shares")
-    order_seed: NonNegativeInt = Field(
+    order_seed: Seed = Field(
         1993, description="of the order of classes of seed 0 (1993 is the field's); seed s has that of order_seed + s"
     )
     balance: Literal["finetune", "align", "none"] = Field(

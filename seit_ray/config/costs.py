@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from seit_ray.config.sections import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section, Source
+from seit_ray.config.sections import NonNegativeFloat, PositiveFloat, PositiveInt, Section, Seed, Source
 from seit_ray.config.verbs import Verb
 
 
@@ -46,4 +46,4 @@ class PlanCost(Verb):
     source: Source = Field(default_factory=Source)
     tokenizer: str | None = Field(None, description="with measure: folder of a fitted tokenizer")
     sample_images: PositiveInt = Field(256, description="with measure: images in the sample")
-    seed: NonNegativeInt = Field(0, description="with measure: seed of the sample")
+    seed: Seed = Field(0, description="with measure: seed of the sample")

@@ -43,6 +43,9 @@ class ImportTokens(Verb):
 class ExportTokens(Verb):
     """Export a token dataset as published token files (SeiT)."""
 
+    places = frozenset({"dataset"})
+    undecided = Verb.undecided | {"output"}
+
     dataset: str = Field(description="folder of the token dataset")
     output: str = Field(description="folder to write the files to")
 

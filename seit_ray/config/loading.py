@@ -16,7 +16,21 @@ from seit_ray.config.keys import fields, holds_secret
 from seit_ray.config.sections import Section
 from seit_ray.config.verbs import Verb
 
+MERGE = "tag:yaml.org,2002:merge"
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
+
+
+class OnceLoader(yaml.SafeLoader):
+    """YAML in which a key that stands twice is a mistake: the second would silently take the place of the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping; ConstructorError for a key that stands twice."""
+        given = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.tag != MERGE]
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and given.count(key.value) > 1:
+                words = f"key {key.value} stands twice; expected it once, with all that is in it"
+                raise yaml.constructor.ConstructorError(None, None, words, key.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def load(verb: type[Verb], files: Sequence[str], overrides: Sequence[str]) -> Any:
@@ -76,7 +90,7 @@ def write(config: Verb, file: str) -> None:
 def parse_value(key: str, text: str) -> Any:
     """The value of an override, read as YAML; None when it is empty."""
     try:
-        return yaml.safe_load(text) if text else None
+        return yaml.load(text, Loader=OnceLoader) if text else None
     except yaml.YAMLError:
         raise ValueError(
             f"key {key} has a value that is not YAML; expected a number, text or a list; quote it"
@@ -91,7 +105,7 @@ def flow(value: Any) -> str:
 def read_yaml(file: str) -> dict[str, Any]:
     """A YAML mapping; ValueError when it is missing or something else."""
     try:
-        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        values = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=OnceLoader)
     except OSError as error:
         raise ValueError(f"config file {file}: {error.strerror}; expected a readable YAML file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -117,13 +131,18 @@ def explain(verb: type[Section], error: Any) -> str:
     """One line for one pydantic error, with the nearest known name for an unknown key."""
     key, names = ".".join(str(part) for part in error["loc"]), dict(fields(verb))
     if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, names, n=1, cutoff=0.5) or [
+        if key in names:  # written with its dots, in a file
+            section, _, name = key.rpartition(".")
+            return f"key {key} in a file; expected {name} below {section.replace('.', ', below ')}; nest it"
+        known = {*names, *(name.rpartition(".")[0] for name in names)} - {""}
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5) or [
             n for n in names if n.rpartition(".")[2] == error["loc"][-1]
         ]
         return f"unknown key {key}" + (f"; did you mean {near[0]}?" if near else "; see --help for the keys")
     if error["type"] == "missing" and key in names:
         return f"key {key} is missing; expected {key}=VALUE ({names[key][1]})"
+    said = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error" and (not key or key not in names):  # of a whole section, which says it itself
-        return (f"{key}: " if key else "") + error["msg"].removeprefix("Value error, ")
+        return (f"{key}: " if key else "") + said
     given = "hidden" if holds_secret(verb, key) else repr(error["input"])
-    return f"key {key} is {given}; expected: {error['msg']}"
+    return f"key {key} is {given}; expected: {said}"

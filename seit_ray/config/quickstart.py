@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from seit_ray.config.augment import Augment, Masking
 from seit_ray.config.methods import Ccvit, Dtm, PretrainPixels
-from seit_ray.config.sections import NonNegativeInt, Section, Share, Source, Tokenize
+from seit_ray.config.sections import NonNegativeInt, Section, Seed, Share, Source, Tokenize
 from seit_ray.config.tokenizers import Centroid
 from seit_ray.config.training import (
     Classifier,
@@ -83,7 +83,7 @@ class Quickstart(Verb):
     pretrain: PretrainPart = Field(default_factory=PretrainPart)
     finetune: FinetunePart = Field(default_factory=FinetunePart)
     workers: Workers = Field(default_factory=Workers)
-    seed: NonNegativeInt = Field(0, description="seed of every phase")
+    seed: Seed = Field(0, description="seed of every phase")
 
     @property
     def made(self) -> tuple[str, ...]:

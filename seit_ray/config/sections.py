@@ -14,6 +14,9 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]  # of a moving average
+Seed = Annotated[int, Field(ge=0, lt=1 << 63)]  # what a generator of torch takes
+Codes = Annotated[int, Field(ge=2, le=65536)]
 
 
 class Section(BaseModel):
@@ -24,7 +27,7 @@ class Section(BaseModel):
     places: keys that hold the address of a folder or file.
     """
 
-    model_config = ConfigDict(extra="forbid", validate_default=True)
+    model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
     frozen: ClassVar[str | None] = None
     undecided: ClassVar[frozenset[str]] = frozenset()
     places: ClassVar[frozenset[str]] = frozenset()
@@ -34,6 +37,14 @@ class Section(BaseModel):
         assert self.frozen is not None  # asked of the sections that have one
         found = pkgutil.resolve_name(self.frozen)
         return found(**{field.name: getattr(self, field.name) for field in dataclasses.fields(found)})
+
+
+def described(section: type[Section], name: str) -> str | None:
+    """What a key means, where its default alone is another: a section with other defaults is a class of its own.
+
+    A field whose default is an instance of a section with other values would lose them where one key of it is given.
+    """
+    return section.model_fields[name].description
 
 
 class Storage(Section):
@@ -145,7 +156,7 @@ class Tokenize(Section):
         None, description="where these images lay when the dataset was made: another mount or bucket of the same ones"
     )
     val_fraction: Share = Field(0.0, description="share held out as val where the source names no splits")
-    seed: NonNegativeInt = Field(0, description="seed of the hold-out")
+    seed: Seed = Field(0, description="seed of the hold-out")
     rows_per_shard: PositiveInt | None = Field(
         None, le=65536, description="images a shard, the unit of work; default from their number: 256 to 16384"
     )

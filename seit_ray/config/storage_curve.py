@@ -7,13 +7,12 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from seit_ray.config.augment import Augment
-from seit_ray.config.sections import PositiveInt, Section, Share, Source
+from seit_ray.config.sections import Codes, PositiveInt, Section, Share, Source
 from seit_ray.config.study import Study, refuse_seed
 from seit_ray.config.training import Classifier, FinetuneLoop, FinetuneOptimizer, Pixels, check_warmup
 
 Quality = Annotated[int, Field(ge=1, le=100)]
 Colours = Annotated[int, Field(ge=2, le=256)]
-Codes = Annotated[int, Field(ge=2, le=65536)]
 STEM = ("stem_kernel", "stem_stride", "stem_padding", "grid_side")  # decided by the patches of pixels and tokens
 
 

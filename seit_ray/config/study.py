@@ -6,11 +6,11 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from seit_ray.config.sections import NonNegativeFloat, NonNegativeInt, PositiveInt, Section
+from seit_ray.config.sections import NonNegativeFloat, NonNegativeInt, PositiveInt, Section, Seed
 from seit_ray.config.verbs import Verb
 
 
-def all_different(values: tuple[NonNegativeInt, ...]) -> tuple[NonNegativeInt, ...]:
+def all_different(values: tuple[Seed, ...]) -> tuple[Seed, ...]:
     """ValueError unless there is one at least, and none twice."""
     if not values or len(set(values)) < len(values):
         raise ValueError("one seed or more, none of them twice")
@@ -55,7 +55,7 @@ class Study(Verb):
     undecided = Verb.undecided | {"output", "seeds", "trials"}
 
     output: str = Field(description="folder of the study: a path or bucket; the same folder continues it")
-    seeds: Annotated[tuple[NonNegativeInt, ...], AfterValidator(all_different)] = Field(
+    seeds: Annotated[tuple[Seed, ...], AfterValidator(all_different)] = Field(
         (0, 1, 2), description="each arm is run with each; further ones may be added to a study later"
     )
     trials: Trials = Field(default_factory=Trials)

@@ -9,14 +9,13 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from seit_ray.config.continual import described
 from seit_ray.config.deciding import deciding, deciding_keys
 from seit_ray.config.keys import fields
 from seit_ray.config.loading import explain, set_key
 from seit_ray.config.quickstart import FinetunePart, PretrainPart
-from seit_ray.config.sections import NonNegativeInt, PositiveInt, Section
+from seit_ray.config.sections import NonNegativeInt, PositiveInt, Section, Seed, described
 from seit_ray.config.space import Range, Settings, list_trials, parse_space
-from seit_ray.config.training import FinetuneLoop, Loop, Probe, Workers
+from seit_ray.config.training import FinetuneLoop, Loop, Probe, WorkersHere
 from seit_ray.config.verbs import Finetune, Pretrain, Verb
 
 VERBS: dict[str, type[Pretrain] | type[Finetune]] = {"pretrain": Pretrain, "finetune": Finetune}
@@ -39,7 +38,7 @@ class Search(Section):
         "random", description="draws; all combinations; or Optuna's proposals (pip install optuna)"
     )
     num_trials: PositiveInt = Field(16, description="trials of random and optuna; a grid has its own number")
-    seed: NonNegativeInt = Field(0, description="seed of the draws and proposals; the trainings have theirs")
+    seed: Seed = Field(0, description="seed of the draws and proposals; the trainings have theirs")
     scheduler: Literal["none", "asha"] = Field(
         "none", description="asha stops a trial that is behind the others at the same epoch"
     )
@@ -68,12 +67,18 @@ class SweepFinetune(FinetunePart):
     loop: SweepFinetuneLoop = Field(default_factory=SweepFinetuneLoop)
 
 
+class SweepProbe(Probe):
+    """The probes of a trial, by which trials are compared."""
+
+    every_epochs: NonNegativeInt = Field(1, description=described(Probe, "every_epochs"))
+
+
 class SweepPretrain(PretrainPart):
     """The pre-training of a trial."""
 
     undecided = frozenset()  # trials are compared by probes
 
-    probe: Probe = Field(default_factory=lambda: Probe(every_epochs=1))
+    probe: SweepProbe = Field(default_factory=SweepProbe)
     loop: SweepPretrainLoop = Field(default_factory=SweepPretrainLoop)
 
 
@@ -105,7 +110,7 @@ class Sweep(Verb):
     )
     transfer: bool = Field(False, description="of finetune alone: what fits of init_from is taken over")
     heat_map: tuple[str, str] | None = Field(None, description="two keys of the heat map; default the first two")
-    workers: Workers = Field(default_factory=lambda: Workers(num_workers=0))
+    workers: WorkersHere = Field(default_factory=WorkersHere)
 
 
 def check_stages(sweep: Sweep) -> None:
@@ -226,8 +231,8 @@ def metric_of(sweep: Sweep) -> str:
     if method and (not part.probe.every_epochs or method not in part.probe.methods):
         raise ValueError(
             f"metric {metric} with pretrain.probe.every_epochs {part.probe.every_epochs} and methods "
-            f"{list(part.probe.methods)}; expected a {method} probe; set pretrain.probe: {{every_epochs: 1, methods: "
-            f"[{method}]}}"
+            f"{list(part.probe.methods)}; expected a {method} probe; set pretrain.probe.every_epochs=1 and "
+            f"pretrain.probe.methods=[{method}]"
         )
     return metric
 

@@ -6,15 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from seit_ray.config.sections import (
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    Section,
-    Share,
-    Source,
-)
+from seit_ray.config.sections import NonNegativeFloat, PositiveFloat, PositiveInt, Section, Seed, Share, Source
 from seit_ray.config.training import Loop, Optimizer, Workers, check_warmup
 from seit_ray.config.verbs import Verb
 
@@ -72,7 +64,7 @@ class TrainTokenAdapt(Verb):
     source: Source = Field(default_factory=Source)
     val_fraction: Share = Field(0.1, description="share held out as val where the source names no splits")
     max_images: PositiveInt | None = Field(None, description="a seeded sample of so many of each split; else all")
-    seed: NonNegativeInt = Field(0, description="seed of the hold-out and the sample")
+    seed: Seed = Field(0, description="seed of the hold-out and the sample")
     out_grid: tuple[PositiveInt, PositiveInt] | None = Field(
         None, description="rows and columns of tokens after augmentation; the tokenizer's own when left out"
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from seit_ray.config.sections import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section, Share
+from seit_ray.config.sections import Codes, Decay, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section
 from seit_ray.config.training import Loop, Optimizer
 
 
@@ -17,7 +17,7 @@ class Centroid(Section):
 
     image_size: PositiveInt = Field(256, description="side in pixels that images are brought to")
     patch_size: PositiveInt = Field(8, description="side in pixels of a patch; one token a patch")
-    codebook_size: Annotated[int, Field(ge=2, le=65536)] = Field(1024, description="number of centroids K")
+    codebook_size: Codes = Field(1024, description="number of centroids K")
     resize: Literal["squash", "crop"] = Field(
         "squash", description="squash both sides, or scale the short side and crop the centre"
     )
@@ -43,7 +43,7 @@ class VitVqgan(Section):
     resize: Literal["squash", "crop"] = Field(
         "squash", description="squash both sides, or scale the short side and crop the centre"
     )
-    codebook_size: Annotated[int, Field(ge=2, le=65536)] = Field(8192, description="number of codes K")
+    codebook_size: Codes = Field(8192, description="number of codes K")
     code_width: PositiveInt = Field(32, description="width of a code")
     size: Literal["nano", "small", "base", "large"] = Field("small", description="named size of encoder and decoder")
     width: PositiveInt | None = Field(None, description="overrides the size's width")
@@ -54,7 +54,7 @@ class VitVqgan(Section):
     codebook_update: Literal["gradient", "ema"] = Field(
         "gradient", description="the codebook learns by gradient, or follows a moving average of its vectors"
     )
-    codebook_decay: Annotated[float, Field(ge=0, lt=1)] = Field(0.99, description="of that average")
+    codebook_decay: Decay = Field(0.99, description="of that average")
     init_images: NonNegativeInt = Field(
         256, description="the codebook starts from k-means of the vectors of so many images; 0 = at random"
     )
@@ -76,7 +76,7 @@ class VqganOptimizer(Optimizer):
     blr: PositiveFloat = Field(1e-4, description="base rate, scaled by lr_rule")
     warmup_epochs: NonNegativeFloat = Field(1, description="epochs of linear warm-up")
     weight_decay: NonNegativeFloat = Field(1e-4, description="decoupled decay; none on 1-D parameters")
-    betas: tuple[Share, Share] = Field((0.9, 0.99), description="AdamW betas")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.99), description="AdamW betas")
 
 
 class VqganLoop(Loop):

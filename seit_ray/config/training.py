@@ -7,12 +7,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_serializer, field_validator, model_validator
 
 from seit_ray.config.sections import (
+    Decay,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     Section,
+    Seed,
     Share,
+    described,
 )
 
 
@@ -44,6 +47,14 @@ class Workers(Section):
     @field_serializer("num_workers", when_used="json")
     def _as_list(self, value: int | tuple[int, int]) -> int | list[int]:
         return list(value) if isinstance(value, tuple) else value  # pydantic warns of a tuple that is one of two types
+
+
+class WorkersHere(Workers):
+    """Workers of what is short: none, unless it is asked for."""
+
+    num_workers: NonNegativeInt | tuple[PositiveInt, PositiveInt] = Field(
+        0, description=described(Workers, "num_workers")
+    )
 
 
 class Model(Section):
@@ -145,7 +156,7 @@ class Pixels(Section):
         "squash", description="squash both sides, or scale the short side and crop the centre"
     )
     val_fraction: Share = Field(0.0, description="share held out as val where the source names no splits")
-    seed: NonNegativeInt = Field(0, description="seed of the hold-out and the sample; of tokens it is tokenize.seed")
+    seed: Seed = Field(0, description="seed of the hold-out and the sample; of tokens it is tokenize.seed")
     max_images: PositiveInt | None = Field(None, description="a seeded sample of each split; all when left out")
     crop_area: tuple[Share, Share] | None = Field((0.08, 1.0), description="random resized crop; empty = none")
     flip_prob: Share = Field(0.5, description="horizontal flip")
@@ -198,7 +209,7 @@ class Optimizer(Section):
     warmup_lr: NonNegativeFloat = Field(0.0, description="rate at the start of the warm-up")
     weight_decay: NonNegativeFloat = Field(0.05, description="decoupled decay; none on 1-D parameters")
     decay_positions: bool = Field(True, description="weight decay on positions and class token too")
-    betas: tuple[Share, Share] = Field((0.9, 0.95), description="AdamW betas")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.95), description="AdamW betas")
     layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="rate falls by this a layer down")
     token_emb_last: bool = Field(
         False, description="token embedding at the full rate, beside the head, as SeiT++ was published"
@@ -215,7 +226,7 @@ class FinetuneOptimizer(Optimizer):
     warmup_epochs: NonNegativeFloat = Field(5, description="epochs of linear warm-up")
     weight_decay: NonNegativeFloat = Field(0.1, description="decoupled decay; none on 1-D parameters")
     decay_positions: bool = Field(False, description="weight decay on positions and class token too")
-    betas: tuple[Share, Share] = Field((0.9, 0.999), description="AdamW betas")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="AdamW betas")
     layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(0.65, description="rate falls by this a layer down")
 
 
@@ -242,10 +253,10 @@ class Loop(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on GPU, fp32 on CPU")
     tf32: bool = Field(True, description="fp32 products of a GPU in TF32")
     compile: bool | None = Field(None, description="torch.compile the blocks of the model; default on a GPU alone")
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
+    ema_decay: Decay = Field(
         0.0, description="exponential moving average of the weights, evaluated beside them; 0 = off"
     )
-    seed: NonNegativeInt = Field(0, description="initial weights, order of samples, masks, dropout")
+    seed: Seed = Field(0, description="initial weights, order of samples, masks, dropout")
     max_skipped_steps: PositiveInt = Field(
         10, description="steps whose loss or gradients are not finite are skipped; so many in a row end the run"
     )

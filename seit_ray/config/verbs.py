@@ -15,6 +15,7 @@ from seit_ray.config.sections import (
     NonNegativeInt,
     PositiveInt,
     Section,
+    Seed,
     Share,
     Source,
     Storage,
@@ -32,6 +33,7 @@ from seit_ray.config.training import (
     Probe,
     Segment,
     Workers,
+    WorkersHere,
     check_deciding_probe,
     check_warmup,
 )
@@ -90,7 +92,7 @@ class FitTokenizer(Verb):
     optimizer: VqganOptimizer = Field(default_factory=VqganOptimizer)
     workers: Workers = Field(default_factory=Workers)
     val_fraction: Share = Field(0.0, description="the hold-out of tokenize_images, so that it is not fitted on")
-    seed: NonNegativeInt = Field(0, description="seed of the hold-out, the sample and k-means")
+    seed: Seed = Field(0, description="seed of the hold-out, the sample and k-means")
     replay: PositiveInt | None = Field(
         None, description="of vit_vqgan: run just this step, which was not finite; writes nothing"
     )
@@ -230,11 +232,11 @@ class Evaluate(Robustness, Verb):
     output: str | None = Field(None, description="file for the figures (JSON); default inside the run")
     source: Source = Field(default_factory=Source)
     val_fraction: Share = Field(0.0, description="of images: share held out as val where the source names no splits")
-    seed: NonNegativeInt = Field(0, description="of images: seed of the hold-out")
+    seed: Seed = Field(0, description="of images: seed of the hold-out")
     tokenizer: str | None = Field(None, description="of images: folder of the run's tokenizer; default in its dataset")
     max_image_pixels: PositiveInt = Field(178_956_970, description="larger images are rejected")
     max_image_mib: PositiveInt = Field(64, description="larger files are rejected, MiB")
-    workers: Workers = Field(default_factory=lambda: Workers(num_workers=0))
+    workers: WorkersHere = Field(default_factory=WorkersHere)
 
     @property
     def made(self) -> tuple[str, ...]:

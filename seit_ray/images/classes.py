@@ -43,7 +43,8 @@ def final_labels(values: Sequence[str | int], class_names: Sequence[str] | None)
         last = MAX_LABEL if class_names is None else len(class_names) - 1
         for value in (min(numbers), max(numbers)):
             if not 0 <= value <= last:
-                raise ValueError(f"label {value}; expected 0 to {last}; number the classes from 0, or give names")
+                of = f", of {last + 1} class names" if class_names else ""
+                raise ValueError(f"label {value}; expected 0 to {last}{of}; number the classes from 0, or give names")
         return list(class_names or map(str, range(max(numbers) + 1))), numbers
     # Integers among strings are names too: a CSV file does not say which it means.
     texts = [str(value) for value in values]

@@ -106,7 +106,7 @@ def check_budget(memory: MemorySettings, shared_bytes: int) -> None:
     """ValueError where a budget does not even hold what a memory of tokens cannot do without."""
     if memory.budget_bytes is not None and memory.budget_bytes <= shared_bytes:
         raise ValueError(
-            f"budget_bytes {memory.budget_bytes:,} of arm {memory.arm}; expected more than {shared_bytes:,}, the bytes "
-            "of its tokenizer alone; raise budget_bytes, or take fewer or smaller codes (centroid.codebook_size, "
+            f"budgets {memory.budget_bytes:,} of arm {memory.arm}; expected more than {shared_bytes:,}, the bytes "
+            "of its tokenizer alone; raise it, or take fewer or smaller codes (centroid.codebook_size, "
             "centroid.patch_size)"
         )

@@ -27,13 +27,7 @@ def run_export(dataset: TokenDataset, output: Folder, on_progress: Progress = si
     A split is held in memory, gzipped. ValueError for more codes than escape bytes can hold, for a split of which
     only some images have labels, and for a file that is there already with other bytes.
     """
-    check_codes(dataset)
-    if dataset.info.void is not None:
-        raise ValueError(
-            f"{dataset.folder.uri} has label maps, which the published files cannot hold; expected a dataset without; "
-            "tokenise without source.masks to export tokens alone"
-        )
-    refuse_overlap(output, dataset.folder, "dataset")
+    check_export(dataset, output)
     tokenizer, _ = load_tokenizer(dataset.folder.join("tokenizer"))
     synonyms = read_synonyms(dataset.folder)
     about = {"grid": list(tokenizer.grid), "image_size": tokenizer.image_size, "metric": tokenizer.metric}
@@ -45,6 +39,17 @@ def run_export(dataset: TokenDataset, output: Folder, on_progress: Progress = si
         for name, data in encode_split(dataset, split, on_progress).items():
             sizes[f"{split}-{name}"] = write_new(output, f"{split}-{name}", data)
     return sizes
+
+
+def check_export(dataset: TokenDataset, output: Folder) -> None:
+    """ValueError for a dataset that the files cannot hold, and for an output in it or around it."""
+    check_codes(dataset)
+    if dataset.info.void is not None:
+        raise ValueError(
+            f"{dataset.folder.uri} has label maps, which the published files cannot hold; expected a dataset without; "
+            "tokenise without source.masks to export tokens alone"
+        )
+    refuse_overlap(output, dataset.folder, "dataset")
 
 
 def encode_split(dataset: TokenDataset, split: str, on_progress: Progress) -> dict[str, bytes]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from seit_ray.config import ImportWeights
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
+from seit_ray.storage.output import claim
 from seit_ray.verbs.command.places import Rows, dataset_rows, folder_of, output_rows
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def import_weights(config: ImportWeights, progress: Progress = silent) -> Rows:
     from seit_ray.models.exports import export_model
     from seit_ray.models.published import load_published
     from seit_ray.shards import TokenDataset
-    from seit_ray.verbs.command.record import write_record
+    from seit_ray.verbs.command.record import begin_record
 
     state, kind, settings, source = read_weights(config)
     run = folder_of(config.run, config.storage)
@@ -50,8 +51,8 @@ def import_weights(config: ImportWeights, progress: Progress = silent) -> Rows:
             "metrics": {},
             "imported": source,
         }
+        begin_record(run, "import_weights", config)  # first, since it says that the folder is ours
         export_model(run, model, kind=kind, settings=settings, about=about)
-        write_record(run, "import_weights", config)
     progress("import", len(state), len(state), "tensors")
     return [("run", run.uri), *model_rows(kind, settings)]
 
@@ -103,6 +104,7 @@ def existing(run: Folder, source: dict[str, Any]) -> bool:
     if not run.exists("model.json"):
         if next(run.join("checkpoints").list(), None) is not None:
             raise ValueError(f"{run.uri} holds an unfinished training; expected no run; choose another folder")
+        claim(run, ("import_weights.run.json",))
         return False
     try:
         found = json.loads(run.read("model.json")).get("imported")

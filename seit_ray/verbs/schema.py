@@ -10,13 +10,11 @@ import argparse
 import json
 from typing import Any
 
-from seit_ray.config import Section, Verb
-from seit_ray.config.keys import section_of
+from seit_ray.config import Verb
 from seit_ray.storage import Folder, split_uri
 from seit_ray.verbs.command.arguments import VERBS, joined
 from seit_ray.verbs.command.errors import telling
 from seit_ray.verbs.command.looking import tool_parser
-from seit_ray.verbs.command.reference import differing
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -69,16 +67,4 @@ def schema_of(verb: str) -> dict[str, Any]:
             field.pop("title", None)  # pydantic makes it of the name
             if any(kind.get("writeOnly") for kind in field.get("anyOf", ())):
                 field["writeOnly"] = True
-    set_defaults(model, schema, definitions)
     return {"$schema": DIALECT, "title": f"seit-ray {verb}", **{k: v for k, v in schema.items() if k != "title"}}
-
-
-def set_defaults(section: type[Section], schema: dict[str, Any], definitions: dict[str, Any]) -> None:
-    """Name, at every key that is a section, the defaults that differ there from those of the section elsewhere."""
-    for name, info in section.model_fields.items():
-        inner = section_of(info.annotation)
-        if inner is not None:
-            default = info.get_default(call_default_factory=True)
-            if others := differing(default):
-                schema["properties"][name]["default"] = others
-            set_defaults(inner, definitions[inner.__name__], definitions)

@@ -13,6 +13,7 @@ from seit_ray.config.loading import flow
 from seit_ray.config.space import Settings
 from seit_ray.config.sweep import is_better_low, metric_of, space_of, stage_configs, trials_of
 from seit_ray.progress import Progress, silent
+from seit_ray.storage.output import claim
 from seit_ray.studies.sweep import SweepJob
 from seit_ray.studies.trials import Outcome
 from seit_ray.verbs.command.places import Rows, dataset_rows, folder_of, output_rows, resources_of
@@ -93,6 +94,7 @@ def job_of(config: Sweep) -> SweepJob:
         max_epochs=max(stage.loop.epochs for stage in last),
     )
     job.check()
+    claim(job.folder, ("sweep.run.json",))
     return job
 
 

@@ -5,8 +5,10 @@ import inspect
 import pytest
 
 from seit_ray.config import Storage
+from seit_ray.config.keys import section_of
 from seit_ray.storage import Folder
 from seit_ray.storage.contract import Access
+from seit_ray.verbs.command.arguments import VERBS
 
 
 def test_every_key_of_storage_is_an_argument_of_folders_and_the_other_way_round():
@@ -26,3 +28,15 @@ def test_the_keys_travel_with_a_folder():
 def test_connections_have_bounds(connections):
     with pytest.raises(ValueError, match="connections"):
         Storage(connections=connections)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_one_key_of_a_section_leaves_the_defaults_of_the_others_as_they_are_told(verb):
+    def check(section):
+        for name, info in section.model_fields.items():
+            inner = section_of(info.annotation)
+            if inner is not None:
+                assert info.get_default(call_default_factory=True) == inner(), f"{section.__name__}.{name}"
+                check(inner)
+
+    check(VERBS[verb])

@@ -123,8 +123,8 @@ def test_what_is_compared():
         (["metric=val_top1"], "unknown metric val_top1 of pretrain; did you mean val_"),
         ([BOTH, "metric=probe_knn_top1"], "unknown metric probe_knn_top1 of finetune"),
         ([BOTH, "metric=ema_val_top1"], "unknown metric ema_val_top1 of finetune; did you mean val_top1?"),
-        (["pretrain.probe={methods: [knn]}"], "metric probe_knn_top1 with pretrain.probe.every_epochs 0"),
-        (["metric=probe_linear_top1", "pretrain.probe={every_epochs: 1, methods: [knn]}"], "expected a linear probe"),
+        (["pretrain.probe={every_epochs: 0, methods: [knn]}"], "probe_knn_top1 with pretrain.probe.every_epochs 0"),
+        (["metric=probe_linear_top1", "pretrain.probe.methods=[knn]"], "expected a linear probe"),
     ],
 )
 def test_a_metric_that_is_not_reported(keys, text):

@@ -309,7 +309,7 @@ def test_the_images_that_judge_a_tokenizer_are_of_all_its_classes(images, tmp_pa
 
 
 def test_a_budget_that_holds_no_tokenizer_is_refused(images, tokenizer, tmp_path):
-    with pytest.raises(ValueError, match=r"budget_bytes 1,000 of arm tokens_plain; expected more than 1,\d{3}, the"):
+    with pytest.raises(ValueError, match=r"budgets 1,000 of arm tokens_plain; expected more than 1,\d{3}, the"):
         trial(tmp_path, images, tokenizer, "tokens_plain", 1_000)
 
 

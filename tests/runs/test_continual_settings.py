@@ -42,5 +42,5 @@ def test_a_network_counts_where_it_travels():
 def test_a_budget_has_to_be_more_than_what_is_shared():
     check_budget(MemorySettings(arm="none"), 10)
     check_budget(MemorySettings(arm="raw", budget_bytes=1), 0)
-    with pytest.raises(ValueError, match="budget_bytes 50 of arm tokens_plain; expected more than 50, the bytes of"):
+    with pytest.raises(ValueError, match="budgets 50 of arm tokens_plain; expected more than 50, the bytes of"):
         check_budget(MemorySettings(arm="tokens_plain", budget_bytes=50), 50)

@@ -1,6 +1,7 @@
 """The verbs that import and export tokens and weights, as a user starts them."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from seit_ray.tokenizers.codebook_only import read_codebook
 from seit_ray.tokenizers.files import load_tokenizer, save_tokenizer
 from seit_ray.verbs.command.main import main
 from seit_ray.verbs.evaluate import evaluate
+from seit_ray.verbs.export_tokens import check as check_export
 from seit_ray.verbs.export_tokens import export_tokens
 from seit_ray.verbs.finetune import finetune
 from seit_ray.verbs.import_tokens import check as check_tokens
@@ -291,3 +293,35 @@ def test_what_was_exported_is_imported_without_a_word_on_its_grid(tmp_path, rele
     assert (again.read_split("train").tokens == first.read_split("train").tokens).all()
     (tmp_path / "back" / "about.json").write_text("{")
     assert "about.json cannot be read" in refusal(import_tokens, load(ImportTokens, [], files))
+
+
+def test_files_of_others_are_not_written_beside(tmp_path, release):
+    imported(release, tmp_path / "out")
+    state = seit_vit(read_codebook((release / "codebook.ckpt").read_bytes())).state_dict()
+    weights = weights_config(tmp_path, state)
+    export = load(ExportTokens, [], [f"dataset={tmp_path}/out", f"output={tmp_path}/run"])
+    Folder(tmp_path / "run").write("thesis.tex", b"mine")
+    for function, config in (
+        (import_weights, weights),
+        (check_weights, weights),
+        (export_tokens, export),
+        (check_export, export),
+    ):
+        assert "run holds thesis.tex, which this program did not write there" in refusal(function, config)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.tex"]
+
+
+def test_an_export_goes_on_where_it_was_and_never_over_another(tmp_path, release):
+    imported(release, tmp_path / "out")
+    imported(release, tmp_path / "other")
+    config = load(ExportTokens, [], [f"dataset={tmp_path}/out", f"output={tmp_path}/back"])
+    export_tokens(config)
+    files = {path.name: path.read_bytes() for path in (tmp_path / "back").iterdir()}
+    (tmp_path / "back" / "train-token.data.bin.gz").unlink()  # as where it was killed
+    export_tokens(config)
+    again = {path.name: path.read_bytes() for path in (tmp_path / "back").iterdir()}
+    assert {name: again[name] for name in files} == files
+    other = load(ExportTokens, [], [f"dataset={tmp_path}/other", f"output={tmp_path}/back"])
+    for function in (export_tokens, check_export):
+        assert re.search("back holds files of .*/out; expected those of .*/other", refusal(function, other))
+    assert {path.name: path.read_bytes() for path in (tmp_path / "back").iterdir()} == again

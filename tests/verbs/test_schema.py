@@ -82,9 +82,13 @@ def test_what_a_verb_refuses_its_schema_refuses(verb, values):
 
 
 def test_defaults_that_hold_in_one_place_only():
-    assert schema_of("evaluate")["properties"]["workers"]["default"] == {"num_workers": 0}
-    assert "default" not in schema_of("pretrain")["properties"]["workers"]
-    assert schema_of("sweep")["$defs"]["SweepPretrain"]["properties"]["probe"]["default"] == {"every_epochs": 1}
+    def default(verb, section, key):
+        return schema_of(verb)["$defs"][section]["properties"][key]["default"]
+
+    assert default("evaluate", "WorkersHere", "num_workers") == 0
+    assert default("pretrain", "Workers", "num_workers") == 2
+    assert default("sweep", "SweepProbe", "every_epochs") == 1
+    assert default("study_continual", "ContinualCentroid", "image_size") == 32
 
 
 def test_to_the_terminal_to_a_file_and_all(capsys, tmp_path):

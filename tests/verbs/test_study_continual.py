@@ -109,7 +109,7 @@ def test_a_dry_run_says_what_a_tokenizer_takes(photos, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["budgets=[1600]"], "budget_bytes 1,600 of arm tokens_plain; expected more than 1,616, the bytes of"),
+        (["budgets=[1600]"], "budgets 1,600 of arm tokens_plain; expected more than 1,616, the bytes of"),
         (["arms=[tokens]"], "arm 'tokens'; expected one of tokens_compact"),
         (["num_steps=4"], "num_steps 4 of 3 classes; expected 2 to 3"),
         (["centroid.patch_size=5"], "centroid.image_size 16 with centroid.patch_size 5; expected a multiple"),

@@ -48,6 +48,8 @@ def _parsed(text: str) -> list[str] | dict[str, str]:
         if all(re.search(pattern, line) and (pattern == "\t" or _WORDNET.match(line)) for line in lines):
             pairs = [re.split(pattern, line, maxsplit=1) for line in lines]
             return {label.strip(): name.strip() for label, name in pairs}
+    if gap := [i for i, line in enumerate(text.rstrip().splitlines(), 1) if not line.strip()]:
+        raise ValueError(f"line {gap[0]} is empty, so that the number of each name behind it is not clear")
     return lines
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import yaml
 
 from seit_ray.config import Finetune, Pretrain, Verb
@@ -24,5 +26,11 @@ def recipe_note(verb: str, config: Verb) -> str | None:
     name = fitting.get(config.model.size) or fitting.get("base")
     if name is None:
         return None
-    what = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0].lstrip("# ").rstrip(".")
+    what = first_sentence((RECIPES / f"{name}.yaml").read_text(encoding="utf-8"))
     return f"note: no --config, so that augmentation is off but for what is set; --config {name} is: {what}"
+
+
+def first_sentence(text: str) -> str:
+    """That of the comment at the head of a file, without its full stop."""
+    head = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+    return " ".join(line.strip("# ") for line in head).partition(". ")[0].rstrip(".")

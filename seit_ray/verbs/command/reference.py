@@ -49,7 +49,7 @@ def reference() -> str:
     verbs = [line for verb in VERBS for line in verb_lines(verb, sections)]
     described = [line for name in sorted(sections) for line in section_lines(sections[name])]
     tools = [line for tool in TOOLS for line in tool_lines(tool)]
-    text = "Groups of keys that verbs share. A verb's section may have other defaults: the verb says so."
+    text = "Groups of keys that verbs share."
     parts = [HEAD, "## Verbs\n", *verbs, "## Sections\n", text + "\n", *described, "## Tools\n", *tools]
     return "\n".join(parts).rstrip() + "\n"
 
@@ -66,7 +66,7 @@ def verb_lines(verb: str, sections: Sections) -> Iterator[str]:
             continue
         sections |= {parent.__name__: parent for parent in lineage(type(default))}
         if key not in Verb.model_fields:
-            shared.append(f"[`{key}`](#{type(default).__name__.lower()}){with_values(differing(default))}")
+            shared.append(f"[`{key}`](#{type(default).__name__.lower()})")
     yield "\n".join([*TABLE, *own]) + "\n"
     if shared:
         yield f"Sections: {', '.join(shared)}.\n"
@@ -81,13 +81,6 @@ def walk(section: type[Section], default: Any, prefix: str = "") -> Iterator[tup
             yield from walk(inner, value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", name, section, value
-
-
-def differing(default: Section) -> dict[str, Any]:
-    """What the default of a section has otherwise than the section itself."""
-    own = {name: info.get_default(call_default_factory=True) for name, info in type(default).model_fields.items()}
-    plain = {name for name, value in own.items() if not isinstance(value, Section) and getattr(default, name) != value}
-    return default.model_dump(mode="json", include=plain)
 
 
 def key_row(key: str, section: type[Section], name: str, default: Any) -> str:

@@ -122,6 +122,16 @@ def test_the_plan_counts_trials_and_resources(grid):
     assert found["pretrain: steps"].startswith("9 of 40 samples, 3 epochs")
 
 
+@pytest.mark.parametrize("name", ["photo.jpg", "study.json", "model.json"])
+def test_a_folder_of_others_is_refused_before_anything_is_written(dataset, tmp_path, name):
+    config = sweep_config(dataset, tmp_path, space=GRID)
+    Folder(tmp_path / "sweep").write(name, b"mine")
+    for function in (check, sweep):
+        with pytest.raises(ValueError, match=rf"sweep holds {name}, which this program did not write there"):
+            function(config)
+    assert [path.name for path in (tmp_path / "sweep").iterdir()] == [name]
+
+
 def test_an_interrupted_sweep_goes_on(ray_cluster, grid, dataset, tmp_path):
     config = sweep_config(dataset, tmp_path, space=GRID)
 

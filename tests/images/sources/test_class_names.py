@@ -39,7 +39,7 @@ def test_a_name_for_each_folder(tmp_path, source, text):
     assert classes_of(tmp_path, source, text) == (["goldfish", "tench"], [1, 0])
 
 
-@pytest.mark.parametrize("text", ["tench\n\ngreat white shark\n", ["tench", "great white shark"]])
+@pytest.mark.parametrize("text", ["tench\ngreat white shark\n\n", ["tench", "great white shark"]])
 def test_names_in_the_order_of_numbers(tmp_path, source, text):
     source.write("a.csv", b"uri,label\n1.jpg,1\n2.jpg,0\n")
     assert classes_of(tmp_path, source.join("a.csv"), text) == (["tench", "great white shark"], [1, 0])
@@ -64,6 +64,7 @@ def test_names_of_hugging_face_are_replaced(tmp_path):
         ("{", r"class names \S+names cannot be read \("),
         ("[1]", "1 is no name"),
         ("", "no names"),
+        ("a\n\nb\n", r"line 2 is empty, so that the number of each name behind it is not clear"),
     ],
 )
 def test_files_that_do_not_name_classes(tmp_path, source, text, message):

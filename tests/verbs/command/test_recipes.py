@@ -1,5 +1,7 @@
 """A training without a recipe is told which one fits."""
 
+import re
+
 import pytest
 
 from seit_ray.config import Finetune, Pretrain, load
@@ -41,3 +43,14 @@ def test_the_command_line_says_so_unless_a_recipe_is_named(tmp_path, capsys):
     assert "--config pretrain_nano_cifar10_20e is: Masked token modelling" in capsys.readouterr().out
     main(["pretrain", "--config", "pretrain_nano_cifar10_20e", *words])
     assert "--config" not in capsys.readouterr().out
+
+
+def test_a_note_ends_with_its_sentence():
+    for verb, keys in ((Finetune, []), (Finetune, ["task=segment"]), (Pretrain, [])):
+        for size in ("nano", "small", "base"):
+            config = load(verb, [], ["dataset=d", "run=r", f"model.size={size}", *keys])
+            note = recipe_note(verb.__name__.lower(), config)
+            name = re.search(r"--config (\w+) is: ", note)[1]
+            head = (RECIPES / f"{name}.yaml").read_text().partition("\n# Expected")[0]
+            said = note.partition(" is: ")[2]
+            assert f"{said}." in " ".join(line.strip("# ") for line in head.splitlines())
