@@ -9,6 +9,7 @@ from PIL import Image
 
 from seit_ray.batches import images as module
 from seit_ray.batches import memory
+from seit_ray.batches.image_shards import ImageShards
 from seit_ray.batches.images import ImageRows, ImageStream, open_images
 from seit_ray.batches.sampler import rank_span
 from seit_ray.images import decode_image
@@ -134,7 +135,7 @@ def test_what_one_process_has_decoded_another_need_not(source, tmp_path, monkeyp
     def never(*_, **__):
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(module, "decoded_chunks", never)
+    monkeypatch.setattr(ImageShards, "fill", never)
     assert torch.equal(second.host_batch(slice(0, 95)).inputs, expected)
 
 
