@@ -53,3 +53,9 @@ def gather(array: np.ndarray, rows: np.ndarray | slice, *, pinned: bool = False)
         return source.index_select(0, index)
     out = torch.empty(len(rows), *source.shape[1:], dtype=source.dtype, pin_memory=True)
     return torch.index_select(source, 0, index, out=out)
+
+
+def taken(rows: np.ndarray, *, pinned: bool = False) -> Tensor:
+    """Rows that nobody else has as a tensor of the same memory, or in pinned memory; uint16 comes as int16."""
+    found = torch.from_numpy(rows.view(np.int16) if rows.dtype == np.uint16 else rows)
+    return found.pin_memory() if pinned else found

@@ -17,6 +17,8 @@ import numpy as np
 from seit_ray.batches.sampler import buffered_order, shuffle_groups, step_rows
 from seit_ray.batches.shared import SharedArrays
 
+LARGE_BYTES = 2 << 10  # of a row: of a picture, not of tokens
+
 
 class HeldShards:
     """Rows by their number, within `memory_bytes` of a node (two shards at least). N rows, G global batch.
@@ -42,6 +44,7 @@ class HeldShards:
         self.rows_held = max(rows_held, 2 * self.shuffle_rows)
         self.num_readers = num_readers
         self._held: OrderedDict[int, SharedArrays] = OrderedDict()
+        self.num_held = 0  # rows in memory now
         self._current: frozenset[int] = frozenset()  # shards that are shuffled together now
         self._following: frozenset[int] = frozenset()
         self._coming: dict[int, Future[SharedArrays]] = {}
@@ -50,11 +53,6 @@ class HeldShards:
 
     def __len__(self) -> int:
         return int(self.starts[-1])
-
-    @property
-    def num_held(self) -> int:
-        """Rows in memory now."""
-        return sum(self.shard_rows[shard] for shard in self._held)
 
     def step_rows(self, global_batch_size: int, seed: int, step: int) -> np.ndarray:
         """Sample numbers int64 [G] of a step, for all ranks together; has what comes next read ahead."""
@@ -91,13 +89,15 @@ class HeldShards:
         shards = np.unique(found).tolist()
         after = range(shards[-1] + 1, len(self.shard_rows))[: self.num_readers] if is_run and shards else ()
         taken: list[np.ndarray] = []
+        local = rows - self.starts[found]
         for number, shard in enumerate(shards):
-            self.begin([*shards[number : number + self.num_readers], *after])
-            here = np.flatnonzero(found == shard)
-            arrays, local = self.arrays(shard), rows[here] - self.starts[shard]
+            wanted = [*shards[number : number + self.num_readers], *after]
+            if not all(other in self._held for other in wanted):
+                self.begin(wanted)
+            arrays, here = self.arrays(shard), np.flatnonzero(found == shard)
             taken = taken or [np.empty((len(rows), *arrays[n].shape[1:]), arrays[n].dtype) for n in names]
             for into, name in zip(taken, names, strict=True):
-                into[here] = arrays[name][local]
+                copy_rows(into, here, arrays[name], local[here])
         return taken
 
     def arrays(self, shard: int) -> SharedArrays:
@@ -122,17 +122,29 @@ class HeldShards:
         Those of groups that are over go first, the same ones in every process, and those of the current group last;
         else what was not used for longest.
         """
+        self.num_held += 0 if shard in self._held else self.shard_rows[shard]
         self._held[shard] = arrays
         self._held.move_to_end(shard)
         while len(self._held) > 1 and self.num_held > self.rows_held:
             others = [held for held in self._held if held != shard]
             over = [held for held in others if held not in self._current and held not in self._following]
             later = [held for held in others if held not in self._current]
-            del self._held[(over or later or others)[0]]
+            gone = (over or later or others)[0]
+            del self._held[gone]
+            self.num_held -= self.shard_rows[gone]
 
     def close(self) -> None:
         """Read nothing more ahead: who ends by an error does not wait for what is on its way."""
         self._readers.shutdown(wait=False, cancel_futures=True)
+
+
+def copy_rows(into: np.ndarray, places: np.ndarray, source: np.ndarray, rows: np.ndarray) -> None:
+    """into[places] = source[rows]; large rows, as of pictures, one by one, without a copy on the way."""
+    if source[:1].nbytes < LARGE_BYTES:
+        into[places] = source[rows]
+        return
+    for place, row in zip(places.tolist(), rows.tolist(), strict=True):
+        into[place] = source[row]
 
 
 def rotated(shards: Sequence[int]) -> list[int]:

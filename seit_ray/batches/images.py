@@ -7,26 +7,23 @@ many are held as memory allows: all, if they fit.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from seit_ray.batches.batch import Batch, HostBatch, gather
+from seit_ray.batches.batch import Batch, HostBatch, taken
 from seit_ray.batches.held import HeldShards
-from seit_ray.batches.memory import memory_budget, shared_out
-from seit_ray.batches.shared import Layout, SharedArrays, shared_arrays
+from seit_ray.batches.image_shards import ImageShards
+from seit_ray.batches.memory import MOST_READERS, memory_budget, shared_out
 from seit_ray.batches.store import label_layout
-from seit_ray.images.decoded import MASK, Decoding, decoded_chunks
-from seit_ray.images.label_maps import squash_map, unpack_map
+from seit_ray.images.decoded import Decoding
 from seit_ray.images.manifest import Manifest
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 
 SHARD_ROWS = 256  # images that are decoded together
-MOST_UNREADABLE, FEW_UNREADABLE = 0.01, 3  # of a split, as a share, and images that are always borne
 LABEL_BYTES = 8
 
 
@@ -72,8 +69,7 @@ class ImageStream:
     label maps uint8 [N,H,W].
 
     An image that cannot be read is told of (`on_progress`), and the next one that can, of its shard, stands in for it
-    with its own label: numbers are decided by the listing alone. More than MOST_UNREADABLE of them, and more than
-    FEW_UNREADABLE, are a ValueError.
+    with its own label: numbers are decided by the listing alone. Too many of them are a ValueError (`ImageShards`).
     """
 
     def __init__(
@@ -88,18 +84,29 @@ class ImageStream:
     ):
         self.images, self.source, self.decoding, self.on_progress = rows, source, decoding, on_progress
         self.class_names = rows.manifest.class_names
-        self.memory_bytes, self.decoded, self.unreadable = memory_bytes, 0, dict[int, int]()
+        self.memory_bytes = memory_bytes
         row_bytes = decoding.pixel_bytes + (LABEL_BYTES if self.map_side is None else self.map_side**2)
         cpus = torch.get_num_threads()  # of a worker, as many as it has CPUs
-        num_readers, held_bytes = shared_out(memory_bytes, len(rows.shard_rows), row_bytes, cpus)
+        shard_rows = rows.shard_rows
+        num_readers, held_bytes = shared_out(memory_bytes, len(shard_rows), row_bytes, cpus)
+        self.shards = ImageShards(
+            rows.read,
+            rows.split,
+            sum(shard_rows),
+            source,
+            decoding,
+            num_threads=min(MOST_READERS, cpus),
+            on_progress=on_progress,
+        )
         self.held = HeldShards(
-            rows.shard_rows,
-            self.read,
+            shard_rows,
+            self.shards.read,
             row_bytes=row_bytes,
             memory_bytes=held_bytes,
             shuffle_rows=shuffle_rows,
             num_readers=num_readers,
         )
+        self.shards.most = min(len(self), self.held.rows_held)
 
     def __len__(self) -> int:
         return len(self.held)
@@ -128,64 +135,12 @@ class ImageStream:
         """Sample numbers int64 [G] of a step, for all ranks together; has what comes next decoded ahead."""
         return self.held.step_rows(global_batch_size, seed, step)
 
-    def read(self, shard: int) -> SharedArrays:
-        """The pixels and labels of a shard, decoded by the first process of the node that asks for them."""
-        rows, size = self.images.read(shard), self.decoding.image_size
-        layout: Layout = {
-            "pixels": ((len(rows), 3, size, size), np.dtype(np.uint8)),
-            "labels": label_layout(len(rows), self.map_side),
-        }
-        arrays = shared_arrays(key_of(rows, self.decoding), layout, lambda arrays: self.fill(arrays, rows, shard))
-        self.decoded += len(rows)
-        if self.decoded <= (most := min(len(self), self.held.rows_held)):
-            self.on_progress(f"decode {self.images.split}", self.decoded, most, "images")
-        return arrays
-
-    def fill(self, arrays: dict[str, np.ndarray], rows: pa.Table, shard: int) -> None:
-        """Decode the rows; ValueError when too many cannot be read, and when the storage stays away."""
-        ids, labels = rows["id"].to_numpy(), rows["label"].fill_null(-1).to_numpy()
-        is_read, reason = np.zeros(len(rows), bool), ""
-        for images in decoded_chunks(rows, self.source, self.decoding):
-            places = np.searchsorted(ids, images.rows["id"].to_numpy())
-            arrays["pixels"][places] = images.pixels
-            is_read[places] = True
-            for place, data in zip(places, images.rows[MASK].to_pylist() if self.map_side else (), strict=False):
-                arrays["labels"][place] = squash_map(unpack_map(data), self.decoding.image_size)
-            if len(images.rejected):
-                reason = f"{images.rejected['key'][0]}: {images.rejected['reason'][0]}"
-        read = np.flatnonzero(is_read)
-        if not len(read):
-            raise ValueError(
-                f"none of {len(rows)} images around {reason} of {self.source.uri} can be read; expected images; check "
-                "the source"
-            )
-        stand_in = np.arange(len(rows))
-        lost = np.flatnonzero(~is_read)
-        stand_in[lost] = read[np.searchsorted(read, lost) % len(read)]
-        arrays["pixels"][lost] = arrays["pixels"][stand_in[lost]]
-        arrays["labels"][:] = labels[stand_in] if self.map_side is None else arrays["labels"][stand_in]
-        if len(lost):
-            self.unreadable[shard] = len(lost)
-            self.check_unreadable(reason)
-
-    def check_unreadable(self, reason: str) -> None:
-        """Tell of the images that cannot be read; ValueError for too many."""
-        lost = sum(self.unreadable.values())
-        note = f"{lost} that cannot be read, others in their place; the last: {reason}"
-        self.on_progress(f"{self.images.split} images", self.decoded, self.decoded, note)
-        if lost > max(FEW_UNREADABLE, MOST_UNREADABLE * len(self)):
-            raise ValueError(
-                f"{lost} of {len(self)} images in split {self.images.split!r} of {self.source.uri} cannot be read, the "
-                f"last {reason}; expected at most {MOST_UNREADABLE:.0%}; mend them, or leave them out by source.exclude"
-            )
-
     def host_batch(self, rows: np.ndarray | slice, *, pinned: bool = False) -> HostBatch:
         """The given rows on the host."""
         size = self.decoding.image_size
         found = self.held.rows(rows, ("pixels", "labels"))
         pixels, labels = found or (np.empty((0, 3, size, size), np.uint8), np.empty(*label_layout(0, self.map_side)))
-        everything = slice(0, len(labels))
-        return HostBatch(gather(pixels, everything, pinned=pinned), gather(labels, everything, pinned=pinned))
+        return HostBatch(taken(pixels, pinned=pinned), taken(labels, pinned=pinned))
 
     def batch(self, rows: np.ndarray | slice, device: torch.device) -> Batch:
         """Images uint8 [B,3,H,W] and labels int64 [B] of the given rows."""
@@ -213,6 +168,7 @@ class ImageStream:
     def close(self) -> None:
         """Read nothing more ahead, after an error."""
         self.held.close()
+        self.shards.close()
 
     def describe(self) -> str:
         """A few words on where the images are."""
@@ -250,9 +206,3 @@ def open_images(
         )
         for split, rows in images.items()
     }
-
-
-def key_of(rows: pa.Table, decoding: Decoding) -> str:
-    """A name of the pixels of rows: which images in which versions, and how they are decoded."""
-    known = [rows.select(["key", "uri", "version", "label"]).to_pylist(), rows.schema.metadata, decoding]
-    return hashlib.sha256(repr(known).encode()).hexdigest()[:32]

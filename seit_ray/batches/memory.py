@@ -36,8 +36,9 @@ def total_memory() -> int:
 def shared_out(memory_bytes: int, num_shards: int, row_bytes: int, num_cpus: int) -> tuple[int, int]:
     """(readers of a process with so many CPUs, bytes for what is held) of a node's memory.
 
-    A reader has the encoded images of two chunks at a time, and the pixels of one. All readers of a node together have
-    a share of the memory, but each process has one; where even these would take half of it, half is held.
+    A reader has the encoded images of two chunks at a time, and leaves room for the pixels of one to those that decode
+    them, who have a picture each. All readers of a node together have a share of the memory, but each process has one;
+    where even these would take half of it, half is held.
     """
     processes = max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))  # as Ray Train and torchrun say it
     reader_bytes = 2 * CHUNK_BYTES + min(CHUNK_BYTES, CHUNK_ROWS * row_bytes)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.compute as pc
 import torch
 
-from seit_ray.batches.batch import Batch, HostBatch, gather
+from seit_ray.batches.batch import Batch, HostBatch, taken
 from seit_ray.batches.contract import TokenSamples
 from seit_ray.batches.crop import center_crop_tokens
 from seit_ray.batches.held import HeldShards
@@ -109,8 +109,7 @@ class TokenStream:
         tokens, labels = found or (np.empty(*layout[name]) for name in ("tokens", "labels"))
         if self.crop is not None:
             tokens = np.ascontiguousarray(center_crop_tokens(tokens, *self.crop))
-        everything = slice(0, len(labels))
-        return HostBatch(gather(tokens, everything, pinned=pinned), gather(labels, everything, pinned=pinned))
+        return HostBatch(taken(tokens, pinned=pinned), taken(labels, pinned=pinned))
 
     def batch(self, rows: np.ndarray | slice, device: torch.device) -> Batch:
         """The given rows; tokens travel as 16 bits and widen on the device."""

@@ -11,7 +11,7 @@ from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
 
 from seit_ray.images.formats import ImageError, open_image
 from seit_ray.images.jpeg import is_plain_jpeg, jpeg_pixels, jpeg_size
-from seit_ray.images.png import without_extras
+from seit_ray.images.png import plain_png, png_picture, without_extras
 from seit_ray.images.resize import RESIZERS, resize_exact, resize_fast
 
 __all__ = ["MAX_PIXELS", "MODES", "DecodedImage", "ImageError", "decode_image", "decode_picture"]
@@ -49,6 +49,7 @@ def decode_image(
     max_pixels: int = MAX_PIXELS,
     mode: str = "exact",
     white_level: int | None = None,
+    out: np.ndarray | None = None,
 ) -> DecodedImage:
     """RGB pixels [3,image_size,image_size] of one JPEG, PNG, WebP, AVIF, GIF (first frame), TIFF, BMP or PPM image.
 
@@ -56,17 +57,17 @@ def decode_image(
     mode: 'exact' gives what Pillow gives, bit for bit; 'fast' scales JPEGs of more than twice the size while they are
     decoded, and resizes by torch. Transparent pixels show white; ICC profiles are ignored; EXIF orientation is
     applied. white_level: the value that is white in grey images of 16 bits (4095 of sensors with 12); else 65535.
-    What every viewer shows is decoded: a damaged text in a PNG, or a JPEG without its end mark, harms no pixels. Raises
-    ImageError.
+    What every viewer shows is decoded: a damaged text in a PNG, or a JPEG without its end mark, harms no pixels.
+    out: uint8 [3,image_size,image_size] to hold the pixels. Raises ImageError.
     """
     if resize not in RESIZERS or image_size < 1 or mode not in MODES:
         raise ValueError(
             f"resize {resize!r} to image_size {image_size}, mode {mode!r}; expected one of {sorted(RESIZERS)}, a size "
             f"of at least 1, and one of {MODES}; correct them"
         )
-    picture, width, height = _picture(data, max_pixels, image_size if mode == "fast" else None, white_level)
-    to_size = resize_fast if mode == "fast" else resize_exact
-    return DecodedImage(to_size(picture, image_size, resize), width, height)
+    min_side, space, to_size = (image_size, "RGB", resize_fast) if mode == "fast" else (None, "RGBX", resize_exact)
+    picture, width, height = _picture(data, max_pixels, min_side, white_level, space)
+    return DecodedImage(to_size(picture, image_size, resize, out), width, height)
 
 
 def decode_picture(data: bytes, *, max_pixels: int = MAX_PIXELS, white_level: int | None = None) -> Image.Image:
@@ -76,26 +77,36 @@ def decode_picture(data: bytes, *, max_pixels: int = MAX_PIXELS, white_level: in
 
 
 def _picture(
-    data: bytes, max_pixels: int, min_side: int | None, white_level: int | None
+    data: bytes, max_pixels: int, min_side: int | None, white_level: int | None, space: str = "RGB"
 ) -> tuple[np.ndarray | Image.Image, int, int]:
-    """(RGB, width and height of the source); ImageError for whatever is wrong with it."""
+    """(RGB, or an array of `space`, width and height of the source); ImageError for whatever is wrong with it."""
     # Another library may have switched this on; a half grey image must not pass for a good one.
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
-        return _plain_jpeg(data, max_pixels, min_side) or _whole_image(data, max_pixels, min_side, white_level)
+        found = _plain_jpeg(data, max_pixels, min_side, space) or _plain_png(data, max_pixels)
+        return found or _whole_image(data, max_pixels, min_side, white_level)
     except (ImageError, MemoryError, ImportError):  # no fault of the image: too little memory, a library that is away
         raise
     except Exception as error:  # the readers raise whatever a damaged file leads them to
         raise ImageError(_reason(error)) from error
 
 
-def _plain_jpeg(data: bytes, max_pixels: int, min_side: int | None) -> tuple[np.ndarray, int, int] | None:
-    """(RGB [H,W,3], width and height of the source) without Pillow; None where Pillow has to look."""
+def _plain_jpeg(data: bytes, max_pixels: int, min_side: int | None, space: str) -> tuple[np.ndarray, int, int] | None:
+    """(RGB or RGBX [H,W,C], width and height of the source) without Pillow; None where Pillow has to look."""
     size = jpeg_size(data) if is_plain_jpeg(data) else None
     if size is None or size[0] * size[1] > max_pixels:
         return None
-    pixels = jpeg_pixels(data, min_side)
+    pixels = jpeg_pixels(data, min_side, space)
     return None if pixels is None else (pixels, *size)
+
+
+def _plain_png(data: bytes, max_pixels: int) -> tuple[Image.Image, int, int] | None:
+    """(RGB, its width and height) of a PNG with nothing but pixels; None where Pillow has to look at the file."""
+    found = plain_png(data)
+    if found is None or found.width * found.height > max_pixels:
+        return None
+    picture = png_picture(found)
+    return None if picture is None else (picture, *picture.size)
 
 
 def _whole_image(

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from seit_ray.images.decode import MAX_PIXELS, DecodedImage, ImageError, decode_image
 from seit_ray.images.fetch import MAX_BYTES
-from seit_ray.images.label_maps import map_labels_of, pack_map, read_map
+from seit_ray.images.label_maps import MapLabels, map_labels_of, pack_map, read_map
 from seit_ray.images.manifest import white_level_of
 from seit_ray.images.reading import Contents, Pair, read_chunks
 from seit_ray.images.sources.settings import Columns
@@ -45,7 +45,7 @@ class Decoding:
         """Of one image."""
         return 3 * self.image_size**2
 
-    def decode(self, data: bytes, white_level: int | None = None) -> DecodedImage:
+    def decode(self, data: bytes, white_level: int | None = None, out: np.ndarray | None = None) -> DecodedImage:
         """One image (`decode_image`)."""
         return decode_image(
             data,
@@ -54,6 +54,7 @@ class Decoding:
             max_pixels=self.max_pixels,
             mode=self.mode,
             white_level=white_level,
+            out=out,
         )
 
 
@@ -63,6 +64,25 @@ class DecodedImages(NamedTuple):
     pixels: np.ndarray
     rows: pa.Table
     rejected: pa.Table
+
+
+def decode_content(
+    content: bytes | Pair | Exception,
+    decoding: Decoding,
+    white_level: int | None,
+    labels: MapLabels | None,
+    out: np.ndarray,
+) -> tuple[DecodedImage, np.ndarray | None]:
+    """(image, whose pixels are in out, classes uint8 [H,W] of its label map) of what was read; else its error.
+
+    labels: what the values of label maps mean; without them maps are left alone.
+    """
+    if isinstance(content, Exception):
+        raise content
+    if not isinstance(content, Pair):
+        return decoding.decode(content, white_level, out), None
+    image = decoding.decode(content.image, white_level, out)
+    return image, None if labels is None else read_map(content.mask, labels, (image.width, image.height))
 
 
 def decode_rows(listed: pa.Table, contents: Contents, decoding: Decoding) -> DecodedImages:
@@ -77,19 +97,17 @@ def decode_rows(listed: pa.Table, contents: Contents, decoding: Decoding) -> Dec
     found: dict[str, list[int]] = {name: [] for name in FOUND}
     good: list[int] = []
     reasons: dict[int, str] = {}
-    for place, data in enumerate(contents):
+    for place, content in enumerate(contents):
         try:
-            if isinstance(data, Exception):
-                raise data
-            encoded = data.image if isinstance(data, Pair) else data
-            image = decoding.decode(encoded, white_level)
-            if isinstance(data, Pair) and labels is not None:
-                masks.append(pack_map(read_map(data.mask, labels, (image.width, image.height))))
+            image, classes = decode_content(content, decoding, white_level, labels, pixels[len(good)])
         except ImageError as error:
             reasons[place] = str(error)
             continue
-        pixels[len(good)] = image.pixels
+        if classes is not None:
+            masks.append(pack_map(classes))
         good.append(place)
+        assert not isinstance(content, Exception)  # which was raised
+        encoded = content.image if isinstance(content, Pair) else content
         for name, value in zip(FOUND, (image.width, image.height, len(encoded)), strict=True):
             found[name].append(value)
     rows, rejected = (listed.take(pa.array(places, pa.int64())) for places in (good, list(reasons)))

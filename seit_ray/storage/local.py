@@ -161,7 +161,7 @@ def _create_without_links(path: str, data: bytes) -> bool:
 
 def _read_or_error(path: str, max_bytes: int | None, version: str | None) -> bytes | Exception:
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", buffering=0) as file:  # read whole: a buffer would be a copy more
             status = os.fstat(file.fileno())
             size_bytes = status.st_size
             if version is not None and modified(status) != version:

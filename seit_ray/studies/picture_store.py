@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from seit_ray.batches.images import FEW_UNREADABLE, MOST_UNREADABLE
+from seit_ray.batches.image_shards import FEW_UNREADABLE, MOST_UNREADABLE
 from seit_ray.images.decode import ImageError
 from seit_ray.images.decoded import Decoding
 from seit_ray.images.manifest import Manifest, white_level_of

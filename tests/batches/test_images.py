@@ -1,22 +1,26 @@
 """Images that are decoded as they are needed: the same pixels however few are held, on resume, for any workers."""
 
+import gc
 import io
+import threading
+import time
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from seit_ray.batches import image_shards, memory, shared
 from seit_ray.batches import images as module
-from seit_ray.batches import memory
+from seit_ray.batches.image_shards import ImageShards
 from seit_ray.batches.images import ImageRows, ImageStream, open_images
 from seit_ray.batches.sampler import rank_span
-from seit_ray.images import decode_image
+from seit_ray.images import decode_image, reading
 from seit_ray.images.decoded import Decoding
 from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import load_manifest
 from seit_ray.images.sources.settings import SourceSettings
-from seit_ray.storage import Folder
+from seit_ray.storage import Folder, StorageError
 from tests.tiny_images import image_bytes, image_files, write_files
 
 SIZE = 12
@@ -134,7 +138,7 @@ def test_what_one_process_has_decoded_another_need_not(source, tmp_path, monkeyp
     def never(*_, **__):
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(module, "decoded_chunks", never)
+    monkeypatch.setattr(ImageShards, "fill", never)
     assert torch.equal(second.host_batch(slice(0, 95)).inputs, expected)
 
 
@@ -217,3 +221,127 @@ def test_images_have_the_keys_of_their_source(source, tmp_path):
     keys = [row["key"] for part in range(10) for row in stream.images.read(part).to_pylist()]
     assert stream.keys(np.array([94, 3, 3, 50])) == [keys[94], keys[3], keys[3], keys[50]]
     assert len(set(keys)) == 95
+
+
+def test_all_threads_decode_the_first_shard_and_none_is_left_with_a_whole_one(tmp_path, monkeypatch):
+    """Three threads meet within one shard of nine images, in pieces of three; the batch is that of a plain loop."""
+    monkeypatch.setattr(image_shards, "PIECE_ROWS", 3)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    source = write_files(tmp_path / "photos", {f"train/{name}": data for name, data in image_files(9).items()})
+    manifest = listing_of(source, tmp_path)
+    all_three, threads, plain = threading.Barrier(3, timeout=30), set(), ImageShards.decode_piece
+
+    def met(self, arrays, rows, contents, first):
+        threads.add(threading.get_ident())
+        all_three.wait()  # passes only when three work at once
+        return plain(self, arrays, rows, contents, first)
+
+    monkeypatch.setattr(ImageShards, "decode_piece", met)
+    stream = stream_of(manifest, source, 100)
+    assert stream.held.num_readers == 1  # there is one shard
+    found = stream.host_batch(slice(0, 9))
+    assert len(threads) == 3
+    pixels, labels = plainly(manifest, source)
+    assert np.array_equal(found.inputs.numpy(), pixels)
+    assert found.labels.tolist() == labels.tolist()
+
+
+def is_good(data):
+    return data.startswith(b"\x89PNG")
+
+
+def after(keys, key, files):
+    """The next key of a shard that can be read; behind the last comes the first."""
+    place = keys.index(key)
+    return next(other for other in [*keys[place:], *keys] if is_good(files[other]))
+
+
+@pytest.mark.parametrize(("piece_rows", "chunk_rows", "threads"), [(1, 3, 4), (3, 4, 2), (4, 256, 3), (16, 256, 1)])
+def test_batches_do_not_depend_on_pieces_chunks_or_threads(tmp_path, monkeypatch, piece_rows, chunk_rows, threads):
+    """Nor do stand-ins: an image that cannot be read has the same one in its place, in another piece too."""
+    files = {f"train/{name}": data for name, data in image_files(27).items()}
+    files["train/cat/00012.png"], files["train/dog/00025.png"] = b"", b"no picture"
+    source = write_files(tmp_path / "photos", files)
+    manifest = listing_of(source, tmp_path)
+    parts = [[row["key"] for row in manifest.read_part("train", part).to_pylist()] for part in range(3)]
+    stand_in = [key if is_good(files[key]) else after(keys, key, files) for keys in parts for key in keys]
+    expected = np.stack([decode_image(files[key], image_size=SIZE, resize="squash").pixels for key in stand_in])
+    monkeypatch.setattr(image_shards, "PIECE_ROWS", piece_rows)
+    monkeypatch.setattr(reading, "CHUNK_ROWS", chunk_rows)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    stream = stream_of(manifest, source, 100)
+    rows = np.concatenate([stream.step_rows(9, 5, step) for step in range(6)])
+    found = [stream.host_batch(rows[start : start + 9]).inputs for start in range(0, 54, 9)]
+    assert np.array_equal(torch.cat(found).numpy(), expected[rows])
+    assert found[0].is_contiguous()
+
+
+def test_few_files_wait_to_be_decoded(tmp_path, monkeypatch):
+    """Of a shard two chunks of files are in memory: a third is read when the first is decoded."""
+    monkeypatch.setattr(image_shards, "PIECE_ROWS", 2)
+    source = write_files(tmp_path / "photos", {f"train/{name}": data for name, data in image_files(10).items()})
+    manifest, state, plain = (
+        listing_of(source, tmp_path),
+        {"read": 0, "decoded": 0, "most": 0},
+        ImageShards.decode_piece,
+    )
+    plain_chunks = image_shards.read_chunks
+
+    def watched(*arguments):
+        for chunk in plain_chunks(*arguments):
+            state["read"] += 1
+            state["most"] = max(state["most"], state["read"] - state["decoded"])
+            yield chunk
+
+    def meanwhile(self, *arguments):
+        while state["read"] < min(5, state["decoded"] + 2):  # the next chunk is read while this one is decoded
+            time.sleep(0.001)
+        lost = plain(self, *arguments)
+        state["decoded"] += 1
+        return lost
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(reading, "CHUNK_ROWS", 2)
+    monkeypatch.setattr(image_shards, "read_chunks", watched)
+    monkeypatch.setattr(ImageShards, "decode_piece", meanwhile)
+    stream_of(manifest, source, 100).host_batch(slice(0, 10))
+    assert state == {"read": 5, "decoded": 5, "most": 2}
+
+
+def test_a_storage_that_fails_ends_the_shard_which_may_be_read_again(source, tmp_path, monkeypatch):
+    stream, plain = stream_of(listing_of(source, tmp_path), source, 1000), image_shards.read_chunks
+    monkeypatch.setattr(image_shards, "PIECE_ROWS", 2)
+
+    def failing(*arguments):
+        for rows, contents in plain(*arguments):
+            yield rows, [*contents[:5], StorageError("away", "unavailable"), *contents[6:]]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(image_shards, "read_chunks", failing)
+        with pytest.raises(StorageError, match="away"):
+            stream.host_batch(slice(0, 10))
+    pixels, _ = plainly(stream.images.manifest, source)
+    assert np.array_equal(stream.host_batch(slice(0, 10)).inputs.numpy(), pixels[:10])
+
+
+def test_what_a_node_shares_goes_with_the_stream(source, tmp_path, monkeypatch):
+    """At once, not when Python next looks for what refers to itself."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(shared, "MEMORY", tmp_path / "memory")
+    (tmp_path / "memory").mkdir()
+    shared._SEEN.clear()
+    stream = stream_of(listing_of(source, tmp_path), source, 1000)
+    for step in range(3):
+        stream.host_batch(stream.step_rows(95, 0, step))
+    assert list((tmp_path / "memory").rglob("*.data"))
+    gc.disable()
+    try:
+        stream.close()
+        del stream
+        for _ in range(100):  # until its threads have ended
+            if not (left := list((tmp_path / "memory").rglob("*.data"))):
+                break
+            time.sleep(0.05)
+        assert not left
+    finally:
+        gc.enable()
