@@ -65,8 +65,8 @@ def decode_image(
             f"resize {resize!r} to image_size {image_size}, mode {mode!r}; expected one of {sorted(RESIZERS)}, a size "
             f"of at least 1, and one of {MODES}; correct them"
         )
-    min_side, space, to_size = (image_size, "RGB", resize_fast) if mode == "fast" else (None, "RGBX", resize_exact)
-    picture, width, height = _picture(data, max_pixels, min_side, white_level, space)
+    picture, width, height = _picture(data, max_pixels, image_size if mode == "fast" else None, white_level)
+    to_size = resize_fast if mode == "fast" else resize_exact
     return DecodedImage(to_size(picture, image_size, resize, out), width, height)
 
 
@@ -77,13 +77,13 @@ def decode_picture(data: bytes, *, max_pixels: int = MAX_PIXELS, white_level: in
 
 
 def _picture(
-    data: bytes, max_pixels: int, min_side: int | None, white_level: int | None, space: str = "RGB"
+    data: bytes, max_pixels: int, min_side: int | None, white_level: int | None
 ) -> tuple[np.ndarray | Image.Image, int, int]:
-    """(RGB, or an array of `space`, width and height of the source); ImageError for whatever is wrong with it."""
+    """(RGB, width and height of the source); ImageError for whatever is wrong with it."""
     # Another library may have switched this on; a half grey image must not pass for a good one.
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
-        found = _plain_jpeg(data, max_pixels, min_side, space) or _plain_png(data, max_pixels)
+        found = _plain_jpeg(data, max_pixels, min_side) or _plain_png(data, max_pixels)
         return found or _whole_image(data, max_pixels, min_side, white_level)
     except (ImageError, MemoryError, ImportError):  # no fault of the image: too little memory, a library that is away
         raise
@@ -91,12 +91,12 @@ def _picture(
         raise ImageError(_reason(error)) from error
 
 
-def _plain_jpeg(data: bytes, max_pixels: int, min_side: int | None, space: str) -> tuple[np.ndarray, int, int] | None:
-    """(RGB or RGBX [H,W,C], width and height of the source) without Pillow; None where Pillow has to look."""
+def _plain_jpeg(data: bytes, max_pixels: int, min_side: int | None) -> tuple[np.ndarray, int, int] | None:
+    """(RGB [H,W,3], width and height of the source) without Pillow; None where Pillow has to look."""
     size = jpeg_size(data) if is_plain_jpeg(data) else None
     if size is None or size[0] * size[1] > max_pixels:
         return None
-    pixels = jpeg_pixels(data, min_side, space)
+    pixels = jpeg_pixels(data, min_side)
     return None if pixels is None else (pixels, *size)
 
 

@@ -39,8 +39,8 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
     return (width, height) if space in _SPACES else None
 
 
-def jpeg_pixels(data: bytes, min_side: int | None = None, space: str = "RGB") -> np.ndarray | None:
-    """RGB uint8 [H,W,3], or, of space RGBX, [H,W,4] whose last channel means nothing; None when anything is wrong.
+def jpeg_pixels(data: bytes, min_side: int | None = None) -> np.ndarray | None:
+    """RGB uint8 [H,W,3]; None when there is anything wrong with it.
 
     min_side: scaled down by at least 2 in the transform itself, as far as both sides stay that long. A file whose end
     mark alone is missing has all its pixels: simplejpeg takes it with one, and no file of which more is missing.
@@ -49,12 +49,12 @@ def jpeg_pixels(data: bytes, min_side: int | None = None, space: str = "RGB") ->
 
     scale = {"min_height": min_side, "min_width": min_side, "min_factor": 2} if min_side else {}
     try:
-        return simplejpeg.decode_jpeg(data, space, **scale)
+        return simplejpeg.decode_jpeg(data, "RGB", **scale)
     except ValueError:
         if _END in data[-64:] or not _is_one_scan(data):
             return None
     try:
-        return simplejpeg.decode_jpeg(bytes(data) + _END, space, **scale)
+        return simplejpeg.decode_jpeg(bytes(data) + _END, "RGB", **scale)
     except ValueError:
         return None
 

@@ -38,7 +38,7 @@ def plain_png(data: bytes) -> PlainPng | None:
         return None
     if depth != 8 or colour not in (_GREY, _COLOUR) or packing or filters or laced or not width or not height:
         return None
-    parts, at, is_over = [], _START.size, False
+    parts, at, is_over = list[bytes](), _START.size, False
     while at + 12 <= len(data):
         size, name = int.from_bytes(data[at : at + 4]), bytes(data[at + 4 : at + 8])
         if name == b"IEND":

@@ -43,25 +43,18 @@ def places(width: int, height: int, size: int) -> tuple[int, int, int, int]:
 
 
 def resize_exact(image: Image.Image | np.ndarray, size: int, resize: str, out: np.ndarray | None = None) -> np.ndarray:
-    """Pixels uint8 [3,size,size], in `out` where that is given, of a picture in mode RGB, of RGB [H,W,3] or RGBX."""
+    """Pixels uint8 [3,size,size], in `out` where that is given, of a picture in mode RGB, or of RGB [H,W,3]."""
     if isinstance(image, np.ndarray):
         if image.shape[:2] == (size, size):  # most small pictures: half of their time would go into copies
             return laid_out(image, out)
-        image = as_image(image)
+        image = Image.fromarray(image)
     resized = RESIZERS[resize](image, size)
     return laid_out(np.frombuffer(resized.tobytes("raw", "RGB"), np.uint8).reshape(size, size, 3), out)
 
 
-def as_image(pixels: np.ndarray) -> Image.Image:
-    """RGB [H,W,3] as a picture; of RGBX [H,W,4], as Pillow keeps pixels itself, without a copy."""
-    if pixels.shape[2] == 3:
-        return Image.fromarray(pixels)
-    return Image.frombuffer("RGBX", (pixels.shape[1], pixels.shape[0]), pixels, "raw", "RGBX", 0, 1)
-
-
 def laid_out(pixels: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """RGB [H,W,3] or RGBX [H,W,4] as uint8 [3,H,W], in `out` or in a new array."""
-    channels = pixels[..., :3].transpose(2, 0, 1)
+    """RGB [H,W,3] as uint8 [3,H,W], in `out` or in a new array."""
+    channels = pixels.transpose(2, 0, 1)
     if out is None:
         return np.ascontiguousarray(channels)
     out[:] = channels

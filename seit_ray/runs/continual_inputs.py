@@ -57,7 +57,7 @@ def labels_seen(
         seen = {split: stream.labels_as_read() for split, stream in streams.items()}
         moved = {split: np.flatnonzero(seen[split] != labels[split]).tolist() for split in labels}
         others = {split: {str(row): int(seen[split][row]) for row in rows} for split, rows in moved.items()}
-        lost = {split: sum(stream.unreadable.values()) for split, stream in streams.items()}
+        lost = {split: sum(stream.shards.unreadable.values()) for split, stream in streams.items()}
         known = {"of": of, "others": others, "unreadable": lost}
         if world.is_main:
             images.listing.write(LABELS, json.dumps(known).encode())

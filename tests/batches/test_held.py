@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from seit_ray.batches.held import HeldShards
+from seit_ray.batches.held import LARGE_BYTES, HeldShards
 from seit_ray.batches.shared import SharedArrays
 
 
@@ -68,4 +68,20 @@ def test_what_could_not_be_read_is_read_again():
     with pytest.raises(OSError, match="storage is down"):
         shards.arrays(0)
     assert np.array_equal(shards.arrays(0)["rows"], np.arange(4))
+    shards.close()
+
+
+@pytest.mark.parametrize("width", [1, LARGE_BYTES])
+def test_rows_come_in_the_order_asked_for(width):
+    """Small rows many at a time, large ones one by one; the same row may be asked for twice."""
+
+    def read(shard):
+        return SharedArrays({"rows": np.repeat(np.arange(4 * shard, 4 * shard + 4, dtype=np.uint8)[:, None], width, 1)})
+
+    shards = held((4, 4, 3), read)
+    for rows in (np.array([10, 0, 5, 5, 4, 10]), np.arange(11)[::-1], np.array([7])):
+        (found,) = shards.rows(rows, ("rows",))
+        assert found.shape == (len(rows), width)
+        assert (found == rows[:, None]).all()
+    assert shards.num_held == 11
     shards.close()

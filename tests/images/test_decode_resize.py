@@ -1,7 +1,5 @@
 """The two ways to bring a picture to its size."""
 
-import io
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -63,12 +61,3 @@ def test_pixels_lie_where_they_are_wanted(mode, resize, size, format):
     assert np.shares_memory(image.pixels, place)
     assert (place[1] == decode(data, 20, resize=resize, mode=mode).pixels).all()
     assert not place[0].any()
-
-
-def test_colours_are_resized_as_three_channels_alone():
-    """JPEGs are decoded with a fourth channel, as Pillow keeps pixels, which means nothing."""
-    picture = photo(90, 70)
-    data = encoded(picture, "JPEG", quality=100, subsampling=0)
-    decoded = Image.open(io.BytesIO(data))
-    expected = np.asarray(decoded.resize((31, 31), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
-    assert (decode(data, 31).pixels == expected).all()
