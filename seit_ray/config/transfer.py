@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 
 from seit_ray.config.augment import Augment, Masking
 from seit_ray.config.methods import Ccvit, Dtm
-from seit_ray.config.sections import PositiveInt, Section, Share, Source, Texts
-from seit_ray.config.storage_curve import STEM, Codes
+from seit_ray.config.sections import Codes, PositiveInt, Section, Share, Source, Texts
+from seit_ray.config.storage_curve import STEM
 from seit_ray.config.study import Study, refuse_seed
 from seit_ray.config.training import (
     Classifier,
@@ -22,8 +22,19 @@ from seit_ray.config.training import (
 )
 
 Row = Literal[
-    *("scratch", "scratch_ccvit", "supervised", "mtm", "ccvit", "dtm", "dtm_codebook", "dtm_run", "dtm_stream"),
-    *("ccvit_dtm", "ccvit_images", "dtm_images", "pixels"),
+    "scratch",
+    "scratch_ccvit",
+    "supervised",
+    "mtm",
+    "dtm",
+    "dtm_codebook",
+    "dtm_run",
+    "dtm_stream",
+    "ccvit",
+    "ccvit_dtm",
+    "ccvit_images",
+    "dtm_images",
+    "pixels",
 ]
 Column = Literal[
     "probe_tokens", "probe_new_tokens", "probe_pixels", "finetune_tokens", "finetune_new_tokens", "finetune_pixels"

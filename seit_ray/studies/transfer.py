@@ -16,7 +16,7 @@ from seit_ray.runs.settings import AugmentationSettings, ClassifierSettings, Mas
 from seit_ray.storage import Folder
 from seit_ray.studies.arms import CentroidSettings
 from seit_ray.studies.image_set import ImageSet
-from seit_ray.studies.methods import DRAWN, METHODS, ON_PIXELS, Method, reads
+from seit_ray.studies.methods import DRAWN, METHODS, ON_PIXELS, reads
 from seit_ray.studies.storage_curve import PREPARED, place_of
 from seit_ray.studies.study import SEED, trial_name
 from seit_ray.studies.trials import Stage, Trial, trial_folder
@@ -176,8 +176,10 @@ class Transfer:
             more |= {"data": self.data, "listing": place_of(listing), "pixels": self.pixels}
             return self.on_a(row, seed, tokens, "pretrain_on_images", more, listing)
         compared = {"stream": second, "run": [mtm] if mtm else []}.get(method.morph, [])
-        places = [place_of(trial).join("data") if method.morph == "stream" else place_of(trial) for trial in compared]
-        more["sources"] = sources_of(method, *places)
+        place = place_of(compared[0]) if compared else None
+        more["sources"] = MorphSources(run=place)
+        if method.morph == "stream" and place is not None:
+            more["sources"] = MorphSources(dataset=place.join("data"))
         return self.on_a(row, seed, tokens, "pretrain", more, *compared)
 
     def on_a(self, row: str, seed: int, tokens: Trial, stage: str, more: Mapping[str, Any], *needs: Trial) -> Trial:
@@ -212,11 +214,6 @@ class Transfer:
         needs = tuple(trial.name for trial in (store or listing, start) if trial is not None)
         stage = Stage("measure", f"{STAGES}:measure", arguments)
         return Trial(name, settings, (stage,), needs, PROBED if how == "probe" else 1.0)
-
-
-def sources_of(method: Method, *place: Folder) -> MorphSources:
-    """The folder that a row's morphing compares with."""
-    return MorphSources(**{"stream": {"dataset": place[0]}, "run": {"run": place[0]}}[method.morph] if place else {})
 
 
 def fits(row: str, column: str) -> bool:
