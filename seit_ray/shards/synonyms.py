@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seit_ray.shards.dataset_files import SYNONYMS as FILE
 from seit_ray.shards.parquet import checksum
 from seit_ray.storage import Folder
-
-FILE = "tokenizer/synonyms.json"
 
 
 def write_synonyms(dataset: Folder, synonyms: Tensor) -> None:
