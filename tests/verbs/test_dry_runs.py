@@ -117,3 +117,14 @@ def test_a_dry_run_refuses_predictions_that_were_begun_with_other_settings(place
             with pytest.raises(ValueError, match=rf"{name} was made with other {said} "):
                 check(load(Predict, [], [*keys, key]))
         check(load(Predict, [], [*keys, "top_k=2", "overwrite=true"]))
+
+
+def test_a_dry_run_refuses_to_rewrite_over_another_dataset(place, tmp_path):
+    from seit_ray.config import RecodeTokens, load
+    from seit_ray.verbs.recode_tokens import check, recode_tokens
+
+    keys = [f"dataset={place.uri}/tokens", f"output={tmp_path}/out", "encoding=compact"]
+    recode_tokens(load(RecodeTokens, [], keys))
+    assert ("encoding", "plain -> compact") in check(load(RecodeTokens, [], keys))
+    with pytest.raises(ValueError, match="out holds another token dataset; expected none, or the same rewriting"):
+        check(load(RecodeTokens, [], [*keys, "rows_per_shard=7"]))
