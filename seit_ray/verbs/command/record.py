@@ -104,7 +104,7 @@ def refuse_other_settings(folder: Folder, verb: str, config: Verb) -> None:
     if not holds_results(folder):
         return
     other = next((name for name in MAKERS if name != verb and folder.exists(f"{name}.run.json")), None)
-    if other is not None and not folder.exists(f"{verb}.run.json"):
+    if verb in MAKERS and other is not None and not folder.exists(f"{verb}.run.json"):
         raise ValueError(
             f"{folder.uri} was made by {other}; expected nothing, or what {verb} left; choose another name or output"
         )
