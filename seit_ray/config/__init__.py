@@ -29,6 +29,7 @@ from seit_ray.config.training import (
     Probe,
     Segment,
     Workers,
+    WorkersHere,
 )
 from seit_ray.config.transfer import StudyPretraining, StudyTokenizer, StudyTraining, StudyTransfer
 from seit_ray.config.verbs import (
@@ -102,6 +103,7 @@ __all__ = [
     "VqganLoop",
     "VqganOptimizer",
     "Workers",
+    "WorkersHere",
     "deciding",
     "deciding_keys",
     "defaults",

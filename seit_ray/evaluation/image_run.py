@@ -20,7 +20,7 @@ __all__ = ["ImageRun", "read_image_run"]
 class ImageRun:
     """Images are brought to image_size by resize, decoded in mode decode; tokenizer None is a model of pixels.
 
-    kind: classifier or segmenter.
+    kind: classifier or segmenter; void: the value of what is no class in the maps of a segmenter.
     """
 
     kind: str
@@ -29,6 +29,7 @@ class ImageRun:
     resize: str
     decode: str
     tokenizer: Folder | None
+    void: int | None = None
 
     def words(self) -> str:
         """For a table."""
@@ -52,7 +53,9 @@ def read_image_run(run: Folder, *, tokenizer: Folder | None, weights: str) -> Im
             )
         config = found["config"]
         size, resize = config["image_size"], config["resize"]
-        return ImageRun(about["kind"], about["class_names"], size, resize, decode_of(run, about), folder)
+        return ImageRun(
+            about["kind"], about["class_names"], size, resize, decode_of(run, about), folder, about.get("void")
+        )
     if tokenizer is not None:
         raise ValueError(
             f"tokenizer {tokenizer.uri} for {run.uri}, a model of pixels; expected none; leave tokenizer out"
@@ -62,7 +65,8 @@ def read_image_run(run: Folder, *, tokenizer: Folder | None, weights: str) -> Im
             f"{run.uri}/model.json does not say how images were made to fit; expected image_size and resize; "
             "export the run again"
         )
-    return ImageRun(about["kind"], about["class_names"], about["image_size"], about["resize"], "exact", None)
+    size, resize, void = about["image_size"], about["resize"], about.get("void")
+    return ImageRun(about["kind"], about["class_names"], size, resize, "exact", None, void)
 
 
 def decode_of(run: Folder, about: dict[str, Any]) -> str:

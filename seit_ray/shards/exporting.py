@@ -13,10 +13,9 @@ import numpy as np
 
 from seit_ray.progress import Progress, silent
 from seit_ray.shards.dataset import TokenDataset
-from seit_ray.shards.published import ABOUT, check_codes, encode_labels, encode_offsets, encode_stream
+from seit_ray.shards.published import ABOUT, check_export, encode_labels, encode_offsets, encode_stream
 from seit_ray.shards.synonyms import encode_published, read_synonyms
 from seit_ray.storage import Folder
-from seit_ray.storage.output import refuse_overlap
 from seit_ray.tokenizers.codebook_only import encode_codebook
 from seit_ray.tokenizers.files import load_tokenizer
 
@@ -39,17 +38,6 @@ def run_export(dataset: TokenDataset, output: Folder, on_progress: Progress = si
         for name, data in encode_split(dataset, split, on_progress).items():
             sizes[f"{split}-{name}"] = write_new(output, f"{split}-{name}", data)
     return sizes
-
-
-def check_export(dataset: TokenDataset, output: Folder) -> None:
-    """ValueError for a dataset that the files cannot hold, and for an output in it or around it."""
-    check_codes(dataset)
-    if dataset.info.void is not None:
-        raise ValueError(
-            f"{dataset.folder.uri} has label maps, which the published files cannot hold; expected a dataset without; "
-            "tokenise without source.masks to export tokens alone"
-        )
-    refuse_overlap(output, dataset.folder, "dataset")
 
 
 def encode_split(dataset: TokenDataset, split: str, on_progress: Progress) -> dict[str, bytes]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from seit_ray.storage import Folder
+from seit_ray.storage.output import refuse_overlap
 
 if TYPE_CHECKING:
     from seit_ray.shards.dataset import TokenDataset
@@ -202,6 +203,17 @@ def read_labels(data: bytes, num_images: int) -> np.ndarray:
 def encode_labels(labels: np.ndarray) -> bytes:
     """Bytes of a *-label.txt of labels [N]."""
     return "".join(f"{label}\n" for label in labels.tolist()).encode()
+
+
+def check_export(dataset: TokenDataset, output: Folder) -> None:
+    """ValueError for a dataset that the files cannot hold, and for an output in it or around it."""
+    check_codes(dataset)
+    if dataset.info.void is not None:
+        raise ValueError(
+            f"{dataset.folder.uri} has label maps, which the published files cannot hold; expected a dataset without; "
+            "tokenise without source.masks to export tokens alone"
+        )
+    refuse_overlap(output, dataset.folder, "dataset")
 
 
 def check_codes(dataset: TokenDataset) -> None:

@@ -12,6 +12,7 @@ import torch
 from seit_ray.progress import Progress, silent
 from seit_ray.shards.dataset import MARKER, DatasetInfo, Split, TokenDataset
 from seit_ray.shards.parquet import TokenRows, concat_rows, decode_shard
+from seit_ray.shards.rewrite_plan import existing, plan_of
 from seit_ray.shards.synonyms import read_synonyms, write_synonyms
 from seit_ray.shards.writing import WrittenShard, shard_name, split_of, write_shard
 from seit_ray.storage import Folder
@@ -21,7 +22,6 @@ from seit_ray.storage.output import (
     claim,
     end_work,
     note_names,
-    read_plan,
     refuse_overlap,
     remove_unknown,
     write_plan,
@@ -45,41 +45,26 @@ def rewrite_dataset(
     tokenizer, and so its fingerprint, is another then. An output that holds another dataset, or is the dataset
     itself, is a ValueError; the same one again is left as it is.
     """
-    info = dataset.info
-    encoding = encoding or info.encoding
-    plan: dict[str, Any] = {"rewritten": plan_of(dataset), "encoding": encoding, "drop_unused": drop_unused}
-    plan["rows_per_shard"] = rows_per_shard
-    plan |= {name: info.plan[name] for name in ("decode",) if name in info.plan}  # what evaluates images goes by it
+    plan = plan_of(dataset, encoding=encoding, drop_unused=drop_unused, rows_per_shard=rows_per_shard)
     refuse_overlap(output, dataset.folder, "dataset")
-    if (finished := existing(output, plan)) is not None:
+    if (finished := ended(output, plan)) is not None:
         return finished
     claim(output, OURS)
     with locked(output, LOCK, on_note=lambda note: on_progress("lock", 1, 1, note)) as lock:
-        if (finished := existing(output, plan)) is not None:  # again: another job may have finished one meanwhile
+        if (finished := ended(output, plan)) is not None:  # again: another job may have finished one meanwhile
             return finished
         write_plan(output, plan)
-        found = rewrite_into(dataset, output, plan, encoding, drop_unused, rows_per_shard, lock, on_progress)
+        found = rewrite_into(dataset, output, plan, plan["encoding"], drop_unused, rows_per_shard, lock, on_progress)
         remove_unknown(output, {f"{name}/{s.name}" for name, split in found.splits.items() for s in split.shards})
         end_work(output, ())
     return found
 
 
-def existing(output: Folder, plan: dict[str, Any]) -> DatasetInfo | None:
-    """The finished dataset of the same plan; None when there is work to do; ValueError when it is of another."""
-    if output.exists(MARKER):
-        found = TokenDataset(output).info
-        if found.plan != plan:
-            raise ValueError(
-                f"{output.uri} holds another token dataset; expected none, or the same rewriting; choose another output"
-            )
+def ended(output: Folder, plan: dict[str, Any]) -> DatasetInfo | None:
+    """The finished dataset of the same plan, cleaned up; None when there is work to do; ValueError as `existing`."""
+    if (found := existing(output, plan)) is not None:
         end_work(output, ())  # a kill between marker and clean-up leaves it
-        return found
-    if read_plan(output) not in (None, plan):
-        raise ValueError(
-            f"{output.uri} holds the beginning of another token dataset; expected none, or the same rewriting; choose "
-            "another output, or delete that folder"
-        )
-    return None
+    return found
 
 
 def rewrite_into(
@@ -129,12 +114,6 @@ def rewrite_into(
     lock.check()
     output.write(MARKER, found.to_json())
     return found
-
-
-def plan_of(dataset: TokenDataset) -> dict[str, Any]:
-    """What tells one dataset from another: its tokenizer and the checksums of its shards."""
-    shards = {name: [shard.sha256 for shard in split.shards] for name, split in dataset.info.splits.items()}
-    return {"tokenizer": dataset.info.tokenizer, "shards": shards}
 
 
 def regrouped(

@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seit_ray.shards.dataset_files import SYNONYMS
 from seit_ray.shards.parquet import checksum
 from seit_ray.storage import Folder
-
-FILE = "tokenizer/synonyms.json"
 
 
 def write_synonyms(dataset: Folder, synonyms: Tensor) -> None:
@@ -22,21 +21,23 @@ def write_synonyms(dataset: Folder, synonyms: Tensor) -> None:
     rows = synonyms.tolist()
     check_rows(rows)
     content = json.dumps({"synonyms": rows, "sha256": checksum(json.dumps(rows).encode())})
-    dataset.write(FILE, content.encode())
+    dataset.write(SYNONYMS, content.encode())
 
 
 def read_synonyms(dataset: Folder) -> Tensor | None:
     """Synonyms int64 [K,S] of the dataset in a folder; None when it has none; ValueError when they are damaged."""
-    if not dataset.exists(FILE):
+    if not dataset.exists(SYNONYMS):
         return None
     try:
-        content = parse_json(dataset.read(FILE))
+        content = parse_json(dataset.read(SYNONYMS))
         rows = content["synonyms"]
         if checksum(json.dumps(rows).encode()) != content["sha256"]:
             raise ValueError("wrong checksum")
         check_rows(rows)
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{dataset.uri_of(FILE)} cannot be read ({error!r}); restore it or write it again") from error
+        raise ValueError(
+            f"{dataset.uri_of(SYNONYMS)} cannot be read ({error!r}); restore it or write it again"
+        ) from error
     return torch.tensor(rows, dtype=torch.int64)
 
 

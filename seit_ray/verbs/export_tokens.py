@@ -12,7 +12,7 @@ from seit_ray.verbs.command.places import Rows, dataset_rows, folder_of, output_
 def check(config: ExportTokens) -> Rows:
     """What would be read, and where it would go."""
     from seit_ray.shards import TokenDataset
-    from seit_ray.shards.exporting import check_export
+    from seit_ray.shards.published import check_export
 
     dataset, output = (folder_of(uri, config.storage) for uri in (config.dataset, config.output))
     check_export(TokenDataset(dataset), output)
@@ -23,7 +23,8 @@ def check(config: ExportTokens) -> Rows:
 def export_tokens(config: ExportTokens, progress: Progress = silent) -> Rows:
     """Export; returns the table to print."""
     from seit_ray.shards import TokenDataset
-    from seit_ray.shards.exporting import check_export, run_export
+    from seit_ray.shards.exporting import run_export
+    from seit_ray.shards.published import check_export
     from seit_ray.verbs.command.record import begin_record
 
     dataset = TokenDataset(folder_of(config.dataset, config.storage))

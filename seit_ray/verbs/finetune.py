@@ -6,9 +6,11 @@ seit-ray finetune task=segment dataset=runs/street-tokens init_from=runs/mtm run
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from seit_ray.config import Finetune
+from seit_ray.config.loading import flow
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 from seit_ray.verbs.command.places import Rows, cluster_rows, dataset_rows, folder_of, output_rows, source_rows
@@ -201,10 +203,13 @@ def run_name(config: Finetune) -> str:
 
 
 def given(config: Finetune) -> str:
-    """The key that names the data."""
+    """The keys by which an evaluation finds the data, as one types them."""
     if config.dataset:
-        return f"dataset={config.dataset}"
-    return f"images={config.images} source.masks={config.source.masks}"
+        return shlex.join([f"dataset={config.dataset}"])
+    about = {key: getattr(config.source, key) for key in ("masks", "class_names", "num_classes", "void")}
+    held_out = {key: value for key in ("val_fraction", "seed") if (value := getattr(config.pixels, key))}
+    keys = {f"source.{key}": value for key, value in about.items() if value is not None} | held_out
+    return shlex.join([f"images={config.images}", *(f"{key}={flow(value)}" for key, value in keys.items())])
 
 
 def segment_rows(metrics: dict[str, Any]) -> Rows:

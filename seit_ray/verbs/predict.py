@@ -52,19 +52,20 @@ def output_of(config: Predict) -> PredictOutput:
 
 def check(config: Predict) -> Rows:
     """What would be classified, by what, and where it would go."""
-    from seit_ray.evaluation.image_run import read_image_run
+    from seit_ray.distributed.data.predict_begin import check_output
     from seit_ray.images.manifest import chosen_splits
     from seit_ray.storage.output import refuse_overlap
 
-    output = output_of(config)
+    job = job_of(config)
+    output, run, images = job.output, job.run, job.images
     output.claim()
-    images, run = folder_of(config.images, config.storage), folder_of(config.run, config.storage)
     refuse_overlap(folder_of(config.output, config.storage), images, "images")
-    found = read_image_run(run, tokenizer=tokenizer_folder(config), weights=config.weights)
+    found = job.asks
     if found.kind == "segmenter":
         from seit_ray.evaluation.prediction_output import check_map_output
 
         check_map_output(output, run, top_k=config.top_k, probabilities=config.probabilities)
+    check_output(job)
     with looked_at(images, config.source) as (manifest, is_whole):
         if is_whole:
             chosen_splits(manifest, config.split, images.uri)

@@ -4,9 +4,11 @@ seit-ray pretrain --config pretrain_base_in1k_400e dataset=s3://bucket/tokens ru
 seit-ray pretrain objective=ccvit dataset=runs/tokens run=ccvit
 """
 
+import shlex
 from typing import Any
 
-from seit_ray.config import Pretrain
+from seit_ray.config import Finetune, Pretrain, fields
+from seit_ray.config.loading import flow
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 from seit_ray.verbs.command.places import Rows, cluster_rows, dataset_rows, folder_of, output_rows, source_rows
@@ -60,9 +62,27 @@ def pretrain(config: Pretrain, progress: Progress = silent) -> Rows:
     if "val_masked_accuracy" in metrics:
         rows.append(("val accuracy of masked tokens", f"{metrics['val_masked_accuracy']:.2%}"))
     rows += probe_rows(metrics)
+    return [*rows, ("next", f"seit-ray finetune {next_keys(config, run)}")]
+
+
+def next_keys(config: Pretrain, run: Folder) -> str:
+    """The keys of a fine-tuning of the run on the same data, as one types them: what must agree is among them."""
+    from seit_ray.models.about import read_about
+
+    model = {key: getattr(config.model, key) for key in ("size", "width", "depth", "num_heads")}
+    if config.images:
+        about = read_about(run, "ccvit", "dtm")
+        found = {f"pixels.{key}": about[key] for key in ("image_size", "patch_size", "resize")}
+        found |= {f"pixels.{key}": getattr(config.pixels, key) for key in ("val_fraction", "seed", "max_images")}
+    else:
+        found = {}
+        model |= {key: getattr(config.model, key) for key in ("token_dim", "stem_kernel", "grid_side")}
+    defaults = dict(fields(Finetune))
+    keys = {f"model.{key}": value for key, value in model.items()} | found
+    words = [f"{key}={flow(value)}" for key, value in keys.items() if value != defaults[key][2]]
+    reads = ["model.inputs=codebook"] if config.objective == "ccvit" and config.dataset else []
     where = f"images={config.images}" if config.images else f"dataset={config.dataset}"
-    reads = " model.inputs=codebook" if config.objective == "ccvit" and config.dataset else ""
-    return [*rows, ("next", f"seit-ray finetune {where} init_from={run.uri} run=NAME{reads}")]
+    return shlex.join([where, f"init_from={run.uri}", "run=NAME", *reads, *words])
 
 
 def run_name(config: Pretrain) -> str:

@@ -3,6 +3,8 @@
 seit-ray recode_tokens dataset=runs/tokens output=runs/plain encoding=plain
 """
 
+from typing import Any
+
 from seit_ray.config import RecodeTokens
 from seit_ray.progress import Progress, silent
 from seit_ray.verbs.command.places import Rows, dataset_rows, folder_of, output_rows
@@ -11,12 +13,14 @@ from seit_ray.verbs.command.places import Rows, dataset_rows, folder_of, output_
 def check(config: RecodeTokens) -> Rows:
     """What would be read, how written, and where it would go."""
     from seit_ray.shards import TokenDataset
+    from seit_ray.shards.rewrite_plan import existing, plan_of
     from seit_ray.storage.output import OURS, claim, refuse_overlap
 
     dataset = TokenDataset(folder_of(config.dataset, config.storage))
     output = folder_of(config.output, config.storage)
     refuse_overlap(output, dataset.folder, "dataset")
     claim(output, OURS)
+    existing(output, plan_of(dataset, **written_as(config)))
     used = int((dataset.histogram() > 0).sum())
     kept = f" -> {used}" if config.drop_unused else ", kept"
     return [
@@ -38,10 +42,13 @@ def recode_tokens(config: RecodeTokens, progress: Progress = silent) -> Rows:
     info = rewrite_dataset(
         TokenDataset(folder_of(config.dataset, config.storage)),
         output,
-        encoding=config.encoding,
-        drop_unused=config.drop_unused,
-        rows_per_shard=config.rows_per_shard,
+        **written_as(config),
         on_progress=progress,
     )
     write_record(output, "recode_tokens", config)
     return [*summary(output), ("codes", f"K {info.codebook_size}"), ("encoding", info.encoding)]
+
+
+def written_as(config: RecodeTokens) -> dict[str, Any]:
+    """How it is written."""
+    return {name: getattr(config, name) for name in ("encoding", "drop_unused", "rows_per_shard")}

@@ -20,7 +20,8 @@ from seit_ray.verbs.quickstart import PHASES, claim_all, parts, sized
 def phases(config: RunAll) -> dict[str, Verb]:
     """The config of every phase, in order; the quickstart's, with the evaluation on the workers too."""
     found = {name: part for name, part in parts(config).items() if isinstance(part, Verb)}
-    found["evaluate"] = found["evaluate"].model_copy(update={"workers": config.workers})
+    workers = configs.WorkersHere(**dict(config.workers))  # its own section: what is no default there is told
+    found["evaluate"] = found["evaluate"].model_copy(update={"workers": workers})
     return found
 
 

@@ -17,11 +17,13 @@ from seit_ray.storage.output import OURS, claim, refuse_overlap
 from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, left_out_rows, output_rows, source_rows
 
 if TYPE_CHECKING:
+    from seit_ray.distributed.data.tokenize_begin import TokenizeJob
     from seit_ray.shards.parts import Spent
 
 
 def check(config: TokenizeImages) -> Rows:
     """What would be read, by what, and where it would go."""
+    from seit_ray.distributed.data.tokenize_begin import check_output
     from seit_ray.images.sources.maps import check_resize
     from seit_ray.tokenizers.about import describe, read_about
 
@@ -30,6 +32,7 @@ def check(config: TokenizeImages) -> Rows:
     settings = config.tokenize
     images, output = folder_of(config.images, config.storage), folder_of(config.output, config.storage)
     claim_output(output, images)
+    check_output(job_of(config), about)
     return [
         *source_rows(
             images,
@@ -41,6 +44,20 @@ def check(config: TokenizeImages) -> Rows:
         *output_rows(output),
         *cluster_rows(config.cluster),
     ]
+
+
+def job_of(config: TokenizeImages) -> TokenizeJob:
+    """The job that a config describes."""
+    from seit_ray.distributed.data.tokenize_begin import TokenizeJob
+
+    source, tokenizer, output = (folder_of(u, config.storage) for u in (config.images, config.tokenizer, config.output))
+    return TokenizeJob(
+        source=source,
+        source_settings=config.source.settings(),
+        tokenizer_folder=tokenizer,
+        output=output,
+        settings=config.tokenize.settings(),
+    )
 
 
 def claim_output(output: Folder, images: Folder) -> None:
@@ -58,17 +75,10 @@ def tokenize_images(config: TokenizeImages, progress: Progress = silent) -> Rows
     source.check_readable()
     claim_output(folder_of(config.output, config.storage), source)
     from seit_ray.distributed.cluster import connected
-    from seit_ray.distributed.data.tokenize_begin import TokenizeJob
     from seit_ray.distributed.data.tokenize_job import run_tokenize_job
     from seit_ray.verbs.command.record import begin_record, write_record
 
-    job = TokenizeJob(
-        source=source,
-        source_settings=config.source.settings(),
-        tokenizer_folder=tokenizer,
-        output=folder_of(config.output, config.storage),
-        settings=config.tokenize.settings(),
-    )
+    job = job_of(config)
     began, before = time.perf_counter(), rows_of(job.output)
     spent = run_tokenize_job(job, partial(connected, **config.cluster.model_dump()), progress).spent
     if spent is None:  # all was there: the record of what made it stays

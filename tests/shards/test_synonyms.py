@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from seit_ray.augment.synonyms import nearest_codes
-from seit_ray.shards.synonyms import FILE, encode_published, parse_published, read_synonyms, write_synonyms
+from seit_ray.shards.dataset_files import SYNONYMS
+from seit_ray.shards.synonyms import encode_published, parse_published, read_synonyms, write_synonyms
 from seit_ray.storage import Folder
 from tests.shards.published_files import refusal, ring_synonyms
 
@@ -39,20 +40,20 @@ def test_a_wrong_table_is_not_written(tmp_path, table):
 
 def test_every_flipped_byte_of_the_table_is_found(tmp_path):
     write_synonyms(Folder(tmp_path), ring_synonyms(5, 2))
-    path = tmp_path / FILE
+    path = tmp_path / SYNONYMS
     data = path.read_bytes()
     found = 0
     for at in range(len(data)):
         path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
         if not data[at : at + 1].isspace():
-            assert f"{FILE} cannot be read" in refusal(read_synonyms, Folder(tmp_path)), at
+            assert f"{SYNONYMS} cannot be read" in refusal(read_synonyms, Folder(tmp_path)), at
             found += 1
     assert found > 50
 
 
 @pytest.mark.parametrize("garbage", [b"", b"[]", b"{}", b"null", b"\xff", b'{"synonyms": 3, "sha256": ""}'])
 def test_garbage_for_a_table(tmp_path, garbage):
-    Folder(tmp_path).write(FILE, garbage)
+    Folder(tmp_path).write(SYNONYMS, garbage)
     assert "cannot be read" in refusal(read_synonyms, Folder(tmp_path))
 
 

@@ -13,6 +13,7 @@ from tests.tiny_classifiers import write_classifier
 from tests.tiny_images import image_files, write_files, write_tokenizer
 
 ROOT = Path(__file__).parents[2]
+NAMES = ("photos", "tokenizer", "out")
 COMMANDS = {
     "quickstart": "images=photos output=new",
     "fit_tokenizer": "images=photos output=new",
@@ -84,3 +85,46 @@ def test_a_dry_run_tells_what_is_left_out_and_what_looks_odd(tmp_path):
     rows = check(FitTokenizer(images=photos.uri, output=str(tmp_path / "out")))
     assert ("left out", "2 .heic, 1 .txt") in rows
     assert ("note", "one class in all, 'cat': if it is none, point at the folder of the class folders") in rows
+
+
+def test_a_dry_run_refuses_a_dataset_that_was_begun_with_other_settings(tmp_path):
+    from seit_ray.config import TokenizeImages, load
+    from seit_ray.distributed.data.tokenize_begin import begin
+    from seit_ray.tokenizers.about import read_about
+    from seit_ray.verbs.tokenize_images import check, job_of
+
+    write_files(Folder(tmp_path / "photos"), image_files(4, classes=("cat", "dog")))
+    about = read_about(write_tokenizer(Folder(tmp_path / "tokenizer")))
+    keys = [f"{key}={tmp_path}/{name}" for key, name in zip(("images", "tokenizer", "output"), NAMES, strict=True)]
+    config = load(TokenizeImages, [], keys)
+    begin(job_of(config), job_of(config).plan(about["fingerprint"]), None)
+    assert ("output", f"{tmp_path}/out (writable)") in check(config)
+    for key in ("tokenize.encoding=compact", "tokenize.val_fraction=0.5", "tokenize.rows_per_shard=3"):
+        with pytest.raises(ValueError, match=rf"out was made with {key.partition('=')[0].partition('.')[2]} "):
+            check(load(TokenizeImages, [], [*keys, key]))
+
+
+def test_a_dry_run_refuses_predictions_that_were_begun_with_other_settings(place, tmp_path):
+    from seit_ray.config import Predict, load
+    from seit_ray.verbs.predict import check, job_of
+
+    for name in ("a.csv", "b"):
+        keys = [f"images={place.uri}/photos", f"run={place.uri}/classifier", f"output={tmp_path}/{name}"]
+        config = load(Predict, [], keys)
+        job_of(config).output.begin(job_of(config).plan())
+        assert ("images", f"{place.uri}/photos") in check(config)
+        for key, said in (("top_k=2", "top_k"), ("split=val", "split"), (f"images={place.uri}/sets", "images")):
+            with pytest.raises(ValueError, match=rf"{name} was made with other {said} "):
+                check(load(Predict, [], [*keys, key]))
+        check(load(Predict, [], [*keys, "top_k=2", "overwrite=true"]))
+
+
+def test_a_dry_run_refuses_to_rewrite_over_another_dataset(place, tmp_path):
+    from seit_ray.config import RecodeTokens, load
+    from seit_ray.verbs.recode_tokens import check, recode_tokens
+
+    keys = [f"dataset={place.uri}/tokens", f"output={tmp_path}/out", "encoding=compact"]
+    recode_tokens(load(RecodeTokens, [], keys))
+    assert ("encoding", "plain -> compact") in check(load(RecodeTokens, [], keys))
+    with pytest.raises(ValueError, match="out holds another token dataset; expected none, or the same rewriting"):
+        check(load(RecodeTokens, [], [*keys, "rows_per_shard=7"]))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -72,10 +73,11 @@ def test_it_checks_trains_and_says_what_comes_next(place, name, tmp_path):
     assert import_model(Folder(tmp_path / "a"), kind)[1]["kind"] == kind
     pictures = json.loads((tmp_path / "a" / "first_batch.json").read_text())["pictures"]
     assert pictures[-1] == ("target" if "ccvit" in name else "groups")
-    words = rows["next"].replace("run=NAME", "run=b").split()[2:]
-    found = load(VERBS["finetune"], [], [*words, f"output={tmp_path}", *f"{MODEL} workers.num_workers=0".split()])
+    words = shlex.split(rows["next"].replace("run=NAME", "run=b"))[2:]
+    more = f"workers.num_workers=0 loop.epochs=2 loop.global_batch_size=10 optimizer.warmup_epochs=0 output={tmp_path}"
+    found = load(VERBS["finetune"], [], [*words, *more.split()])
     if found.images:
-        found.pixels.image_size, found.pixels.patch_size = 16, 8 if "ccvit" in name else 4
+        assert (found.pixels.image_size, found.pixels.patch_size) == (16, 8 if "ccvit" in name else 4)
     assert check_finetune(found)
 
 
@@ -112,6 +114,7 @@ MISTAKES = {
     "objective=ccvit dataset=@tokens ccvit.sees=pixels model.grid_side=2": "expected whole grids",
     "objective=ccvit images=@photos": "ccvit.tokenizer None with images",
     "objective=ccvit images=@photos ccvit.tokenizer=@tokenizer pixels.image_size=18": "of 4x4 patches; expected a",
+    f"objective=ccvit {IMAGES} ccvit.tokenizer=@tokenizer pixels.patch_size=4": "4x4 pixels; expected 8, which",
     "objective=ccvit images=@photos ccvit.tokenizer=@tokenizer ccvit.sees=codebook": "ccvit.sees codebook with images",
     "objective=ccvit images=@photos ccvit.tokenizer=@photos": "no tokenizer in",
     "objective=ccvit images=@photos ccvit.tokenizer=@tokenizer ccvit.replace=near ccvit.num_near=99": "near 99 of 16 c",

@@ -35,7 +35,7 @@ def test_the_words_of_a_phase_give_its_config_again(more):
         again = load(VERBS[name], [], words_of(part))
         assert again == part.model_copy(update={"cluster": again.cluster})
         assert again.cluster.address is None  # that of the job server is no address for a job
-    assert found["evaluate"].workers == found["pretrain"].workers
+    assert dict(found["evaluate"].workers) == dict(found["pretrain"].workers)
     assert found["tokenize_images"].tokenize.seed == found["finetune"].loop.seed == 3
 
 

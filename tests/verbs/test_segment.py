@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from seit_ray.storage import Folder
 from seit_ray.verbs.evaluate import check as check_evaluate
 from seit_ray.verbs.evaluate import evaluate
 from seit_ray.verbs.finetune import check as check_finetune
-from seit_ray.verbs.finetune import finetune
+from seit_ray.verbs.finetune import finetune, given
 from seit_ray.verbs.inspect_tokens import inspect_tokens
 from seit_ray.verbs.predict import check as check_predict
 from seit_ray.verbs.predict import predict
@@ -226,3 +227,13 @@ def test_a_classifier_is_no_segmenter_and_says_so(place, tmp_path):
     run = write_classifier(tmp_path / "classifier", Folder(place / "tokens"), class_names=("0", "1", "2"))
     with pytest.raises(ValueError, match="images without a label"):
         evaluate(config.Evaluate(dataset=str(place / "tokens"), run=run.uri))
+
+
+def test_the_next_command_evaluates_the_same_images_with_the_same_classes():
+    source = {"masks": "masks", "num_classes": 3, "void": 11}
+    pixels = {"val_fraction": 0.1, "seed": 4}
+    trained = config.Finetune(task="segment", images="my photos", run="a", source=source, pixels=pixels)
+    words = shlex.split(given(trained))
+    evaluated = config.load(config.Evaluate, [], [*words, "run=a"])
+    assert (evaluated.images, evaluated.source) == (trained.images, trained.source)
+    assert (evaluated.val_fraction, evaluated.seed) == (0.1, 4)

@@ -16,8 +16,8 @@ from seit_ray.images.known import FOLDER
 from seit_ray.images.manifest import Manifest
 from seit_ray.shards.appending import first_shards, kept_rejects
 from seit_ray.shards.dataset import MARKER, DatasetInfo, RejectFile, Split
+from seit_ray.shards.dataset_files import sizes_of
 from seit_ray.shards.parts import Part, PartFiles, PartRecord, Spent, Sums, read_records
-from seit_ray.shards.synonyms import FILE as SYNONYMS
 from seit_ray.shards.synonyms import write_synonyms
 from seit_ray.shards.writing import write_rejects
 from seit_ray.storage import Folder
@@ -120,11 +120,6 @@ def fits(adding: Adding, part: Part, record: PartRecord, sizes: dict[str, int]) 
     )
 
 
-def sizes_of(folder: Folder, *prefixes: str) -> dict[str, int]:
-    """Bytes of all objects whose names begin so."""
-    return {entry.name: entry.size_bytes for prefix in prefixes for entry in folder.list(prefix)}
-
-
 def splits_of(adding: Adding, sums: dict[str, Sums]) -> dict[str, Split]:
     """The splits' files and counts."""
     before = dict(adding.base.splits) if adding.base is not None else {}
@@ -209,12 +204,3 @@ def commit(
     before_marker()
     output.write(MARKER, info.to_json())
     return info
-
-
-def names_of(info: DatasetInfo) -> set[str]:
-    """The files of a finished dataset."""
-    known = {MARKER, SYNONYMS, *(f"tokenizer/{name}" for name in ("tokenizer.json", "tokenizer.safetensors"))}
-    known |= set(info.source)
-    for name, split in info.splits.items():
-        known |= {f"{name}/{file}" for file in split.file_names}
-    return known

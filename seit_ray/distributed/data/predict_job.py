@@ -12,10 +12,11 @@ from typing import Any
 from seit_ray.distributed.cluster import Connect, kept_open
 from seit_ray.distributed.data.list_job import make_on_tasks
 from seit_ray.distributed.data.parts import PartSource, PartWorker, map_parts
-from seit_ray.distributed.data.predict_begin import ImageModel, PredictJob, existing, load_model
+from seit_ray.distributed.data.predict_begin import PredictJob, existing, load_model
 from seit_ray.distributed.data.predict_parts import Classifying, ClassifyParts
 from seit_ray.distributed.data.segment_parts import Segmenting, SegmentParts
 from seit_ray.evaluation.image_classifier import ImageClassifier
+from seit_ray.evaluation.image_segmenter import ImageSegmenter
 from seit_ray.evaluation.prediction_parts import PredictFiles
 from seit_ray.images.decoded import Decoding
 from seit_ray.images.listing import list_images
@@ -27,6 +28,7 @@ from seit_ray.storage.errors import may_pass
 from seit_ray.storage.lock import locked
 from seit_ray.storage.output import refuse_overlap
 
+ImageModel = ImageClassifier | ImageSegmenter
 Done = dict[str, dict[int, Part]]  # split -> number -> part
 FEW_IMAGES = 1000  # up to here, starting Ray would take longer than the work
 MAX_THREADS = 8  # that decode in this process
@@ -41,7 +43,7 @@ def run_predict_job(job: PredictJob, connect: Connect, on_progress: Progress = s
     output = job.output
     refuse_overlap(output.folder.at(output.uri), job.images, "images")
     classifier = load_model(job)
-    plan = job.plan(classifier)
+    plan = job.plan()
     output.claim()
     with (
         kept_open(connect) as connect,

@@ -1,23 +1,28 @@
-"""What a tokenising job is, and what stands of it in its output when it is begun, or taken up."""
+"""What a tokenising job is, and what stands of it in its output when it is begun, or taken up.
+
+Imports no torch: a dry run asks here too.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from seit_ray.distributed.data.commit import names_of, sizes_of
 from seit_ray.images.decoded import Decoding
 from seit_ray.images.sources.identity import NAMES, differing, identity
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress
 from seit_ray.shards.appending import compare_source
 from seit_ray.shards.dataset import MARKER, DatasetInfo, TokenDataset
+from seit_ray.shards.dataset_files import names_of, sizes_of
 from seit_ray.storage import Folder
 from seit_ray.storage.lock import LOCK, LockedError, locked
 from seit_ray.storage.output import WORK, end_work, read_plan, remove_unknown, write_plan
 from seit_ray.storage.patience import PATIENCE_S
-from seit_ray.tokenizers.contract import Tokenizer
+
+if TYPE_CHECKING:
+    from seit_ray.tokenizers.contract import Tokenizer
 
 MOST_ROWS = 65_536  # a shard
 FOLDERS = ("manifest", "records", "attempts")  # of the work
@@ -137,6 +142,18 @@ def finished_dataset(job: TokenizeJob, plan: dict[str, Any]) -> DatasetInfo | No
         plan = {name: value for name, value in plan.items() if name != NAMES}
     refuse_other_plan(job, info.plan, plan)
     return info
+
+
+def check_output(job: TokenizeJob, about: dict[str, Any]) -> None:
+    """For a dry run: ValueError where the output holds, or was begun with, what the job would refuse.
+
+    about: of its tokenizer, as in tokenizer.json.
+    """
+    job = moved(job)
+    job = replace(job, settings=job.settings.for_tokens(math.prod(about["grid"]), about["codebook_size"]))
+    plan = job.plan(about["fingerprint"])
+    if finished_dataset(job, plan) is None and (stored := read_plan(job.output)) is not None:
+        refuse_other_plan(job, stored, plan)
 
 
 def already_complete(job: TokenizeJob, info: DatasetInfo, on_progress: Progress) -> DatasetInfo:

@@ -93,6 +93,12 @@ def check_ccvit(config: Pretrain, data: Folder) -> None:
                 f"pixels.image_size {size} with a tokenizer of {patch}x{patch} patches; expected a multiple; set "
                 f"{size // patch * patch or patch}"
             )
+        given, side = config.pixels.patch_size, unit * patch
+        if given not in (side, type(config.pixels).model_fields["patch_size"].default):
+            raise ValueError(
+                f"pixels.patch_size {given} with patches of {unit}x{unit} centroids of {patch}x{patch} pixels; "
+                f"expected {side}, which model.stem_kernel and the tokenizer decide; leave it out"
+            )
         grid, num_codes = (size // patch, size // patch), about["codebook_size"]
     else:
         from seit_ray.shards.dataset import TokenDataset

@@ -30,6 +30,7 @@ PACKAGES = (
 )
 
 
+MAKERS = ("fit_tokenizer", "pretrain", "finetune", "train_tokenadapt", "import_weights")  # of a folder of their own
 # The first of what stands, beside checkpoints, when something was made.
 RESULTS = ("dataset.json", "tokenizer.json", "model.json", "metrics.jsonl", "report.html")
 
@@ -96,9 +97,17 @@ def begin_record(folder: Folder, verb: str, config: Verb) -> None:
 
 
 def refuse_other_settings(folder: Folder, verb: str, config: Verb) -> None:
-    """ValueError naming the keys in which a verb's config differs from what its folder was made with."""
+    """ValueError naming the keys in which a verb's config differs from what its folder was made with.
+
+    A run that another verb has made is refused by the name of that verb.
+    """
     if not holds_results(folder):
         return
+    other = next((name for name in MAKERS if name != verb and folder.exists(f"{name}.run.json")), None)
+    if verb in MAKERS and other is not None and not folder.exists(f"{verb}.run.json"):
+        raise ValueError(
+            f"{folder.uri} was made by {other}; expected nothing, or what {verb} left; choose another name or output"
+        )
     if differ := differing(folder, verb, config):
         said = ", ".join(f"{key} {before!r} (now {now!r})" for key, (before, now) in list(differ.items())[:4])
         more = f" and {len(differ) - 4} more" if len(differ) > 4 else ""

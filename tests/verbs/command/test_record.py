@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from seit_ray.config import Finetune, load
+from seit_ray.config import Finetune, Pretrain, load
 from seit_ray.storage import Folder
 from seit_ray.training.checkpoints import checkpoint_names
 from seit_ray.verbs.command.record import begin_record, decided_by, differing, refuse_other_settings
-from seit_ray.verbs.finetune import finetune
+from seit_ray.verbs.finetune import check, finetune
 from tests.tiny_dataset import write_dataset
 from tests.tiny_images import contents
 
@@ -93,6 +93,18 @@ def test_what_has_made_nothing_yet_is_begun_anew(dataset, tmp_path):
     folder.write("metrics.jsonl", b"")
     with pytest.raises(ValueError, match=r"optimizer\.lr 0\.001 \(now None\)"):
         refuse_other_settings(folder, "finetune", config_of(dataset, tmp_path))
+
+
+def test_a_run_of_another_verb_is_refused_and_nothing_is_written(dataset, tmp_path):
+    folder = Folder(tmp_path / "a")
+    begin_record(folder, "pretrain", load(Pretrain, [], [f"dataset={dataset.uri}", "run=a"]))
+    config = config_of(dataset, tmp_path)
+    refuse_other_settings(folder, "finetune", config)  # nothing came of it
+    folder.write("metrics.jsonl", b"")
+    for function in (finetune, check):
+        with pytest.raises(ValueError, match=r"a was made by pretrain; expected nothing, or what finetune left"):
+            function(config)
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["metrics.jsonl", "pretrain.run.json"]
 
 
 def test_a_key_that_the_record_does_not_know_had_its_default(dataset, tmp_path):

@@ -1,0 +1,22 @@
+"""Which files a finished token dataset has, and how large they are. Imports no torch: a dry run asks here too."""
+
+from __future__ import annotations
+
+from seit_ray.shards.dataset import MARKER, DatasetInfo
+from seit_ray.storage import Folder
+
+SYNONYMS = "tokenizer/synonyms.json"
+
+
+def sizes_of(folder: Folder, *prefixes: str) -> dict[str, int]:
+    """Bytes of all objects whose names begin so."""
+    return {entry.name: entry.size_bytes for prefix in prefixes for entry in folder.list(prefix)}
+
+
+def names_of(info: DatasetInfo) -> set[str]:
+    """The files of a finished dataset."""
+    known = {MARKER, SYNONYMS, *(f"tokenizer/{name}" for name in ("tokenizer.json", "tokenizer.safetensors"))}
+    known |= set(info.source)
+    for name, split in info.splits.items():
+        known |= {f"{name}/{file}" for file in split.file_names}
+    return known
