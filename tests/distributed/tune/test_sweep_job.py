@@ -166,7 +166,7 @@ def test_a_lost_process_is_replaced_and_the_trial_continues(ray_cluster, dataset
     (outcome,) = run_sweep(dying_job, ray_cluster)
     assert (tmp_path / "died").exists()
     assert outcome.status == "finished"
-    assert outcome.value == run_sweep(job_of(config), ray_cluster)[0].value
+    assert outcome.value == run_sweep(job, ray_cluster)[0].value
 
 
 def test_trials_that_are_behind_are_stopped(ray_cluster, dataset, tmp_path):
