@@ -131,7 +131,7 @@ def _any_image(
     file = open_image(data)
     width, height = file.size
     if width * height > max_pixels:
-        raise ImageError(f"{width}x{height} pixels; expected at most {max_pixels}; raise max_pixels")
+        raise ImageError(f"{width}x{height} pixels; expected at most {max_pixels}; raise max_image_pixels")
     is_jpeg = isinstance(file, JpegImagePlugin.JpegImageFile) and jpeg_size(data) == file.size
     pixels = jpeg_pixels(data, min_side) if is_jpeg else None
     if pixels is None:

@@ -140,7 +140,7 @@ def rows_of_parquet(
                     yield ImageError("no bytes in the Parquet row; expected an encoded image; embed the images")
                 elif content.as_buffer().size > max_bytes:
                     size_bytes = content.as_buffer().size
-                    yield ImageError(f"size {size_bytes} bytes; expected at most {max_bytes}; raise max_bytes")
+                    yield ImageError(f"size {size_bytes} bytes; expected at most {max_bytes}; raise max_image_mib")
                 else:
                     yield content.as_buffer().to_pybytes()
     except StorageError as error:

@@ -171,7 +171,7 @@ def fetch_spans(
     found: dict[tuple[int, int], bytes | ImageError] = {}
     for offset, size in spans:
         if size > max_bytes:
-            found[offset, size] = ImageError(f"size {size} bytes; expected at most {max_bytes}; raise max_bytes")
+            found[offset, size] = ImageError(f"size {size} bytes; expected at most {max_bytes}; raise max_image_mib")
     folder, name = split_uri(uri)
     with source.at(folder).open(name, version) as file:
         for stretch in stretches(sorted(set(spans) - found.keys())):

@@ -310,7 +310,7 @@ def test_a_table_with_splits_and_large_images(ray_cluster, tokenizer, tmp_path, 
         "val": (1, 1, 0),
     }
     assert dataset.rejected("train").to_pylist() == [
-        {"key": "emu.png", "reason": "32x32 pixels; expected at most 576; raise max_pixels"}
+        {"key": "emu.png", "reason": "32x32 pixels; expected at most 576; raise max_image_pixels"}
     ]
     expected = plain_tokens([files["cat.png"], files["dog.png"]], tokenizer)
     assert all_rows(dataset) == [("cat.png", 1, expected[0]), ("dog.png", 1, expected[1])]
