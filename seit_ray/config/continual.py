@@ -12,6 +12,7 @@ from seit_ray.config.sections import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    Rate,
     Seed,
     Share,
     Source,
@@ -42,7 +43,7 @@ class ContinualModel(Classifier):
     size: Literal["nano", "tiny", "small", "base", "large"] = Field("nano", description=described(Classifier, "size"))
     inputs: Literal["learned", "codebook"] = Field("codebook", description=described(Classifier, "inputs"))
     standardize: bool = Field(True, description=described(Classifier, "standardize"))
-    dropout: Share = Field(0.0, description=described(Classifier, "dropout"))
+    dropout: Rate = Field(0.0, description=described(Classifier, "dropout"))
 
     @model_validator(mode="after")
     def _the_same_on_pixels(self) -> Self:

@@ -14,6 +14,7 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(ge=0, lt=1)]  # of what is dropped
 Decay = Annotated[float, Field(ge=0, lt=1)]  # of a moving average
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]  # what a generator of torch takes
 Codes = Annotated[int, Field(ge=2, le=65536)]

@@ -12,6 +12,7 @@ from seit_ray.config.sections import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Rate,
     Section,
     Seed,
     Share,
@@ -74,7 +75,7 @@ class Model(Section):
     grid_side: PositiveInt | None = Field(
         None, description="side of the crop of the token grid that the model sees (SeiT: 28 of 32); all when left out"
     )
-    dropout: Share = Field(0.1, description="dropout of the token embedding and of the MTM decoder")
+    dropout: Rate = Field(0.1, description="dropout of the token embedding and of the MTM decoder")
 
 
 class Classifier(Model):
@@ -106,7 +107,7 @@ class Classifier(Model):
         "all", description="fine-tune everything, or attention, head and what is new"
     )
     pool: Literal["mean", "cls"] = Field("mean", description="read-out: mean of patches, or class token")
-    drop_path: Share = Field(0.1, description="stochastic depth of the last block, linear over depth")
+    drop_path: Rate = Field(0.1, description="stochastic depth of the last block, linear over depth")
 
     @model_validator(mode="after")
     def _rows_of_a_codebook(self) -> Self:

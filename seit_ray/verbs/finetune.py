@@ -17,6 +17,7 @@ from seit_ray.verbs.command.places import Rows, cluster_rows, dataset_rows, fold
 from seit_ray.verbs.command.training import (
     augment_arguments,
     check_run,
+    check_size,
     loop_rows,
     replay_rows,
     run_folder,
@@ -171,6 +172,7 @@ def check_start(run: Folder) -> dict[str, Any]:
 
 def image_rows(config: Finetune, images: Folder) -> Rows:
     """The images, the model and its steps."""
+    check_size(config.model)
     pixels = config.pixels
     rows = source_rows(images, config.source, val_fraction=pixels.val_fraction, seed=pixels.seed)
     sizes = f"{pixels.image_size}x{pixels.image_size}, patches of {pixels.patch_size}x{pixels.patch_size}"

@@ -9,7 +9,9 @@ import pytest
 
 from seit_ray.storage import Folder
 from seit_ray.verbs.command.arguments import VERBS
+from tests.end_to_end.processes import here
 from tests.tiny_classifiers import write_classifier
+from tests.tiny_dataset import write_dataset
 from tests.tiny_images import image_files, write_files, write_tokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -128,3 +130,29 @@ def test_a_dry_run_refuses_to_rewrite_over_another_dataset(place, tmp_path):
     assert ("encoding", "plain -> compact") in check(load(RecodeTokens, [], keys))
     with pytest.raises(ValueError, match="out holds another token dataset; expected none, or the same rewriting"):
         check(load(RecodeTokens, [], [*keys, "rows_per_shard=7"]))
+
+
+@pytest.mark.parametrize(
+    ("verb", "key", "message"),
+    [
+        ("pretrain", "model.width=7", "width 7 with num_heads 4; expected a width that the heads divide"),
+        ("finetune", "model.num_heads=7", "width 128 with num_heads 7; expected a width that the heads divide"),
+        ("pretrain", "model.stem_kernel=3", "grid 4x4 in patches of 3x3; expected a multiple in both"),
+        ("pretrain", "model.grid_side=3", "grid 3x3 in patches of 2x2; expected a multiple in both"),
+        ("pretrain", "model.dropout=1", "model.dropout"),
+        ("finetune", "model.drop_path=1", "model.drop_path"),
+    ],
+)
+def test_sizes_that_no_model_has_are_told_before_a_run_begins(tmp_path, verb, key, message):
+    dataset = write_dataset(tmp_path / "tokens", sizes={"train": 40, "val": 10}).uri
+    keys = [
+        f"dataset={dataset}",
+        f"output={tmp_path}/runs",
+        "run=a",
+        "loop.global_batch_size=20",
+        "model.size=nano",
+        key,
+    ]
+    done = here(verb, *keys, "--dry-run")
+    assert done.returncode == 2
+    assert message in done.stderr
