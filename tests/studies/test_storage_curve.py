@@ -363,7 +363,7 @@ def test_white_of_the_source_is_white_in_what_is_stored_of_it(tmp_path, monkeypa
 
     def finetune(**given):
         taken.append(given["source"])
-        return {"val_top1": 0.5, "step": 1, "epoch": 1, "train_loss": 1.0}
+        return {"val_top1": 0.5, "step": 1, "epoch": 1, "train_loss": 1.0, "samples_per_s": 9.0}
 
     monkeypatch.setattr(storage_stages, "finetune", finetune)
     monkeypatch.setattr(transfer_stages, "finetune", finetune)
