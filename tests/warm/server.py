@@ -39,7 +39,7 @@ WITHOUT_RAY = (
 )
 WITH_RAY = (
     *("ray._private.workers.setup_worker", "ray.dag.compiled_dag_node"),  # the second is imported at the end of each
-    *("ray.dashboard.http_server_agent", "ray.autoscaler._private.monitor", "ray.autoscaler.v2.monitor"),
+    "ray.dashboard.http_server_agent",
     *(f"ray.dashboard.modules.{name}" for name in AGENT_MODULES),
     "seit_ray.distributed.data.fit_job",
     "seit_ray.distributed.data.predict_parts",
