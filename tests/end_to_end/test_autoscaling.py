@@ -21,6 +21,7 @@ from tests.end_to_end.processes import ROOT
 from tests.end_to_end.ray_head import command, running_head
 from tests.s3_server import free_ports
 from tests.tiny_images import image_bytes, write_files, write_tokenizer
+from tests.warm import processes as warm
 
 HEAD_ID = "f" * 51 + "00000"  # of the head, for the provider
 NUM_IMAGES, ROWS = 480, 4
@@ -109,20 +110,17 @@ def test_gpu_nodes_come_for_a_tokenising_job_and_go_after_it(head, tmp_path):
     keys = [f"images={tmp_path}/images", f"tokenizer={tokenizer.uri}", f"output={tmp_path}/tokens"]
     keys += [f"tokenize.rows_per_shard={ROWS}", "tokenize.gpus_per_actor=1", "tokenize.num_actors=2"]
     assert gpu_nodes(head) == 0
-    job = subprocess.Popen(
-        command("tokenize_images", *keys, "--wait"),
-        cwd=ROOT,
-        env=head,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    seen = [0]
-    while job.poll() is None:
-        seen.append(gpu_nodes(head))
-        time.sleep(0.3)
-    out = job.communicate()[0]
-    assert job.returncode == 0, out
+    with open(tmp_path / "printed.txt", "w+") as printed:  # a pipe that nobody reads would fill up
+        job = warm.Popen(
+            command("tokenize_images", *keys, "--wait"), cwd=ROOT, env=head, stdout=printed, stderr=subprocess.STDOUT
+        )
+        seen, deadline = [0], time.monotonic() + 400
+        while job.poll() is None and time.monotonic() < deadline:
+            seen.append(gpu_nodes(head))
+            time.sleep(0.3)
+        job.kill()
+        printed.seek(0)
+        assert job.wait() == 0, f"{printed.read()[-5000:]} with {seen} nodes"
     assert max(seen) == 2
     deadline = time.monotonic() + 60
     while gpu_nodes(head) and time.monotonic() < deadline:
