@@ -10,6 +10,7 @@ from seit_ray.config.deciding import deciding, deciding_keys, defaults
 from seit_ray.config.exchange import ExportTokens, ImportTokens, ImportWeights, RecodeTokens, TokenFiles
 from seit_ray.config.keys import fields, holds_secret, type_name
 from seit_ray.config.loading import load, write
+from seit_ray.config.loop import FinetuneLoop, FinetuneOptimizer, Loop, Optimizer
 from seit_ray.config.methods import Ccvit, Dtm, PretrainPixels
 from seit_ray.config.quickstart import FinetunePart, PretrainPart, Quickstart, RunAll
 from seit_ray.config.sections import Cluster, Section, Source, Storage, Tokenize
@@ -18,19 +19,7 @@ from seit_ray.config.study import Study, Trials
 from seit_ray.config.sweep import Search, Sweep, SweepPretrain
 from seit_ray.config.tokenadapt import TrainTokenAdapt
 from seit_ray.config.tokenizers import Centroid, VitVqgan, VqganLoop, VqganOptimizer
-from seit_ray.config.training import (
-    Classifier,
-    FinetuneLoop,
-    FinetuneOptimizer,
-    Loop,
-    Model,
-    Optimizer,
-    Pixels,
-    Probe,
-    Segment,
-    Workers,
-    WorkersHere,
-)
+from seit_ray.config.training import Classifier, Model, Pixels, Probe, Segment, Workers, WorkersHere
 from seit_ray.config.transfer import StudyPretraining, StudyTokenizer, StudyTraining, StudyTransfer
 from seit_ray.config.verbs import (
     Evaluate,

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from seit_ray.config.loop import Loop, Optimizer, check_warmup
 from seit_ray.config.sections import (
     Codes,
     Decay,
@@ -21,7 +22,7 @@ from seit_ray.config.sections import (
 )
 from seit_ray.config.study import Study
 from seit_ray.config.tokenizers import Centroid
-from seit_ray.config.training import Classifier, Loop, Optimizer, check_warmup
+from seit_ray.config.training import Classifier
 
 ARMS = (
     *("tokens_compact", "tokens_plain", "jpeg_95", "jpeg_50", "jpeg_10", "raw"),

@@ -7,21 +7,11 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from seit_ray.config.augment import Augment, Masking
+from seit_ray.config.loop import FinetuneLoop, FinetuneOptimizer, Loop, Optimizer, check_deciding_probe, check_warmup
 from seit_ray.config.methods import Ccvit, Dtm, PretrainPixels
 from seit_ray.config.sections import NonNegativeInt, Section, Seed, Share, Source, Tokenize
 from seit_ray.config.tokenizers import Centroid
-from seit_ray.config.training import (
-    Classifier,
-    FinetuneLoop,
-    FinetuneOptimizer,
-    Loop,
-    Model,
-    Optimizer,
-    Probe,
-    Workers,
-    check_deciding_probe,
-    check_warmup,
-)
+from seit_ray.config.training import Classifier, Model, Probe, Workers
 from seit_ray.config.verbs import OBJECTIVE, Verb
 
 

@@ -12,10 +12,11 @@ from pydantic import Field, ValidationError
 from seit_ray.config.deciding import deciding, deciding_keys
 from seit_ray.config.keys import fields
 from seit_ray.config.loading import explain, set_key
+from seit_ray.config.loop import FinetuneLoop, Loop
 from seit_ray.config.quickstart import FinetunePart, PretrainPart
 from seit_ray.config.sections import NonNegativeInt, PositiveInt, Section, Seed, described
 from seit_ray.config.space import Range, Settings, list_trials, parse_space
-from seit_ray.config.training import FinetuneLoop, Loop, Probe, WorkersHere
+from seit_ray.config.training import Probe, WorkersHere
 from seit_ray.config.verbs import Finetune, Pretrain, Verb
 
 VERBS: dict[str, type[Pretrain] | type[Finetune]] = {"pretrain": Pretrain, "finetune": Finetune}

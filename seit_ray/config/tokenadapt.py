@@ -6,8 +6,9 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from seit_ray.config.loop import Loop, Optimizer, check_warmup
 from seit_ray.config.sections import NonNegativeFloat, PositiveFloat, PositiveInt, Section, Seed, Share, Source
-from seit_ray.config.training import Loop, Optimizer, Workers, check_warmup
+from seit_ray.config.training import Workers
 from seit_ray.config.verbs import Verb
 
 

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from seit_ray.config.loop import Loop, Optimizer
 from seit_ray.config.sections import Codes, Decay, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section
-from seit_ray.config.training import Loop, Optimizer
 
 
 class Centroid(Section):

@@ -1,13 +1,12 @@
-"""Keys of a training run: workers, model, masking, augmentation, optimiser, loop."""
+"""Keys of a training run: workers, model, probes, pixels, segmentation."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_serializer, field_validator, model_validator
 
 from seit_ray.config.sections import (
-    Decay,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -190,121 +189,3 @@ class Segment(Section):
         if 0 < value < 16:
             raise ValueError("0, or 16 or more")
         return value
-
-
-class Optimizer(Section):
-    """AdamW with linear warm-up and half-cosine decay, per step."""
-
-    frozen = "seit_ray.training.settings:OptimizerSettings"
-
-    lr: PositiveFloat | None = Field(None, description="peak learning rate; overrides blr")
-    blr: PositiveFloat = Field(1.5e-4, description="base rate, scaled by lr_rule")
-    lr_rule: Literal["linear", "sqrt"] = Field(
-        "linear", description="lr = blr * global_batch_size / 256, or blr * sqrt(global_batch_size) / 8"
-    )
-    schedule: Literal["warmup_cosine", "warmup_linear", "seit_epochs"] = Field(
-        "warmup_cosine", description="per step; or a rate an epoch, an epoch late, as SeiT was published"
-    )
-    min_lr: NonNegativeFloat = Field(0.0, description="rate at the end")
-    warmup_epochs: NonNegativeFloat = Field(40, description="epochs of linear warm-up")
-    warmup_lr: NonNegativeFloat = Field(0.0, description="rate at the start of the warm-up")
-    weight_decay: NonNegativeFloat = Field(0.05, description="decoupled decay; none on 1-D parameters")
-    decay_positions: bool = Field(True, description="weight decay on positions and class token too")
-    betas: tuple[Decay, Decay] = Field((0.9, 0.95), description="AdamW betas")
-    layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="rate falls by this a layer down")
-    token_emb_last: bool = Field(
-        False, description="token embedding at the full rate, beside the head, as SeiT++ was published"
-    )
-    clip_grad: PositiveFloat | None = Field(None, description="largest gradient norm; none when left out")
-
-
-class FinetuneOptimizer(Optimizer):
-    """AdamW as SeiT++ fine-tunes."""
-
-    blr: PositiveFloat = Field(1e-3, description="base rate, scaled by lr_rule")
-    lr_rule: Literal["linear", "sqrt"] = Field("sqrt", description=Optimizer.model_fields["lr_rule"].description)
-    min_lr: NonNegativeFloat = Field(1e-6, description="rate at the end")
-    warmup_epochs: NonNegativeFloat = Field(5, description="epochs of linear warm-up")
-    weight_decay: NonNegativeFloat = Field(0.1, description="decoupled decay; none on 1-D parameters")
-    decay_positions: bool = Field(False, description="weight decay on positions and class token too")
-    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="AdamW betas")
-    layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(0.65, description="rate falls by this a layer down")
-
-
-class Loop(Section):
-    """How long, in what batches, how often to look."""
-
-    frozen = "seit_ray.training.settings:LoopSettings"
-    undecided = frozenset(  # how often it is evaluated is compared by the run itself, where it keeps the best weights
-        {
-            *("accum_steps", "max_micro_batch", "compile", "memory_gib", "max_skipped_steps", "log_every_steps"),
-            *("checkpoint_every_epochs", "checkpoint_every_steps", "checkpoint_every_minutes", "keep_checkpoints"),
-            *("eval_every_epochs", "trackers"),
-        }
-    )
-
-    epochs: PositiveInt = Field(400, description="passes over the train split")
-    global_batch_size: PositiveInt = Field(4096, description="samples a step over all workers")
-    accum_steps: PositiveInt = Field(1, description="micro-batches a step")
-    max_micro_batch: Annotated[int, Field(ge=2)] | None = Field(
-        None,
-        description="most samples a worker holds at once: more micro-batches where it has more; default all, on a GPU "
-        "the largest power of two that fits",
-    )
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on GPU, fp32 on CPU")
-    tf32: bool = Field(True, description="fp32 products of a GPU in TF32")
-    compile: bool | None = Field(None, description="torch.compile the blocks of the model; default on a GPU alone")
-    ema_decay: Decay = Field(
-        0.0, description="exponential moving average of the weights, evaluated beside them; 0 = off"
-    )
-    seed: Seed = Field(0, description="initial weights, order of samples, masks, dropout")
-    max_skipped_steps: PositiveInt = Field(
-        10, description="steps whose loss or gradients are not finite are skipped; so many in a row end the run"
-    )
-    log_every_steps: PositiveInt = Field(50, description="metrics leave the device this often")
-    eval_every_epochs: PositiveInt | None = Field(
-        None,
-        description="evaluation on the val split; default 1, on a GPU a twentieth of the epochs, 5 at most, unless "
-        "keep_best is set",
-    )
-    checkpoint_every_epochs: PositiveInt = Field(1, description="checkpoint interval")
-    checkpoint_every_steps: PositiveInt | None = Field(None, description="checkpoints between the epochs' too")
-    checkpoint_every_minutes: PositiveFloat | None = Field(None, description="and so long after the last one")
-    keep_checkpoints: PositiveInt = Field(2, description="checkpoints to keep")
-    keep_best: str | None = Field(
-        None, description="also keep the weights that were best by this metric (val_top1, val_loss, ema_val_top1, ...)"
-    )
-    memory_gib: PositiveFloat | None = Field(
-        None,
-        description="memory of a node for each split, or for all images; what is larger is streamed; half if left out",
-    )
-    trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
-        ("tensorboard",), description="where metrics are shown live, beside metrics.jsonl"
-    )
-
-
-def check_warmup(loop: Loop, optimizer: Optimizer) -> None:
-    """ValueError where the warm-up would not end before the training does."""
-    if optimizer.warmup_epochs >= loop.epochs:
-        raise ValueError(
-            f"optimizer.warmup_epochs {optimizer.warmup_epochs:g} of loop.epochs {loop.epochs}; expected a warm-up "
-            "that ends before the training; lower optimizer.warmup_epochs, or raise loop.epochs"
-        )
-
-
-def check_deciding_probe(loop: Loop, probe: Probe) -> None:
-    """ValueError where the best weights are chosen by a probe that some evaluation lacks."""
-    evaluated = loop.eval_every_epochs or 1  # as `LoopSettings.eval_interval` has it where the best are kept
-    if loop.keep_best and "probe_" in loop.keep_best and not 0 < probe.every_epochs <= evaluated:
-        raise ValueError(
-            f"probe.every_epochs {probe.every_epochs} with loop.keep_best {loop.keep_best} and an evaluation every "
-            f"{evaluated} epochs; expected a probe at each of them; set loop.eval_every_epochs and probe.every_epochs "
-            "to one number"
-        )
-
-
-class FinetuneLoop(Loop):
-    """The fine-tuning of SeiT++."""
-
-    epochs: PositiveInt = Field(100, description="passes over the train split")
-    global_batch_size: PositiveInt = Field(1024, description="samples a step over all workers")

@@ -7,19 +7,12 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from seit_ray.config.augment import Augment, Masking
+from seit_ray.config.loop import FinetuneLoop, FinetuneOptimizer, Loop, Optimizer, check_warmup
 from seit_ray.config.methods import Ccvit, Dtm
 from seit_ray.config.sections import Codes, PositiveInt, Section, Share, Source, Texts
 from seit_ray.config.storage_curve import STEM
 from seit_ray.config.study import Study, refuse_seed
-from seit_ray.config.training import (
-    Classifier,
-    FinetuneLoop,
-    FinetuneOptimizer,
-    Loop,
-    Optimizer,
-    Pixels,
-    check_warmup,
-)
+from seit_ray.config.training import Classifier, Pixels
 
 Row = Literal[
     "scratch",

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from seit_ray.config.augment import Augment, Masking
+from seit_ray.config.loop import FinetuneLoop, FinetuneOptimizer, Loop, Optimizer, check_deciding_probe, check_warmup
 from seit_ray.config.methods import Ccvit, Dtm, PretrainPixels
 from seit_ray.config.robustness import Robustness
 from seit_ray.config.sections import (
@@ -22,21 +23,7 @@ from seit_ray.config.sections import (
     Tokenize,
 )
 from seit_ray.config.tokenizers import Centroid, VitVqgan, VqganLoop, VqganOptimizer
-from seit_ray.config.training import (
-    Classifier,
-    FinetuneLoop,
-    FinetuneOptimizer,
-    Loop,
-    Model,
-    Optimizer,
-    Pixels,
-    Probe,
-    Segment,
-    Workers,
-    WorkersHere,
-    check_deciding_probe,
-    check_warmup,
-)
+from seit_ray.config.training import Classifier, Model, Pixels, Probe, Segment, Workers, WorkersHere
 from seit_ray.storage import Folder
 from seit_ray.storage.output import overlap
 

@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from seit_ray.images import decode_image
+from seit_ray.images import ImageError, decode_image
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 QUADRANTS = [[RED, GREEN], [BLUE, WHITE]]
@@ -64,3 +64,19 @@ def png_of(width, height, *, bit_depth=8, colour_type=0, raw=b"", checksum=0):
 def swapped(data, old, new):
     assert old in data
     return data.replace(old, new)
+
+
+def outcome(data, **options):
+    """Pixels and size, or the reason."""
+    try:
+        image = decode(data, **options)
+    except ImageError as error:
+        return str(error)
+    return image.pixels.tobytes(), image.width, image.height
+
+
+def by_pillow(monkeypatch, reader, data, **options):
+    """The same without a reader of our own: the name of a function of `decode`, which then knows no file."""
+    with monkeypatch.context() as patch:
+        patch.setattr(f"seit_ray.images.decode.{reader}", lambda data: None)
+        return outcome(data, **options)

@@ -8,8 +8,8 @@ import pytest
 import simplejpeg
 from PIL import Image, ImageFile
 
-from seit_ray.images import ImageError, jpeg
-from tests.images.pictures import decode, encoded, photo, quadrants
+from seit_ray.images import jpeg
+from tests.images.pictures import by_pillow, decode, encoded, outcome, photo, quadrants
 
 KINDS = {
     "4:2:0": {},
@@ -25,21 +25,6 @@ KINDS = {
 KINDS["turned"]["exif"][0x112] = 6
 
 
-def outcome(data, **options):
-    """Pixels and size, or the reason."""
-    try:
-        image = decode(data, **options)
-    except ImageError as error:
-        return str(error)
-    return image.pixels.tobytes(), image.width, image.height
-
-
-def by_pillow(monkeypatch, data, **options):
-    with monkeypatch.context() as patch:
-        patch.setattr("seit_ray.images.decode.jpeg_size", lambda data: None)
-        return outcome(data, **options)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("size", [(1, 1), (17, 33), (250, 187)])
@@ -50,7 +35,7 @@ def test_pixels_are_those_of_pillow(monkeypatch, kind, mode, size):
     data = encoded(picture, "JPEG", **options)
     for resize in ("squash", "crop"):
         asked = {"size": 29, "resize": resize}
-        assert outcome(data, **asked) == by_pillow(monkeypatch, data, **asked)
+        assert outcome(data, **asked) == by_pillow(monkeypatch, "jpeg_size", data, **asked)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -88,7 +73,7 @@ def test_damage_is_judged_as_pillow_judges_it(monkeypatch, kind):
         else:
             damaged[at:at] = choose.randbytes(choose.randint(1, 8))
         found = outcome(bytes(damaged), max_pixels=10**6)
-        assert found == by_pillow(monkeypatch, bytes(damaged), max_pixels=10**6)
+        assert found == by_pillow(monkeypatch, "jpeg_size", bytes(damaged), max_pixels=10**6)
         good += not isinstance(found, str)
     assert 0 < good < 160
 

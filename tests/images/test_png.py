@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from seit_ray.images import ImageError
 from seit_ray.images.png import plain_png
-from tests.images.pictures import decode, encoded, photo, quadrants
+from tests.images.pictures import by_pillow, encoded, outcome, photo, quadrants
 
 
 def chunk(name, body, *, checksum=0):
@@ -72,27 +71,12 @@ OTHERS = {
 }
 
 
-def outcome(data, **options):
-    """Pixels and size, or the reason."""
-    try:
-        image = decode(data, **options)
-    except ImageError as error:
-        return str(error)
-    return image.pixels.tobytes(), image.width, image.height
-
-
-def by_pillow(monkeypatch, data, **options):
-    with monkeypatch.context() as patch:
-        patch.setattr("seit_ray.images.decode.plain_png", lambda data: None)
-        return outcome(data, **options)
-
-
 @pytest.mark.parametrize("name", [*PLAIN, *OTHERS])
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of damaged EXIF
 def test_pixels_are_those_of_pillow(monkeypatch, name):
     data = (PLAIN | OTHERS)[name]
     for options in ({"size": 16}, {"size": 24, "resize": "crop"}, {"size": 16, "max_pixels": 767}, {"mode": "fast"}):
-        assert outcome(data, **options) == by_pillow(monkeypatch, data, **options)
+        assert outcome(data, **options) == by_pillow(monkeypatch, "plain_png", data, **options)
     assert (plain_png(data) is not None) == (name in PLAIN)
 
 
@@ -121,6 +105,6 @@ def test_damage_is_judged_as_pillow_judges_it(monkeypatch, name):
         else:
             damaged[at:at] = choose.randbytes(choose.randint(1, 8))
         found = outcome(bytes(damaged), max_pixels=10**6)
-        assert found == by_pillow(monkeypatch, bytes(damaged), max_pixels=10**6)
+        assert found == by_pillow(monkeypatch, "plain_png", bytes(damaged), max_pixels=10**6)
         good += not isinstance(found, str)
     assert good < 160
