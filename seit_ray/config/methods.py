@@ -59,6 +59,9 @@ class Ccvit(Section):
     layer_scale: PositiveFloat = Field(0.1, description="layer scale at the start (large: 1e-5)")
 
 
+STUDENT = ("num_masked", "min_block", "layer_scale", "own_bias")  # keys of dtm that are read on images alone
+
+
 class Dtm(Section):
     """Token morphing: groups of alike target tokens, and the distance of their means."""
 

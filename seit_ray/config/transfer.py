@@ -8,12 +8,13 @@ from pydantic import Field, model_validator
 
 from seit_ray.config.augment import Augment, Masking
 from seit_ray.config.loop import FinetuneLoop, FinetuneOptimizer, Loop, Optimizer, check_warmup
-from seit_ray.config.methods import Ccvit, Dtm
+from seit_ray.config.methods import STUDENT, Ccvit, Dtm
 from seit_ray.config.sections import Codes, PositiveInt, Section, Share, Source, Texts
 from seit_ray.config.storage_curve import STEM
 from seit_ray.config.study import Study, refuse_seed
 from seit_ray.config.training import Classifier, Pixels
 
+TEACHER = ("teacher", "teacher_weights")  # keys of dtm that the row dtm_images alone reads
 Row = Literal[
     "scratch",
     "scratch_ccvit",
@@ -149,12 +150,13 @@ def check_morphing(dtm: Dtm, rows: tuple[str, ...], second_codes: int | None) ->
         raise ValueError("row dtm_run without mtm, whose run it compares with; expected both; add mtm to rows")
     if second_codes and "dtm_stream" not in rows:
         raise ValueError("second_codebook_size without the row dtm_stream; expected none, as nothing reads it; drop it")
-    for name in ("teacher", "teacher_weights"):
-        if getattr(dtm, name) and "dtm_images" not in rows:
+    for name in (*TEACHER, *STUDENT):
+        if getattr(dtm, name) != Dtm.model_fields[name].default and "dtm_images" not in rows:
             raise ValueError(
                 f"pretrain.dtm.{name} with rows {', '.join(rows)}; expected none, as nothing reads it; drop it, or add "
                 "dtm_images to rows"
             )
+    for name in TEACHER:
         if "dtm_images" in rows and not getattr(dtm, name):
             raise ValueError(
                 f"row dtm_images without pretrain.dtm.{name}; expected a timm model and the file of its weights; name "

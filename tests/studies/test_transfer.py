@@ -303,6 +303,7 @@ def test_the_plan_says_what_would_be_done(sets, tmp_path):
             {"pretrain": {"dtm": {"teacher": "test_vit"}}},
             r"pretrain\.dtm\.teacher with rows scratch, .* drop",
         ),
+        ({"pretrain": {"dtm": {"own_bias": True}}}, r"pretrain\.dtm\.own_bias with rows scratch, .* drop it, or add"),
         ({"second_codebook_size": 16}, r"second_codebook_size without the row dtm_stream; expected none"),
         ({"targets": ["missing"]}, r"missing"),
         (

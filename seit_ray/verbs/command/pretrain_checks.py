@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from seit_ray.config import Pretrain, Section
+from seit_ray.config.methods import STUDENT
 from seit_ray.storage import Folder
 from seit_ray.verbs.command.places import folder_of
 
@@ -13,7 +14,6 @@ UNREAD = {  # objective -> sections that it does not read, on tokens and on imag
     "ccvit": (("source", "masking"), ("masking", "augment")),
     "dtm": (("source", "pixels", "ccvit"), ("masking", "augment", "ccvit")),
 }
-STUDENT = ("num_masked", "min_block", "layer_scale", "own_bias")  # of dtm: on images alone
 
 
 def morphs(config: Pretrain) -> bool:
