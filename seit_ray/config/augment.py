@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from seit_ray.config.sections import NonNegativeFloat, PositiveFloat, PositiveInt, Section, Share
+from seit_ray.config.sections import CropArea, CropAspect, NonNegativeFloat, PositiveInt, Section, Share
 
 
 class Masking(Section):
@@ -40,10 +40,8 @@ class Augment(Section):
     )
     swap_prob: Share = Field(0.0, description="share of samples with two squares exchanged (Token-EDA; SeiT: 0.25)")
     random_crop: bool = Field(False, description="random resized crop of the token map; the centre when off")
-    crop_area: tuple[Share, Share] = Field(
-        (0.08, 1.0), description="range of the crop's area (SeiT++ pre-training: 0.2, 1)"
-    )
-    crop_aspect: tuple[PositiveFloat, PositiveFloat] = Field((0.75, 4 / 3), description="range of its width / height")
+    crop_area: CropArea = Field((0.08, 1.0), description="range of the crop's area (SeiT++ pre-training: 0.2, 1)")
+    crop_aspect: CropAspect = Field((0.75, 4 / 3), description="range of its width / height")
     noise_prob: Share = Field(0.0, description="share of samples with Emb-Noise (SeiT: 0.5; SeiT++: 0.75)")
     noise_scale: NonNegativeFloat = Field(1.0, description="of a channel, in deviations of the codebook's")
     noise_std: NonNegativeFloat = Field(1.0, description="deviation of the noise of each element, in the same units")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from seit_ray.config.loop import Loop, Optimizer, check_warmup
+from seit_ray.config.loop import Loop, Optimizer, check_schedule
 from seit_ray.config.sections import (
     Codes,
     Decay,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    PositiveShare,
     Rate,
     Seed,
     Share,
@@ -117,9 +118,7 @@ class StudyContinual(Study):
         "finetune", description="after each step: train on even exemplars, align the head's rows (WA), or neither"
     )
     balance_epochs: PositiveInt = Field(10, description="of finetune: as loop.epochs, in number of steps")
-    balance_rate: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.1, description="of finetune: share of the peak learning rate"
-    )
+    balance_rate: PositiveShare = Field(0.1, description="of finetune: share of the peak learning rate")
     encoder_travels: bool = Field(
         True, description="of a ViT-VQGAN tokenizer: its encoder counts as bytes, as new images are to be encoded"
     )
@@ -132,7 +131,7 @@ class StudyContinual(Study):
 
     @model_validator(mode="after")
     def _runnable(self) -> Self:
-        check_warmup(self.loop, self.optimizer)
+        check_schedule(self.loop, self.optimizer)
         if self.centroid.num_workers:
             raise ValueError(
                 f"centroid.num_workers {self.centroid.num_workers}; expected 0, since trials share the cores; leave it "

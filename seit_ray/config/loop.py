@@ -6,14 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from seit_ray.config.sections import (
-    Decay,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    Section,
-    Seed,
-)
+from seit_ray.config.sections import Decay, NonNegativeFloat, PositiveFloat, PositiveInt, PositiveShare, Section, Seed
 from seit_ray.config.training import Probe
 
 
@@ -36,7 +29,7 @@ class Optimizer(Section):
     weight_decay: NonNegativeFloat = Field(0.05, description="decoupled decay; none on 1-D parameters")
     decay_positions: bool = Field(True, description="weight decay on positions and class token too")
     betas: tuple[Decay, Decay] = Field((0.9, 0.95), description="AdamW betas")
-    layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="rate falls by this a layer down")
+    layer_decay: PositiveShare = Field(1.0, description="rate falls by this a layer down")
     token_emb_last: bool = Field(
         False, description="token embedding at the full rate, beside the head, as SeiT++ was published"
     )
@@ -53,7 +46,7 @@ class FinetuneOptimizer(Optimizer):
     weight_decay: NonNegativeFloat = Field(0.1, description="decoupled decay; none on 1-D parameters")
     decay_positions: bool = Field(False, description="weight decay on positions and class token too")
     betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="AdamW betas")
-    layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(0.65, description="rate falls by this a layer down")
+    layer_decay: PositiveShare = Field(0.65, description="rate falls by this a layer down")
 
 
 class Loop(Section):
@@ -108,13 +101,9 @@ class Loop(Section):
     )
 
 
-def check_warmup(loop: Loop, optimizer: Optimizer) -> None:
-    """ValueError where the warm-up would not end before the training does."""
-    if optimizer.warmup_epochs >= loop.epochs:
-        raise ValueError(
-            f"optimizer.warmup_epochs {optimizer.warmup_epochs:g} of loop.epochs {loop.epochs}; expected a warm-up "
-            "that ends before the training; lower optimizer.warmup_epochs, or raise loop.epochs"
-        )
+def check_schedule(loop: Loop, optimizer: Optimizer) -> None:
+    """ValueError where the warm-up would not end before the training does, or the rate would end above its peak."""
+    optimizer.settings().check_schedule(loop.epochs, loop.global_batch_size)
 
 
 def check_deciding_probe(loop: Loop, probe: Probe) -> None:

@@ -6,7 +6,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from seit_ray.config.sections import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section, Share
+from seit_ray.config.sections import (
+    CropArea,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Section,
+    Share,
+)
 from seit_ray.config.training import Pixels
 
 
@@ -15,7 +23,7 @@ class PretrainPixels(Pixels):
 
     frozen = "seit_ray.runs.method_settings:PretrainPixelSettings"
 
-    crop_area: tuple[Share, Share] | None = Field((0.2, 1.0), description="random resized crop; empty = none")
+    crop_area: CropArea | None = Field((0.2, 1.0), description="random resized crop; empty = none")
     color_jitter: Share = Field(
         0.0, description="brightness, contrast and saturation, in an order of each image's own (DTM: 0.4)"
     )

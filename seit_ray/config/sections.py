@@ -6,7 +6,15 @@ import dataclasses
 import pkgutil
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+
+
+def rising(bounds: tuple[float, float]) -> tuple[float, float]:
+    """The bounds of a range; ValueError where the first is the larger."""
+    if bounds[0] > bounds[1]:
+        raise ValueError("the smaller bound first; put them in order")
+    return bounds
+
 
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -14,8 +22,11 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
 Share = Annotated[float, Field(ge=0, le=1)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]  # a share that is not nothing
 Rate = Annotated[float, Field(ge=0, lt=1)]  # of what is dropped
 Decay = Annotated[float, Field(ge=0, lt=1)]  # of a moving average
+CropArea = Annotated[tuple[PositiveShare, PositiveShare], AfterValidator(rising)]
+CropAspect = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(rising)]
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]  # what a generator of torch takes
 Codes = Annotated[int, Field(ge=2, le=65536)]
 

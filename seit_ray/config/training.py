@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_serializer, field_validator, model_validator
 
 from seit_ray.config.sections import (
+    CropArea,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -158,7 +159,7 @@ class Pixels(Section):
     val_fraction: Share = Field(0.0, description="share held out as val where the source names no splits")
     seed: Seed = Field(0, description="seed of the hold-out and the sample; of tokens it is tokenize.seed")
     max_images: PositiveInt | None = Field(None, description="a seeded sample of each split; all when left out")
-    crop_area: tuple[Share, Share] | None = Field((0.08, 1.0), description="random resized crop; empty = none")
+    crop_area: CropArea | None = Field((0.08, 1.0), description="random resized crop; empty = none")
     flip_prob: Share = Field(0.5, description="horizontal flip")
 
 

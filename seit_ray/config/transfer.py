@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from seit_ray.config.augment import Augment, Masking
-from seit_ray.config.loop import FinetuneLoop, FinetuneOptimizer, Loop, Optimizer, check_warmup
+from seit_ray.config.loop import FinetuneLoop, FinetuneOptimizer, Loop, Optimizer, check_schedule
 from seit_ray.config.methods import STUDENT, Ccvit, Dtm
 from seit_ray.config.sections import Codes, PositiveInt, Section, Share, Source, Texts
 from seit_ray.config.storage_curve import STEM
@@ -57,7 +57,7 @@ class StudyPretraining(Section):
 
     @model_validator(mode="after")
     def _warmed_up(self) -> Self:
-        check_warmup(self.loop, self.optimizer)
+        check_schedule(self.loop, self.optimizer)
         return self
 
 
@@ -71,7 +71,7 @@ class StudyTraining(Section):
 
     @model_validator(mode="after")
     def _warmed_up(self) -> Self:
-        check_warmup(self.loop, self.optimizer)
+        check_schedule(self.loop, self.optimizer)
         return self
 
 

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from seit_ray.config.augment import Augment, Masking
-from seit_ray.config.loop import FinetuneLoop, FinetuneOptimizer, Loop, Optimizer, check_deciding_probe, check_warmup
+from seit_ray.config.loop import FinetuneLoop, FinetuneOptimizer, Loop, Optimizer, check_deciding_probe, check_schedule
 from seit_ray.config.methods import Ccvit, Dtm, PretrainPixels
 from seit_ray.config.robustness import Robustness
 from seit_ray.config.sections import (
@@ -87,7 +87,7 @@ class FitTokenizer(Verb):
     @model_validator(mode="after")
     def _warmed_up(self) -> Self:
         if self.tokenizer == "vit_vqgan" and not self.vit_vqgan.published:
-            check_warmup(self.loop, self.optimizer)
+            check_schedule(self.loop, self.optimizer)
         return self
 
 
@@ -136,7 +136,7 @@ class Training(Verb):
 
     @model_validator(mode="after")
     def _warmed_up(self) -> Self:
-        check_warmup(self.loop, self.optimizer)
+        check_schedule(self.loop, self.optimizer)
         return self
 
 

@@ -68,7 +68,7 @@ class Trainer:
         self.run, self.world, self.on_progress, self.on_metrics = run, world, on_progress, on_metrics
         self.requests, self.replay = requests or Requests(), replay
         self.steps = num_steps(len(store), batch, settings.epochs)
-        optimizer.check_warmup(settings.epochs)
+        optimizer.check_schedule(settings.epochs, batch)
         # with these, a step number says which samples come next
         numbers = {"steps": self.steps, "num_samples": len(store), "global_batch_size": batch, "seed": settings.seed}
         self.eval_every, self._saved_at = settings.eval_interval(world.device), 0

@@ -109,13 +109,20 @@ class OptimizerSettings:
     token_emb_last: bool = False
     clip_grad: float | None = None
 
-    def check_warmup(self, epochs: float) -> None:
-        """ValueError where the warm-up would not end before a training of so many epochs does."""
+    def check_schedule(self, epochs: float, global_batch_size: int) -> None:
+        """ValueError where the warm-up would not end before the training does, or the rate would end above its peak."""
         if self.warmup_epochs >= epochs:
             raise ValueError(
-                f"optimizer.warmup_epochs {self.warmup_epochs:g} of {epochs:g} epochs; expected a warm-up that ends "
-                "before the training; lower it, or raise loop.epochs"
+                f"optimizer.warmup_epochs {self.warmup_epochs:g} of loop.epochs {epochs:g}; expected a warm-up that "
+                "ends before the training; lower it, or raise loop.epochs"
             )
+        peak = self.peak(global_batch_size)
+        for name in ("min_lr", "warmup_lr") if self.warmup_epochs else ("min_lr",):
+            if getattr(self, name) > peak:
+                raise ValueError(
+                    f"optimizer.{name} {getattr(self, name):g} above the peak rate {peak:g}; expected that much at "
+                    f"most; lower it, or raise optimizer.{'lr' if self.lr is not None else 'blr'}"
+                )
 
     def peak(self, global_batch_size: int) -> float:
         """The rate after warm-up."""

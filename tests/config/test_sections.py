@@ -5,7 +5,10 @@ import inspect
 import pytest
 
 from seit_ray.config import Storage
+from seit_ray.config.augment import Augment
 from seit_ray.config.keys import section_of
+from seit_ray.config.methods import PretrainPixels
+from seit_ray.config.training import Pixels
 from seit_ray.storage import Folder
 from seit_ray.storage.contract import Access
 from seit_ray.verbs.command.arguments import VERBS
@@ -40,3 +43,16 @@ def test_one_key_of_a_section_leaves_the_defaults_of_the_others_as_they_are_told
                 check(inner)
 
     check(VERBS[verb])
+
+
+@pytest.mark.parametrize("bounds", [(0.9, 0.1), (0.0, 1.0), (0.5, 1.5)])
+@pytest.mark.parametrize("section", [Augment, Pixels, PretrainPixels])
+def test_shares_of_a_crop_rise_from_more_than_nothing_to_all(section, bounds):
+    assert section(crop_area=(0.5, 0.5)).crop_area == (0.5, 0.5)
+    with pytest.raises(ValueError, match="crop_area"):
+        section(crop_area=bounds)
+
+
+def test_the_shape_of_a_crop_rises():
+    with pytest.raises(ValueError, match="the smaller bound first"):
+        Augment(crop_aspect=(2.0, 1.0))

@@ -172,7 +172,7 @@ def test_the_recorded_rate_is_that_of_the_step(run):
 
 @pytest.mark.parametrize("warmup", [2, 40])
 def test_a_warm_up_that_does_not_end_is_refused(run, warmup):
-    with pytest.raises(ValueError, match=rf"warmup_epochs {warmup} of 2 epochs; expected a warm-up that ends before"):
+    with pytest.raises(ValueError, match=rf"warmup_epochs {warmup} of loop.epochs 2; expected a warm-up that ends"):
         tiny_trainer(run, optimizer={"warmup_epochs": warmup})
 
 

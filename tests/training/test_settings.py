@@ -43,6 +43,15 @@ def test_bf16_is_taken_where_the_chip_has_it(chip, precision, has_bf16, tf32, ex
 
 
 def test_a_warm_up_ends_before_the_training():
-    OptimizerSettings(warmup_epochs=4.5).check_warmup(5)
-    with pytest.raises(ValueError, match="warmup_epochs 5 of 5 epochs; expected"):
-        OptimizerSettings(warmup_epochs=5).check_warmup(5)
+    OptimizerSettings(warmup_epochs=4.5).check_schedule(5, 256)
+    with pytest.raises(ValueError, match=r"warmup_epochs 5 of loop.epochs 5; expected"):
+        OptimizerSettings(warmup_epochs=5).check_schedule(5, 256)
+
+
+def test_no_rate_lies_above_the_peak():
+    OptimizerSettings(warmup_epochs=1, lr=0.1, min_lr=0.1, warmup_lr=0.1).check_schedule(5, 256)
+    OptimizerSettings(warmup_epochs=0, lr=0.1, warmup_lr=0.2).check_schedule(5, 256)  # without a warm-up, unread
+    with pytest.raises(ValueError, match=r"min_lr 0.2 above the peak rate 0.1; .* raise optimizer.lr"):
+        OptimizerSettings(warmup_epochs=1, lr=0.1, min_lr=0.2).check_schedule(5, 256)
+    with pytest.raises(ValueError, match=r"warmup_lr 0.2 above the peak rate 0.15; .* raise optimizer.blr"):
+        OptimizerSettings(warmup_epochs=1, blr=0.3, warmup_lr=0.2).check_schedule(5, 128)
