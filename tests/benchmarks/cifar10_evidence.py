@@ -3,7 +3,10 @@
 "SeiT" is the paper's: rows of the codebook through the Stem-Adaptor, 4/2/1. The others embed tokens by a learned table
 and the stem of SeiT++, 2/2/0, of which "learned table" is the baseline: the same without MTM.
 
-python tests/benchmarks/cifar10_evidence.py --images CIFAR10 --output runs/evidence [--num-images 5000] [--epochs 20]
+python tests/benchmarks/cifar10_evidence.py --images CIFAR10 --output runs/evidence [--num-images 2000] [--epochs 100]
+
+Every share of the images is trained for as many steps: --epochs are those of all of them. Differences are paired by
+seed, with their standard errors; the standard error of a share of the test images, a point or so, is not among them.
 
 CIFAR10 holds train/<class>/ and test/<class>/. Every run is continued or left when it stands, so that the command may
 be killed and given again; once it has written tokenadapt/, a second process with --shard 1/2 may share the work of one
@@ -45,10 +48,10 @@ def main() -> None:
     parser.add_argument("--images", required=True)
     parser.add_argument("--output", required=True)
     parser.add_argument("--tokenizer", choices=("centroid", "vit_vqgan"), default="centroid")
-    parser.add_argument("--num-images", type=int, default=5000)
+    parser.add_argument("--num-images", type=int, default=2000)
     parser.add_argument("--num-test", type=int, default=2000)
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--shard", default="0/1", metavar="I/N")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -170,10 +173,11 @@ def train(options: argparse.Namespace, output: Path, setting: str, share: float,
     name, tokens = name_of(seed, share, setting), tokens_of(output, share)
     if (output / name / "evaluate-val.json").exists():
         return
-    loop = {"epochs": options.epochs, "global_batch_size": 64, "seed": seed, "log_every_steps": 100}
-    loop |= {"eval_every_epochs": options.epochs, "checkpoint_every_epochs": 5}
+    epochs = round(options.epochs / share)
+    loop = {"epochs": epochs, "global_batch_size": 64, "seed": seed, "log_every_steps": 100}
+    loop |= {"eval_every_epochs": epochs, "checkpoint_every_epochs": max(1, epochs // 5)}
     shared = {"dataset": tokens, "output": str(output), "workers": LOCAL}
-    more, rate = {}, {"lr": 2e-3, "warmup_epochs": 2, "weight_decay": 0.05, "layer_decay": 1.0}
+    more, rate = {}, {"lr": 2e-3, "warmup_epochs": epochs / 10, "weight_decay": 0.05, "layer_decay": 1.0}
     if setting in MASKED:
         masked = f"mtm-{share:g}-{seed}"
         pretrain(
@@ -182,7 +186,7 @@ def train(options: argparse.Namespace, output: Path, setting: str, share: float,
                 model={"size": "nano", "dropout": 0.0},
                 augment={"random_crop": True, "crop_area": CROP_AREA},
                 loop=loop,
-                optimizer={"lr": 2e-3, "warmup_epochs": 2},
+                optimizer={"lr": 2e-3, "warmup_epochs": epochs / 10},
                 **shared,
             )
         )
@@ -202,18 +206,30 @@ def train(options: argparse.Namespace, output: Path, setting: str, share: float,
     print(f"{name}: done", flush=True)
 
 
+PAIRS = ((1, 0), (2, 1), (3, 1), (4, 1), (4, 2))  # of SETTINGS: what the first has over the second
+
+
 def print_table(options: argparse.Namespace, output: Path) -> None:
-    """Top-1 in per cent, a row a share of the images, mean (and deviation) over the seeds."""
+    """Top-1 in per cent, a row a share of the images: means and paired differences, each with its standard error."""
+
+    def top1(seed: int, share: float, setting: str) -> float:
+        return 100 * json.loads((output / name_of(seed, share, setting) / "evaluate-val.json").read_text())["top1"]
+
     print(f"\ntop-1 on {options.num_test} test images, {options.tokenizer} tokens, {options.seeds} seed(s)")
-    print("| images | " + " | ".join(SETTINGS) + " |\n|---|" + "---|" * len(SETTINGS))
+    differences = [f"{SETTINGS[i]} over {SETTINGS[j]}" for i, j in PAIRS]
+    print("| images | " + " | ".join((*SETTINGS, *differences)) + " |\n|---|" + "---|" * (len(SETTINGS) + len(PAIRS)))
     for share in SHARES:
-        cells = []
-        for setting in SETTINGS:
-            paths = [output / name_of(seed, share, setting) / "evaluate-val.json" for seed in range(options.seeds)]
-            values = [100 * json.loads(path.read_text())["top1"] for path in paths]
-            spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.mean(values):.1f}{spread}")
+        found = np.array([[top1(seed, share, each) for each in SETTINGS] for seed in range(options.seeds)])
+        columns = [*found.T, *(found[:, i] - found[:, j] for i, j in PAIRS)]
+        signs = [""] * len(SETTINGS) + ["+"] * len(PAIRS)
+        cells = [mean_and_error(column, sign) for column, sign in zip(columns, signs, strict=True)]
         print(f"| {round(options.num_images * share)} | " + " | ".join(cells) + " |")
+
+
+def mean_and_error(values: np.ndarray, sign: str) -> str:
+    """The mean over seeds, and its standard error where there are several."""
+    error = f" ± {statistics.stdev(values) / len(values) ** 0.5:.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):{sign}.1f}{error}"
 
 
 if __name__ == "__main__":
