@@ -20,6 +20,8 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else ray leaves a token in
 # What Ray's own processes do beside the tests, 2 minutes of a core: look for new logs at each turn, measure the node.
 os.environ |= {"LOG_NAME_UPDATE_INTERVAL_S": "2", "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0"}
 os.environ |= {"REPORTER_UPDATE_INTERVAL_MS": "60000"}
+# And what each of its processes does: figures for a dashboard that nobody looks at, statistics of its own events.
+os.environ |= {"RAY_enable_metrics_collection": "0", "RAY_event_stats": "0", "RAY_task_events_report_interval_ms": "0"}
 gc.set_threshold(10_000, 20, 20)  # imports alone took seconds of collection
 hypothesis.settings.register_profile("no deadline", deadline=None)  # the cores are shared: time says nothing
 hypothesis.settings.load_profile("no deadline")
