@@ -81,11 +81,6 @@ def epoch_at(num_samples: int, global_batch_size: int, done: int) -> float:
     return round(done * global_batch_size / num_samples, 4)
 
 
-def last_epoch(num_samples: int, global_batch_size: int, epochs: float) -> float:
-    """The epoch behind a run's last step: below `epochs` where whole steps do not fill them."""
-    return epoch_at(num_samples, global_batch_size, num_steps(num_samples, global_batch_size, epochs))
-
-
 def step_rows(
     num_samples: int, global_batch_size: int, seed: int, step: int, order: Order = epoch_permutation
 ) -> np.ndarray:

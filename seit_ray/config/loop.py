@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from seit_ray.config.sections import Decay, NonNegativeFloat, PositiveFloat, PositiveInt, PositiveShare, Section, Seed
 from seit_ray.config.training import Probe
+
+# Metrics of the val split, by what is trained
+EVALUATED = {
+    "mtm": ("loss", "masked_accuracy"),
+    "ccvit": ("loss", "masked_accuracy", "code_loss", "pixel_loss", "morph_loss"),
+    "dtm": ("loss", "morph_loss"),
+    "classify": ("loss", "top1", "top5"),
+    "segment": ("miou", "mean_accuracy", "pixel_accuracy"),
+    "vit_vqgan": ("psnr_db", "code_usage", "quantizer_loss"),
+    "tokenadapt": (
+        *("loss", "hit_rate", "naive_hit_rate", "reencoded_hit_rate"),
+        *("psnr_db", "naive_psnr_db", "reencoded_psnr_db", "bound_psnr_db"),
+    ),
+}
 
 
 class Optimizer(Section):
@@ -104,6 +120,29 @@ class Loop(Section):
 def check_schedule(loop: Loop, optimizer: Optimizer) -> None:
     """ValueError where the warm-up would not end before the training does, or the rate would end above its peak."""
     optimizer.settings().check_schedule(loop.epochs, loop.global_batch_size)
+
+
+def reported(loop: Loop, kind: str, methods: Iterable[str] = ()) -> list[str]:
+    """The metrics of a training of a kind of `EVALUATED`, with those probes."""
+    looked = [f"val_{name}" for name in EVALUATED[kind]]
+    looked += [f"probe_{method}" if method == "rankme" else f"probe_{method}_top1" for method in methods]
+    return ["train_loss", *looked, *(f"ema_{name}" for name in looked if loop.ema_decay)]
+
+
+def check_metric(metric: str, known: list[str], what: str) -> None:
+    """ValueError for a metric that is not known, in words of what names it."""
+    if metric not in known:
+        near = difflib.get_close_matches(metric, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+        raise ValueError(f"{what}; {hint}")
+
+
+def check_best(loop: Loop, kind: str, probe: Probe | None = None) -> None:
+    """ValueError where the best weights are chosen by what the evaluations of a training of this kind do not give."""
+    if loop.keep_best is not None:
+        check_metric(
+            loop.keep_best, reported(loop, kind, probe.methods if probe else ()), f"loop.keep_best {loop.keep_best}"
+        )
 
 
 def check_deciding_probe(loop: Loop, probe: Probe) -> None:

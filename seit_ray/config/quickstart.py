@@ -7,7 +7,15 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from seit_ray.config.augment import Augment, Masking
-from seit_ray.config.loop import FinetuneLoop, FinetuneOptimizer, Loop, Optimizer, check_deciding_probe, check_schedule
+from seit_ray.config.loop import (
+    FinetuneLoop,
+    FinetuneOptimizer,
+    Loop,
+    Optimizer,
+    check_best,
+    check_deciding_probe,
+    check_schedule,
+)
 from seit_ray.config.methods import Ccvit, Dtm, PretrainPixels
 from seit_ray.config.sections import NonNegativeInt, Section, Seed, Share, Source, Tokenize
 from seit_ray.config.tokenizers import Centroid
@@ -34,6 +42,7 @@ class PretrainPart(Section):
     @model_validator(mode="after")
     def _warmed_up(self) -> Self:
         check_schedule(self.loop, self.optimizer)
+        check_best(self.loop, "mtm" if self.objective == "dtm" else self.objective, self.probe)
         check_deciding_probe(self.loop, self.probe)
         return self
 
@@ -50,6 +59,7 @@ class FinetunePart(Section):
     @model_validator(mode="after")
     def _warmed_up(self) -> Self:
         check_schedule(self.loop, self.optimizer)
+        check_best(self.loop, "classify")
         return self
 
 

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from seit_ray.config.deciding import deciding, deciding_keys
 from seit_ray.config.keys import fields
 from seit_ray.config.loading import explain, set_key
-from seit_ray.config.loop import FinetuneLoop, Loop
+from seit_ray.config.loop import FinetuneLoop, Loop, check_metric, reported
 from seit_ray.config.quickstart import FinetunePart, PretrainPart
 from seit_ray.config.sections import NonNegativeInt, PositiveInt, Section, Seed, described
 from seit_ray.config.space import Range, Settings, list_trials, parse_space
@@ -20,13 +20,6 @@ from seit_ray.config.training import Probe, WorkersHere
 from seit_ray.config.verbs import Finetune, Pretrain, Verb
 
 VERBS: dict[str, type[Pretrain] | type[Finetune]] = {"pretrain": Pretrain, "finetune": Finetune}
-TRAINING_METRICS = {
-    "pretrain": (
-        *("train_loss", "val_loss", "val_masked_accuracy"),
-        *("probe_linear_top1", "probe_knn_top1", "probe_rankme"),
-    ),
-    "finetune": ("train_loss", "val_loss", "val_top1", "val_top5"),
-}
 
 
 class Search(Section):
@@ -217,17 +210,13 @@ def metric_of(sweep: Sweep) -> str:
     """The metric that is compared; ValueError for one that the last stage does not report."""
     stage = sweep.stages[-1]
     part = getattr(sweep, stage)
-    known = list(TRAINING_METRICS[stage])
-    if part.loop.ema_decay:
-        known += [f"ema_{name}" for name in known if not name.startswith("train_")]
+    kind = "classify" if stage == "finetune" else "mtm" if part.objective == "dtm" else part.objective
     if sweep.metric is None:
         metric = "val_top1" if stage == "finetune" else probe_metric(part.probe.methods[0])
     else:
         metric = sweep.metric
-    if metric not in known:
-        near = difflib.get_close_matches(metric, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
-        raise ValueError(f"unknown metric {metric} of {stage}; {hint}")
+    methods = ("linear", "knn", "rankme") if stage == "pretrain" else ()
+    check_metric(metric, reported(part.loop, kind, methods), f"unknown metric {metric} of {stage}")
     method = metric.partition("probe_")[2].partition("_")[0]
     if method and (not part.probe.every_epochs or method not in part.probe.methods):
         raise ValueError(

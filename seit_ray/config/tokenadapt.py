@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from seit_ray.config.loop import Loop, Optimizer, check_schedule
+from seit_ray.config.loop import Loop, Optimizer, check_best, check_schedule
 from seit_ray.config.sections import NonNegativeFloat, PositiveFloat, PositiveInt, Section, Seed, Share, Source
 from seit_ray.config.training import Workers
 from seit_ray.config.verbs import Verb
@@ -84,4 +84,5 @@ class TrainTokenAdapt(Verb):
     @model_validator(mode="after")
     def _warmed_up(self) -> Self:
         check_schedule(self.loop, self.optimizer)
+        check_best(self.loop, "tokenadapt")
         return self

@@ -7,7 +7,15 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from seit_ray.config.augment import Augment, Masking
-from seit_ray.config.loop import FinetuneLoop, FinetuneOptimizer, Loop, Optimizer, check_deciding_probe, check_schedule
+from seit_ray.config.loop import (
+    FinetuneLoop,
+    FinetuneOptimizer,
+    Loop,
+    Optimizer,
+    check_best,
+    check_deciding_probe,
+    check_schedule,
+)
 from seit_ray.config.methods import Ccvit, Dtm, PretrainPixels
 from seit_ray.config.robustness import Robustness
 from seit_ray.config.sections import (
@@ -88,6 +96,7 @@ class FitTokenizer(Verb):
     def _warmed_up(self) -> Self:
         if self.tokenizer == "vit_vqgan" and not self.vit_vqgan.published:
             check_schedule(self.loop, self.optimizer)
+            check_best(self.loop, self.tokenizer)
         return self
 
 
@@ -160,6 +169,7 @@ class Pretrain(Training):
 
     @model_validator(mode="after")
     def _probed_where_it_decides(self) -> Self:
+        check_best(self.loop, "mtm" if self.objective == "dtm" and not self.images else self.objective, self.probe)
         check_deciding_probe(self.loop, self.probe)
         return self
 
@@ -193,6 +203,7 @@ class Finetune(Training):
     @model_validator(mode="after")
     def _of_the_task(self) -> Self:
         """ValueError for keys that the other task alone has: they would do nothing."""
+        check_best(self.loop, self.task)
         stray = [f"augment.{name}" for name in OF_LABELS if getattr(self.augment, name)]
         for key in ("label_smoothing", "model.pool"):
             part, name = (self.model, "pool") if key == "model.pool" else (self, key)

@@ -63,16 +63,18 @@ def split_features(
     `labelled_sample` of a large split.
     """
     width, found = 0, []
+    labels = torch.zeros(len(store), dtype=torch.int64, device=world.device)
     for _, rows, batch in eval_batches(store, batch_size, world):
         values = encode(batch.inputs).float()
         width = values.shape[1]
         found.append((rows, values))
+        labels[rows] = -1 if batch.labels is None else batch.labels  # of an image that stands in for another, its own
     # Zeros elsewhere: the sum over ranks is then the features themselves, to the bit.
     width = width_of(width, world)
     features = torch.zeros(len(store), width, device=world.device)
     for rows, values in found:
         features[rows] = values
-    return world.sum(features), torch.from_numpy(store.labels).to(world.device)
+    return world.sum(features), world.sum(labels)
 
 
 def width_of(width: int, world: World) -> int:

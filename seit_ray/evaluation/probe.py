@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from torch import Tensor, nn
 
 from seit_ray.batches.contract import Samples
-from seit_ray.batches.crop import center_crop_tokens
 from seit_ray.evaluation.features import labelled_sample, split_features
 from seit_ray.evaluation.knn import knn_probe
 from seit_ray.evaluation.linear_probe import linear_probe
@@ -30,7 +29,6 @@ def probe_metrics(
     num_classes: int,
     world: World,
     *,
-    grid: tuple[int, int] | None = None,
     max_train: int = 10_000,
     max_val: int = 10_000,
     k: int = 20,
@@ -45,9 +43,8 @@ def probe_metrics(
     probe_linear_top1, probe_knn_top1 (shares), probe_rankme; probe_linear_ridge (that was taken), probe_linear_epochs,
     probe_knn_k, probe_knn_temperature, probe_..._samples. Fitted on a seeded sample of `max_train` labelled rows of
     train, scored on `max_val` of val; RankMe of as many of train, labelled or not; k is lowered to the number of train
-    rows. `grid` is that of the stores' tokens, the model's own by default: the centre of a larger one is taken. No
-    top-1 where train has not two classes or val no label. The model is left in the mode it was in, and no global
-    generator is drawn from. ValueError for an unknown method.
+    rows. No top-1 where train has not two classes or val no label. The model is left in the mode it was in, and no
+    global generator is drawn from. ValueError for an unknown method.
     """
     unknown = [m for m in methods if m not in METHODS]
     if unknown:
@@ -57,7 +54,7 @@ def probe_metrics(
     scores = {"linear", "knn"} & set(methods)
     if val is None or not len(val) or len(set(train.labels.tolist())) < 2:
         scores = set()
-    encode, was_training = encoder_of(model, grid), model.training
+    encode, was_training = encoder_of(model), model.training
     found: dict[str, tuple[Tensor, Tensor]] = {}
     model.eval()
     try:
@@ -85,21 +82,17 @@ def probe_metrics(
     return metrics | {f"probe_{name}_samples": len(labels) for name, (_, labels) in found.items()}
 
 
-def encoder_of(model: nn.Module, grid: tuple[int, int] | None = None) -> Callable[[Tensor], Tensor]:
-    """From the inputs of a store, with tokens of `grid` [B,L], to the features [B,D] of a known model."""
+def encoder_of(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """From the inputs of a store to the features [B,D] of a known model."""
     if isinstance(model, MaskedTokenModel):
-        features = model.features
-    elif isinstance(model, TokenViT):
-        features = model.forward_features
-    else:  # those of BEiT: by attribute and not by type, since timm, which they are of, takes seconds to import
-        found = getattr(model, "features", None) or getattr(model, "forward_features", None)
-        if found is None:
-            raise ValueError(
-                f"model {type(model).__name__} to probe; expected a MaskedTokenModel or TokenViT, or one with "
-                "features; pass the bare model"
-            )
-        features = found
-    out_grid: Any = model.grid
-    if grid is None or grid == out_grid:
-        return features
-    return lambda tokens: features(center_crop_tokens(tokens, grid, out_grid))
+        return model.features
+    if isinstance(model, TokenViT):
+        return model.forward_features
+    # those of BEiT: by attribute and not by type, since timm, which they are of, takes seconds to import
+    found = getattr(model, "features", None) or getattr(model, "forward_features", None)
+    if found is None:
+        raise ValueError(
+            f"model {type(model).__name__} to probe; expected a MaskedTokenModel or TokenViT, or one with features; "
+            "pass the bare model"
+        )
+    return found

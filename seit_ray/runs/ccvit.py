@@ -77,10 +77,10 @@ def pretrain_ccvit(
         contents |= adapt_contents(augment, adapt_run)
     hooks["decided_by"] = hooks.get("decided_by", {}) | deciding_probes(probe, loop)
 
-    def evaluate(net: nn.Module, epoch: float) -> dict[str, float]:
+    def evaluate(net: nn.Module, done: int) -> dict[str, float]:
         values = objective_metrics(net, plain, inputs.val, world) if inputs.val else {}
         metrics = {"val_" + name: value for name, value in values.items()}
-        return metrics | probes(net, inputs, probe, loop, world, epoch, shown=sight.shown)
+        return metrics | probes(net, inputs, probe, loop, world, done, shown=sight.shown)
 
     objective = plain.changed(change, morphing)
     return train_and_export(

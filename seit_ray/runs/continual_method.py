@@ -93,7 +93,7 @@ class Method:
     ) -> None:
         """Train, or go on where a killed training was; the model has the averaged weights, if there are any."""
 
-        def evaluate(net: nn.Module, epoch: float) -> dict[str, float]:
+        def evaluate(net: nn.Module, done: int) -> dict[str, float]:
             values = classification_metrics(net, val, num_classes_of(net), self.world, EVAL_BATCH)
             return {f"val_{name}": value for name, value in values.items()}
 

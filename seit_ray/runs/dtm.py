@@ -72,10 +72,10 @@ def pretrain_dtm(
         "own_bias": dtm.own_bias,
     }
 
-    def evaluate(net: nn.Module, epoch: float) -> dict[str, float]:
+    def evaluate(net: nn.Module, done: int) -> dict[str, float]:
         values = objective_metrics(net, plain, inputs.val, world) if inputs.val else {}
         metrics = {"val_" + name: value for name, value in values.items()}
-        return metrics | probes(net, inputs, probe, loop, world, epoch)
+        return metrics | probes(net, inputs, probe, loop, world, done)
 
     contents = morph_contents(sources)
     return train_and_export(

@@ -74,7 +74,7 @@ def finetune(
     else:
         augmentation = image_augmentation(augment, pixels or PixelSettings())
 
-    def evaluate(net: TokenViT, epoch: float) -> dict[str, float]:
+    def evaluate(net: TokenViT, done: int) -> dict[str, float]:
         values = classification_metrics(net, inputs.val, inputs.num_classes, world) if inputs.val else {}
         return {"val_" + name: value for name, value in values.items()}
 

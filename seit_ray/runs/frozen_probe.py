@@ -11,7 +11,7 @@ from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.models.build import build_model
 from seit_ray.progress import Progress, silent
 from seit_ray.runs.finetune import read_for
-from seit_ray.runs.inputs import TokenInputs
+from seit_ray.runs.inputs import seen_train
 from seit_ray.runs.settings import ClassifierSettings, PixelSettings
 from seit_ray.runs.train import start_from
 from seit_ray.storage import Folder
@@ -56,14 +56,12 @@ def probe_frozen(
     net = build_model("classifier", **settings)
     if init_from is not None:
         start_from(net, init_from, "model", inputs.identity, transfer=True, train_only="all")
-    grid = inputs.dataset.info.grid if isinstance(inputs, TokenInputs) else None
     found = probe_metrics(
         net.to(world.device),
-        inputs.train,
+        seen_train(inputs),
         inputs.val,
         inputs.num_classes,
         world,
-        grid=grid,
         max_train=max_images,
         max_val=max_images,
     )

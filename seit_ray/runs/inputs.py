@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from seit_ray.batches.contract import SampleStore, TokenSamples
+from seit_ray.batches.contract import Samples, SampleStore, TokenSamples
+from seit_ray.batches.crop import Centred
 from seit_ray.batches.images import ImageStream, open_images
 from seit_ray.batches.stream import open_split
 from seit_ray.images.decoded import Decoding
@@ -57,6 +58,14 @@ class TokenInputs(Inputs):
 def cropped(store: TokenSamples, grid: tuple[int, int], out_grid: tuple[int, int]) -> TokenSamples:
     """The centre crop of every row, as evaluation sees it."""
     return store if grid == out_grid else store.cropped(grid, out_grid)
+
+
+def seen_train(inputs: Inputs) -> Samples:
+    """The train split as the model sees it without augmentation: of tokens, the centre."""
+    if not isinstance(inputs, TokenInputs):
+        return inputs.train
+    store, grid = getattr(inputs.train, "first", inputs.train), inputs.dataset.info.grid
+    return store if grid == inputs.grid else Centred(store, grid, inputs.grid)
 
 
 def token_inputs(

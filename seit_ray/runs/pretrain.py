@@ -63,10 +63,10 @@ def pretrain(
         objective = MorphedMTMObjective(masked, morphing, inputs.tokenizer)
     hooks["decided_by"] = hooks.get("decided_by", {}) | deciding_probes(probe, loop)
 
-    def evaluate(net: MaskedTokenModel, epoch: float) -> dict[str, float]:
+    def evaluate(net: MaskedTokenModel, done: int) -> dict[str, float]:
         values = masked_metrics(net, inputs.val, world) if inputs.val else {}
         metrics = {"val_" + name: value for name, value in values.items()}
-        return metrics | probes(net, inputs, probe, loop, world, epoch)
+        return metrics | probes(net, inputs, probe, loop, world, done)
 
     contents = adapt_contents(augment, adapt_run) | (morph_contents(sources) if dtm else {})
     return train_and_export(

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from seit_ray.batches.contract import Samples
-from seit_ray.batches.sampler import last_epoch
+from seit_ray.batches.sampler import num_steps
 from seit_ray.evaluation.probe import probe_metrics
-from seit_ray.runs.inputs import Inputs, TokenInputs, cropped
+from seit_ray.runs.inputs import Inputs, seen_train
 from seit_ray.runs.settings import ProbeSettings
 from seit_ray.training.settings import LoopSettings
 from seit_ray.training.world import World
@@ -20,15 +20,14 @@ from seit_ray.training.world import World
 __all__ = ["deciding_probes", "probe_is_due", "probes"]
 
 
-def probe_is_due(probe: ProbeSettings, loop: LoopSettings, device: torch.device, epoch: float, last: float) -> bool:
-    """Whether an evaluation at this epoch is the first since a multiple of `every_epochs`, or the last of the run.
-
-    last: the epoch that the run ends with (`last_epoch`).
-    """
-    every, now = probe.every_epochs, round(epoch)
-    if not every:
+def probe_is_due(probe: ProbeSettings, loop: LoopSettings, device: torch.device, done: int, num_samples: int) -> bool:
+    """Whether the evaluation behind step `done` is the first since a multiple of `every_epochs`, or the last."""
+    if not probe.every_epochs:
         return False
-    return epoch >= last or now // every > (now - loop.eval_interval(device)) // every
+    if done == num_steps(num_samples, loop.global_batch_size, loop.epochs):
+        return True
+    before = loop.evaluated_before(done, num_samples, device)
+    return loop.ends_epochs(done, probe.every_epochs, num_samples, since=before)
 
 
 def deciding_probes(probe: ProbeSettings, loop: LoopSettings) -> dict[str, Any]:
@@ -44,21 +43,18 @@ def probes(
     probe: ProbeSettings,
     loop: LoopSettings,
     world: World,
-    epoch: float,
+    done: int,
     *,
     shown: Callable[[Any], Samples] = lambda store: store,
 ) -> dict[str, float]:
-    """Probes of the encoder where they are due; those that need labels where there are some.
+    """Probes of the encoder where they are due behind step `done`; those that need labels where there are some.
 
     shown: from a store to what the encoder reads.
     """
-    last = last_epoch(len(inputs.train), loop.global_batch_size, loop.epochs)
-    if not probe_is_due(probe, loop, world.device, epoch, last):
+    if not probe_is_due(probe, loop, world.device, done, len(inputs.train)):
         return {}
     settings = asdict(probe)
     del settings["every_epochs"]
-    train: Any = inputs.train
-    if isinstance(inputs, TokenInputs):
-        train = cropped(getattr(train, "first", train), inputs.dataset.info.grid, inputs.grid)
+    train = seen_train(inputs)
     val = shown(inputs.val) if inputs.val else None
     return probe_metrics(net, shown(train), val, len(inputs.class_names or []), world, **settings)

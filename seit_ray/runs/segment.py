@@ -104,7 +104,7 @@ def segment(
     )
 
 
-def val_metrics(read: Read, stride: int | None, world: World, net: nn.Module, epoch: float) -> dict[str, float]:
+def val_metrics(read: Read, stride: int | None, world: World, net: nn.Module, done: int) -> dict[str, float]:
     """Figures of the val split, on the way; none where there is none."""
     if read.val is None:
         return {}

@@ -76,7 +76,7 @@ def train_tokenadapt(
         tokenizer=coder,
     )
 
-    def evaluate(net: TokenAdapt, epoch: float) -> dict[str, float]:
+    def evaluate(net: TokenAdapt, done: int) -> dict[str, float]:
         values = tokenadapt_metrics(net, objective, inputs.val, world) if inputs.val else {}
         return {"val_" + name: value for name, value in values.items()}
 

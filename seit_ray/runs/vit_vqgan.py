@@ -125,7 +125,7 @@ def train_vit_vqgan(
     perceptual = perceptual_of(vit_vqgan, run)
     objective = AutoencoderObjective(perceptual=perceptual, **{key: getattr(vit_vqgan, key) for key in OBJECTIVE_KEYS})
 
-    def evaluate(net: VqganTrainingModel, epoch: float) -> dict[str, float]:
+    def evaluate(net: VqganTrainingModel, done: int) -> dict[str, float]:
         values = autoencoder_metrics(net, val, world) if val else {}
         return {"val_" + name: value for name, value in values.items()}
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from seit_ray.training.best import EMA
 from seit_ray.training.precision import autocast
 
-Evaluate = Callable[[Any, float], dict[str, float]]  # (the model as it was given, epoch) -> metrics
+Evaluate = Callable[[Any, int], dict[str, float]]  # (the model as it was given, steps done) -> metrics
 
 
 def new_average(model: nn.Module) -> dict[str, Tensor]:
@@ -43,12 +43,12 @@ def holding(model: nn.Module, weights: dict[str, Tensor]) -> Iterator[None]:
 
 
 def evaluations(
-    evaluate: Evaluate, epoch: float, model: nn.Module, average: dict[str, Tensor], device: torch.device, precision: str
+    evaluate: Evaluate, done: int, model: nn.Module, average: dict[str, Tensor], device: torch.device, precision: str
 ) -> dict[str, float]:
     """Metrics of the val split in the precision of the training, for the model and, as ema_..., for its average."""
     with autocast(device, precision):
-        metrics = evaluate(model, epoch)
+        metrics = evaluate(model, done)
         if average:
             with holding(model, average):
-                metrics |= {EMA + name: value for name, value in evaluate(model, epoch).items()}
+                metrics |= {EMA + name: value for name, value in evaluate(model, done).items()}
     return metrics

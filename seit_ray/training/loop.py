@@ -40,7 +40,7 @@ class Trainer:
     """One run of one objective: `train()` starts or continues it and returns the last metrics.
 
     identity: what a checkpoint must agree on (tokenizer, grid, ...), with decided_by, the user's keys that decide the
-    result. evaluate: (model, epoch) -> metrics. replay: the step that whoever made it wants instead (`replay_step`).
+    result. evaluate: (model, steps done) -> metrics. replay: the step that is wanted instead (`replay_step`).
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class Trainer:
         if evaluates:
             how = (self.world.device, self.precision)
             with uncompiled(self.compiles):
-                metrics |= evaluations(self.evaluate, metrics["epoch"], self.model, self.ema, *how)
+                metrics |= evaluations(self.evaluate, done, self.model, self.ema, *how)
             self.best.update(metrics, done, self.model, self.ema)
         return metrics
 

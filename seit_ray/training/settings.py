@@ -85,10 +85,16 @@ class LoopSettings:
             return 1
         return max(1, min(MOST_BETWEEN, int(self.epochs // LEAST_EVALUATIONS)))
 
-    def ends_epochs(self, done: int, every: int, num_samples: int) -> bool:
-        """Whether step number `done` ends so many epochs, or a multiple of them."""
-        interval = every * num_samples
-        return done * self.global_batch_size // interval > (done - 1) * self.global_batch_size // interval
+    def ends_epochs(self, done: int, every: int, num_samples: int, since: int | None = None) -> bool:
+        """Whether step number `done`, or one behind step `since`, ends so many epochs, or a multiple of them."""
+        interval, before = every * num_samples, done - 1 if since is None else since
+        return done * self.global_batch_size // interval > before * self.global_batch_size // interval
+
+    def evaluated_before(self, done: int, num_samples: int, device: torch.device) -> int:
+        """The step of the last evaluation before step `done`, 0 for none."""
+        interval = self.eval_interval(device) * num_samples
+        over = (done - 1) * self.global_batch_size // interval * interval  # samples of whole intervals
+        return -(-over // self.global_batch_size)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pkgutil
+import re
 from pathlib import Path
 
 import pytest
@@ -354,7 +355,12 @@ def test_a_warm_up_that_does_not_end_is_refused(verb, keys, start):
 @pytest.mark.parametrize(("every", "evaluated"), [(0, None), (2, None), (4, 3)])
 def test_best_weights_are_not_chosen_by_a_probe_that_some_evaluations_lack(section, every, evaluated):
     verb, required = (Quickstart, ["pre_train=true"]) if section else (Pretrain, REQUIRED)
-    keys = [*required, f"{section}loop.keep_best=ema_probe_knn_top1", f"{section}probe.every_epochs={every}"]
+    keys = [
+        *required,
+        f"{section}loop.keep_best=ema_probe_knn_top1",
+        f"{section}loop.ema_decay=0.9",
+        f"{section}probe.every_epochs={every}",
+    ]
     keys += [f"{section}loop.eval_every_epochs={evaluated}"] if evaluated else []
     text = refusal(verb, None, keys)
     assert f"probe.every_epochs {every} with loop.keep_best ema_probe_knn_top1 and an evaluation every " in text
@@ -422,3 +428,22 @@ def test_numbers_that_are_not_finite_are_refused(key, number):
 @pytest.mark.parametrize("setting", ["optimizer.betas=[1,0.9]", "optimizer.betas=[0.9,1]", f"loop.seed={1 << 63}"])
 def test_what_torch_would_refuse_is_refused_before(setting):
     assert f"key {setting.partition('=')[0]}" in refusal(Finetune, None, ["dataset=tokens", "run=r", setting])
+
+
+@pytest.mark.parametrize(
+    ("verb", "keys", "text"),
+    [
+        (Finetune, ["loop.keep_best=val_topp1"], "loop.keep_best val_topp1; did you mean val_top1?"),
+        (Finetune, ["loop.keep_best=ema_val_top1"], "loop.keep_best ema_val_top1; did you mean val_top1?"),
+        (Finetune, ["task=segment", "loop.keep_best=val_top1"], "loop.keep_best val_top1; "),
+        (Pretrain, ["loop.keep_best=val_top1"], "loop.keep_best val_top1; "),
+        (Pretrain, ["loop.keep_best=probe_linear_top1", "probe.methods=[knn]"], "keep_best probe_linear_top1; did you"),
+        (Quickstart, ["finetune.loop.keep_best=x"], "expected one of train_loss, val_loss, val_top1, val_top5"),
+    ],
+)
+def test_the_best_is_chosen_by_a_metric_of_the_training(verb, keys, text):
+    required = {Finetune: ["dataset=x", "run=r"], Pretrain: ["dataset=x", "run=r"], Quickstart: []}[verb]
+    with pytest.raises(ValueError, match=re.escape(text)):
+        load(verb, [], [*required, *keys])
+    if verb is Finetune and "task=segment" not in keys:
+        load(verb, [], [*required, "loop.ema_decay=0.9", "loop.keep_best=ema_val_top1"])

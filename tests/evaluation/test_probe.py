@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from seit_ray.batches.crop import center_crop_tokens
+from seit_ray.batches.crop import Centred, center_crop_tokens
 from seit_ray.batches.store import TokenStore
 from seit_ray.batches.stream import TokenStream
 from seit_ray.evaluation.knn import knn_probe
@@ -151,7 +151,8 @@ def test_a_larger_grid_is_seen_through_its_middle():
     large, small = (
         TokenStore(tokens, labels) for tokens in (rows.tokens, center_crop_tokens(rows.tokens, (6, 6), (4, 4)))
     )
-    assert probed(model, large, large, grid=(6, 6)) == probed(model, small, small)
+    shown = Centred(large, (6, 6), (4, 4))
+    assert probed(model, shown, small) == probed(model, small, small)
 
 
 def test_wrong_input_is_named():
