@@ -117,6 +117,13 @@ class Loop(Section):
     )
 
 
+def refuse_seed(key: str, seed: int, instead: str = "seeds, one for each trial") -> None:
+    """ValueError for a seed of a part, all of which have theirs from another key."""
+    if seed:
+        name = instead.partition(",")[0]
+        raise ValueError(f"{key} {seed}; expected none, as the seed comes from {instead}; drop it, and set {name}")
+
+
 def check_schedule(loop: Loop, optimizer: Optimizer) -> None:
     """ValueError where the warm-up would not end before the training does, or the rate would end above its peak."""
     optimizer.settings().check_schedule(loop.epochs, loop.global_batch_size)

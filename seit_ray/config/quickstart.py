@@ -15,6 +15,7 @@ from seit_ray.config.loop import (
     check_best,
     check_deciding_probe,
     check_schedule,
+    refuse_seed,
 )
 from seit_ray.config.methods import Ccvit, Dtm, PretrainPixels
 from seit_ray.config.sections import NonNegativeInt, Section, Seed, Share, Source, Tokenize
@@ -89,6 +90,13 @@ class Quickstart(Verb):
     def made(self) -> tuple[str, ...]:
         """What the phases make; the listing that they share lies beside these, in the output."""
         return tuple(f"{self.output.rstrip('/')}/{name}" for name in ("tokenizer", "tokens", "pretrain", "finetune"))
+
+    @model_validator(mode="after")
+    def _one_seed(self) -> Self:
+        refuse_seed("tokenize.seed", self.tokenize.seed, "seed")
+        for part in ("pretrain", "finetune"):
+            refuse_seed(f"{part}.loop.seed", getattr(self, part).loop.seed, "seed")
+        return self
 
     @model_validator(mode="after")
     def _what_is_pre_trained_is_taken_over(self) -> Self:

@@ -7,10 +7,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from seit_ray.config.augment import Augment
-from seit_ray.config.loop import FinetuneLoop, FinetuneOptimizer, check_schedule
+from seit_ray.config.loop import FinetuneLoop, FinetuneOptimizer, check_schedule, refuse_seed
 from seit_ray.config.sections import Codes as Codes
 from seit_ray.config.sections import PositiveInt, Section, Share, Source
-from seit_ray.config.study import Study, refuse_seed
+from seit_ray.config.study import Study
 from seit_ray.config.training import Classifier, Pixels
 
 Quality = Annotated[int, Field(ge=1, le=100)]

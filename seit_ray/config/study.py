@@ -43,12 +43,6 @@ class Trials(Section):
         return self
 
 
-def refuse_seed(key: str, seed: int) -> None:
-    """ValueError for the seed of a loop, which every trial has from `seeds`."""
-    if seed:
-        raise ValueError(f"{key} {seed}; expected none, as a trial's seed is one of seeds; drop it, and set seeds")
-
-
 class Study(Verb):
     """Keys of every study."""
 

@@ -7,11 +7,11 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from seit_ray.config.augment import Augment, Masking
-from seit_ray.config.loop import FinetuneLoop, FinetuneOptimizer, Loop, Optimizer, check_schedule
+from seit_ray.config.loop import FinetuneLoop, FinetuneOptimizer, Loop, Optimizer, check_schedule, refuse_seed
 from seit_ray.config.methods import STUDENT, Ccvit, Dtm
 from seit_ray.config.sections import Codes, PositiveInt, Section, Share, Source, Texts
 from seit_ray.config.storage_curve import STEM
-from seit_ray.config.study import Study, refuse_seed
+from seit_ray.config.study import Study
 from seit_ray.config.training import Classifier, Pixels
 
 TEACHER = ("teacher", "teacher_weights")  # keys of dtm that the row dtm_images alone reads

@@ -221,7 +221,8 @@ def add_next(page: Page, output: Folder) -> None:
         ("All of this on your own images, a folder for each class:", "make quickstart IMAGES=/data/photos"),
         (
             "Step by step, at a size of your choice:",
-            "seit-ray fit_tokenizer images=/data/photos output=runs/tokenizer centroid.image_size=256\n"
+            "seit-ray fit_tokenizer images=/data/photos output=runs/tokenizer val_fraction=0.1 "
+            "centroid.image_size=256\n"
             "seit-ray tokenize_images images=/data/photos tokenizer=runs/tokenizer output=runs/tokens "
             "tokenize.val_fraction=0.1\n"
             "seit-ray finetune dataset=runs/tokens run=classifier model.size=small",

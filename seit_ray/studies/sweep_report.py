@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,10 +18,15 @@ SHOWN_CURVES = 12  # more cannot be told apart
 
 
 def ranked(outcomes: list[Outcome], mode: str) -> list[Outcome]:
-    """Finished trials, best first; then stopped ones; then failed ones."""
+    """Finished trials, best first, those without a number last; then stopped ones; then failed ones."""
     order = {"finished": 0, "stopped": 1, "failed": 2}
     sign = 1 if mode == "min" else -1
-    return sorted(outcomes, key=lambda o: (order[o.status], sign * (o.value or 0.0), o.name))
+
+    def place(outcome: Outcome) -> tuple[int, float, str]:
+        value = math.nan if outcome.value is None else sign * outcome.value
+        return order[outcome.status], math.inf if math.isnan(value) else value, outcome.name
+
+    return sorted(outcomes, key=place)
 
 
 def line(outcome: Outcome) -> str:

@@ -10,7 +10,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from seit_ray.training.settings import OptimizerSettings
 
-POSITIONS = ("pos_embed", "cls_token")
+POSITIONS = ("pos_embed", "cls_token", "decoder_pos_embed_learned")
 
 
 def layer_of(name: str, depth: int, token_emb_last: bool = False) -> int:

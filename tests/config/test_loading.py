@@ -447,3 +447,11 @@ def test_the_best_is_chosen_by_a_metric_of_the_training(verb, keys, text):
         load(verb, [], [*required, *keys])
     if verb is Finetune and "task=segment" not in keys:
         load(verb, [], [*required, "loop.ema_decay=0.9", "loop.keep_best=ema_val_top1"])
+
+
+@pytest.mark.parametrize("key", ["tokenize.seed", "finetune.loop.seed", "pretrain.loop.seed"])
+def test_all_phases_have_one_seed(key):
+    with pytest.raises(
+        ValueError, match=rf"{key} 5; expected none, as the seed comes from seed; drop it, and set seed"
+    ):
+        load(Quickstart, [], [f"{key}=5", "pre_train=true"])

@@ -72,6 +72,12 @@ def test_fine_tuning_groups():
     assert {name: found[name] for name in expected} == expected
 
 
+@pytest.mark.parametrize("decays", [True, False])
+def test_positions_of_a_decoder_decay_as_those_of_an_encoder(decays):
+    found = by_name(tiny_masked(), weight_decay=0.1, layer_decay=1.0, decay_positions=decays)
+    assert found["decoder_pos_embed_learned"] == found["cls_token"] == (1.0, 0.1 * decays)
+
+
 def test_pre_training_groups():
     found = by_name(tiny_masked(), weight_decay=0.05, layer_decay=1.0)
     assert {scale for scale, _ in found.values()} == {1.0}

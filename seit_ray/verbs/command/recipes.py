@@ -9,17 +9,21 @@ import yaml
 from seit_ray.config import Finetune, Pretrain, Verb
 from seit_ray.config.loading import RECIPES
 
+ALIKE = {"task": "classify", "objective": "mtm"}  # keys, with their defaults, that tell methods apart
+
 
 def recipe_note(verb: str, config: Verb) -> str | None:
-    """A line that names the recipe of the same task, size and inputs, or of the size base; None where there is none."""
-    if not isinstance(config, Pretrain | Finetune) or (isinstance(config, Finetune) and config.images):
+    """A line that names the recipe of tokens of the same method, size and inputs, or of the size base; None else."""
+    if not isinstance(config, Pretrain | Finetune) or config.images:
         return None
     inputs = getattr(config.model, "inputs", "learned")
     fitting: dict[str, str] = {}  # size -> the first recipe of it
     for file in sorted(RECIPES.glob(f"{verb}_*.yaml")):
         recipe = yaml.safe_load(file.read_text(encoding="utf-8"))
         model = recipe["model"]
-        if recipe.get("task", "classify") != getattr(config, "task", "classify"):
+        if "image_size" in recipe.get("pixels", {}):  # of images
+            continue
+        if any(recipe.get(key, plain) != getattr(config, key, plain) for key, plain in ALIKE.items()):
             continue
         if model.get("inputs", "learned") == inputs:
             fitting.setdefault(model["size"], file.stem)

@@ -17,6 +17,10 @@ from tests.tiny_dataset import write_dataset
         (Pretrain, [], "pretrain_base_in1k_400e"),
         (Pretrain, ["model.size=nano"], "pretrain_nano_cifar10_20e"),
         (Pretrain, ["model.size=large"], "pretrain_base_in1k_400e"),
+        (Pretrain, ["model.size=small"], "pretrain_small_cifar10_200e"),
+        (Pretrain, ["model.size=small", "objective=dtm"], "pretrain_dtm_small_cifar10_200e"),
+        (Pretrain, ["objective=dtm"], "pretrain_dtm_tokens"),
+        (Pretrain, ["model.size=small", "objective=ccvit"], "pretrain_ccvit_small_cifar10_200e"),
         (Finetune, [], "finetune_base_in1k_100e"),
         (Finetune, ["model.size=small"], "finetune_small_cifar10_100e"),
         (Finetune, ["task=segment"], "finetune_segment_ade20k_160k"),
@@ -31,8 +35,9 @@ def test_the_recipe_of_the_same_size_and_inputs(verb, keys, name):
     assert (RECIPES / f"{name}.yaml").exists()
 
 
-def test_none_for_pixels():
-    assert recipe_note("finetune", load(Finetune, [], ["images=photos", "run=a"])) is None
+@pytest.mark.parametrize(("verb", "keys"), [(Finetune, []), (Pretrain, ["objective=ccvit", "model.size=small"])])
+def test_none_for_pixels(verb, keys):
+    assert recipe_note(verb.__name__.lower(), load(verb, [], ["images=photos", "run=a", *keys])) is None
 
 
 def test_the_command_line_says_so_unless_a_recipe_is_named(tmp_path, capsys):
