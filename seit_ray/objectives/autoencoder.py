@@ -103,6 +103,10 @@ class AutoencoderObjective:
         metrics = {f"{name}_loss": term.detach() for name, term in terms.items()}
         return loss, {**metrics, "code_usage": seen.code_usage, "code_perplexity": seen.perplexity}
 
+    def drop_step(self) -> None:
+        """The step is done again, from its first micro-batch."""
+        self._last_step = -1
+
     def weight_of(self, name: str, step: int) -> float:
         """Weight of a term at a step."""
         return 0.0 if name == "adversarial" and step < self.adversarial_start_step else self.weights[name]

@@ -23,6 +23,7 @@ from seit_ray.training.best import Best
 from seit_ray.training.checkpoints import agreed_checkpoint, restore, state_tensors, tensors_of
 from seit_ray.training.compiling import compiles_on, uncompiled
 from seit_ray.training.first_step import take_first_step
+from seit_ray.training.forward_state import ForwardState
 from seit_ray.training.gradients import add_gradients
 from seit_ray.training.identity import DECIDED_BY, check_same
 from seit_ray.training.metrics import MetricsLog, describe, read_metrics
@@ -80,6 +81,7 @@ class Trainer:
         if hasattr(objective, "average"):  # that may take its targets from it
             objective.average = self.ema or None
         self.best, self.window = Best(settings.keep_best), Window(world)
+        self.moved = ForwardState(self.model)
         self.agreement = Agreement(world, self.requests)
         self.precision = settings.precision_on(world.device)
         self.compiles = compiles_on(world.device, settings.compile)
@@ -190,11 +192,13 @@ class Trainer:
     def step(self, model: nn.Module, step: int, parts: Parts) -> None:
         """One optimizer step. Every rank scales by its share of the global batch, so uneven shares stay exact."""
         set_lr(self.optimizer, self.rate_of(step))
+        self.moved.keep()
         bad = self.gradients(model, step, parts)
         norm = gradient_norm(self.optimizer)
         self.window.add({"grad_norm": norm}, 1 / self.world.size)
         skipped = self.agreement.settle(step + 1, bad, norm)
         self.window.end_step(skipped)
+        self.moved.settle(skipped)
         take_step(self.optimizer, norm, skipped, clip_grad=self.rates.clip_grad)
         self.bad_steps.remember(step + 1, self.agreement.bad_in_a_row)
         if self.ema:
@@ -210,6 +214,9 @@ class Trainer:
         """Forget what a step has left so far."""
         self.optimizer.zero_grad(set_to_none=True)
         self.window.drop_step()
+        self.moved.drop()
+        if hasattr(self.objective, "drop_step"):
+            self.objective.drop_step()
 
     def rate_of(self, step: int) -> float:
         """The learning rate of the step with this number, from 0."""

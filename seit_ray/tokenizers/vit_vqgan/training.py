@@ -113,6 +113,10 @@ class VqganTrainingModel(nn.Module):
             fake=self.discriminator(reconstruction.detach()),
         )
 
+    def moved_by_forward(self) -> list[Tensor]:
+        """What a forward in train mode writes to: the statistics of codes, and the codebook."""
+        return [self.weight, self.code_uses, *([self.code_sums] if self.codebook_update == "ema" else [])]
+
     @torch.no_grad()
     def count_codes(self, counts: Tensor, sums: Tensor) -> None:
         """Remember which codes were taken; with "ema", move their rows."""
