@@ -92,16 +92,31 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+CLUSTER = contextlib.ExitStack()  # what ends the ray of the session
+
+
 @pytest.fixture(scope="session")
 def ray_cluster():
     """A local ray with two CPUs, one a session; verbs that are called as functions use it as it stands."""
     from seit_ray.distributed.cluster import connected
     from tests.warm.processes import for_ray
 
-    with contextlib.ExitStack() as stack:
+    with CLUSTER:
         with for_ray():
-            cluster = stack.enter_context(connected("local", num_cpus=2, object_store_mib=200))
+            cluster = CLUSTER.enter_context(connected("local", num_cpus=2, object_store_mib=200))
         yield cluster
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item, nextitem):
+    """End the ray of the session behind the last file that uses it: idle, its processes take a tenth of a core."""
+    if nextitem is not None and uses_session(item) and not uses_session(nextitem):
+        CLUSTER.close()
+
+
+def uses_session(item) -> bool:
+    """Whether the file of a test uses the ray of the session."""
+    return group_of(file_of(item)).startswith("ray of ")
 
 
 @pytest.fixture(scope="session")
