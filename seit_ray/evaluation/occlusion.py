@@ -41,20 +41,8 @@ def logits_under(case: Case, model: TokenViT, patches: Tensor, order: Tensor) ->
     chosen, width = order[:, :num], patches.shape[2]
     if case.corruption == "occlusion":
         kept = order[:, num:].sort(dim=1).values
-        return read_out(model, patches, kept)
+        return model.logits_of(patches, kept)
     # each takes the content of the next in the order: none stays, whatever the share
     content = patches.gather(1, chosen.roll(-1, dims=1)[..., None].expand(-1, -1, width))
     moved = patches.scatter(1, chosen[..., None].expand(-1, -1, width), content)
-    return read_out(model, moved)
-
-
-def read_out(model: TokenViT, patches: Tensor, kept: Tensor | None = None) -> Tensor:
-    """Logits [B,C] of patches of the stem [B,P,width]; of those that are `kept` [B,V] alone, where they are given."""
-    x = torch.cat([model.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1) + model.pos_embed
-    if kept is not None:
-        places = torch.cat([torch.zeros_like(kept[:, :1]), kept + 1], dim=1)  # the class token stays
-        x = x.gather(1, places[..., None].expand(-1, -1, x.shape[2]))
-    for block in model.blocks:
-        x = block(x)
-    features = model.norm(x[:, 1:].mean(dim=1)) if model.pool == "mean" else model.norm(x[:, 0])
-    return model.head(features)
+    return model.logits_of(moved)

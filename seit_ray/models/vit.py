@@ -89,10 +89,14 @@ class TokenViT(nn.Module):
                 f"maps of shape {list(maps.shape)}; expected [B,{','.join(map(str, expected))}]; "
                 "crop or resize them to the model's grid"
             )
-        x = self._encode(maps)
-        if self.pool == "mean":
-            return self.norm(x[:, 1:].mean(dim=1))
-        return self.norm(x[:, 0])
+        return self._pooled(self._encode(self.patches(maps)))
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        return self.norm(x[:, 1:].mean(dim=1) if self.pool == "mean" else x[:, 0])
+
+    def logits_of(self, patches: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Patches of the stem [B,P,width], or those at places `kept` [B,V] of them alone -> logits [B,C]."""
+        return self.head(self._pooled(self._encode(patches, kept)))
 
     def patches(self, maps: Tensor) -> Tensor:
         """Embedded maps -> what the stem makes of them, [B,P,width], before positions."""
@@ -100,17 +104,20 @@ class TokenViT(nn.Module):
             maps = self.token_emb.standardized(maps)
         return self.patch_embed(maps)
 
-    def _encode(self, maps: Tensor) -> Tensor:
-        """Embedded maps -> class token and patches after the last block, [B,1+P,width]."""
-        patches = self.patches(maps)
-        x = stream(torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1) + self.pos_embed)
+    def _encode(self, patches: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Patches of the stem, all or those `kept` -> class token and patches after the last block, [B,1+P,width]."""
+        x = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1) + self.pos_embed
+        if kept is not None:
+            places = torch.cat([torch.zeros_like(kept[:, :1]), kept + 1], dim=1)  # the class token stays
+            x = x.gather(1, places[..., None].expand(-1, -1, x.shape[2]))
+        x = stream(x)
         for block in self.blocks:
             x = block(x)
         return x
 
     def patch_features(self, tokens: Tensor) -> Tensor:
         """Tokens [B,L] or [B,h,w], or images -> every patch after the last norm, [B,P,width]."""
-        return self.norm(self._encode(self.embed(tokens))[:, 1:])
+        return self.norm(self._encode(self.patches(self.embed(tokens)))[:, 1:])
 
     def forward_features(self, tokens: Tensor) -> Tensor:
         """Tokens [B,L] or [B,h,w] -> what the head reads, [B,width]."""

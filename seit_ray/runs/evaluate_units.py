@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from seit_ray.batches.contract import Samples
-from seit_ray.batches.store import TokenStore
+from seit_ray.batches.stream import open_split
 from seit_ray.evaluation.batches import eval_batches
 from seit_ray.evaluation.case_counts import Tally, add_up
 from seit_ray.evaluation.cases import Case, unit_cases
-from seit_ray.evaluation.occlusion import UNIT_SEED, check_units, logits_under, read_out, unit_order
+from seit_ray.evaluation.occlusion import UNIT_SEED, check_units, logits_under, unit_order
 from seit_ray.evaluation.robustness import robustness_figures
 from seit_ray.models.exports import import_model
 from seit_ray.models.vit import TokenViT
@@ -50,7 +50,7 @@ def evaluate_units(
     if not isinstance(model, TokenViT):  # BEiT's positions are biases between all pairs of a whole grid
         raise ValueError(f"occlusion or shuffle of {run.uri}, whose encoder is BEiT; expected one of ViT; drop them")
     check_units(cases, model.num_patches)
-    store = cropped(TokenStore.read(tokens, split, need_labels=True), tokens.info.grid, model.grid)
+    store = cropped(open_split(tokens, split, need_labels=True), tokens.info.grid, model.grid)
     with autocast(world.device, precision_of(about, world.device)):
         counts = unit_counts(model.to(world.device), store, cases, world, batch_size, on_progress)
     made = [pair for found in world.gather(counts) for pair in found]
@@ -77,7 +77,7 @@ def unit_counts(
         tally = Tally(cases, model.num_classes)
         patches = model.patches(model.embed(batch.inputs))
         order = unit_order(rows, total, model.num_patches, world.device)
-        tally.add(0, read_out(model, patches), batch.labels)
+        tally.add(0, model.logits_of(patches), batch.labels)
         for place, case in enumerate(cases, 1):
             tally.add(place, logits_under(case, model, patches, order), batch.labels)
         found.append((chunk, tally.counts()))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from seit_ray.evaluation.cases import Case, unit_cases
-from seit_ray.evaluation.occlusion import check_units, logits_under, read_out, unit_order
+from seit_ray.evaluation.occlusion import check_units, logits_under, unit_order
 from tests.tiny_trainers import tiny_classifier, tiny_store
 
 CPU = torch.device("cpu")
@@ -22,9 +22,9 @@ def seen():
 
 def test_with_all_units_it_is_the_model(seen):
     model, tokens, patches = seen
-    assert torch.equal(read_out(model, patches), model(tokens))
+    assert torch.equal(model.logits_of(patches), model(tokens))
     model.pool = "cls"
-    assert torch.equal(read_out(model, patches), model(tokens))
+    assert torch.equal(model.logits_of(patches), model(tokens))
     model.pool = "mean"
 
 
@@ -46,9 +46,9 @@ def test_shuffled_units_all_move(seen):
     order = torch.tensor([[2, 0, 3, 1]]).expand(8, -1)
     # the place of each of the first three takes what the next one in the order has
     moved = patches[:, [3, 1, 0, 2]]
-    assert torch.equal(logits_under(Case("shuffle", 0.75), model, patches, order), read_out(model, moved))
+    assert torch.equal(logits_under(Case("shuffle", 0.75), model, patches, order), model.logits_of(moved))
     whole = patches[:, [3, 2, 0, 1]]
-    assert torch.equal(logits_under(Case("shuffle", 1.0), model, patches, order), read_out(model, whole))
+    assert torch.equal(logits_under(Case("shuffle", 1.0), model, patches, order), model.logits_of(whole))
 
 
 def test_the_order_is_that_of_the_row():
