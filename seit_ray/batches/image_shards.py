@@ -147,6 +147,7 @@ class ImageShards:
 
 
 def key_of(rows: pa.Table, decoding: Decoding) -> str:
-    """A name of the pixels of rows: which images in which versions, and how they are decoded."""
-    known = [rows.select(["key", "uri", "version", "label"]).to_pylist(), rows.schema.metadata, decoding]
+    """A name of the pixels of rows: which images and maps in which versions, and how they are decoded."""
+    maps = [name for name in ("mask_uri", "mask_version") if name in rows.column_names]
+    known = [rows.select(["key", "uri", "version", "label", *maps]).to_pylist(), rows.schema.metadata, decoding]
     return hashlib.sha256(repr(known).encode()).hexdigest()[:32]

@@ -85,7 +85,7 @@ def spans_of(listed: pa.Table, source: Folder, most: int) -> Iterator[pa.Table]:
         if file is None:
             yield from (rows.slice(first, most) for first in range(0, len(rows), most))
             continue
-        numbers = np.array([address[1] for uri in rows["uri"].to_pylist() if (address := address_in_parquet(uri))])
+        numbers = np.array([address.row for uri in rows["uri"].to_pylist() if (address := address_in_parquet(uri))])
         places = np.searchsorted(numbers, row_group_ends(source, file)).tolist()
         for first, last in itertools.pairwise([0, *places, len(rows)]):
             if last > first:

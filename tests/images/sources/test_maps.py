@@ -96,10 +96,11 @@ def test_a_wrong_map_among_the_first_is_told_before_any_work(tmp_path, values, w
         ({"masks": "labels"}, "source.masks 'labels' of .* expected label maps, as in images/x.jpg and labels/x.png"),
         ({"masks": "a/b"}, "expected the name of the maps' folder, or IMAGES:MAPS"),
         ({"masks": "images"}, "expected the name of the maps' folder, or IMAGES:MAPS, two names"),
-        ({"num_classes": None}, "source.masks without classes; expected how many"),
+        ({"num_classes": None}, "label maps without classes; expected how many"),
         ({"num_classes": 300}, "300 classes of label maps with void 3; expected 1 to 254"),
         ({"masks": None}, "source.void or source.num_classes without source.masks"),
-        ({"kind": "webdataset"}, "source.masks with a source of kind 'webdataset'"),
+        ({"masks": None, "mask_column": "seg"}, "source.mask_column 'seg' with image files, .* set source.masks to"),
+        ({"kind": "webdataset"}, "source.masks 'masks' with a source of kind 'webdataset'.* set source.mask_column"),
     ],
 )
 def test_settings_that_fit_no_pairs_are_one_line(tmp_path, settings, what):
