@@ -19,7 +19,8 @@ from seit_ray.images.decode import ImageError
 from seit_ray.images.decoded import Decoding, decode_content
 from seit_ray.images.label_maps import map_labels_of, squash_map
 from seit_ray.images.manifest import white_level_of
-from seit_ray.images.reading import Contents, read_chunks
+from seit_ray.images.pairs import Contents
+from seit_ray.images.reading import read_chunks
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 

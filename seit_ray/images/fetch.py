@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seit_ray.images.decode import ImageError
 from seit_ray.images.records import missing_column, unusable_reason
+from seit_ray.images.sources.addresses import address_in_parquet
 from seit_ray.images.sources.parquet import DamagedParquetError, open_parquet
 from seit_ray.images.sources.settings import Columns
 from seit_ray.images.sources.tars import ADDRESS, fetch_spans
@@ -22,17 +22,8 @@ MAX_BYTES = 64 << 20
 BATCH_BYTES, BUFFER_BYTES = 32 << 20, 4 << 20  # of a Parquet file's images at a time; of a read of it
 OF_THE_OBJECT = ("missing", "too_large", "changed", "archived", "refused")  # kinds of StorageError
 NO_BYTES = "no bytes in the Parquet row"
-_ROW = re.compile(r"(.*\.parquet)#(\d+)(?::(.+))?", re.IGNORECASE | re.DOTALL)
 
 Cells = tuple[bytes | Exception, ...]  # of a row of a Parquet file, in the order of the columns that are asked for
-
-
-class RowAddress(NamedTuple):
-    """A row of a Parquet file; column '' is that of images."""
-
-    file: str
-    row: int
-    column: str
 
 
 def fetch_images(
@@ -82,12 +73,6 @@ def fetch_images(
         for span, image in _fetch_spans(source, uri, version, by_span, max_bytes).items():
             found.update(dict.fromkeys(by_span[span], image))
     return [found[place] for place in range(len(records))]
-
-
-def address_in_parquet(uri: str) -> RowAddress | None:
-    """Of an image in a Parquet file, or of a label map there; None for others."""
-    found = _ROW.fullmatch(uri) if "#" in uri else None
-    return None if found is None else RowAddress(found[1], int(found[2]), found[3] or "")
 
 
 def row_group_ends(source: Folder, uri: str) -> list[int]:
@@ -159,7 +144,7 @@ def _content_of(cell: Any, max_bytes: int) -> bytes | ImageError:
     size_bytes = cell.as_buffer().size
     if size_bytes > max_bytes:
         return ImageError(f"size {size_bytes} bytes; expected at most {max_bytes}; raise max_image_mib")
-    return cell.as_buffer().to_pybytes()  # type: ignore[no-any-return]
+    return cell.as_buffer().to_pybytes()
 
 
 def _cells_of(file: pq.ParquetFile, rows: Sequence[int], columns: Sequence[str]) -> Iterator[list[Any]]:

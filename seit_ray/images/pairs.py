@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from seit_ray.images.fetch import NO_BYTES, address_in_parquet
+from seit_ray.images.fetch import NO_BYTES
 from seit_ray.images.formats import ImageError
 from seit_ray.images.records import NO_MAP
+from seit_ray.images.sources.addresses import address_in_parquet
 
 Image = tuple[str, str, str | None]  # key, uri, version
 

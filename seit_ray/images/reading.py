@@ -7,16 +7,18 @@ that is larger. A Parquet file is read on where the chunk before ended: each of 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import pyarrow as pa
 
 from seit_ray.images.decode import ImageError
-from seit_ray.images.fetch import Cells, address_in_parquet, fetch_images, rows_of_parquet
+from seit_ray.images.fetch import Cells, fetch_images, rows_of_parquet
 from seit_ray.images.pairs import Contents, Image, Pair, images_in, maps_in, mask_column_of, pair_of, paired
+from seit_ray.images.records import unusable_reason
+from seit_ray.images.sources.addresses import address_in_parquet
 from seit_ray.images.sources.tars import ADDRESS
-from seit_ray.storage import Folder, StorageError, host_of
+from seit_ray.storage import Folder, StorageError, host_of, is_remote, storage_of
 from seit_ray.storage.patience import FIRST_PAUSE_S, LONGEST_PAUSE_S
 
 CHUNK_ROWS, CHUNK_BYTES = 256, 64 << 20
@@ -24,6 +26,7 @@ UNKNOWN_BYTES = 8 << 20  # taken for an image whose size the source does not tel
 HOST_PATIENCE_S = 10.0  # with a server of https:// addresses, while others answer: among many, some are gone
 
 Chunk = tuple[pa.Table, Contents]
+Readable = dict[str, Image]  # of each storage an image or a label map that could be read
 
 
 class Limits(Protocol):
@@ -74,7 +77,7 @@ def chunks_of_objects(rows: pa.Table, source: Folder, limits: Limits, most: int)
     """Of images in objects of their own and in tars: as many as their listed sizes allow, with their maps."""
     is_paired = asks_for_maps(rows, limits)
     sizes = sizes_of(rows, limits, is_paired=is_paired)
-    start, readable = 0, None
+    start, readable = 0, Readable()
     while start < len(sizes):
         stop, room = start + 1, CHUNK_BYTES - sizes[start]
         while stop < min(len(sizes), start + most) and sizes[stop] <= room:
@@ -82,7 +85,7 @@ def chunks_of_objects(rows: pa.Table, source: Folder, limits: Limits, most: int)
             stop += 1
         chunk = rows.slice(start, stop - start)
         wanted = [*images_in(chunk), *(maps_in(chunk) if is_paired else [])]  # of a tar both are read together
-        contents, readable = fetch_patiently(wanted, source, limits, readable)
+        contents = fetch_patiently(wanted, source, limits, readable)
         yield chunk, paired(contents[: len(chunk)], contents[len(chunk) :]) if is_paired else contents
         start = stop
 
@@ -105,13 +108,11 @@ def sizes_of(rows: pa.Table, limits: Limits, *, is_paired: bool) -> list[int]:
     return [size + (size if found is None else min(int(found[3]), limits.max_bytes)) for size, found in maps]
 
 
-def fetch_patiently(
-    images: list[Image], source: Folder, limits: Limits, readable: Image | None
-) -> tuple[list[bytes | Exception], Image | None]:
-    """(bytes or an error for each, one of them that can be read); what a storage does not give is asked for again.
+def fetch_patiently(images: list[Image], source: Folder, limits: Limits, readable: Readable) -> list[bytes | Exception]:
+    """Bytes or an error for each; what a storage does not give is asked for again.
 
-    readable: an image that could be read before. What stays away while that one comes is at fault itself; so is,
-    soon, the server of an https:// address while another answers.
+    readable: of each storage an image that could be read before; those of now are added. What stays away while that one
+    comes is at fault itself; so is, soon, the server of an https:// address while another answers.
     """
     contents = fetch(images, source, limits)
     pause, start = FIRST_PAUSE_S, time.monotonic()
@@ -119,8 +120,7 @@ def fetch_patiently(
     while missing := [place for place, content in enumerate(contents) if is_unavailable(content)]:
         on_servers = any(host_of(images[place][1]) for place in missing)
         if on_servers and time.monotonic() + pause > start + HOST_PATIENCE_S:
-            seen = readable if readable is not None and is_bytes(fetch([readable], source, limits)[0]) else None
-            contents = without_gone_hosts(images, contents, seen)
+            contents = without_gone_hosts(images, contents, still_readable(readable, source, limits))
             missing = [place for place in missing if is_unavailable(contents[place])]
         if not missing or time.monotonic() + pause > end:
             break
@@ -128,24 +128,35 @@ def fetch_patiently(
         pause = min(2 * pause, LONGEST_PAUSE_S)
         for place, content in zip(missing, fetch([images[place] for place in missing], source, limits), strict=True):
             contents[place] = content
-    readable = next((image for image, content in zip(images, contents, strict=True) if is_bytes(content)), readable)
-    if missing and readable is not None and is_bytes(fetch([readable], source, limits)[0]):
-        for place in missing:
+    found = [image for image, content in zip(images, contents, strict=True) if is_bytes(content)]
+    readable |= {storage_of(image[1]): image for image in reversed(found)}  # the first of each
+    answering = still_readable(readable, source, limits) if missing else []
+    for place in missing:
+        if any(tells_of(uri, images[place][1]) for _, uri, _ in answering):
             contents[place] = ImageError(str(contents[place]))
-    return contents, readable
+    return contents
+
+
+def still_readable(readable: Readable, source: Folder, limits: Limits) -> list[Image]:
+    """Those that can be read just now."""
+    return [image for image in readable.values() if is_bytes(fetch([image], source, limits)[0])]
+
+
+def tells_of(answering: str, missing: str) -> bool:
+    """Whether what comes shows that what does not come is at fault itself: both of one storage, or one of a server."""
+    return storage_of(answering) == storage_of(missing) or (host_of(missing) is not None and is_remote(answering))
 
 
 def without_gone_hosts(
-    images: list[Image], contents: list[bytes | Exception], seen: Image | None
+    images: list[Image], contents: list[bytes | Exception], seen: Sequence[Image]
 ) -> list[bytes | Exception]:
     """An ImageError in place of what a server of https:// addresses did not give while another one answered.
 
-    seen: an image of an earlier chunk that can be read just now.
+    seen: images of earlier chunks that can be read just now.
     """
     hosts = [host_of(uri) for _, uri, _ in images]
-    answering = {host for host, content in zip(hosts, contents, strict=True) if not is_unavailable(content)}
-    if seen is not None:
-        answering.add(host_of(seen[1]))
+    came = [uri for (_, uri, _), content in zip(images, contents, strict=True) if is_answer(uri, content)]
+    answering = {host_of(uri) for uri in [*came, *(uri for _, uri, _ in seen if is_remote(uri))]}
     gone = {*hosts} - {*answering, None} if answering else set()
     return [
         ImageError(str(content)) if host in gone else content for host, content in zip(hosts, contents, strict=True)
@@ -168,6 +179,11 @@ def is_unavailable(content: bytes | Exception) -> bool:
     return isinstance(content, StorageError) and content.kind == "unavailable"
 
 
+def is_answer(uri: str, content: bytes | Exception) -> bool:
+    """Whether a storage on the network has answered."""
+    return is_remote(uri) and unusable_reason(uri) is None and not is_unavailable(content)
+
+
 def is_bytes(content: bytes | Exception) -> bool:
     """Whether it came."""
     return isinstance(content, bytes)
@@ -184,9 +200,9 @@ def chunks_of_parquet(rows: pa.Table, file: str, source: Folder, limits: Limits,
         some = rows.slice(start, len(contents))
         if column or not is_paired:
             return some, contents
-        return some, paired(contents, fetch_patiently(maps_in(some), source, limits, None)[0])
+        return some, paired(contents, fetch_patiently(maps_in(some), source, limits, readable))
 
-    start, contents, room = 0, list[bytes | Pair | Exception](), CHUNK_BYTES
+    start, contents, room, readable = 0, list[bytes | Pair | Exception](), CHUNK_BYTES, Readable()
     for cells in patient_rows(source, file, version, numbers, columns, limits):
         size = sum(len(cell) for cell in cells if isinstance(cell, bytes))
         if contents and (len(contents) == most or size > room):

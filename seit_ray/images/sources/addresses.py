@@ -1,4 +1,4 @@
-"""Addresses that the cells of a table give: of images, and of their label maps with the versions that these have now.
+"""Addresses: in Parquet files, and those that cells of a table give of images and, with their versions, of label maps.
 
 What a table in a bucket may name are objects there and elsewhere, not files of the machines that read it.
 """
@@ -6,16 +6,42 @@ What a table in a bucket may name are objects there and elsewhere, not files of 
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import NamedTuple
 
 from seit_ray.images.records import no_map, unusable, unusable_reason
 from seit_ray.images.sources.division import Seen
 from seit_ray.images.sources.settings import SourceSettings
+from seit_ray.images.sources.tars import ADDRESS
 from seit_ray.storage import Folder, StorageError, host_of, is_remote, split_uri
 
 TOGETHER, REQUESTS = 256, 32  # maps whose versions are asked for together, and in a bucket at once
+_ROW = re.compile(r"(.*\.parquet)#(\d+)(?::(.+))?", re.IGNORECASE | re.DOTALL)
+
+
+class RowAddress(NamedTuple):
+    """A row of a Parquet file; column '' is that of images."""
+
+    file: str
+    row: int
+    column: str
+
+
+def address_in_parquet(uri: str) -> RowAddress | None:
+    """Of an image in a Parquet file, or of a label map there; None for others."""
+    found = _ROW.fullmatch(uri) if "#" in uri else None
+    return None if found is None else RowAddress(found[1], int(found[2]), found[3] or "")
+
+
+def file_of(uri: str) -> str:
+    """The uri of the object that an image or label map is in: a Parquet file, a tar, or its own."""
+    in_parquet, in_tar = address_in_parquet(uri), ADDRESS.fullmatch(uri) if "#" in uri else None
+    if in_parquet is not None:
+        return in_parquet.file
+    return uri if in_tar is None else in_tar[1]
 
 
 def address_of(written: str, folder: Folder, settings: SourceSettings) -> tuple[str, str | None]:
@@ -67,7 +93,7 @@ def _with_version(image: Seen, folder: Folder) -> Seen:
     uri = image.mask
     if uri is None or unusable_reason(uri) is not None or host_of(uri) or (folder.is_remote and not is_remote(uri)):
         return image
-    place, name = split_uri(uri)
+    place, name = split_uri(file_of(uri))
     try:
         version = folder.at(place).version(name)
     except StorageError as error:

@@ -93,7 +93,8 @@ def _seen(division: Division, file: File) -> Iterator[Seen]:
     uri = folder.uri_of(file.name)
     for row, values in enumerate(file_rows(division, file)):
         split, place = (file.split, None) if file.split else split_of_cell(values.get("split"), division.serves)
-        where, label = f"row {row} of {uri}", checked_label(values.get("label"), f"row {row} of {uri}")
+        where = f"row {row} of {uri}"
+        label = checked_label(values.get("label"), where)
         key, of_key = key_of(file.name, row, values, where, by_path=division.by_path)
         mask = map_address(values["mask"], where, folder, settings) if "mask" in values else None
         yield Seen(key, f"{uri}#{row}", label, split, None, file.version, place, of_key, mask)

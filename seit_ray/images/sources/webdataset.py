@@ -10,7 +10,7 @@ import json
 import posixpath
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from seit_ray.images.records import missing_column, no_map, unusable
 from seit_ray.images.sources.columns import cell_key, checked_label, text_label
@@ -52,24 +52,30 @@ def seen_in_tar(folder: Folder, file: File, settings: SourceSettings, left_out: 
     is one record that cannot be read, with the reason.
     """
     name, version, split = file
-    uri, is_paired = folder.uri_of(name), bool(settings.map_extensions)
-    members = tar_members(folder, name, texts_of(settings.columns), left_out, version or None)
+    uri, asked = folder.uri_of(name), Asked(settings.columns, settings.image_suffixes, settings.map_extensions)
+    members = tar_members(folder, name, texts_of(asked.columns), left_out, version or None)
     fault: list[str] = []
-    for sample in samples_of(_until_damaged(members, fault), settings.map_extensions):
-        yield from seen_in_sample(sample, uri, file, settings, left_out)
+    for sample in samples_of(_until_damaged(members, fault), asked.extensions):
+        yield from seen_in_sample(sample, uri, file, asked, left_out)
     for reason in fault:
         rest = unusable(f"{reason}; this stands for all that it held beyond")
-        mask = rest if is_paired else None
+        mask = rest if asked.extensions else None
         yield Seen(f"{one_form(name)}#rest", rest, None, split, 0, version, of_key=MAY_REPEAT, mask=mask)
 
 
-def seen_in_sample(
-    sample: Sequence[Member], uri: str, file: File, settings: SourceSettings, left_out: Counter[str]
-) -> list[Seen]:
+class Asked(NamedTuple):
+    """What is looked for in tars: columns, suffixes of images, extensions of label maps (() for none)."""
+
+    columns: Columns
+    suffixes: frozenset[str]
+    extensions: tuple[str, ...]
+
+
+def seen_in_sample(sample: Sequence[Member], uri: str, file: File, asked: Asked, left_out: Counter[str]) -> list[Seen]:
     """The images of a sample of a tar at this uri."""
-    columns, extensions, seen = settings.columns, settings.map_extensions, list[Seen]()
-    maps = {m.name: m for m in sample if map_stem(m, extensions) is not None}
-    found = images_of([m for m in sample if m.name not in maps], columns.image, settings.image_suffixes)
+    (columns, suffixes, extensions), seen = asked, list[Seen]()
+    maps = {m.name: m for m in sample if map_stem(m, extensions) is not None} if extensions else {}
+    found = images_of([m for m in sample if m.name not in maps] if maps else sample, columns.image, suffixes)
     used = {image.name for image, _ in found}
     for image, texts in found:
         where = f"{uri}#{image.key}"
@@ -84,7 +90,7 @@ def seen_in_sample(
         version = None if mask is None else file.version
         place = (image.size, file.version, None, MAY_REPEAT)
         seen.append(Seen(one_form(key), span_of(uri, image), label, file.split, *place, mask, version))
-    left_out.update(kinds_left(sample, used, maps, settings.image_suffixes, is_empty=not found))
+    left_out.update(kinds_left(sample, used, maps, suffixes, is_empty=not found))
     return seen
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from seit_ray.images import find_images
 from seit_ray.images.records import unusable_reason
+from seit_ray.images.sources.addresses import address_in_parquet
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder, StorageError
 
@@ -30,6 +31,20 @@ def test_relative_addresses_begin_at_the_table_and_absolute_ones_are_whole(tmp_p
         (other.uri_of("maps/1.png"), others),
         (other.uri_of("maps/1.png"), others),
     ]
+
+
+def test_a_member_of_a_tar_and_a_row_of_parquet_have_the_version_of_their_file(tmp_path):
+    source = Folder(tmp_path / "source")
+    source.write("a.tar", b"tar")
+    source.write("b.parquet", b"parquet")
+    assert masks_of(source, ["1.jpg,a.tar#512:9", "2.jpg,b.parquet#7", "3.jpg,c.tar#512:9"]) == [
+        (source.uri_of("a.tar#512:9"), source.version("a.tar")),
+        (source.uri_of("b.parquet#7"), source.version("b.parquet")),
+        (f"no label map: there is no {source.uri_of('c.tar#512:9')}", None),
+    ]
+    assert address_in_parquet("/x/b.PARQUET#7:seg.mask") == ("/x/b.PARQUET", 7, "seg.mask")
+    assert address_in_parquet("/x/b.parquet#7") == ("/x/b.parquet", 7, "")
+    assert address_in_parquet("/x/b.parquet") is None
 
 
 def test_what_is_not_there_is_a_reason_and_servers_are_not_asked(tmp_path, monkeypatch):
