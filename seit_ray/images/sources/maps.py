@@ -174,7 +174,7 @@ def checked_pairs(
     if number and not pairs and is_whole:
         raise ValueError(
             f"none of {number} images of {source.uri} with a label map ({first}); expected them; check "
-            "source.mask_column"
+            "source.masks or source.mask_column"
         )
     if len(pairs) < LOOK:
         check_maps(pairs, source, labels, image_column)

@@ -55,7 +55,9 @@ class SourceSettings:
     @property
     def columns(self) -> Columns:
         """The columns by what they hold; with label maps none holds labels."""
-        label, mask = (self.label_column, "") if not self.has_maps else ("", self.mask_column or MASK)
+        label, mask = self.label_column, self.mask_column
+        if self.has_maps:
+            label, mask = "", mask or (MASK if self.masks is None else "")
         return Columns(label, self.uri_column, self.image_column, self.split_column, self.key_column, mask)
 
     @property

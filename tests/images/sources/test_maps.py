@@ -110,6 +110,26 @@ def test_settings_that_fit_no_pairs_are_one_line(tmp_path, settings, what):
     assert "\n" not in str(caught.value)
 
 
+def test_maps_of_other_names_than_all_images_are_one_line(tmp_path):
+    files = {name.replace("masks/", "masks/gt_"): data for name, data in camvid_files({"train": 2}).items()}
+    folder = write_files(tmp_path / "photos", files)
+    with pytest.raises(
+        ValueError, match=r"none of 2 images of .* with a label map \(train/images/0000.png: no label map"
+    ):
+        listed(folder, tmp_path)
+
+
+def test_an_inventory_of_image_files_has_maps_by_their_folder_alone(tmp_path):
+    folder = write_files(tmp_path / "photos", camvid_files({"train": 2}))
+    place = tmp_path / "inventory.csv"
+    place.write_text("key,size\n" + "".join(f"{entry.name},{entry.size_bytes}\n" for entry in folder.list()))
+    with pytest.raises(
+        ValueError, match=r"source.mask_column 'seg' with image files, .* set source.masks to"
+    ) as caught:
+        listed(folder, tmp_path, camvid_settings(inventory=str(place), masks=None, mask_column="seg"))
+    assert "\n" not in str(caught.value)
+
+
 def test_names_that_differ_from_the_number_and_mappings_are_refused(tmp_path):
     folder = write_files(tmp_path / "photos", camvid_files({"train": 2}))
     names = tmp_path / "names.json"

@@ -169,6 +169,8 @@ def test_files_that_an_inventory_names_hold_pairs_too(tmp_path, layout):
         ("csv", {"mask_column": "masks"}, r"column 'masks' in .*list.csv; .*; set mask_column"),
         ("csv", {"mask_column": ""}, "column 'mask' in .*list.csv"),
         ("csv", {"masks": "masks"}, "source.masks 'masks' with a source of kind 'table'.* set source.mask_column"),
+        ("csv", {"masks": "masks", "mask_column": ""}, "source.masks 'masks' with a source of kind 'table'"),
+        ("parquet", {"masks": "masks"}, "source.masks 'masks' with a source of kind 'parquet'"),
         ("tar", {"masks": "masks"}, "source.masks 'masks' with a source of kind 'webdataset'"),
         ("parquet", {"mask_column": "seg"}, "column 'seg' in .*pairs.parquet; .*set mask_column"),
         ("parquet", {"mask_column": "number"}, "column 'number' in .* is of type int64; expected label maps as the b"),
