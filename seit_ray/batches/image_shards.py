@@ -19,7 +19,8 @@ from seit_ray.images.decode import ImageError
 from seit_ray.images.decoded import Decoding, decode_content
 from seit_ray.images.label_maps import map_labels_of, squash_map
 from seit_ray.images.manifest import white_level_of
-from seit_ray.images.reading import Contents, read_chunks
+from seit_ray.images.pairs import Contents
+from seit_ray.images.reading import read_chunks
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 
@@ -147,6 +148,7 @@ class ImageShards:
 
 
 def key_of(rows: pa.Table, decoding: Decoding) -> str:
-    """A name of the pixels of rows: which images in which versions, and how they are decoded."""
-    known = [rows.select(["key", "uri", "version", "label"]).to_pylist(), rows.schema.metadata, decoding]
+    """A name of the pixels of rows: which images and maps in which versions, and how they are decoded."""
+    maps = [name for name in ("mask_uri", "mask_version") if name in rows.column_names]
+    known = [rows.select(["key", "uri", "version", "label", *maps]).to_pylist(), rows.schema.metadata, decoding]
     return hashlib.sha256(repr(known).encode()).hexdigest()[:32]

@@ -135,6 +135,11 @@ class Source(Section):
     num_classes: PositiveInt | None = Field(
         None, description="of masks: how many classes there are, without void, where class_names does not name them"
     )
+    mask_column: str = Field(
+        "",
+        description="column of the label map's address in tables, or bytes in Parquet; in tars its extension; mask, "
+        "and seg.png or mask.png, if left where num_classes or void tells of maps",
+    )
 
 
 class Cluster(Section):

@@ -180,7 +180,8 @@ class Finetune(Training):
     places = Training.places | {"images", "init_from"}
 
     task: Literal["classify", "segment"] = Field(
-        "classify", description="a class an image, or a class a pixel, of images with label maps (source.masks)"
+        "classify",
+        description="a class an image, or a class a pixel, of images with label maps (source.masks, mask_column)",
     )
     dataset: str | None = Field(None, description="folder of the token dataset; this or images")
     images: str | None = Field(None, description="images to train on as pixels: a folder, table or Parquet")

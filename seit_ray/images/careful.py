@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from seit_ray.images.decode import ImageError
 from seit_ray.images.decoded import DecodedImages, Decoding, decode_rows
-from seit_ray.images.reading import Contents, read_chunks
+from seit_ray.images.pairs import Contents
+from seit_ray.images.reading import read_chunks
 from seit_ray.storage import Folder
 
 Arrays = tuple[np.ndarray, pa.Table, pa.Table]  # of `DecodedImages`

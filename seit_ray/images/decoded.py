@@ -15,7 +15,8 @@ from seit_ray.images.decode import MAX_PIXELS, DecodedImage, ImageError, decode_
 from seit_ray.images.fetch import MAX_BYTES
 from seit_ray.images.label_maps import MapLabels, map_labels_of, pack_map, read_map
 from seit_ray.images.manifest import white_level_of
-from seit_ray.images.reading import Contents, Pair, read_chunks
+from seit_ray.images.pairs import Contents, Pair
+from seit_ray.images.reading import read_chunks
 from seit_ray.images.sources.settings import Columns
 from seit_ray.progress import Times
 from seit_ray.storage import Folder

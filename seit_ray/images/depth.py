@@ -31,7 +31,7 @@ def depth_notes(images: Sequence[tuple[str, str]], source: Folder, settings: Sou
     if settings.white_level is not None or not images:
         return []
     try:
-        contents = fetch_images(list(images), source, max_bytes=MAX_BYTES)
+        contents = fetch_images(list(images), source, image_column=settings.image_column, max_bytes=MAX_BYTES)
     except StorageError:
         return []
     found = [high for data in contents if isinstance(data, bytes) and (high := brightest(data)) is not None]

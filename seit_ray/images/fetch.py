@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 
 from seit_ray.images.decode import ImageError
 from seit_ray.images.records import missing_column, unusable_reason
+from seit_ray.images.sources.addresses import address_in_parquet
 from seit_ray.images.sources.parquet import DamagedParquetError, open_parquet
 from seit_ray.images.sources.settings import Columns
 from seit_ray.images.sources.tars import ADDRESS, fetch_spans
@@ -21,7 +21,9 @@ from seit_ray.storage import Folder, StorageError, split_uri
 MAX_BYTES = 64 << 20
 BATCH_BYTES, BUFFER_BYTES = 32 << 20, 4 << 20  # of a Parquet file's images at a time; of a read of it
 OF_THE_OBJECT = ("missing", "too_large", "changed", "archived", "refused")  # kinds of StorageError
-_ROW = re.compile(r"(.*\.parquet)#(\d+)", re.IGNORECASE | re.DOTALL)
+NO_BYTES = "no bytes in the Parquet row"
+
+Cells = tuple[bytes | Exception, ...]  # of a row of a Parquet file, in the order of the columns that are asked for
 
 
 def fetch_images(
@@ -42,8 +44,8 @@ def fetch_images(
     version_of = dict(enumerate(versions or ()))
     found: dict[int, bytes | Exception] = {}  # by place in records
     objects: list[int] = []
-    # uri of a Parquet file -> row -> places in records
-    rows: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    # (uri of a Parquet file, column) -> row -> places in records
+    rows: dict[tuple[str, str], dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     # uri of a tar -> (offset, size) -> places in records
     spans: dict[str, dict[tuple[int, int], list[int]]] = defaultdict(lambda: defaultdict(list))
     for place, (_, uri) in enumerate(records):
@@ -51,8 +53,8 @@ def fetch_images(
             found[place] = ImageError(reason)
         elif "#" not in uri:  # most: an expression takes longer
             objects.append(place)
-        elif in_parquet := _ROW.fullmatch(uri):
-            rows[in_parquet[1]][int(in_parquet[2])].append(place)
+        elif (in_parquet := address_in_parquet(uri)) is not None:
+            rows[in_parquet.file, in_parquet.column or image_column][in_parquet.row].append(place)
         elif in_tar := ADDRESS.fullmatch(uri):
             spans[in_tar[1]][int(in_tar[2]), int(in_tar[3])].append(place)
         else:
@@ -61,21 +63,16 @@ def fetch_images(
     contents = source.read_uris(uris, max_bytes=max_bytes, versions=[version_of.get(place) for place in objects])
     some_denied = _some_denied(source, uris, contents, max_bytes)
     found.update((place, _at_fault(data, some_denied)) for place, data in zip(objects, contents, strict=True))
-    for uri, by_row in rows.items():
+    for (uri, column), by_row in rows.items():
         version = version_of.get(next(iter(by_row.values()))[0])
-        for row, image in _fetch_rows(source, uri, version, sorted(by_row), image_column, max_bytes).items():
+        cells = rows_of_parquet(source, uri, version, sorted(by_row), [column], max_bytes)
+        for row, (image,) in zip(sorted(by_row), cells, strict=True):
             found.update(dict.fromkeys(by_row[row], image))
     for uri, by_span in spans.items():
         version = version_of.get(next(iter(by_span.values()))[0])
         for span, image in _fetch_spans(source, uri, version, by_span, max_bytes).items():
             found.update(dict.fromkeys(by_span[span], image))
     return [found[place] for place in range(len(records))]
-
-
-def address_in_parquet(uri: str) -> tuple[str, int] | None:
-    """(file, row) of an image in a Parquet file; None for other images."""
-    found = _ROW.fullmatch(uri) if "#" in uri else None
-    return None if found is None else (found[1], int(found[2]))
 
 
 def row_group_ends(source: Folder, uri: str) -> list[int]:
@@ -116,33 +113,21 @@ def _fetch_spans(
         return dict.fromkeys(spans, _at_fault(error))
 
 
-def _fetch_rows(
-    source: Folder, uri: str, version: str | None, rows: list[int], image_column: str, max_bytes: int
-) -> dict[int, bytes | Exception]:
-    """Row -> bytes or error, for ascending rows of one file."""
-    found = rows_of_parquet(source, uri, version, rows, image_column, max_bytes)
-    return dict(zip(rows, found, strict=True))
-
-
 def rows_of_parquet(
-    source: Folder, uri: str, version: str | None, rows: Sequence[int], image_column: str, max_bytes: int
-) -> Iterator[bytes | Exception]:
-    """Bytes or error of ascending rows of one file, as it is read: the images of each row group once."""
+    source: Folder, uri: str, version: str | None, rows: Sequence[int], columns: Sequence[str], max_bytes: int
+) -> Iterator[Cells]:
+    """Bytes or errors of ascending rows of one file, as it is read: the columns of each row group once, together."""
     folder, name = split_uri(uri)
     done = 0
     try:
         with open_parquet(source.at(folder), name, BUFFER_BYTES, version or None) as file:
-            if image_column not in file.schema_arrow.names:
-                raise missing_column(image_column, uri, file.schema_arrow.names, "image_column")
-            for content in _images_of(file, rows, image_column):
+            for column in columns:
+                if column not in file.schema_arrow.names:
+                    setting = "image_column" if column == columns[0] else "mask_column"
+                    raise missing_column(column, uri, file.schema_arrow.names, setting)
+            for cells in _cells_of(file, rows, columns):
                 done += 1
-                if content is None:
-                    yield ImageError("no bytes in the Parquet row; expected an encoded image; embed the images")
-                elif content.as_buffer().size > max_bytes:
-                    size_bytes = content.as_buffer().size
-                    yield ImageError(f"size {size_bytes} bytes; expected at most {max_bytes}; raise max_image_mib")
-                else:
-                    yield content.as_buffer().to_pybytes()
+                yield tuple(_content_of(cell, max_bytes) for cell in cells)
     except StorageError as error:
         failure = _at_fault(error)
     except DamagedParquetError as error:
@@ -150,13 +135,22 @@ def rows_of_parquet(
     else:
         failure = ImageError(f"{uri} has fewer rows than were listed; expected the listed file; list the source again")
     for _ in range(done, len(rows)):
-        yield failure
+        yield (failure,) * len(columns)
 
 
-def _images_of(file: pq.ParquetFile, rows: Sequence[int], image_column: str) -> Iterator[Any]:
-    """Binary scalar, or None, of each of ascending rows; in batches, for memory's sake."""
-    is_struct = pa.types.is_struct(file.schema_arrow.field(image_column).type)
-    column = f"{image_column}.bytes" if is_struct else image_column
+def _content_of(cell: Any, max_bytes: int) -> bytes | ImageError:
+    if not cell.is_valid:
+        return ImageError(f"{NO_BYTES}; expected an encoded image; embed the images")
+    size_bytes = cell.as_buffer().size
+    if size_bytes > max_bytes:
+        return ImageError(f"size {size_bytes} bytes; expected at most {max_bytes}; raise max_image_mib")
+    return cell.as_buffer().to_pybytes()
+
+
+def _cells_of(file: pq.ParquetFile, rows: Sequence[int], columns: Sequence[str]) -> Iterator[list[Any]]:
+    """Binary scalars of each of ascending rows, in the order of the columns; in batches, for memory's sake."""
+    structs = {column for column in columns if pa.types.is_struct(file.schema_arrow.field(column).type)}
+    paths = [f"{column}.bytes" if column in structs else column for column in columns]
     wanted = iter(rows)
     row = next(wanted, None)
     first = 0
@@ -165,13 +159,12 @@ def _images_of(file: pq.ParquetFile, rows: Sequence[int], image_column: str) -> 
         if row is None or row >= end:
             first = end
             continue
-        batch_rows = _batch_rows(file.metadata.row_group(group), column)
-        for batch in file.iter_batches(batch_rows, row_groups=[group], columns=[column], use_threads=False):
-            images = batch.column(0)
-            images = images.field("bytes") if is_struct else images
+        batch_rows = _batch_rows(file.metadata.row_group(group), paths)
+        for batch in file.iter_batches(batch_rows, row_groups=[group], columns=paths, use_threads=False):
+            found = [batch.column(column) for column in columns]
+            found = [c.field("bytes") if name in structs else c for name, c in zip(columns, found, strict=True)]
             while row is not None and row < first + len(batch):
-                image = images[row - first]
-                yield image if image.is_valid else None
+                yield [column[row - first] for column in found]
                 row = next(wanted, None)
             first += len(batch)
             if row is None or row >= end:
@@ -179,8 +172,8 @@ def _images_of(file: pq.ParquetFile, rows: Sequence[int], image_column: str) -> 
         first = end
 
 
-def _batch_rows(group: pq.RowGroupMetaData, column: str) -> int:
+def _batch_rows(group: pq.RowGroupMetaData, paths: Sequence[str]) -> int:
     """Rows of a group that are read at a time."""
     chunks = (group.column(index) for index in range(group.num_columns))
-    num_bytes = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema == column)
+    num_bytes = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema in paths)
     return int(max(1, min(group.num_rows, BATCH_BYTES * group.num_rows // max(1, num_bytes))))

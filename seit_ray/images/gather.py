@@ -88,7 +88,7 @@ class Gathered:
             self.left_out.update(maps.left_over())
 
     def _maps(self) -> LabelMaps | None:
-        """The label maps of the source, or of these images where they are not all; None for images without maps."""
+        """The label maps of the source, or of these images where they are not all; None where no names pair them."""
         division, pairing = self.division, self.division.settings.pairing
         if pairing is None:
             return None
@@ -126,6 +126,7 @@ class Gathered:
             counts.labels,
             codes["split"],
             splits,
+            *(columns.get(name) for name in ("mask", "mask_version")),
         )
         settings = self.division.settings
         if (settings.include or settings.exclude) and columns["counted"].null_count < len(table):

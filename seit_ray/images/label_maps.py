@@ -81,7 +81,10 @@ def map_labels_of(rows: pa.Table) -> MapLabels | None:
 def read_map(data: bytes, labels: MapLabels, size: tuple[int, int]) -> np.ndarray:
     """Classes uint8 [H,W] of a map's file; ImageError unless it is one of `size`, its image's (width, height)."""
     try:
-        image = open_image(data)
+        try:
+            image = open_image(data)
+        except ImageError as error:
+            raise ImageError(f"label map: {error}") from error
         if image.size != size:
             raise ImageError(
                 f"label map of {image.width}x{image.height} pixels; expected {size[0]}x{size[1]}, the size of its "

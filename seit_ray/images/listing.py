@@ -64,9 +64,10 @@ def list_images(
     with listed_pieces(source, settings, pieces, is_enough, make, on_progress, is_shared=shared is not None) as found:
         labels = map_labels(found.division)
         writer = ManifestWriter(folder, hold_out, rows_per_part, labels)
-        deep = write_rows(
-            found.rows() if labels is None else checked_pairs(found.rows(), source, labels), writer, select
-        )
+        rows = found.rows()
+        if labels is not None:
+            rows = checked_pairs(rows, source, labels, settings.image_column, is_whole=found.is_whole)
+        deep = write_rows(rows, writer, select)
         on_progress("list", writer.num_images, writer.num_images, "images")
         manifest = writer.finish(
             Classes(class_names_of(found.division), known_classes),

@@ -16,11 +16,10 @@ from seit_ray.images.label_maps import MapLabels
 from seit_ray.images.manifest import FORMAT, MARKER, Manifest
 from seit_ray.images.manifest_files import FILE_ROWS, SplitWriter, delete_leftovers, schema_of
 from seit_ray.images.records import ImageRecord, unusable, unusable_reason
-from seit_ray.images.rows import FoundRows, bytes_of, first_places, lengths_of, rows_of
+from seit_ray.images.rows import FoundRows, Unusable, bytes_of, first_places, lengths_of, rows_of
 from seit_ray.storage import Folder
 
 LEAST_ROWS, USUAL_PARTS = 256, 64  # of a part; of all images, where that gives parts of a size between
-NAMED = 3  # reasons that a note names
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,8 @@ class ManifestWriter:
         self.splits: dict[str, SplitWriter] = {}
         self.codes: dict[str | int, int] = {}
         self.codes_of: dict[str, set[int]] = {}  # split -> codes of its labels
-        self.num_images = self.num_unusable = 0
-        self.unusable: list[str] = []  # the first reasons
+        self.num_images = 0
+        self.unusable, self.without = Unusable(), Unusable()  # images, and label maps of others
         self.digest = _Digest()
         folder.delete(MARKER)  # from here to the end, what is there is not complete
 
@@ -102,7 +101,7 @@ class ManifestWriter:
             mask = np.isin(rows.splits, places)
             self.splits[name].add(table if mask.all() else table.filter(pa.array(mask)))
             self.codes_of.setdefault(name, set()).update(np.unique(codes[mask & (codes >= 0)]).tolist())
-        self._note_unusable(rows.uris)
+        self._note_unusable(rows)
 
     def _codes(self, rows: FoundRows) -> np.ndarray:
         """The numbers of the labels, int32 [N], as they first come; -1 for none."""
@@ -112,11 +111,11 @@ class ManifestWriter:
             table[place] = -1 if code is None else code
         return table[rows.labels]
 
-    def _note_unusable(self, uris: pa.StringArray) -> None:
-        found = uris.filter(pc.starts_with(uris, unusable("")))
-        self.num_unusable += len(found)
-        for uri in found.slice(0, NAMED - len(self.unusable)).to_pylist():
-            self.unusable.append(unusable_reason(uri) or "")
+    def _note_unusable(self, rows: FoundRows) -> None:
+        is_unusable = pc.starts_with(rows.uris, unusable(""))
+        self.unusable.add(rows.uris.filter(is_unusable))
+        if rows.masks is not None:
+            self.without.add(rows.masks.filter(pc.and_not(pc.starts_with(rows.masks, unusable("")), is_unusable)))
 
     def finish(
         self,
@@ -169,11 +168,10 @@ class ManifestWriter:
         return manifest
 
     def _told(self) -> list[str]:
-        if not self.num_unusable:
-            return []
-        if self.num_unusable == self.num_images:
-            raise ValueError(f"nothing that can be read: {self.unusable[0]}")
-        return [f"{self.num_unusable} listed that cannot be read: {'; '.join(self.unusable)}"]
+        if self.unusable.number and self.unusable.number == self.num_images:
+            raise ValueError(f"nothing that can be read: {self.unusable.first[0]}")
+        kinds = (("that cannot be read", self.unusable), ("whose label map cannot be read", self.without))
+        return [f"{found.number} listed {what}: {'; '.join(found.first)}" for what, found in kinds if found.number]
 
 
 @dataclass

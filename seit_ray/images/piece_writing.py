@@ -29,6 +29,7 @@ SCHEMA = pa.schema(
         "counted": pa.bool_(),  # a key behind which a number comes; null for others
     }
 )
+MASKED_SCHEMA = pa.schema([*SCHEMA, pa.field("mask", pa.string()), pa.field("mask_version", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,14 @@ def maps_name(number: int, file: int) -> str:
 
 @dataclass
 class PieceWriter:
-    """Collects the images and label maps of a piece and writes each full file."""
+    """Collects the images and label maps of a piece and writes each full file.
+
+    has_masks: whether each image says its own label map, beside what else is said of it.
+    """
 
     folder: Folder
     number: int
-    rows: list[list[Any]] = field(default_factory=lambda: [[] for _ in SCHEMA])  # by column
+    has_masks: bool = False
     labels: dict[str | int, int] = field(default_factory=dict)
     splits: dict[tuple[str, str | None], int] = field(default_factory=dict)
     num_rows: int = 0
@@ -82,15 +86,19 @@ class PieceWriter:
     maps: tuple[list[str], list[str | None]] = field(default_factory=lambda: ([], []))  # names, versions
     num_map_files: int = 0
 
+    def __post_init__(self) -> None:
+        self.schema = MASKED_SCHEMA if self.has_masks else SCHEMA
+        self.rows: list[list[Any]] = [[] for _ in self.schema]  # by column
+
     def add(self, image: Seen) -> None:
         """Takes one."""
-        key, uri, label, split, size_bytes, version, place, of_key = image
+        key, uri, label, split, size_bytes, version, place, of_key, *masks = image
         hashed, counted = None, True if of_key == COUNTED else None
         if of_key == MAY_REPEAT:
             hashed = hash_of(key)
             self.num_hashed += 1
         row = (key, uri, code_of(label, self.labels), self._split(split, place), size_bytes, version, hashed, counted)
-        for column, value in zip(self.rows, row, strict=True):
+        for column, value in zip(self.rows, (*row, *masks) if self.has_masks else row, strict=True):
             column.append(value)
         self._flush_full()
 
@@ -126,8 +134,8 @@ class PieceWriter:
             self._flush_maps()
 
     def _flush(self) -> None:
-        arrays = [pa.array(column, field.type) for column, field in zip(self.rows, SCHEMA, strict=True)]
-        self._write(rows_name(self.number, self.num_files), pa.table(arrays, schema=SCHEMA), ["split", "label"])
+        arrays = [pa.array(column, field.type) for column, field in zip(self.rows, self.schema, strict=True)]
+        self._write(rows_name(self.number, self.num_files), pa.table(arrays, schema=self.schema), ["split", "label"])
         self.num_rows += len(self.rows[0])
         self.num_files += 1
         for column in self.rows:

@@ -65,8 +65,9 @@ class Pieces:
         It is asked after each image, or of a whole listing after some.
         """
         tally = Tally()
-        writer = PieceWriter(self.folder, number)
-        narrows = bool(self.division.settings.include or self.division.settings.exclude)
+        settings = self.division.settings
+        writer = PieceWriter(self.folder, number, has_masks=settings.has_maps and settings.pairing is None)
+        narrows = bool(settings.include or settings.exclude)
         seen = 0
         for image in images_of(self.division, number, tally, by_runs=not self.is_sample):
             if isinstance(image, SeenRun):

@@ -8,30 +8,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import pyarrow as pa
 
 from seit_ray.images.decode import ImageError
-from seit_ray.images.fetch import address_in_parquet, fetch_images, rows_of_parquet
-from seit_ray.storage import Folder, StorageError, host_of
+from seit_ray.images.fetch import Cells, fetch_images, rows_of_parquet
+from seit_ray.images.pairs import Contents, Image, Pair, images_in, maps_in, mask_column_of, pair_of, paired
+from seit_ray.images.records import unusable_reason
+from seit_ray.images.sources.addresses import address_in_parquet
+from seit_ray.images.sources.tars import ADDRESS
+from seit_ray.storage import Folder, StorageError, host_of, is_remote, storage_of
 from seit_ray.storage.patience import FIRST_PAUSE_S, LONGEST_PAUSE_S
 
 CHUNK_ROWS, CHUNK_BYTES = 256, 64 << 20
 UNKNOWN_BYTES = 8 << 20  # taken for an image whose size the source does not tell
 HOST_PATIENCE_S = 10.0  # with a server of https:// addresses, while others answer: among many, some are gone
 
-
-class Pair(NamedTuple):
-    """The encoded bytes of an image and of its label map."""
-
-    image: bytes
-    mask: bytes
-
-
-Contents = Sequence[bytes | Pair | Exception]
 Chunk = tuple[pa.Table, Contents]
-Image = tuple[str, str, str | None]  # key, uri, version
+Readable = dict[str, Image]  # of each storage an image or a label map that could be read
 
 
 class Limits(Protocol):
@@ -52,31 +47,9 @@ class Limits(Protocol):
 def read_chunks(listed: pa.Table, source: Folder, limits: Limits) -> Iterator[Chunk]:
     """(rows, bytes or an error for each), in the order of the rows; errors as of `fetch_images`.
 
-    In a source of pairs, where limits.masks asks for them, a `Pair` in place of the bytes.
+    In a source of pairs, where limits.masks asks for them, a `Pair` in place of the bytes; of what cannot be had the
+    error, the image's first.
     """
-    chunks = image_chunks(listed, source, limits)
-    if not (limits.masks and "mask_uri" in listed.column_names):
-        yield from chunks
-        return
-    for rows, contents in chunks:
-        yield rows, paired(rows, contents, source, limits)
-
-
-def paired(rows: pa.Table, contents: Contents, source: Folder, limits: Limits) -> Contents:
-    """The images of rows with their maps; of what cannot be had the error, the image's first."""
-    names = {"key": "key", "mask_uri": "uri", "mask_version": "version"}
-    maps, _ = fetch_patiently(rows.select(list(names)).rename_columns(list(names.values())), source, limits, None)
-    found: list[bytes | Pair | Exception] = []
-    for image, mask in zip(contents, maps, strict=True):
-        if isinstance(image, bytes) and isinstance(mask, bytes):
-            found.append(Pair(image, mask))
-        else:
-            found.append(image if isinstance(image, Exception) else mask)
-    return found
-
-
-def image_chunks(listed: pa.Table, source: Folder, limits: Limits) -> Iterator[Chunk]:
-    """The chunks of images alone."""
     most = max(1, min(CHUNK_ROWS, CHUNK_BYTES // limits.pixel_bytes))
     for start, stop, file in runs_of(listed["uri"].to_pylist()):
         rows = listed.slice(start, stop - start)
@@ -91,7 +64,7 @@ def runs_of(uris: list[str]) -> Iterator[tuple[int, int, str | None]]:
     start, file, last = 0, None, -1
     for place, uri in enumerate(uris):
         address = address_in_parquet(uri)
-        here, row = address if address is not None else (None, -1)
+        here, row = (address.file, address.row) if address is not None else (None, -1)
         if place and (here != file or (here is not None and row <= last)):
             yield start, place, file
             start = place
@@ -101,41 +74,53 @@ def runs_of(uris: list[str]) -> Iterator[tuple[int, int, str | None]]:
 
 
 def chunks_of_objects(rows: pa.Table, source: Folder, limits: Limits, most: int) -> Iterator[Chunk]:
-    """Of images in objects of their own and in tars: as many as their listed sizes allow."""
-    sizes = [
-        UNKNOWN_BYTES if size is None else min(size, limits.max_bytes)  # a larger one is not read
-        for size in rows["size_bytes"].to_pylist()
-    ]
-    start, readable = 0, None
+    """Of images in objects of their own and in tars: as many as their listed sizes allow, with their maps."""
+    is_paired = asks_for_maps(rows, limits)
+    sizes = sizes_of(rows, limits, is_paired=is_paired)
+    start, readable = 0, Readable()
     while start < len(sizes):
         stop, room = start + 1, CHUNK_BYTES - sizes[start]
         while stop < min(len(sizes), start + most) and sizes[stop] <= room:
             room -= sizes[stop]
             stop += 1
         chunk = rows.slice(start, stop - start)
-        contents, readable = fetch_patiently(chunk, source, limits, readable)
-        yield chunk, contents
+        wanted = [*images_in(chunk), *(maps_in(chunk) if is_paired else [])]  # of a tar both are read together
+        contents = fetch_patiently(wanted, source, limits, readable)
+        yield chunk, paired(contents[: len(chunk)], contents[len(chunk) :]) if is_paired else contents
         start = stop
 
 
-def fetch_patiently(
-    chunk: pa.Table, source: Folder, limits: Limits, readable: Image | None
-) -> tuple[list[bytes | Exception], Image | None]:
-    """(bytes or an error for each row, an image that can be read); what a storage does not give is asked for again.
+def asks_for_maps(rows: pa.Table, limits: Limits) -> bool:
+    """Whether images are read with their label maps."""
+    return limits.masks and "mask_uri" in rows.column_names
 
-    readable: an image that could be read before. What stays away while that one comes is at fault itself; so is,
-    soon, the server of an https:// address while another answers.
+
+def sizes_of(rows: pa.Table, limits: Limits, *, is_paired: bool) -> list[int]:
+    """Bytes of each image, with its map: in a tar as listed, elsewhere no larger than the image is taken to be."""
+    sizes = [
+        UNKNOWN_BYTES if size is None else min(size, limits.max_bytes)  # a larger one is not read
+        for size in rows["size_bytes"].to_pylist()
+    ]
+    if not is_paired:
+        return sizes
+    in_tars = (ADDRESS.fullmatch(uri) for uri in rows["mask_uri"].to_pylist())
+    maps = zip(sizes, in_tars, strict=True)
+    return [size + (size if found is None else min(int(found[3]), limits.max_bytes)) for size, found in maps]
+
+
+def fetch_patiently(images: list[Image], source: Folder, limits: Limits, readable: Readable) -> list[bytes | Exception]:
+    """Bytes or an error for each; what a storage does not give is asked for again.
+
+    readable: of each storage an image that could be read before; those of now are added. What stays away while that one
+    comes is at fault itself; so is, soon, the server of an https:// address while another answers.
     """
-    columns = (chunk[name].to_pylist() for name in ("key", "uri", "version"))
-    images: list[Image] = list(zip(*columns, strict=True))
     contents = fetch(images, source, limits)
     pause, start = FIRST_PAUSE_S, time.monotonic()
     end = start + limits.patience_s
     while missing := [place for place, content in enumerate(contents) if is_unavailable(content)]:
         on_servers = any(host_of(images[place][1]) for place in missing)
         if on_servers and time.monotonic() + pause > start + HOST_PATIENCE_S:
-            seen = readable if readable is not None and is_bytes(fetch([readable], source, limits)[0]) else None
-            contents = without_gone_hosts(images, contents, seen)
+            contents = without_gone_hosts(images, contents, still_readable(readable, source, limits))
             missing = [place for place in missing if is_unavailable(contents[place])]
         if not missing or time.monotonic() + pause > end:
             break
@@ -143,24 +128,35 @@ def fetch_patiently(
         pause = min(2 * pause, LONGEST_PAUSE_S)
         for place, content in zip(missing, fetch([images[place] for place in missing], source, limits), strict=True):
             contents[place] = content
-    readable = next((image for image, content in zip(images, contents, strict=True) if is_bytes(content)), readable)
-    if missing and readable is not None and is_bytes(fetch([readable], source, limits)[0]):
-        for place in missing:
+    found = [image for image, content in zip(images, contents, strict=True) if is_bytes(content)]
+    readable |= {storage_of(image[1]): image for image in reversed(found)}  # the first of each
+    answering = still_readable(readable, source, limits) if missing else []
+    for place in missing:
+        if any(tells_of(uri, images[place][1]) for _, uri, _ in answering):
             contents[place] = ImageError(str(contents[place]))
-    return contents, readable
+    return contents
+
+
+def still_readable(readable: Readable, source: Folder, limits: Limits) -> list[Image]:
+    """Those that can be read just now."""
+    return [image for image in readable.values() if is_bytes(fetch([image], source, limits)[0])]
+
+
+def tells_of(answering: str, missing: str) -> bool:
+    """Whether what comes shows that what does not come is at fault itself: both of one storage, or one of a server."""
+    return storage_of(answering) == storage_of(missing) or (host_of(missing) is not None and is_remote(answering))
 
 
 def without_gone_hosts(
-    images: list[Image], contents: list[bytes | Exception], seen: Image | None
+    images: list[Image], contents: list[bytes | Exception], seen: Sequence[Image]
 ) -> list[bytes | Exception]:
     """An ImageError in place of what a server of https:// addresses did not give while another one answered.
 
-    seen: an image of an earlier chunk that can be read just now.
+    seen: images of earlier chunks that can be read just now.
     """
     hosts = [host_of(uri) for _, uri, _ in images]
-    answering = {host for host, content in zip(hosts, contents, strict=True) if not is_unavailable(content)}
-    if seen is not None:
-        answering.add(host_of(seen[1]))
+    came = [uri for (_, uri, _), content in zip(images, contents, strict=True) if is_answer(uri, content)]
+    answering = {host_of(uri) for uri in [*came, *(uri for _, uri, _ in seen if is_remote(uri))]}
     gone = {*hosts} - {*answering, None} if answering else set()
     return [
         ImageError(str(content)) if host in gone else content for host, content in zip(hosts, contents, strict=True)
@@ -183,39 +179,53 @@ def is_unavailable(content: bytes | Exception) -> bool:
     return isinstance(content, StorageError) and content.kind == "unavailable"
 
 
+def is_answer(uri: str, content: bytes | Exception) -> bool:
+    """Whether a storage on the network has answered."""
+    return is_remote(uri) and unusable_reason(uri) is None and not is_unavailable(content)
+
+
 def is_bytes(content: bytes | Exception) -> bool:
     """Whether it came."""
     return isinstance(content, bytes)
 
 
 def chunks_of_parquet(rows: pa.Table, file: str, source: Folder, limits: Limits, most: int) -> Iterator[Chunk]:
-    """Of ascending rows of one Parquet file."""
-    numbers = [address[1] for uri in rows["uri"].to_pylist() if (address := address_in_parquet(uri)) is not None]
-    version = rows["version"][0].as_py()
-    start, contents, room = 0, list[bytes | Exception](), CHUNK_BYTES
-    for content in patient_rows(source, file, version, numbers, limits):
-        size = len(content) if isinstance(content, bytes) else 0
+    """Of ascending rows of one Parquet file; label maps in a column of it are read with them, others by chunks."""
+    numbers = [address.row for uri in rows["uri"].to_pylist() if (address := address_in_parquet(uri)) is not None]
+    version, is_paired = rows["version"][0].as_py(), asks_for_maps(rows, limits)
+    column = mask_column_of(rows) if is_paired else ""
+    columns = [limits.image_column, *([column] if column else [])]
+
+    def chunk(start: int, contents: list[bytes | Pair | Exception]) -> Chunk:
+        some = rows.slice(start, len(contents))
+        if column or not is_paired:
+            return some, contents
+        return some, paired(contents, fetch_patiently(maps_in(some), source, limits, readable))
+
+    start, contents, room, readable = 0, list[bytes | Pair | Exception](), CHUNK_BYTES, Readable()
+    for cells in patient_rows(source, file, version, numbers, columns, limits):
+        size = sum(len(cell) for cell in cells if isinstance(cell, bytes))
         if contents and (len(contents) == most or size > room):
-            yield rows.slice(start, len(contents)), contents
+            yield chunk(start, contents)
             start, contents, room = start + len(contents), [], CHUNK_BYTES
-        contents.append(content)
+        contents.append(pair_of(*cells) if column else cells[0])
         room -= size
     if contents:
-        yield rows.slice(start, len(contents)), contents
+        yield chunk(start, contents)
 
 
 def patient_rows(
-    source: Folder, file: str, version: str | None, numbers: list[int], limits: Limits
-) -> Iterator[bytes | Exception]:
+    source: Folder, file: str, version: str | None, numbers: list[int], columns: list[str], limits: Limits
+) -> Iterator[Cells]:
     """`rows_of_parquet`; when the storage does not answer, the file is opened again where it was left."""
     done, pause, end = 0, FIRST_PAUSE_S, time.monotonic() + limits.patience_s
     while done < len(numbers):
-        for content in rows_of_parquet(source, file, version, numbers[done:], limits.image_column, limits.max_bytes):
-            if is_unavailable(content) and time.monotonic() + pause <= end:
+        for cells in rows_of_parquet(source, file, version, numbers[done:], columns, limits.max_bytes):
+            if is_unavailable(cells[0]) and time.monotonic() + pause <= end:  # of all columns, as they come together
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_S)
                 break
-            if is_bytes(content):
+            if any(map(is_bytes, cells)):
                 pause, end = FIRST_PAUSE_S, time.monotonic() + limits.patience_s
             done += 1
-            yield content
+            yield cells

@@ -12,6 +12,7 @@ from json.encoder import encode_basestring_ascii
 from seit_ray.images.label_maps import MapLabels
 
 _UNUSABLE = "unusable: "
+NO_MAP = "no label map"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,11 @@ def split_of_key(key: str, *, val_fraction: float, seed: int) -> str:
 def unusable(reason: str) -> str:
     """The uri of what was listed and cannot be read: it becomes a reject with this reason."""
     return _UNUSABLE + " ".join(reason.split())
+
+
+def no_map(reason: str) -> str:
+    """As `unusable`, in place of the uri of a label map that an image has not."""
+    return unusable(f"{NO_MAP}: {reason}")
 
 
 def unusable_reason(uri: str) -> str | None:

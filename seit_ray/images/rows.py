@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -121,7 +121,21 @@ class FoundRows:
         return found
 
 
+NAMED = 3  # reasons that a note names
 COLUMNS = ("keys", "plain", "uris", "sizes", "versions", "masks", "mask_versions")
+
+
+@dataclass
+class Unusable:
+    """How many uris cannot be read, and the first reasons."""
+
+    number: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def add(self, uris: pa.StringArray) -> None:
+        """Some of them."""
+        self.number += len(uris)
+        self.first += [unusable_reason(uri) or "" for uri in uris.slice(0, NAMED - len(self.first)).to_pylist()]
 
 
 def rows_of(records: Iterable[ImageRecord], each: int = 256) -> Iterator[FoundRows]:

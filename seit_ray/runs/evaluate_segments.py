@@ -105,7 +105,7 @@ def check_classes_of(found: list[str] | None, names: list[str], images: Folder, 
     """ValueError unless images have label maps of the run's classes, by number, and by name where they have names."""
     if found is None:
         raise ValueError(
-            f"{images.uri} without label maps; expected them for a segmenter; set source.masks and what goes with it"
+            f"{images.uri} without label maps; expected them for a segmenter; set source.masks or source.mask_column"
         )
     plain = [str(number) for number in range(len(found))]
     if len(found) != len(names) or (found != names and found != plain):

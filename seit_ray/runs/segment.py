@@ -176,8 +176,10 @@ def pixel_pairs(
     **hooks: Unpack[Hooks],
 ) -> tuple[Inputs, Pairs | None, int | None]:
     """Images with label maps as stores, their val split, the maps' void; ValueError for a source without maps."""
-    if source.masks is None:
-        raise ValueError("images without source.masks; expected the folder of their label maps; set source.masks")
+    if not source.has_maps:
+        raise ValueError(
+            "images without source.masks or source.mask_column; expected a label map for each image; set one of them"
+        )
     check_resize(source, pixels.resize)
     progress = hooks.get("on_progress", silent)
     inputs = image_inputs(

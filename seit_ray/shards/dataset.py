@@ -266,7 +266,7 @@ def check_maps(dataset: TokenDataset) -> int:
     if dataset.info.map_labels is None:
         raise ValueError(
             f"{dataset.folder.uri} has no label maps; expected a token dataset of images with a class a pixel; "
-            "tokenise with source.masks=FOLDER, or leave out task=segment"
+            "tokenise with source.masks or source.mask_column, or leave out task=segment"
         )
     return check_classes(dataset.info.class_names, dataset.folder.uri)
 

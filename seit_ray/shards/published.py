@@ -211,7 +211,7 @@ def check_export(dataset: TokenDataset, output: Folder) -> None:
     if dataset.info.void is not None:
         raise ValueError(
             f"{dataset.folder.uri} has label maps, which the published files cannot hold; expected a dataset without; "
-            "tokenise without source.masks to export tokens alone"
+            "tokenise without source.masks or source.mask_column to export tokens alone"
         )
     refuse_overlap(output, dataset.folder, "dataset")
 

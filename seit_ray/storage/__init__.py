@@ -6,7 +6,7 @@ A Folder is a uri plus credentials. Whatever fails is a StorageError: one line w
 from seit_ray.storage.entry import ONE_STREAM, WHOLE, Entry, Stretch
 from seit_ray.storage.errors import StorageError
 from seit_ray.storage.folder import Folder
-from seit_ray.storage.uris import host_of, is_remote, normalise_uri, split_uri
+from seit_ray.storage.uris import host_of, is_remote, normalise_uri, split_uri, storage_of
 
 __all__ = [
     "ONE_STREAM",
@@ -19,4 +19,5 @@ __all__ = [
     "is_remote",
     "normalise_uri",
     "split_uri",
+    "storage_of",
 ]

@@ -112,6 +112,11 @@ def is_remote(uri: str) -> bool:
     return not uri.startswith("/")
 
 
+def storage_of(uri: str) -> str:
+    """Which storage a normalised uri lies in: its scheme; '' for a disk."""
+    return uri.partition("://")[0] if is_remote(uri) else ""
+
+
 def host_of(uri: str) -> str | None:
     """The server that a normalised https:// address names; None for what lies in a bucket or on disk."""
     return urllib.parse.urlsplit(uri).netloc if uri.startswith(f"{WEB}://") else None

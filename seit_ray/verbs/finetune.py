@@ -82,12 +82,14 @@ def check_map_source(config: Finetune) -> None:
     """ValueError unless the images have label maps, and all of them is seen."""
     from seit_ray.images.sources.maps import check_resize
 
-    if config.source.masks is None:
+    source = config.source.settings()
+    if not source.has_maps:
         raise ValueError(
             "task=segment with images and without source.masks; expected the folder of their label maps; set "
-            "source.masks, source.class_names and, where it is not 255, source.void"
+            "source.masks, or source.mask_column of tables and tars, source.class_names and, where it is not 255, "
+            "source.void"
         )
-    check_resize(config.source.settings(), config.pixels.resize)
+    check_resize(source, config.pixels.resize)
 
 
 def check_hold_out(config: Finetune, images: Folder, about: dict[str, Any]) -> None:
@@ -208,9 +210,9 @@ def given(config: Finetune) -> str:
     """The keys by which an evaluation finds the data, as one types them."""
     if config.dataset:
         return shlex.join([f"dataset={config.dataset}"])
-    about = {key: getattr(config.source, key) for key in ("masks", "class_names", "num_classes", "void")}
+    about = config.source.model_dump(mode="json", exclude_defaults=True, exclude=set(config.source.undecided))
     held_out = {key: value for key in ("val_fraction", "seed") if (value := getattr(config.pixels, key))}
-    keys = {f"source.{key}": value for key, value in about.items() if value is not None} | held_out
+    keys = {f"source.{key}": value for key, value in about.items()} | held_out
     return shlex.join([f"images={config.images}", *(f"{key}={flow(value)}" for key, value in keys.items())])
 
 

@@ -22,6 +22,7 @@ from seit_ray.images.manifest import load_manifest
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder, StorageError
 from tests.tiny_images import image_bytes, image_files, write_files
+from tests.tiny_maps import camvid_settings, write_camvid
 
 SIZE = 12
 DECODING = Decoding(SIZE, "squash")
@@ -345,3 +346,15 @@ def test_what_a_node_shares_goes_with_the_stream(source, tmp_path, monkeypatch):
         assert not left
     finally:
         gc.enable()
+
+
+def test_pixels_that_processes_share_are_called_by_the_versions_of_their_maps_too(tmp_path):
+    """A job whose listing is older reads another map under the same name."""
+    images = write_camvid(tmp_path / "scenes", {"train": 2})
+    decoding, names = Decoding(SIZE, "squash", masks=True), []
+    for number in range(3):
+        manifest = list_images(images, camvid_settings(), Folder(tmp_path / f"{number}"), val_fraction=0.0, seed=0)
+        names.append(image_shards.key_of(manifest.read_part("train", 0), decoding))
+        if number == 1:
+            images.write("train/masks/0001.png", images.read("train/masks/0000.png"))
+    assert names[0] == names[1] != names[2]

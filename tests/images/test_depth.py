@@ -10,6 +10,7 @@ from seit_ray.images.manifest import white_level_of
 from seit_ray.images.sample import NoReadableImageError, read_pixels
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder
+from tests.images.made_sources import write_parquet
 from tests.images.pictures import encoded, quadrants
 
 
@@ -43,6 +44,12 @@ def test_dark_images_of_16_bits_are_told_and_made_bright(tmp_path, source):
     assert part.pixels[0, 0].tolist() == [[0, 255], [128, 0]]
     pixels, _ = read_pixels(manifest.sample("train", 3, 0), source, image_size=2, resize="squash")
     assert pixels[0, 0].tolist() == [[0, 255], [128, 0]]
+
+
+def test_images_in_parquet_are_looked_at_in_the_column_that_is_theirs(tmp_path, source):
+    write_parquet(source, "a.parquet", {"img": [{"bytes": deep(4000), "path": "a.png"}]})
+    (note,) = listing(tmp_path, source, image_column="img").notes
+    assert note.startswith("1 of the first images are grey with 16 bits")
 
 
 def test_usual_images_have_no_note(tmp_path, source):

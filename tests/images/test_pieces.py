@@ -98,6 +98,24 @@ def scenes(source):
         fill(source, *(f"images/{split}/{number:02}.jpg" for number in numbers))
 
 
+def pairs_of_a_table(source):
+    """Maps at addresses, some absent, some that are not there."""
+    fill(source, *(f"maps/{number}.png" for number in range(20)))
+    rows = [f"{number % 17}.jpg,{'' if number % 5 == 3 else f'maps/{number}.png'}" for number in range(30)]
+    source.write("a.csv", "\n".join(["uri,mask", *rows]).encode())
+
+
+def pairs_in_tars(source):
+    for number in range(4):
+        members = [m for n in range(4) for m in ((f"{n}.jpg", b"i"), (f"{n}.seg.png", b"m"))]
+        source.write(f"{'val' if number == 2 else 'train'}-{number}.tar", tar_bytes(members[number:]))
+
+
+def pairs_in_rows(source):
+    for number in range(3):
+        write_parquet(source, f"{number}.parquet", {"image": [b"i"] * 3, "mask": [b"m"] * 3})
+
+
 SOURCES = {
     "folders": (folders_of, {}),
     "folders, patterns": (folders_of, {"exclude": ("*/3.jpg",)}),
@@ -116,6 +134,9 @@ SOURCES = {
         scenes,
         {"masks": "annotations", "num_classes": 3, "suffixes": ("jpg",), "exclude": ("*/03.*",)},
     ),
+    "pairs, table": (pairs_of_a_table, {"num_classes": 3, "exclude": ("3.jpg",)}),
+    "pairs, tars": (pairs_in_tars, {"mask_column": "seg.png", "num_classes": 3, "exclude": ("*/03.*",)}),
+    "pairs, rows": (pairs_in_rows, {"num_classes": 3}),
 }
 
 
@@ -127,8 +148,8 @@ def source(request, tmp_path):
     make(folder)
     if make is inventoried:
         settings = {"inventory": str(tmp_path / "inventory.csv"), **settings}
-    place = folder.join({table: "a.parquet", csv_table: "a.csv"}[make]) if make in (table, csv_table) else folder
-    return place, SourceSettings(**settings)
+    name = {table: "a.parquet", csv_table: "a.csv", pairs_of_a_table: "a.csv"}.get(make)
+    return folder.join(name) if name else folder, SourceSettings(**settings)
 
 
 @pytest.fixture

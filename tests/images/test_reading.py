@@ -9,7 +9,9 @@ import pytest
 from seit_ray.images import ImageError
 from seit_ray.images.decoded import Decoding
 from seit_ray.images.manifest_files import SCHEMA
+from seit_ray.images.pairs import Pair
 from seit_ray.images.reading import HOST_PATIENCE_S, UNKNOWN_BYTES, read_chunks, runs_of
+from seit_ray.images.records import unusable
 from seit_ray.storage import Folder, StorageError
 from tests.images.made_sources import write_parquet
 from tests.images.made_tars import samples, tar_bytes
@@ -391,3 +393,34 @@ def test_a_bucket_is_waited_for_though_a_server_answers(clock):
     (contents,) = chunks_of(uris, MadeUp(lambda uri, times: away(uri) if "s3" in uri and times < 5 else None))
     assert contents == [uri.encode() for uri in uris]
     assert sum(clock.slept) > HOST_PATIENCE_S
+
+
+def test_a_disk_that_answers_says_nothing_of_a_server_or_a_bucket(clock):
+    for lost in ("https://gone/2", "s3://bucket/2"):
+        source = MadeUp(lambda uri, times, lost=lost: away(uri) if uri == lost else None)
+        ((first, second),) = chunks_of([*objects(1), lost], source)
+        assert first == objects(1)[0].encode()
+        assert isinstance(second, StorageError)  # the network may be at fault, and the job is to be tried again
+        assert sum(clock.slept) > HOST_PATIENCE_S
+        clock.slept.clear()
+
+
+def test_what_was_listed_as_unusable_is_no_answer_of_a_server(clock):
+    source = MadeUp(lambda uri, times: away(uri))
+    ((none, gone),) = chunks_of([unusable("no address"), "https://gone/2"], source)
+    assert isinstance(none, ImageError)
+    assert isinstance(gone, StorageError)
+
+
+def test_a_map_in_a_bucket_is_waited_for_though_its_image_on_a_server_answers(clock):
+    rows = listed(["https://here/1", "https://here/2"])
+    masks = pa.array(["s3://bucket/1", "s3://bucket/2"]), pa.nulls(2, pa.string())
+    for name, column in zip(("mask_uri", "mask_version"), masks, strict=True):
+        rows = rows.append_column(name, column)
+    decoding = Decoding(16, "squash", patience_s=60.0, masks=True)
+    ((_, contents),) = read_chunks(
+        rows, MadeUp(lambda uri, times: away(uri) if "s3" in uri and times < 5 else None), decoding
+    )
+    assert contents == [Pair(b"https://here/%d" % n, b"s3://bucket/%d" % n) for n in (1, 2)]
+    ((_, contents),) = read_chunks(rows, MadeUp(lambda uri, times: away(uri) if "s3" in uri else None), decoding)
+    assert all(isinstance(content, StorageError) for content in contents)

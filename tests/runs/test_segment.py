@@ -1,12 +1,14 @@
 """Training and evaluating segmenters: from scratch, from trained runs, of pixels; stops, ranks and mistakes."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from seit_ray.images.label_maps import unpack_map
+from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.models.build import build_model
 from seit_ray.models.exports import export_model, import_model
 from seit_ray.models.variants import build_size
@@ -28,6 +30,7 @@ from seit_ray.tokenizers.files import load_tokenizer
 from seit_ray.training.metrics import read_metrics
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
 from seit_ray.training.world import World
+from tests.images.sources.made_pairs import write_pairs
 from tests.tiny_dataset import write_dataset
 from tests.tiny_maps import camvid_settings, write_camvid, write_map_dataset
 from tests.tiny_trainers import comparable
@@ -175,6 +178,19 @@ def test_pixels_are_segmented_with_maps_of_their_source(tmp_path, scenes):
     assert figures["miou"] == pytest.approx(metrics["val_miou"])
     with pytest.raises(ValueError, match=r"images without source.masks"):
         train(tmp_path / "other", **more | {"source": camvid_settings(masks=None, void=None, num_classes=None)})
+
+
+@pytest.mark.parametrize("layout", ["csv", "parquet", "tar"])
+def test_pairs_of_tables_rows_and_tars_are_as_good_as_those_of_folders(tmp_path, trained, tokens, scenes, layout):
+    images, settings = write_pairs(Folder(tmp_path / "pairs"), layout, {"train": 24, "val": 6})
+    more = {"images": images, "source": SourceSettings(**settings)}
+    figures = evaluated(trained[0], tokenizer=tokens.join("tokenizer"), **more)
+    assert figures["miou"] == pytest.approx(evaluated(trained[0], dataset=tokens)["miou"])
+    if layout == "tar":
+        how = {"pixels": PixelSettings(image_size=16, patch_size=4), "loop": replace(LOOP, epochs=2)}
+        expected = train(tmp_path / "folders", images=scenes, source=camvid_settings(), **how)
+        found = train(tmp_path / "tars", **more, **how)
+        assert (found["train_loss"], found["val_miou"]) == (expected["train_loss"], expected["val_miou"])
 
 
 def test_images_are_evaluated_through_the_tokenizer_and_rejects_are_told(tmp_path, trained, tokens, scenes):

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shlex
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from seit_ray.verbs.finetune import finetune, given
 from seit_ray.verbs.inspect_tokens import inspect_tokens
 from seit_ray.verbs.predict import check as check_predict
 from seit_ray.verbs.predict import predict
+from tests.images.sources.made_pairs import write_pairs
 from tests.tiny_classifiers import write_classifier
 from tests.tiny_dataset import write_dataset
 from tests.tiny_images import contents
@@ -196,6 +198,11 @@ def test_a_dry_run_says_what_would_be_trained_and_what_does_not_fit(place, tmp_p
     images = {"dataset": None, "images": str(place / "scenes"), "pixels": {"image_size": 16, "patch_size": 4}}
     rows = dict(check_finetune(training(place, run="other", source=SOURCE, **images)))
     assert rows["found"] == "train 24, val 5"
+    assert rows["label maps"] == "a class a pixel, by values 0 to 2; void 3"
+    tars, settings = write_pairs(Folder(tmp_path / "tars"), "tar", {"train": 6, "val": 2}, absent={4})
+    rows = check_finetune(training(place, run="other", source=settings, **images | {"images": tars.uri}))
+    assert dict(rows)["found"] == "train 6, val 2"
+    assert "1 listed whose label map cannot be read: no label map: there is no 0004" in dict(rows)["note"]
     plain = write_dataset(tmp_path / "plain")
     for more, what in (
         ({"dataset": plain.uri}, "has no label maps"),
@@ -230,10 +237,15 @@ def test_a_classifier_is_no_segmenter_and_says_so(place, tmp_path):
 
 
 def test_the_next_command_evaluates_the_same_images_with_the_same_classes():
-    source = {"masks": "masks", "num_classes": 3, "void": 11}
+    source = {"masks": "masks", "num_classes": 3, "void": 11, "exclude": ["a b/*"], "listing": "elsewhere"}
     pixels = {"val_fraction": 0.1, "seed": 4}
     trained = config.Finetune(task="segment", images="my photos", run="a", source=source, pixels=pixels)
     words = shlex.split(given(trained))
     evaluated = config.load(config.Evaluate, [], [*words, "run=a"])
-    assert (evaluated.images, evaluated.source) == (trained.images, trained.source)
+    assert (evaluated.images, evaluated.source.settings()) == (
+        trained.images,
+        replace(trained.source.settings(), listing=None),
+    )
+    tars = config.Finetune(task="segment", images="tars", run="a", source={"mask_column": "seg.png", "num_classes": 3})
+    assert given(tars) == "images=tars source.num_classes=3 source.mask_column=seg.png"
     assert (evaluated.val_fraction, evaluated.seed) == (0.1, 4)

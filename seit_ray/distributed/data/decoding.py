@@ -15,8 +15,9 @@ from ray.exceptions import RayError, RayTaskError
 from seit_ray.distributed.private import streaming_task
 from seit_ray.images.careful import Arrays, decoded_carefully
 from seit_ray.images.decoded import DecodedImages, Decoding, decoded_chunks
-from seit_ray.images.fetch import address_in_parquet, row_group_ends
+from seit_ray.images.fetch import row_group_ends
 from seit_ray.images.reading import runs_of
+from seit_ray.images.sources.addresses import address_in_parquet
 from seit_ray.storage import Folder
 
 SPAN_ROWS, SPAN_BYTES = 512, 128 << 20  # of one decoding task: images, and their pixels
@@ -85,7 +86,7 @@ def spans_of(listed: pa.Table, source: Folder, most: int) -> Iterator[pa.Table]:
         if file is None:
             yield from (rows.slice(first, most) for first in range(0, len(rows), most))
             continue
-        numbers = np.array([address[1] for uri in rows["uri"].to_pylist() if (address := address_in_parquet(uri))])
+        numbers = np.array([address.row for uri in rows["uri"].to_pylist() if (address := address_in_parquet(uri))])
         places = np.searchsorted(numbers, row_group_ends(source, file)).tolist()
         for first, last in itertools.pairwise([0, *places, len(rows)]):
             if last > first:

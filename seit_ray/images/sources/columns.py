@@ -48,8 +48,10 @@ def cell_key(value: object, where: str) -> str:
 
 
 def present_columns(found: list[str], uri: str, columns: Columns, needed: str) -> dict[str, str]:
-    """Field -> column, for the needed field and for label, split and key where they are there; else ValueError."""
+    """Field -> column, for the needed field, label maps, and label, split and key where they are; else ValueError."""
     fields = {needed: getattr(columns, needed)}
+    if columns.mask:
+        fields["mask"] = columns.mask
     for field in ("label", "split", "key"):
         column = getattr(columns, field)
         if column and (column in found or column != getattr(Columns, field)):

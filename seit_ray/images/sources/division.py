@@ -24,7 +24,7 @@ class Seen(NamedTuple):
     place: of a test or val set, the folder it is in, which decides whether test serves as val; None where that is
     settled. of_key: whether the key is the only one (PLAIN), may come again (MAY_REPEAT), or is the name of numbered
     files, behind which comes a number that counts on over them (COUNTED). MAP is no image: the key is the name of a
-    label map, whose image may be of another piece.
+    label map, whose image may be of another piece. mask, mask_version: where each image says its own label map.
     """
 
     key: str
@@ -35,6 +35,8 @@ class Seen(NamedTuple):
     version: str | None = None
     place: str | None = None
     of_key: int = PLAIN
+    mask: str | None = None
+    mask_version: str | None = None
 
 
 class SeenRun(NamedTuple):

@@ -44,7 +44,7 @@ def divide(
     a CSV or Parquet file with a row an image: uri (relative ones start at the table's folder), label, split.
     parquet: image bytes in Parquet. webdataset: tars of <key>.jpg and <key>.cls or .json, whose columns are extensions
     and fields of .json. auto: what is there, if that is clear. Splits are found by the names of folders and files (see
-    `splits`), or by a column. With settings.masks, image files have label maps in place of labels. kept: where the
+    `splits`), or by a column. With settings.has_maps, images have label maps in place of labels. kept: where the
     slices of an inventory are written; without it that is one piece. is_sample: the pieces will not all be read, so
     nothing is spent on dividing. ValueError for what does not fit; nothing found is an error for auto only.
     """
@@ -59,7 +59,7 @@ def divide(
     if settings.limit is not None:
         note = f"only the first {settings.limit} images of the listing (source.limit)"
         found = replace(found, notes=(*found.notes, note))
-    if settings.masks is not None or settings.void is not None or settings.num_classes is not None:
+    if settings.has_maps:
         return _of_pairs(found, source, settings)
     if not settings.class_names:
         return found
@@ -96,7 +96,7 @@ def holds_val(division: Division, place: str) -> bool:
 def map_labels(division: Division) -> MapLabels | None:
     """What the values of its label maps mean; None for images without maps."""
     settings = division.settings
-    return None if settings.masks is None else MapLabels(len(division.listed_classes or []), void_of(settings))
+    return MapLabels(len(division.listed_classes or []), void_of(settings)) if settings.has_maps else None
 
 
 def class_names_of(division: Division) -> list[str] | None:
@@ -105,16 +105,27 @@ def class_names_of(division: Division) -> list[str] | None:
 
 
 def _of_pairs(found: Division, source: Folder, settings: SourceSettings) -> Division:
-    """With the classes of the label maps; ValueError where images cannot have any."""
-    if settings.masks is None:
+    """With the classes of the label maps; ValueError where images cannot have any, or other keys say which."""
+    is_named = found.kind in ("folders", "flat")
+    if is_named and settings.mask_column:
+        raise ValueError(
+            f"source.mask_column {settings.mask_column!r} with image files, {source.uri}; expected it with tables, "
+            "Parquet or tars; set source.masks to the folder of the label maps"
+        )
+    if is_named and settings.masks is None:
         raise ValueError(
             "source.void or source.num_classes without source.masks; expected them with label maps alone; set "
             "source.masks, or leave them out"
         )
-    if found.kind not in ("folders", "flat") or any(piece.files for piece in found.pieces):
+    if not is_named and settings.masks is not None:
         raise ValueError(
-            f"source.masks with a source of kind {found.kind!r}, {source.uri}; expected a folder of image files with "
-            "label maps beside them; leave it out, or point at such a folder"
+            f"source.masks {settings.masks!r} with a source of kind {found.kind!r}, {source.uri}; expected a folder of "
+            "image files with label maps beside them; set source.mask_column to the column or extension of the maps"
+        )
+    if is_named and any(piece.files for piece in found.pieces):
+        raise ValueError(
+            f"source.masks with one image, {source.uri}; expected a folder of image files with label maps beside them; "
+            "point at such a folder"
         )
     names, _ = class_names_of_maps(settings, source)
     return replace(found, listed_classes=names)

@@ -13,21 +13,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from seit_ray.images.decode import MAX_PIXELS
 from seit_ray.images.fetch import fetch_images
 from seit_ray.images.formats import ImageError
 from seit_ray.images.known import hashes_of
 from seit_ray.images.label_maps import MapLabels, read_map, seen_size
-from seit_ray.images.records import unusable
+from seit_ray.images.records import no_map, unusable, unusable_reason
 from seit_ray.images.rows import FoundRows
 from seit_ray.images.sources.class_names import read_class_names
 from seit_ray.images.sources.division import Division
 from seit_ray.images.sources.layout import visible
-from seit_ray.images.sources.pairing import Pairing
+from seit_ray.images.sources.pairing import WITHOUT, Pairing
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder, Stretch
 
 ADE = "annotations"  # ADE-20k's: 0 is "other"
-WITHOUT = "label maps without an image"
 LOOK = 32  # pairs that are looked at before any work
 MAX_BYTES = 64 << 20
 SCHEMA = pa.schema({"hash": pa.uint64(), "version": pa.string()})
@@ -59,7 +59,7 @@ class LabelMaps:
         is_there = self.hashes[places] == hashes if len(self) else np.zeros(len(rows), bool)
         self.seen[places[is_there]] = True
         uris = [
-            self.root + name if name and found else unusable(self._reason(name))
+            self.root + name if name and found else no_map(self._reason(name))
             for name, found in zip(names, is_there.tolist(), strict=True)
         ]
         versions = self.versions.take(pa.array(places, mask=~is_there))
@@ -67,8 +67,8 @@ class LabelMaps:
 
     def _reason(self, name: str | None) -> str:
         if name is None:
-            return f"no label map: it lies in no folder {self.pairing.images!r}"
-        return f"no label map: there is no {name}"
+            return f"it lies in no folder {self.pairing.images!r}"
+        return f"there is no {name}"
 
     def left_over(self) -> Counter[str]:
         """How many maps no image has had, as it is counted."""
@@ -124,7 +124,7 @@ def class_names_of_maps(settings: SourceSettings, source: Folder) -> tuple[list[
         names = found
     if names is None and settings.num_classes is None:
         raise ValueError(
-            "source.masks without classes; expected how many the label maps have, without void; set source.class_names "
+            "label maps without classes; expected how many the label maps have, without void; set source.class_names "
             "to a file with a name a line, or source.num_classes"
         )
     if names is not None and settings.num_classes not in (None, len(names)):
@@ -145,24 +145,39 @@ def void_of(settings: SourceSettings) -> int:
 
 def check_resize(settings: SourceSettings, resize: str) -> None:
     """ValueError where images with label maps would lose their border, of which a map tells too."""
-    if settings.masks is not None and resize != "squash":
+    if settings.has_maps and resize != "squash":
         raise ValueError(
             f"resize {resize!r} of images with label maps; expected 'squash', which keeps all of an image that its map "
             "tells of; fit a tokenizer with resize=squash"
         )
 
 
-def checked_pairs(found: Iterable[FoundRows], source: Folder, labels: MapLabels) -> Iterator[FoundRows]:
-    """The images, of which the first LOOK pairs are looked at (`check_maps`) as soon as they are there."""
+def checked_pairs(
+    found: Iterable[FoundRows], source: Folder, labels: MapLabels, image_column: str, *, is_whole: bool
+) -> Iterator[FoundRows]:
+    """The images, of which the first LOOK pairs are looked at (`check_maps`) as soon as they are there.
+
+    ValueError where no image of a source that is whole has a map.
+    """
     pairs: list[tuple[str, str, str]] = []
+    number, first = 0, ""
     for rows in found:
         if len(pairs) < LOOK:
             pairs += first_pairs(rows, LOOK - len(pairs))
             if len(pairs) == LOOK:
-                check_maps(pairs, source, labels)
+                check_maps(pairs, source, labels, image_column)
+        number += len(rows)
+        if not pairs and not first and len(rows):
+            assert rows.masks is not None  # of a source of pairs
+            first = f"{rows.keys[0]}: {unusable_reason(rows.masks[0].as_py())}"
         yield rows
+    if number and not pairs and is_whole:
+        raise ValueError(
+            f"none of {number} images of {source.uri} with a label map ({first}); expected them; check "
+            "source.masks or source.mask_column"
+        )
     if len(pairs) < LOOK:
-        check_maps(pairs, source, labels)
+        check_maps(pairs, source, labels, image_column)
 
 
 def first_pairs(rows: FoundRows, most: int) -> list[tuple[str, str, str]]:
@@ -173,19 +188,21 @@ def first_pairs(rows: FoundRows, most: int) -> list[tuple[str, str, str]]:
     return list(zip(*(column.take(found).to_pylist() for column in columns), strict=True))
 
 
-def check_maps(pairs: Sequence[tuple[str, str, str]], source: Folder, labels: MapLabels) -> None:
+def check_maps(pairs: Sequence[tuple[str, str, str]], source: Folder, labels: MapLabels, image_column: str) -> None:
     """ValueError for the first of some pairs whose map has another size, or labels outside the classes.
 
     What cannot be read, or is not there, is told later, as a reject.
     """
-    images = fetch_images([(key, uri) for key, uri, _ in pairs], source, max_bytes=MAX_BYTES)
-    maps = fetch_images([(key, mask) for key, _, mask in pairs], source, max_bytes=MAX_BYTES)
-    for (key, _, _), image, data in zip(pairs, images, maps, strict=True):
+    images, maps = [(key, uri) for key, uri, _ in pairs], [(key, mask) for key, _, mask in pairs]
+    contents = fetch_images([*images, *maps], source, image_column=image_column, max_bytes=MAX_BYTES)
+    for (key, _, _), image, data in zip(pairs, contents[: len(pairs)], contents[len(pairs) :], strict=True):
         if isinstance(image, Exception) or isinstance(data, Exception):
             continue
         try:
             size = seen_size(image)
         except Exception:  # the readers raise whatever a damaged file leads them to
+            continue
+        if size[0] * size[1] > MAX_PIXELS:  # which becomes a reject
             continue
         try:
             read_map(data, labels, size)

@@ -18,6 +18,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from seit_ray.images.sources.addresses import map_address, with_versions
+from seit_ray.images.sources.column_types import (
+    check_image_column,
+    check_mask_column,
+    has_paths,
+    image_type_fault,
+    is_text,
+)
 from seit_ray.images.sources.columns import cell_key, checked_label, present_columns
 from seit_ray.images.sources.division import COUNTED, MAY_REPEAT, PLAIN, Division, File, Piece, Seen, Tally
 from seit_ray.images.sources.names import one_form
@@ -54,6 +62,7 @@ def shown_by_first(folder: Folder, files: Sequence[File], settings: SourceSettin
     schema = parquet_schema(folder, name)
     present_columns(schema.names, folder.uri_of(name), columns, "image")
     check_image_column(schema, columns.image, folder.uri_of(name))
+    check_mask_column(schema, columns.mask, folder.uri_of(name))
     return {
         "class_names": class_label_names(schema, columns.label),
         "by_path": not columns.key and has_own_paths(folder, name, schema, columns.image),
@@ -63,14 +72,32 @@ def shown_by_first(folder: Folder, files: Sequence[File], settings: SourceSettin
 
 def seen(division: Division, piece: Piece, tally: Tally) -> Iterator[Seen]:
     """The rows of some files of images, one file after the other."""
-    folder = division.folder
     for file in piece.files:
-        uri = folder.uri_of(file.name)
-        for row, values in enumerate(file_rows(division, file)):
-            split, place = (file.split, None) if file.split else split_of_cell(values.get("split"), division.serves)
-            where, label = f"row {row} of {uri}", values.get("label")
-            key, of_key = key_of(file.name, row, values, where, by_path=division.by_path)
-            yield Seen(key, f"{uri}#{row}", checked_label(label, where), split, None, file.version, place, of_key)
+        yield from seen_in_file(division, file)
+
+
+def seen_in_file(division: Division, file: File) -> Iterator[Seen]:
+    """Those of one file; label maps are bytes in a column of their own, or lie at the addresses that it holds."""
+    folder, mask, found = division.folder, division.settings.columns.mask, _seen(division, file)
+    if not mask:
+        return found
+    uri, version = folder.uri_of(file.name), file.version
+    schema = parquet_schema(folder, file.name, version or None)
+    if mask in schema.names and is_text(schema.field(mask).type):
+        return with_versions(found, folder)
+    return (image._replace(mask=f"{uri}#{row}:{mask}", mask_version=version) for row, image in enumerate(found))
+
+
+def _seen(division: Division, file: File) -> Iterator[Seen]:
+    folder, settings = division.folder, division.settings
+    uri = folder.uri_of(file.name)
+    for row, values in enumerate(file_rows(division, file)):
+        split, place = (file.split, None) if file.split else split_of_cell(values.get("split"), division.serves)
+        where = f"row {row} of {uri}"
+        label = checked_label(values.get("label"), where)
+        key, of_key = key_of(file.name, row, values, where, by_path=division.by_path)
+        mask = map_address(values["mask"], where, folder, settings) if "mask" in values else None
+        yield Seen(key, f"{uri}#{row}", label, split, None, file.version, place, of_key, mask)
 
 
 def key_of(name: str, row: int, values: dict[str, Any], where: str, *, by_path: bool) -> tuple[str, int]:
@@ -96,15 +123,18 @@ def holds_val(division: Division) -> bool:
 
 
 def file_rows(division: Division, file: File) -> Iterator[dict[str, Any]]:
-    """Label, split, key and path of the rows of one Parquet file of images; reads no images."""
+    """Label, split, key, path and address of the map of the rows of one Parquet file of images; reads no images."""
     folder, columns = division.folder, division.settings.columns
     name, version = file.name, file.version or None
     uri, schema = folder.uri_of(name), parquet_schema(folder, name, version)
     fields = {f: c for f, c in present_columns(schema.names, uri, columns, "image").items() if f != "image"}
     check_image_column(schema, columns.image, uri)
+    check_mask_column(schema, columns.mask, uri)
+    if "mask" in fields and not is_text(schema.field(columns.mask).type):
+        del fields["mask"]  # bytes are read with their images
     if class_label_names(schema, columns.label) != division.class_names:
         raise ValueError(f"class names in {uri} differ from those before; expected the same; write it with the same")
-    if division.by_path and _has_paths(schema, columns.image):
+    if division.by_path and has_paths(schema, columns.image):
         fields["path"] = f"{columns.image}.path"
     for num_rows, rows in row_groups(folder, name, fields, version=version):
         for number in range(num_rows):
@@ -120,41 +150,9 @@ def has_image_column(folder: Folder, name: str, column: str) -> bool:
     return column in schema.names and image_type_fault(schema.field(column).type) is None
 
 
-def check_image_column(schema: pa.Schema, column: str, uri: str) -> None:
-    """ValueError unless the column holds bytes, or structs with bytes."""
-    fault = image_type_fault(schema.field(column).type)
-    if fault:
-        raise ValueError(f"column {column!r} in {uri} {fault}")
-
-
-def image_type_fault(kind: pa.DataType) -> str | None:
-    """What is wrong with the type of a column of images, and the mend; None when it is right."""
-    expected = "expected the bytes of encoded images (binary, or a struct with a field 'bytes')"
-    if pa.types.is_struct(kind):
-        names = [kind.field(i).name for i in range(kind.num_fields)]
-        if "bytes" in names and _is_binary(kind.field("bytes").type):
-            return None
-        return f"is a struct of {names}; {expected}; embed the images when you write the file"
-    if _is_binary(kind):
-        return None
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return f"holds text; {expected}; if it holds addresses, set source.kind=table and source.uri_column"
-    return f"is of type {kind}; {expected}; convert the column to binary"
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
-
-
-def _has_paths(schema: pa.Schema, column: str) -> bool:
-    kind = schema.field(column).type
-    names = [kind.field(i).name for i in range(kind.num_fields)] if pa.types.is_struct(kind) else []
-    return "path" in names and pa.types.is_string(kind.field("path").type)
-
-
 def has_own_paths(folder: Folder, name: str, schema: pa.Schema, column: str) -> bool:
     """Whether every image of the first row group has a path beside its bytes, and no two the same."""
-    if not _has_paths(schema, column):
+    if not has_paths(schema, column):
         return False
     for _, rows in row_groups(folder, name, {"path": f"{column}.path"}):
         paths = [row["path"] for row in rows]

@@ -11,17 +11,20 @@ from seit_ray.images.sources.names import chosen_suffixes, one_form
 from seit_ray.images.sources.pairing import Pairing
 
 EXCLUDED = "excluded by source.include or source.exclude"
+MASK = "mask"  # the column of label maps, and their extensions in tars, where source.mask_column names none
+MAP_EXTENSIONS = ("seg.png", "mask.png")
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column holds what; label and split may be absent under these names, not under others; key '' is none."""
+    """Which column holds what; label and split may be absent under these names, not under others; '' is none."""
 
     label: str = "label"
     uri: str = "uri"
     image: str = "image"
     split: str = "split"
     key: str = ""
+    mask: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,15 @@ class SourceSettings:
     masks: str | None = None
     void: int | None = None
     num_classes: int | None = None
+    mask_column: str = ""
 
     @property
     def columns(self) -> Columns:
-        """The columns by what they hold."""
-        return Columns(self.label_column, self.uri_column, self.image_column, self.split_column, self.key_column)
+        """The columns by what they hold; with label maps none holds labels."""
+        label, mask = self.label_column, self.mask_column
+        if self.has_maps:
+            label, mask = "", mask or (MASK if self.masks is None else "")
+        return Columns(label, self.uri_column, self.image_column, self.split_column, self.key_column, mask)
 
     @property
     def image_suffixes(self) -> frozenset[str]:
@@ -59,9 +66,21 @@ class SourceSettings:
         return chosen_suffixes(self.suffixes)
 
     @property
+    def has_maps(self) -> bool:
+        """Whether the images have label maps in place of labels."""
+        return bool(self.mask_column) or any(value is not None for value in (self.masks, self.void, self.num_classes))
+
+    @property
     def pairing(self) -> Pairing | None:
-        """Which label map belongs to which image; None for images without maps."""
+        """Which label map belongs to which image by their names; None where each image says its own, or has none."""
         return None if self.masks is None else Pairing.of(self.masks)
+
+    @property
+    def map_extensions(self) -> tuple[str, ...]:
+        """How the names of label maps in tars end, behind the key of their sample and a dot; () for none."""
+        if not self.has_maps:
+            return ()
+        return (self.mask_column.lower().lstrip("."),) if self.mask_column else MAP_EXTENSIONS
 
     def takes_file(self, name: str, left_out: Counter[str]) -> bool:
         """Whether the patterns let the images of a Parquet file or tar pass: source.exclude may name it; counts it."""

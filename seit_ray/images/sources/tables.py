@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from seit_ray.images.records import unusable
+from seit_ray.images.sources.addresses import address_of, map_address, with_versions
+from seit_ray.images.sources.column_types import is_text
 from seit_ray.images.sources.columns import cell_key, checked_label, present_columns, text_label
 from seit_ray.images.sources.csv_rows import Span, csv_reader, header_of, slices_of
 from seit_ray.images.sources.division import MAY_REPEAT, Division, File, Piece, Seen, Tally
@@ -13,7 +15,7 @@ from seit_ray.images.sources.names import one_form, suffix_of
 from seit_ray.images.sources.parquet import open_parquet, parquet_schema, row_groups
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.images.sources.splits import split_name, split_of_cell
-from seit_ray.storage import Folder, StorageError, is_remote
+from seit_ray.storage import Folder
 
 SLICE_ROWS = 250_000  # of a piece
 Rows = Iterator[tuple[str, dict[str, Any]]]  # (where, for messages; field -> cell)
@@ -29,7 +31,14 @@ def pieces_of(
         fields = present_columns(header_of(folder, table), uri, columns, "uri")
         spans = [None] if is_sample else slices_of(folder, table)
         return fields, tuple(Piece(files=(table,), span=span) for span in spans)
-    fields = present_columns(parquet_schema(folder, name).names, uri, columns, "uri")
+    schema = parquet_schema(folder, name)
+    fields = present_columns(schema.names, uri, columns, "uri")
+    if "mask" in fields and not is_text(schema.field(fields["mask"]).type):
+        raise ValueError(
+            f"column {fields['mask']!r} in {uri} is of type {schema.field(fields['mask']).type}; expected addresses of "
+            f"label maps, as {fields['uri']!r} has those of images; correct source.mask_column, or write the images "
+            "into it too, in source.image_column"
+        )
     with open_parquet(folder, name) as file:
         rows = [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)]
     pieces, first, number = [], 0, 0
@@ -44,22 +53,24 @@ def pieces_of(
 def seen(division: Division, piece: Piece, tally: Tally) -> Iterator[Seen]:
     """The rows of a piece of a table, in order."""
     del tally  # of a table nothing is left out
+    found = _seen(division, piece)
+    return with_versions(found, division.folder) if division.settings.has_maps else found
+
+
+def _seen(division: Division, piece: Piece) -> Iterator[Seen]:
     folder, settings = division.folder, division.settings
     for where, cells in _rows(division, piece, division.columns):
         written = cells["uri"]
         if not isinstance(written, str) or not written:
             raise ValueError(f"uri {written!r} in {where}; expected a uri; remove or mend the row")
-        uri, fault = _resolved(folder, written)
+        uri, fault = address_of(written, folder, settings)
         key = cell_key(cells["key"], where) if "key" in cells else one_form(_relative(uri, folder))
         split, place = split_of_cell(cells.get("split"), division.serves)
         if fault is not None:
             uri = unusable(fault)
-        elif folder.is_remote and not is_remote(uri) and not settings.allow_files:
-            uri = unusable(
-                f"{uri} is a file of the machine that reads it; expected an object, as the table lies in a bucket; set "
-                "source.allow_files=true to read files"
-            )
-        yield Seen(key, uri, checked_label(cells.get("label"), where), split, place=place, of_key=MAY_REPEAT)
+        label = checked_label(cells.get("label"), where)
+        mask = map_address(cells["mask"], where, folder, settings) if "mask" in cells else None
+        yield Seen(key, uri, label, split, place=place, of_key=MAY_REPEAT, mask=mask)
 
 
 def holds_val(division: Division) -> bool:
@@ -75,16 +86,6 @@ def _rows(division: Division, piece: Piece, fields: dict[str, str]) -> Rows:
     if suffix_of(table.name) == ".csv":
         return _csv_rows(division.folder, table, fields, piece.span)
     return _parquet_rows(division.folder, table, fields, piece.groups)
-
-
-def _resolved(folder: Folder, written: str) -> tuple[str, str | None]:
-    """(address, why it cannot be read): one https:// address that is none is that image's fault, not the table's."""
-    try:
-        return folder.resolve(written), None
-    except StorageError as error:
-        if error.kind != "refused":
-            raise
-        return written, str(error)
 
 
 def _relative(uri: str, folder: Folder) -> str:

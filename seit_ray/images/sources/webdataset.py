@@ -1,4 +1,4 @@
-"""Images in WebDataset tars: <key>.jpg beside <key>.cls, <key>.json and more.
+"""Images in WebDataset tars: <key>.jpg beside <key>.cls, <key>.json and more, or <key>.seg.png for label maps.
 
 Listing reads headers and labels and skips the images; fetching reads stretches of a tar that hold many images. The key
 of an image is the tar and the path in it: tars of one class each often number their images alike.
@@ -10,12 +10,13 @@ import json
 import posixpath
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from seit_ray.images.records import missing_column, unusable
+from seit_ray.images.records import missing_column, no_map, unusable
 from seit_ray.images.sources.columns import cell_key, checked_label, text_label
 from seit_ray.images.sources.division import MAY_REPEAT, Division, File, Piece, Seen, Tally
 from seit_ray.images.sources.names import kind_of, one_form, suffix_of
+from seit_ray.images.sources.pairing import WITHOUT
 from seit_ray.images.sources.settings import Columns, SourceSettings
 from seit_ray.images.sources.splits import splits_of_files
 from seit_ray.images.sources.tars import DamagedTarError, Member, check_uncompressed, tar_members
@@ -46,31 +47,104 @@ def seen_in_tar(folder: Folder, file: File, settings: SourceSettings, left_out: 
 
     A sample's image is the member with the extension `image_column`, or under the default name the first with an image
     suffix; its label is the member with the extension `label_column` or that field of .json, or under the default name
-    .cls, else the field of .json, else none. Of a broken tar the whole members are listed, and what else it held is one
-    record that cannot be read, with the reason.
+    .cls, else the field of .json, else none. In a source of pairs it has a label map instead, the member with the
+    extension `mask_column`, or seg.png or mask.png. Of a broken tar the whole members are listed, and what else it held
+    is one record that cannot be read, with the reason.
     """
     name, version, split = file
-    uri, columns, suffixes = folder.uri_of(name), settings.columns, settings.image_suffixes
-    extension = "cls" if columns.label == Columns.label else columns.label.lower()
-    members = tar_members(folder, name, {"json", extension.rpartition(".")[2]}, left_out, version or None)
+    uri, asked = folder.uri_of(name), Asked(settings.columns, settings.image_suffixes, settings.map_extensions)
+    members = tar_members(folder, name, texts_of(asked.columns), left_out, version or None)
     fault: list[str] = []
-    for sample in samples_of(_until_damaged(members, fault)):
-        found = images_of(sample, columns.image, suffixes)
-        used = {image.name for image, _ in found}
-        left_out.update(
-            kind_of(m.name) for m in sample if m.name not in used and (not found or suffix_of(m.name) in suffixes)
-        )
-        for image, texts in found:
-            where = f"{uri}#{image.key}"
-            label = label_of(texts, columns.label, where)
-            named = f"{name}#{image.name}"
-            if columns.key:
-                named = cell_key(_json_of(texts, where).get(columns.key), where)
-            address = f"{uri}#{image.offset}:{image.size}"
-            yield Seen(one_form(named), address, label, split, image.size, version, of_key=MAY_REPEAT)
+    for sample in samples_of(_until_damaged(members, fault), asked.extensions):
+        yield from seen_in_sample(sample, uri, file, asked, left_out)
     for reason in fault:
         rest = unusable(f"{reason}; this stands for all that it held beyond")
-        yield Seen(f"{one_form(name)}#rest", rest, None, split, 0, version, of_key=MAY_REPEAT)
+        mask = rest if asked.extensions else None
+        yield Seen(f"{one_form(name)}#rest", rest, None, split, 0, version, of_key=MAY_REPEAT, mask=mask)
+
+
+class Asked(NamedTuple):
+    """What is looked for in tars: columns, suffixes of images, extensions of label maps (() for none)."""
+
+    columns: Columns
+    suffixes: frozenset[str]
+    extensions: tuple[str, ...]
+
+
+def seen_in_sample(sample: Sequence[Member], uri: str, file: File, asked: Asked, left_out: Counter[str]) -> list[Seen]:
+    """The images of a sample of a tar at this uri."""
+    (columns, suffixes, extensions), seen = asked, list[Seen]()
+    maps = {m.name: m for m in sample if map_stem(m, extensions) is not None} if extensions else {}
+    found = images_of([m for m in sample if m.name not in maps] if maps else sample, columns.image, suffixes)
+    used = {image.name for image, _ in found}
+    for image, texts in found:
+        where = f"{uri}#{image.key}"
+        label = label_of(texts, columns.label, where) if columns.label else None
+        key = cell_key(_json_of(texts, where).get(columns.key), where) if columns.key else f"{file.name}#{image.name}"
+        mask = None
+        if extensions:
+            own = map_of(image, maps.values(), extensions, where, is_alone=len(found) == 1)
+            used.update([own.name] if own is not None else [])
+            wanted = " or ".join(f"{_stem(image)}.{extension}" for extension in extensions)
+            mask = no_map(f"there is no {wanted}") if own is None else span_of(uri, own)
+        version = None if mask is None else file.version
+        place = (image.size, file.version, None, MAY_REPEAT)
+        seen.append(Seen(one_form(key), span_of(uri, image), label, file.split, *place, mask, version))
+    left_out.update(kinds_left(sample, used, maps, suffixes, is_empty=not found))
+    return seen
+
+
+def texts_of(columns: Columns) -> set[str]:
+    """The suffixes of the members that are read while a tar is listed."""
+    if not columns.label:  # in a source of pairs
+        return {"json"} if columns.key else set()
+    extension = "cls" if columns.label == Columns.label else columns.label.lower()
+    return {"json", extension.rpartition(".")[2]}
+
+
+def span_of(uri: str, member: Member) -> str:
+    """The address of a member of a tar."""
+    return f"{uri}#{member.offset}:{member.size}"
+
+
+def kinds_left(
+    sample: Sequence[Member], used: Collection[str], maps: Collection[str], suffixes: Collection[str], *, is_empty: bool
+) -> Iterator[str]:
+    """As what the members of a sample that nobody uses are counted; is_empty: whether it has no image."""
+    for member in sample:
+        if member.name in maps:
+            if member.name not in used:
+                yield WITHOUT
+        elif member.name not in used and (is_empty or suffix_of(member.name) in suffixes):
+            yield kind_of(member.name)
+
+
+def map_stem(member: Member, extensions: Collection[str]) -> str | None:
+    """The name of the image that a label map is of, without its suffix; None for what is no label map."""
+    for extension in extensions:
+        if member.extension == extension or member.extension.endswith(f".{extension}"):
+            return member.name[: -len(extension) - 1]
+    return None
+
+
+def map_of(
+    image: Member, maps: Collection[Member], extensions: Collection[str], where: str, *, is_alone: bool
+) -> Member | None:
+    """The label map of an image; of the only image of a sample also one that has the key alone before its extension.
+
+    ValueError for two of them.
+    """
+    for stem in (_stem(image), image.key) if is_alone else (_stem(image),):
+        found = [member for member in maps if map_stem(member, extensions) == stem]
+        if len(found) > 1:
+            names = " and ".join(member.extension for member in found)
+            raise ValueError(
+                f"label maps {names} of {where}; expected one; set source.mask_column to the extension of those that "
+                "are meant"
+            )
+        if found:
+            return found[0]
+    return None
 
 
 def _until_damaged(members: Iterator[Member], fault: list[str]) -> Iterator[Member]:
@@ -85,13 +159,13 @@ def _until_damaged(members: Iterator[Member], fault: list[str]) -> Iterator[Memb
         fault.append(str(error))
 
 
-def samples_of(members: Iterator[Member]) -> Iterator[list[Member]]:
-    """Runs of members of one key; an extension that comes again begins another sample."""
+def samples_of(members: Iterator[Member], of_maps: Collection[str] = ()) -> Iterator[list[Member]]:
+    """Runs of members of one key; an extension that comes again begins another sample. of_maps: extensions of maps."""
     sample: list[Member] = []
     extensions: set[str] = set()
     for member in members:
         ends = sample and (member.key != sample[0].key or member.extension in extensions)
-        if ends or (len(sample) >= LONG_SAMPLE and _stem(member) != _stem(sample[-1])):
+        if ends or (len(sample) >= LONG_SAMPLE and _stem(member, of_maps) != _stem(sample[-1], of_maps)):
             yield sample
             sample, extensions = [], set()
         sample.append(member)
@@ -128,8 +202,8 @@ def images_of(
     return [(image, {**texts, **own[stem]}) for stem, image in found.items()]
 
 
-def _stem(member: Member) -> str:
-    return posixpath.splitext(member.name)[0]
+def _stem(member: Member, of_maps: Collection[str] = ()) -> str:
+    return map_stem(member, of_maps) or posixpath.splitext(member.name)[0]
 
 
 def _json_of(texts: dict[str, bytes], where: str) -> dict[str, Any]:

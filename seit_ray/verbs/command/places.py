@@ -117,6 +117,8 @@ def manifest_rows(images: Folder, manifest: Manifest, is_whole: bool) -> Rows:
     classes = f"{len(names)} ({first}{', ...' if len(names) > 4 else ''})" if names else "none"
     more = "" if is_whole else f", and more: only the first {total} were looked at"
     rows = [("images", images.uri), ("found", splits + more), ("classes", classes)]
+    if (maps := manifest.map_labels) is not None:
+        rows.append(("label maps", f"a class a pixel, by values {maps.value(0)} to {maps.last}; void {maps.void}"))
     return [*rows, *left_out_rows(manifest.left_out, manifest.notes)]
 
 

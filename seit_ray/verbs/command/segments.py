@@ -28,10 +28,10 @@ def check_segments(config: Evaluate) -> None:
     if is_robustness(config) or config.classes != "all":
         key = next((k for k in ("corruptions", "occlusion", "shuffle") if getattr(config, k)), "classes")
         raise ValueError(f"{key} with {config.run}, a segmenter; expected a classifier; leave it out")
-    if config.images and config.source.masks is None:
+    if config.images and not config.source.settings().has_maps:
         raise ValueError(
             f"images {config.images} without source.masks for {config.run}, a segmenter; expected the folder of their "
-            "label maps; set source.masks and source.class_names"
+            "label maps; set source.masks, or source.mask_column of tables and tars, and source.class_names"
         )
 
 

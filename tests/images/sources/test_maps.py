@@ -96,16 +96,37 @@ def test_a_wrong_map_among_the_first_is_told_before_any_work(tmp_path, values, w
         ({"masks": "labels"}, "source.masks 'labels' of .* expected label maps, as in images/x.jpg and labels/x.png"),
         ({"masks": "a/b"}, "expected the name of the maps' folder, or IMAGES:MAPS"),
         ({"masks": "images"}, "expected the name of the maps' folder, or IMAGES:MAPS, two names"),
-        ({"num_classes": None}, "source.masks without classes; expected how many"),
+        ({"num_classes": None}, "label maps without classes; expected how many"),
         ({"num_classes": 300}, "300 classes of label maps with void 3; expected 1 to 254"),
         ({"masks": None}, "source.void or source.num_classes without source.masks"),
-        ({"kind": "webdataset"}, "source.masks with a source of kind 'webdataset'"),
+        ({"masks": None, "mask_column": "seg"}, "source.mask_column 'seg' with image files, .* set source.masks to"),
+        ({"kind": "webdataset"}, "source.masks 'masks' with a source of kind 'webdataset'.* set source.mask_column"),
     ],
 )
 def test_settings_that_fit_no_pairs_are_one_line(tmp_path, settings, what):
     folder = write_files(tmp_path / "photos", camvid_files({"train": 2}))
     with pytest.raises(ValueError, match=what) as caught:
         listed(folder, tmp_path, camvid_settings(**settings))
+    assert "\n" not in str(caught.value)
+
+
+def test_maps_of_other_names_than_all_images_are_one_line(tmp_path):
+    files = {name.replace("masks/", "masks/gt_"): data for name, data in camvid_files({"train": 2}).items()}
+    folder = write_files(tmp_path / "photos", files)
+    with pytest.raises(
+        ValueError, match=r"none of 2 images of .* with a label map \(train/images/0000.png: no label map"
+    ):
+        listed(folder, tmp_path)
+
+
+def test_an_inventory_of_image_files_has_maps_by_their_folder_alone(tmp_path):
+    folder = write_files(tmp_path / "photos", camvid_files({"train": 2}))
+    place = tmp_path / "inventory.csv"
+    place.write_text("key,size\n" + "".join(f"{entry.name},{entry.size_bytes}\n" for entry in folder.list()))
+    with pytest.raises(
+        ValueError, match=r"source.mask_column 'seg' with image files, .* set source.masks to"
+    ) as caught:
+        listed(folder, tmp_path, camvid_settings(inventory=str(place), masks=None, mask_column="seg"))
     assert "\n" not in str(caught.value)
 
 
