@@ -7,6 +7,7 @@ many are held as memory allows: all, if they fit.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -186,17 +187,19 @@ def open_images(
     *,
     max_images: int | None = None,
     seed: int = 0,
+    splits: Collection[str] | None = None,
     memory_gib: float | None = None,
     on_progress: Progress = silent,
 ) -> dict[str, ImageStream]:
     """{split: its images} of a listing in parts of SHARD_ROWS, at most max_images of each, a seeded sample.
 
-    All splits together take memory_gib of a node (half of its memory by default), each by its share of the images.
+    splits: those that are wanted, or all. Together they take memory_gib of a node (half of its memory by default),
+    each by its share of the images.
     """
     images = {
         split: ImageRows.of(manifest, split, max_images, seed)
         for split, listed in sorted(manifest.splits.items())
-        if listed.num_images
+        if listed.num_images and (splits is None or split in splits)
     }
     numbers = {split: sum(rows.shard_rows) for split, rows in images.items()}
     budget, total = memory_budget(memory_gib), sum(numbers.values())

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seit_ray.batches.images import ImageRows
 from seit_ray.images.decoded import MASK, Decoding, ahead, decoded_chunks
 from seit_ray.images.label_maps import unpack_map
-from seit_ray.images.manifest import Manifest
 from seit_ray.shards.dataset import TokenDataset
 from seit_ray.storage import Folder
 from seit_ray.training.world import World
@@ -75,22 +75,22 @@ class TokenPairs:
 
 @dataclass(frozen=True)
 class ImagePairs:
-    """Those of a listing of a source of pairs, decoded by `decoding`, which asks for the maps."""
+    """Those of a source of pairs, decoded by `decoding`, which asks for the maps."""
 
-    manifest: Manifest
-    split: str
+    listed: ImageRows
     images: Folder
     decoding: Decoding
 
     def __len__(self) -> int:
-        return self.manifest.splits[self.split].num_images
+        return sum(self.listed.shard_rows)
 
     def batches(self, batch_size: int, world: World) -> Iterator[PairBatch]:
-        """A part of the listing is a rank's; decoded in threads, ahead."""
+        """A shard of the listing is a rank's; decoded in threads, ahead."""
+        starts = np.cumsum([0, *self.listed.shard_rows])
 
-        def decode(index: int) -> list[PairBatch]:
-            listed = self.manifest.read_part(self.split, index)
-            first, ids = index * self.manifest.rows_per_part, listed["id"].to_numpy()
+        def decode(shard: int) -> list[PairBatch]:
+            listed = self.listed.read(shard)
+            first, ids = starts[shard], listed["id"].to_numpy()
             found = []
             for some in decoded_chunks(listed, self.images, self.decoding):
                 rejected = list(zip(*(some.rejected[name].to_pylist() for name in ("key", "reason")), strict=True))
@@ -100,7 +100,7 @@ class ImagePairs:
                 found.append(PairBatch(rows, pixels, maps, some.rows["key"].to_pylist(), rejected))
             return found
 
-        mine = range(world.rank, self.manifest.splits[self.split].num_parts, world.size)
+        mine = range(world.rank, len(starts) - 1, world.size)
         for part in ahead(decode, mine, min(MAX_THREADS, torch.get_num_threads())):
             for batch in part:
                 yield from cut(batch, batch_size)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from seit_ray.batches.images import ImageRows
 from seit_ray.evaluation.image_segmenter import ImageSegmenter
 from seit_ray.evaluation.pairs import ImagePairs, PairBatch, Pairs, TokenPairs
 from seit_ray.evaluation.segmentation import SegmentCounts, WindowedSegmenter, figures_of, labels_at
@@ -82,7 +83,7 @@ def evaluate_segments(
         decoding = Decoding(
             whole.image_size, whole.resize, source.image_column, whole.decode, max_bytes, max_pixels, masks=True
         )
-        pairs = ImagePairs(manifest, split, images, decoding)
+        pairs = ImagePairs(ImageRows(manifest, split), images, decoding)
         return evaluated(
             whole.windowed, pairs, whole.class_names, split, whole.about, whole.tokenizer, whole, batch_size, world
         )

@@ -197,6 +197,7 @@ def image_streams(
         Decoding(image_size, resize, source.image_column, masks=masks),
         max_images=max_images,
         seed=seed,
+        splits=("train",) if masks else None,  # maps of val are compared at their own size (`evaluation.pairs`)
         memory_gib=memory_gib,
         on_progress=on_progress,
     )

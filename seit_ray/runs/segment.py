@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from seit_ray.augment.chain import Augmented
 from seit_ray.augment.label_maps import ImageMapAugment, TokenMapAugment
 from seit_ray.augment.random import StepRandom
+from seit_ray.batches.images import ImageRows
 from seit_ray.evaluation.pairs import ImagePairs, Pairs, TokenPairs
 from seit_ray.evaluation.segmentation import WindowedSegmenter, figures_of, segment_counts
 from seit_ray.images.decoded import Decoding
@@ -197,7 +198,8 @@ def pixel_pairs(
     if "val" not in manifest.splits or not manifest.splits["val"].num_images:
         return inputs, None, manifest.void
     decoding = Decoding(pixels.image_size, pixels.resize, source.image_column, masks=True)
-    return inputs, ImagePairs(manifest, "val", images, decoding), manifest.void
+    rows = ImageRows.of(manifest, "val", pixels.max_images, pixels.seed)
+    return inputs, ImagePairs(rows, images, decoding), manifest.void
 
 
 def head_settings(settings: dict[str, Any], segment: SegmentSettings) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from seit_ray.models.exports import export_model, import_model
 from seit_ray.models.variants import build_size
 from seit_ray.runs.evaluate_segments import evaluate_segments
 from seit_ray.runs.pretrain import pretrain
-from seit_ray.runs.segment import segment
+from seit_ray.runs.segment import pixel_pairs, segment
 from seit_ray.runs.settings import (
     AugmentationSettings,
     ClassifierSettings,
@@ -213,3 +213,13 @@ def test_a_dataset_without_maps_is_refused(tmp_path, trained):
         train(tmp_path / "run", dataset=plain)
     with pytest.raises(ValueError, match="has no label maps"):
         evaluated(trained[0], dataset=plain)
+
+
+def test_a_sample_of_the_images_is_one_of_val_too(tmp_path, scenes):
+    pixels = PixelSettings(image_size=32, patch_size=8, resize="squash", max_images=4, crop_area=None)
+    inputs, val, _ = pixel_pairs(scenes, Folder(tmp_path), camvid_settings(), pixels, LOOP, CPU)
+    assert (len(inputs.train), inputs.val, len(val)) == (4, None, 4)
+    found = [batch for batch in val.batches(3, CPU) if len(batch.rows)]
+    assert [row for batch in found for row in batch.rows.tolist()] == [0, 1, 2, 3]
+    shares = [list(val.batches(3, World(rank, 2, torch.device("cpu")))) for rank in range(2)]
+    assert sum(len(batch.rows) for batches in shares for batch in batches) == 4
