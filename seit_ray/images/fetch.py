@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import re
 from collections import defaultdict
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 
 from seit_ray.images.decode import ImageError
 from seit_ray.images.records import missing_column, unusable_reason
-from seit_ray.images.sources.parquet import DamagedParquetError, open_parquet
+from seit_ray.images.sources.parquet import DamagedParquetError, damaged, open_parquet
 from seit_ray.images.sources.settings import Columns
 from seit_ray.images.sources.tars import ADDRESS, fetch_spans
 from seit_ray.storage import Folder, StorageError, split_uri
@@ -127,22 +128,20 @@ def _fetch_rows(
 def rows_of_parquet(
     source: Folder, uri: str, version: str | None, rows: Sequence[int], image_column: str, max_bytes: int
 ) -> Iterator[bytes | Exception]:
-    """Bytes or error of ascending rows of one file, as it is read: the images of each row group once."""
+    """Bytes or error of ascending rows of one file, as it is read: the images of each row group once.
+
+    A damaged row group costs its own rows alone, however the rows of a file are shared out among tasks.
+    """
     folder, name = split_uri(uri)
     done = 0
     try:
         with open_parquet(source.at(folder), name, BUFFER_BYTES, version or None) as file:
             if image_column not in file.schema_arrow.names:
                 raise missing_column(image_column, uri, file.schema_arrow.names, "image_column")
-            for content in _images_of(file, rows, image_column):
-                done += 1
-                if content is None:
-                    yield ImageError("no bytes in the Parquet row; expected an encoded image; embed the images")
-                elif content.as_buffer().size > max_bytes:
-                    size_bytes = content.as_buffer().size
-                    yield ImageError(f"size {size_bytes} bytes; expected at most {max_bytes}; raise max_image_mib")
-                else:
-                    yield content.as_buffer().to_pybytes()
+            for group, wanted in _by_group(file, rows):
+                for content in _images_or_damage(file, group, wanted, image_column, uri):
+                    done += 1
+                    yield _checked(content, max_bytes)
     except StorageError as error:
         failure = _at_fault(error)
     except DamagedParquetError as error:
@@ -153,30 +152,59 @@ def rows_of_parquet(
         yield failure
 
 
-def _images_of(file: pq.ParquetFile, rows: Sequence[int], image_column: str) -> Iterator[Any]:
-    """Binary scalar, or None, of each of ascending rows; in batches, for memory's sake."""
-    is_struct = pa.types.is_struct(file.schema_arrow.field(image_column).type)
-    column = f"{image_column}.bytes" if is_struct else image_column
-    wanted = iter(rows)
-    row = next(wanted, None)
-    first = 0
+def _checked(content: Any, max_bytes: int) -> bytes | Exception:
+    """The bytes of a cell, binary scalar or None; an error where they are none, too many, or could not be read."""
+    if content is None:
+        return ImageError("no bytes in the Parquet row; expected an encoded image; embed the images")
+    if isinstance(content, Exception):
+        return content
+    size_bytes = content.as_buffer().size
+    if size_bytes > max_bytes:
+        return ImageError(f"size {size_bytes} bytes; expected at most {max_bytes}; raise max_image_mib")
+    return bytes(content.as_buffer().to_pybytes())
+
+
+def _by_group(file: pq.ParquetFile, rows: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+    """(row group, places in it) of ascending rows, as far as the file has them."""
+    first = start = 0
     for group in range(file.num_row_groups):
         end = first + file.metadata.row_group(group).num_rows
-        if row is None or row >= end:
-            first = end
-            continue
-        batch_rows = _batch_rows(file.metadata.row_group(group), column)
-        for batch in file.iter_batches(batch_rows, row_groups=[group], columns=[column], use_threads=False):
-            images = batch.column(0)
-            images = images.field("bytes") if is_struct else images
-            while row is not None and row < first + len(batch):
-                image = images[row - first]
-                yield image if image.is_valid else None
-                row = next(wanted, None)
-            first += len(batch)
-            if row is None or row >= end:
-                break
-        first = end
+        stop = bisect.bisect_left(rows, end, start)
+        if stop > start:
+            yield group, [row - first for row in rows[start:stop]]
+        first, start = end, stop
+
+
+def _images_or_damage(
+    file: pq.ParquetFile, group: int, wanted: list[int], image_column: str, uri: str
+) -> Iterator[Any]:
+    """`_images_of`; an ImageError in place of each that damage in the group has left."""
+    done = 0
+    try:
+        for image in _images_of(file, group, wanted, image_column):
+            done += 1
+            yield image
+    except (pa.ArrowException, OSError) as error:
+        damage = ImageError(str(damaged(uri, error)))
+        yield from itertools.repeat(damage, len(wanted) - done)
+
+
+def _images_of(file: pq.ParquetFile, group: int, wanted: list[int], image_column: str) -> Iterator[Any]:
+    """Binary scalar, or None, of each of some places of a row group, ascending; in batches, for memory's sake."""
+    is_struct = pa.types.is_struct(file.schema_arrow.field(image_column).type)
+    column = f"{image_column}.bytes" if is_struct else image_column
+    batch_rows = _batch_rows(file.metadata.row_group(group), column)
+    first = done = 0
+    for batch in file.iter_batches(batch_rows, row_groups=[group], columns=[column], use_threads=False):
+        images = batch.column(0)
+        images = images.field("bytes") if is_struct else images
+        while done < len(wanted) and wanted[done] < first + len(batch):
+            image = images[wanted[done] - first]
+            yield image if image.is_valid else None
+            done += 1
+        first += len(batch)
+        if done == len(wanted):
+            break
 
 
 def _batch_rows(group: pq.RowGroupMetaData, column: str) -> int:

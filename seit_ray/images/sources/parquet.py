@@ -184,10 +184,13 @@ def open_parquet(
         try:
             yield pq.ParquetFile(file, buffer_size=buffer_bytes, page_checksum_verification=True)  # of files with them
         except (pa.ArrowException, OSError) as error:
-            reason = " ".join(str(error).split())
-            raise DamagedParquetError(
-                f"{folder.uri_of(name)} cannot be read ({reason}); expected a Parquet file; write it again"
-            ) from error
+            raise damaged(folder.uri_of(name), error) from error
+
+
+def damaged(uri: str, error: Exception) -> DamagedParquetError:
+    """For what pyarrow says of a file that it cannot read."""
+    reason = " ".join(str(error).split())
+    return DamagedParquetError(f"{uri} cannot be read ({reason}); expected a Parquet file; write it again")
 
 
 def parquet_schema(folder: Folder, name: str, version: str | None = None) -> pa.Schema:
