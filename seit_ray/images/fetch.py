@@ -112,7 +112,8 @@ def _fetch_spans(
 ) -> Mapping[tuple[int, int], bytes | Exception]:
     """(offset, size) -> bytes or error, in one tar."""
     try:
-        return fetch_spans(source, uri, spans, max_bytes, version or None)
+        found = fetch_spans(source, uri, spans, max_bytes, version or None)
+        return {span: _at_fault(content) for span, content in found.items()}
     except StorageError as error:
         return dict.fromkeys(spans, _at_fault(error))
 

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 import pyarrow as pa
 
 from seit_ray.images.decode import ImageError
-from seit_ray.images.fetch import address_in_parquet, fetch_images, rows_of_parquet
+from seit_ray.images.fetch import address_in_parquet, fetch_images, row_group_ends, rows_of_parquet
 from seit_ray.storage import Folder, StorageError, host_of
 from seit_ray.storage.patience import FIRST_PAUSE_S, LONGEST_PAUSE_S
 
@@ -145,8 +145,9 @@ def fetch_patiently(
             contents[place] = content
     readable = next((image for image, content in zip(images, contents, strict=True) if is_bytes(content)), readable)
     if missing and readable is not None and is_bytes(fetch([readable], source, limits)[0]):
-        for place in missing:
-            contents[place] = ImageError(str(contents[place]))
+        # once more, as the storage may have come back just now
+        for place, content in zip(missing, fetch([images[place] for place in missing], source, limits), strict=True):
+            contents[place] = own_fault(content)
     return contents, readable
 
 
@@ -183,6 +184,11 @@ def is_unavailable(content: bytes | Exception) -> bool:
     return isinstance(content, StorageError) and content.kind == "unavailable"
 
 
+def own_fault(content: bytes | Exception) -> bytes | Exception:
+    """An ImageError in place of what still does not come, though others do."""
+    return ImageError(str(content)) if is_unavailable(content) else content
+
+
 def is_bytes(content: bytes | Exception) -> bool:
     """Whether it came."""
     return isinstance(content, bytes)
@@ -207,13 +213,21 @@ def chunks_of_parquet(rows: pa.Table, file: str, source: Folder, limits: Limits,
 def patient_rows(
     source: Folder, file: str, version: str | None, numbers: list[int], limits: Limits
 ) -> Iterator[bytes | Exception]:
-    """`rows_of_parquet`; when the storage does not answer, the file is opened again where it was left."""
+    """`rows_of_parquet`; when the storage does not answer, the file is opened again where it was left.
+
+    What stays away while the file can be opened is at fault itself, row by row: those of a bad sector, say.
+    """
     done, pause, end = 0, FIRST_PAUSE_S, time.monotonic() + limits.patience_s
     while done < len(numbers):
         for content in rows_of_parquet(source, file, version, numbers[done:], limits.image_column, limits.max_bytes):
             if is_unavailable(content) and time.monotonic() + pause <= end:
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_S)
+                break
+            if is_unavailable(content) and row_group_ends(source, file):
+                one = rows_of_parquet(source, file, version, [numbers[done]], limits.image_column, limits.max_bytes)
+                yield own_fault(next(one))
+                done += 1
                 break
             if is_bytes(content):
                 pause, end = FIRST_PAUSE_S, time.monotonic() + limits.patience_s

@@ -10,10 +10,26 @@ import shutil
 import stat
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from seit_ray.storage.entry import WHOLE, Entry, Stretch, is_hidden
-from seit_ray.storage.errors import changed, too_large
+from seit_ray.storage.errors import changed, explained, too_large
 from seit_ray.storage.local_files import files_below, folders_to_cut_at, modified, sorted_names
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+
+class LocalFile(io.FileIO):
+    """A file for reading; its errors, which come late, are StorageErrors, as those of an object in a bucket."""
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        with explained(str(self.name)):
+            return super().readinto(buffer)
+
+    def readall(self) -> bytes:
+        with explained(str(self.name)):
+            return super().readall()
 
 
 class LocalStore:
@@ -29,7 +45,7 @@ class LocalStore:
     def open(self, path: str, version: str | None = None) -> io.BufferedReader:
         """A seekable binary file; an error when it is of another version."""
         with contextlib.ExitStack() as stack:
-            file = stack.enter_context(open(path, "rb"))
+            file = stack.enter_context(io.BufferedReader(LocalFile(path)))
             if version is not None and modified(os.fstat(file.fileno())) != version:
                 raise changed(path)
             stack.pop_all()

@@ -31,6 +31,19 @@ def test_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path, monkeypat
     assert folder.read("f") == b"old"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file that always gives EIO")
+def test_an_error_of_a_read_may_pass_and_tells_the_file():
+    process = Folder("/proc/self")
+    (content,) = process.read_many(["mem"])
+    with process.open("mem") as file, pytest.raises(StorageError) as part:
+        file.read(16)
+    with process.open("mem") as file, pytest.raises(StorageError) as whole:
+        file.read()
+    for error in (content, part.value, whole.value):
+        assert error.kind == "unavailable"
+        assert "/proc/self/mem cannot be read or written just now" in str(error)
+
+
 def test_write_below_a_file(tmp_path):
     folder = Folder(tmp_path)
     folder.write("f", b"")

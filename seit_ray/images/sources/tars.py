@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import itertools
 import posixpath
 import re
 import tarfile
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -166,22 +167,44 @@ def check_end(file: io.BufferedReader) -> None:
 
 def fetch_spans(
     source: Folder, uri: str, spans: Collection[tuple[int, int]], max_bytes: int, version: str | None = None
-) -> dict[tuple[int, int], bytes | ImageError]:
-    """The bytes of (offset, size) in one tar, of this version; neighbours are read together."""
-    found: dict[tuple[int, int], bytes | ImageError] = {}
+) -> dict[tuple[int, int], bytes | Exception]:
+    """The bytes of (offset, size) in one tar, of this version; neighbours are read together.
+
+    What the storage does not give of one place, a bad sector say, is a StorageError of the images there alone.
+    """
+    found: dict[tuple[int, int], bytes | Exception] = {}
     for offset, size in spans:
         if size > max_bytes:
             found[offset, size] = ImageError(f"size {size} bytes; expected at most {max_bytes}; raise max_image_mib")
     folder, name = split_uri(uri)
+    runs, failed = deque(stretches(sorted(set(spans) - found.keys()))), 0
     with source.at(folder).open(name, version) as file:
-        for stretch in stretches(sorted(set(spans) - found.keys())):
-            start, stop = stretch[0][0], max(offset + size for offset, size in stretch)
-            file.seek(start)
-            data = file.read(stop - start)
-            for offset, size in stretch:
-                image = data[offset - start : offset - start + size]
-                found[offset, size] = image if len(image) == size else cut_off(uri, offset, size)
+        while runs:
+            run = runs.popleft()
+            try:
+                found.update(_read_run(file, uri, run))
+                failed = 0
+            except StorageError as error:
+                failed += 1
+                if failed > 2:  # not one place of the tar
+                    return {**dict.fromkeys(itertools.chain(run, *runs), error), **found}
+                if len(run) > 1:
+                    runs.extendleft([span] for span in reversed(run))
+                else:
+                    found[run[0]] = error
     return found
+
+
+def _read_run(
+    file: io.BufferedReader, uri: str, run: Sequence[tuple[int, int]]
+) -> Iterator[tuple[tuple[int, int], bytes | ImageError]]:
+    """Each of some (offset, size) near each other, with its bytes."""
+    start, stop = run[0][0], max(offset + size for offset, size in run)
+    file.seek(start)
+    data = file.read(stop - start)
+    for offset, size in run:
+        image = data[offset - start : offset - start + size]
+        yield (offset, size), image if len(image) == size else cut_off(uri, offset, size)
 
 
 def stretches(spans: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
