@@ -80,8 +80,8 @@ def tar_members(
 ) -> Iterator[Member]:
     """The files of a tar but hidden ones, in order, with the content of those whose suffix is one of `texts`.
 
-    version: as for `Folder.open`. DamagedTarError, after the whole members, for a tar that is broken; ValueError for a
-    text that is no label.
+    version: as for `Folder.open`. Of a text the first MAX_LABEL_BYTES and one more. DamagedTarError, after the whole
+    members, for a tar that is broken.
     """
     uri = folder.uri_of(name)
     with folder.open(name, version) as file:
@@ -90,13 +90,13 @@ def tar_members(
             for info in _headers(file):
                 if held is not None:
                     yield held
-                held = member_of(file, info, texts, uri) if _is_utf8(info.name) else None
+                held = member_of(file, info, texts) if _is_utf8(info.name) else None
                 left_out.update([] if held is not None else [NOT_UTF8])
             if held is not None:
                 yield held
                 held = None
             check_end(file)
-        except (StorageError, _LabelError):
+        except StorageError:
             raise
         except Exception as error:  # tarfile raises whatever a damaged file leads it to
             if held is not None and _is_whole(file, held):
@@ -126,10 +126,6 @@ def _is_whole(file: io.BufferedReader, member: Member) -> bool:
     return not member.size or bool(file.read(1))
 
 
-class _LabelError(ValueError):
-    """What should be a label and is none: no fault of the tar."""
-
-
 def _is_utf8(name: str) -> bool:
     try:
         name.encode()
@@ -138,19 +134,15 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def member_of(file: io.BufferedReader, info: tarfile.TarInfo, texts: Collection[str], uri: str) -> Member:
+def member_of(file: io.BufferedReader, info: tarfile.TarInfo, texts: Collection[str]) -> Member:
     """A member, read if it may hold a label; ReadError where the tar ends before it does."""
     member = Member(posixpath.normpath(info.name), info.offset_data, info.size, b"")
     if member.suffix not in texts:
         return member
-    if info.size > MAX_LABEL_BYTES:
-        raise _LabelError(
-            f"{info.name!r} of {info.size} bytes, more than a label has, in {uri}; expected at most {MAX_LABEL_BYTES}; "
-            "set source.label_column, or mend it"
-        )
     file.seek(info.offset_data)
-    content = file.read(info.size)
-    if len(content) < info.size:
+    wanted = min(info.size, MAX_LABEL_BYTES + 1)  # more than a label has: whoever takes it for one will see
+    content = file.read(wanted)
+    if len(content) < wanted:
         raise tarfile.ReadError(f"cut off at byte {info.offset_data + len(content)}")
     return member._replace(content=content)
 
