@@ -46,9 +46,9 @@ def seen_in_tar(folder: Folder, file: File, settings: SourceSettings, left_out: 
 
     A sample's image is the member with the extension `image_column`, or under the default name the first with an image
     suffix; its label is the member with the extension `label_column` or that field of .json, or under the default name
-    .cls, else the field of .json, else none. An image whose label cannot be read
-    is a record that cannot be read, with the reason: nobody mends a tar in its place. Of a broken tar the whole members
-    are listed, and what else it held is one such record.
+    .cls, else the field of .json, else none. An image whose label cannot be read is a record that cannot be read, with
+    the reason: nobody mends a tar in its place. Of a broken tar the whole members are listed, and what else it held is
+    one such record.
     """
     name, version, split = file
     uri, columns, suffixes = folder.uri_of(name), settings.columns, settings.image_suffixes
