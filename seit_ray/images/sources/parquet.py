@@ -69,19 +69,24 @@ def seen(division: Division, piece: Piece, tally: Tally) -> Iterator[Seen]:
         for row, values in enumerate(file_rows(division, file)):
             split, place = (file.split, None) if file.split else split_of_cell(values.get("split"), division.serves)
             where, label = f"row {row} of {uri}", values.get("label")
-            key, of_key = key_of(file.name, row, values, where, by_path=division.by_path)
+            key, of_key = key_of(file.name, row, values, where, division)
             yield Seen(key, f"{uri}#{row}", checked_label(label, where), split, None, file.version, place, of_key)
 
 
-def key_of(name: str, row: int, values: dict[str, Any], where: str, *, by_path: bool) -> tuple[str, int]:
-    """The key of a row of a file, and what it is: see `Seen`, and above."""
+def key_of(name: str, row: int, values: dict[str, Any], where: str, division: Division) -> tuple[str, int]:
+    """The key of a row of a file, and what it is: see `Seen`, and above.
+
+    Numbered files beside one that is called as they are without their number keep it.
+    """
     if "key" in values:
         return cell_key(values["key"], where), MAY_REPEAT
-    path = values.get("path") if by_path else None
+    path = values.get("path") if division.by_path else None
     if path:
         return one_form(path), MAY_REPEAT
-    plain = _NUMBER.sub("", name)
-    return (f"{one_form(name)}#{row}", PLAIN) if plain == name else (one_form(plain), COUNTED)
+    plain = one_form(_NUMBER.sub("", name))
+    if plain not in division.file_names:
+        return plain, COUNTED
+    return f"{one_form(name)}#{row}", PLAIN if name.isascii() else MAY_REPEAT
 
 
 def holds_val(division: Division) -> bool:
