@@ -96,6 +96,8 @@ CAUSES: dict[str | int | None, tuple[str, str, str, str]] = {
     "BadDigest": ("unavailable", "was refused: it arrived damaged", "the sent bytes", _RETRY),
     "PreconditionFailed": ("invalid", "was written by another at the same time", "one writer", _RETRY),
     "SlowDown": ("unavailable", "was refused: too many requests (SlowDown)", _SERVER, _RETRY),
+    "InternalError": ("unavailable", "was refused: internal error of the server", _SERVER, _RETRY),
+    "ServiceUnavailable": ("unavailable", "was refused: the service is unavailable", _SERVER, _RETRY),
     "RequestTimeout": ("unavailable", "was refused: the request timed out (RequestTimeout)", _SERVER, _RETRY),
     "ThrottlingException": ("unavailable", "was refused: too many requests (ThrottlingException)", _SERVER, _RETRY),
     "500": ("unavailable", "was refused: internal error of the server (HTTP 500)", _SERVER, _RETRY),
