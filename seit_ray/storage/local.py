@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 
+NAME_BYTES = 200  # of a file's name in that of a temporary one, which is longer: disks take 255
+
+
 class LocalFile(io.FileIO):
     """A file for reading; its errors, which come late, are StorageErrors, as those of an object in a bucket."""
 
@@ -75,7 +78,8 @@ class LocalStore:
         # No fsync: a job writes thousands of small files, and syncing each would cost more than the work.
         # A killed process leaves the old file or the new one; only a power cut can lose a fresh one.
         folder = os.path.dirname(path)
-        temporary = os.path.join(folder, f".{os.path.basename(path)[:200]}.{uuid.uuid4().hex}.tmp")
+        begun = os.fsencode(os.path.basename(path))[:NAME_BYTES].decode(errors="ignore")  # a character may be cut off
+        temporary = os.path.join(folder, f".{begun}.{uuid.uuid4().hex}.tmp")
         try:
             with _new_file(temporary) as file:
                 file.write(data)
