@@ -48,7 +48,7 @@ class LocalStore:
     def open(self, path: str, version: str | None = None) -> io.BufferedReader:
         """A seekable binary file; an error when it is of another version."""
         with contextlib.ExitStack() as stack:
-            file = stack.enter_context(io.BufferedReader(LocalFile(path)))
+            file: io.BufferedReader = stack.enter_context(io.BufferedReader(LocalFile(path)))
             if version is not None and modified(os.fstat(file.fileno())) != version:
                 raise changed(path)
             stack.pop_all()
