@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from seit_ray.augment.random import StepRandom
 from seit_ray.tokenizers.exact import exact_products
 
-__all__ = ["center_crop", "crop_at", "crop_codes", "crop_resize", "random_boxes", "random_crop"]
+__all__ = ["center_crop", "crop_at", "crop_codes", "crop_resize", "random_boxes"]
 
 CUBIC_A = -0.75
 Maps = TypeVar("Maps", Tensor, np.ndarray)
@@ -162,12 +162,3 @@ def crop_at(maps: Tensor, corners: Tensor, size: tuple[int, int]) -> Tensor:
     flat = maps.flatten(-2)
     cells = cells.view(len(maps), *(1,) * (maps.ndim - 3), -1).expand(*flat.shape[:-1], -1)
     return flat.gather(-1, cells).unflatten(-1, size)
-
-
-def random_crop(maps: Tensor, size: tuple[int, int], rng: StepRandom) -> Tensor:
-    """Tokens [B,h,w] or maps [B,D,h,w] cut to `size` at a random place each."""
-    height, width = maps.shape[-2:]
-    _check_fits((height, width), size)
-    tops = rng.integers("crop top", height - size[0] + 1)
-    lefts = rng.integers("crop left", width - size[1] + 1)
-    return crop_at(maps, torch.stack([tops, lefts], dim=1), size)

@@ -157,5 +157,5 @@ def user_error(error: BaseException) -> ValueError | None:
         if isinstance(link, ValueError) and not isinstance(link, RayError):
             line = str(link).partition("\n")[0]  # Ray adds lines on how to repeat tasks
             return StorageError(line, link.kind) if isinstance(link, StorageError) else ValueError(line)
-        link = getattr(link, "cause", None) or link.__cause__ or link.__context__
+        link = getattr(link, "cause", None) or link.__cause__  # what was handled meanwhile is none of its causes
     return None

@@ -27,13 +27,13 @@ SCHEMA = pa.schema(
     }
 )
 FOLDER = "maps"
-LONGEST = 200  # characters of a part of a name
+LONGEST = 200  # bytes of a part of a name: disks take 255
 
 
 def map_name(split: str, key: str) -> str:
     """Where the map of an image lies in the output: by its key where that is a plain path, else by a digest of it."""
     parts = key.split("/")
-    is_plain = all(part.strip(". ") and len(part) <= LONGEST and part.isprintable() for part in parts)
+    is_plain = all(part.strip(". ") and len(part.encode()) <= LONGEST and part.isprintable() for part in parts)
     if not is_plain or any(sign in key for sign in '\\:*?"<>|'):
         return f"{split}/{FOLDER}/{hashlib.sha256(key.encode()).hexdigest()}.png"
     return f"{split}/{FOLDER}/{key}.png"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 from seit_ray.images.decode import ImageError
 from seit_ray.images.records import missing_column, unusable_reason
 from seit_ray.images.sources.addresses import address_in_parquet
-from seit_ray.images.sources.parquet import DamagedParquetError, open_parquet
+from seit_ray.images.sources.parquet import DamagedParquetError, damaged, open_parquet
 from seit_ray.images.sources.settings import Columns
 from seit_ray.images.sources.tars import ADDRESS, fetch_spans
 from seit_ray.storage import Folder, StorageError, split_uri
@@ -108,7 +109,8 @@ def _fetch_spans(
 ) -> Mapping[tuple[int, int], bytes | Exception]:
     """(offset, size) -> bytes or error, in one tar."""
     try:
-        return fetch_spans(source, uri, spans, max_bytes, version or None)
+        found = fetch_spans(source, uri, spans, max_bytes, version or None)
+        return {span: _at_fault(content) for span, content in found.items()}
     except StorageError as error:
         return dict.fromkeys(spans, _at_fault(error))
 
@@ -116,7 +118,10 @@ def _fetch_spans(
 def rows_of_parquet(
     source: Folder, uri: str, version: str | None, rows: Sequence[int], columns: Sequence[str], max_bytes: int
 ) -> Iterator[Cells]:
-    """Bytes or errors of ascending rows of one file, as it is read: the columns of each row group once, together."""
+    """Bytes or errors of ascending rows of one file, as it is read: the columns of each row group once, together.
+
+    A damaged row group costs its own rows alone, however the rows of a file are shared out among tasks.
+    """
     folder, name = split_uri(uri)
     done = 0
     try:
@@ -125,9 +130,10 @@ def rows_of_parquet(
                 if column not in file.schema_arrow.names:
                     setting = "image_column" if column == columns[0] else "mask_column"
                     raise missing_column(column, uri, file.schema_arrow.names, setting)
-            for cells in _cells_of(file, rows, columns):
-                done += 1
-                yield tuple(_content_of(cell, max_bytes) for cell in cells)
+            for group, wanted in _by_group(file, rows):
+                for cells in _cells_or_damage(file, group, wanted, columns, uri):
+                    done += 1
+                    yield tuple(_content_of(cell, max_bytes) for cell in cells)
     except StorageError as error:
         failure = _at_fault(error)
     except DamagedParquetError as error:
@@ -138,38 +144,58 @@ def rows_of_parquet(
         yield (failure,) * len(columns)
 
 
-def _content_of(cell: Any, max_bytes: int) -> bytes | ImageError:
+def _content_of(cell: Any, max_bytes: int) -> bytes | Exception:
+    """The bytes of a cell, a binary scalar; an error where it is one, or has none, or too many."""
+    if isinstance(cell, Exception):
+        return cell
     if not cell.is_valid:
         return ImageError(f"{NO_BYTES}; expected an encoded image; embed the images")
     size_bytes = cell.as_buffer().size
     if size_bytes > max_bytes:
         return ImageError(f"size {size_bytes} bytes; expected at most {max_bytes}; raise max_image_mib")
-    return cell.as_buffer().to_pybytes()
+    return bytes(cell.as_buffer().to_pybytes())
 
 
-def _cells_of(file: pq.ParquetFile, rows: Sequence[int], columns: Sequence[str]) -> Iterator[list[Any]]:
-    """Binary scalars of each of ascending rows, in the order of the columns; in batches, for memory's sake."""
-    structs = {column for column in columns if pa.types.is_struct(file.schema_arrow.field(column).type)}
-    paths = [f"{column}.bytes" if column in structs else column for column in columns]
-    wanted = iter(rows)
-    row = next(wanted, None)
-    first = 0
+def _by_group(file: pq.ParquetFile, rows: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+    """(row group, places in it) of ascending rows, as far as the file has them."""
+    first = start = 0
     for group in range(file.num_row_groups):
         end = first + file.metadata.row_group(group).num_rows
-        if row is None or row >= end:
-            first = end
-            continue
-        batch_rows = _batch_rows(file.metadata.row_group(group), paths)
-        for batch in file.iter_batches(batch_rows, row_groups=[group], columns=paths, use_threads=False):
-            found = [batch.column(column) for column in columns]
-            found = [c.field("bytes") if name in structs else c for name, c in zip(columns, found, strict=True)]
-            while row is not None and row < first + len(batch):
-                yield [column[row - first] for column in found]
-                row = next(wanted, None)
-            first += len(batch)
-            if row is None or row >= end:
-                break
-        first = end
+        stop = bisect.bisect_left(rows, end, start)
+        if stop > start:
+            yield group, [row - first for row in rows[start:stop]]
+        first, start = end, stop
+
+
+def _cells_or_damage(
+    file: pq.ParquetFile, group: int, wanted: list[int], columns: Sequence[str], uri: str
+) -> Iterator[list[Any]]:
+    """`_cells_of`; ImageErrors in place of each that damage in the group has left."""
+    done = 0
+    try:
+        for cells in _cells_of(file, group, wanted, columns):
+            done += 1
+            yield cells
+    except (pa.ArrowException, OSError) as error:
+        damage: list[Any] = [ImageError(str(damaged(uri, error)))] * len(columns)
+        yield from itertools.repeat(damage, len(wanted) - done)
+
+
+def _cells_of(file: pq.ParquetFile, group: int, wanted: list[int], columns: Sequence[str]) -> Iterator[list[Any]]:
+    """Binary scalars of each of some places of a row group, ascending, in the order of the columns; in batches."""
+    structs = {column for column in columns if pa.types.is_struct(file.schema_arrow.field(column).type)}
+    paths = [f"{column}.bytes" if column in structs else column for column in columns]
+    batch_rows = _batch_rows(file.metadata.row_group(group), paths)
+    first = done = 0
+    for batch in file.iter_batches(batch_rows, row_groups=[group], columns=paths, use_threads=False):
+        found = [batch.column(column) for column in columns]
+        found = [c.field("bytes") if name in structs else c for name, c in zip(columns, found, strict=True)]
+        while done < len(wanted) and wanted[done] < first + len(batch):
+            yield [column[wanted[done] - first] for column in found]
+            done += 1
+        first += len(batch)
+        if done == len(wanted):
+            break
 
 
 def _batch_rows(group: pq.RowGroupMetaData, paths: Sequence[str]) -> int:

@@ -18,11 +18,10 @@ def label_table(manifest: Manifest, split: str, class_names: list[str], source_u
             f"split {split!r} of {source_uri}; expected one of {found}; name another split, or hold one out with "
             "val_fraction"
         )
-    seen, unlabelled = set(), 0
-    for index in range(manifest.splits[split].num_parts):
-        labels = manifest.read_part(split, index)["label"]
+    seen, unlabelled = set[int](), 0
+    for labels in manifest.labels(split):
         unlabelled += labels.null_count
-        seen.update(labels.drop_null().to_pylist())
+        seen.update(labels.drop_null().unique().to_pylist())
     if unlabelled:
         raise ValueError(
             f"split {split!r} of {source_uri} has {unlabelled} of {manifest.splits[split].num_images} images without a "

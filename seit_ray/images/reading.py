@@ -13,7 +13,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from seit_ray.images.decode import ImageError
-from seit_ray.images.fetch import Cells, fetch_images, rows_of_parquet
+from seit_ray.images.fetch import Cells, fetch_images, row_group_ends, rows_of_parquet
 from seit_ray.images.pairs import Contents, Image, Pair, images_in, maps_in, mask_column_of, pair_of, paired
 from seit_ray.images.records import unusable_reason
 from seit_ray.images.sources.addresses import address_in_parquet
@@ -131,9 +131,10 @@ def fetch_patiently(images: list[Image], source: Folder, limits: Limits, readabl
     found = [image for image, content in zip(images, contents, strict=True) if is_bytes(content)]
     readable |= {storage_of(image[1]): image for image in reversed(found)}  # the first of each
     answering = still_readable(readable, source, limits) if missing else []
-    for place in missing:
-        if any(tells_of(uri, images[place][1]) for _, uri, _ in answering):
-            contents[place] = ImageError(str(contents[place]))
+    if lost := [place for place in missing if any(tells_of(uri, images[place][1]) for _, uri, _ in answering)]:
+        # once more, as the storage may have come back just now
+        for place, content in zip(lost, fetch([images[place] for place in lost], source, limits), strict=True):
+            contents[place] = own_fault(content)
     return contents
 
 
@@ -179,6 +180,11 @@ def is_unavailable(content: bytes | Exception) -> bool:
     return isinstance(content, StorageError) and content.kind == "unavailable"
 
 
+def own_fault(content: bytes | Exception) -> bytes | Exception:
+    """An ImageError in place of what still does not come, though others do."""
+    return ImageError(str(content)) if is_unavailable(content) else content
+
+
 def is_answer(uri: str, content: bytes | Exception) -> bool:
     """Whether a storage on the network has answered."""
     return is_remote(uri) and unusable_reason(uri) is None and not is_unavailable(content)
@@ -217,13 +223,21 @@ def chunks_of_parquet(rows: pa.Table, file: str, source: Folder, limits: Limits,
 def patient_rows(
     source: Folder, file: str, version: str | None, numbers: list[int], columns: list[str], limits: Limits
 ) -> Iterator[Cells]:
-    """`rows_of_parquet`; when the storage does not answer, the file is opened again where it was left."""
+    """`rows_of_parquet`; when the storage does not answer, the file is opened again where it was left.
+
+    What stays away while the file can be opened is at fault itself, row by row: those of a bad sector, say.
+    """
     done, pause, end = 0, FIRST_PAUSE_S, time.monotonic() + limits.patience_s
     while done < len(numbers):
         for cells in rows_of_parquet(source, file, version, numbers[done:], columns, limits.max_bytes):
             if is_unavailable(cells[0]) and time.monotonic() + pause <= end:  # of all columns, as they come together
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_S)
+                break
+            if is_unavailable(cells[0]) and row_group_ends(source, file):
+                one = rows_of_parquet(source, file, version, [numbers[done]], columns, limits.max_bytes)
+                yield tuple(map(own_fault, next(one)))
+                done += 1
                 break
             if any(map(is_bytes, cells)):
                 pause, end = FIRST_PAUSE_S, time.monotonic() + limits.patience_s

@@ -7,14 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pyarrow as pa
 
-from seit_ray.images.decode import ImageError, decode_image
-from seit_ray.images.fetch import fetch_images
+from seit_ray.images.decode import ImageError
+from seit_ray.images.decoded import Decoding, one_ahead
+from seit_ray.images.fetch import MAX_BYTES
 from seit_ray.images.manifest import white_level_of
+from seit_ray.images.pairs import Pair
+from seit_ray.images.reading import read_chunks
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 
 NAMED = 3  # unreadable images that an error names
-CHUNK = 256  # images fetched together; one chunk is decoded while threads share the work
 
 
 class NoReadableImageError(ValueError):
@@ -32,17 +34,19 @@ def read_pixels(
     phase: str = "decode",
     on_progress: Progress = silent,
 ) -> tuple[np.ndarray, pa.Table]:
-    """uint8 [N,3,H,W] of the rows (key, uri, version) of a manifest that can be read, and those rows.
+    """uint8 [N,3,H,W] of the rows (key, uri, version, size_bytes) of a manifest that can be read, and those rows.
 
-    NoReadableImageError, which names the first and why, when there are none.
+    A storage that does not answer is waited for as by a job (`read_chunks`), and what stays away while others come
+    cannot be read. NoReadableImageError, which names the first and why, when there are none.
     """
-    white_level = white_level_of(listed)
+    white_level, decoding = white_level_of(listed), Decoding(image_size, resize, image_column, max_bytes=MAX_BYTES)
 
-    def decoded(data: bytes | Exception) -> np.ndarray | ImageError:
+    def decoded(data: bytes | Pair | Exception) -> np.ndarray | ImageError:
         try:
             if isinstance(data, Exception):
                 raise data
-            return decode_image(data, image_size=image_size, resize=resize, white_level=white_level).pixels
+            assert isinstance(data, bytes)  # no label maps are asked for
+            return decoding.decode(data, white_level).pixels
         except ImageError as error:
             return error
 
@@ -50,18 +54,14 @@ def read_pixels(
     good: list[bool] = []
     reasons: list[str] = []
     with ThreadPoolExecutor(num_threads) as pool:
-        for start in range(0, len(listed), CHUNK):
-            rows = listed.slice(start, CHUNK)
-            pairs = list(zip(rows["key"].to_pylist(), rows["uri"].to_pylist(), strict=True))
-            versions = rows["version"].to_pylist() if "version" in rows.column_names else None
-            contents = fetch_images(pairs, source, versions=versions, image_column=image_column)
-            for (key, _), image in zip(pairs, pool.map(decoded, contents), strict=True):
+        for rows, contents in one_ahead(read_chunks(listed, source, decoding)):
+            for key, image in zip(rows["key"].to_pylist(), pool.map(decoded, contents), strict=True):
                 good.append(not isinstance(image, ImageError))
                 if isinstance(image, ImageError):
                     reasons = [*reasons, f"{key}: {image}"][:NAMED]
                 else:
                     pixels.append(image)
-            on_progress(phase, min(start + CHUNK, len(listed)), len(listed), "images")
+            on_progress(phase, len(good), len(listed), "images")
     if not pixels:
         raise NoReadableImageError(
             f"none of {len(listed)} images in {source.uri} can be read ({'; '.join(reasons)}); expected images; check "

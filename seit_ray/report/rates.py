@@ -9,8 +9,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from seit_ray.images.decode import ImageError, decode_image
-from seit_ray.images.fetch import fetch_images
+from seit_ray.images.decode import ImageError
+from seit_ray.images.decoded import Decoding
+from seit_ray.images.pairs import Contents
+from seit_ray.images.reading import read_chunks
 from seit_ray.images.sources.settings import Columns
 from seit_ray.progress import Progress, silent
 from seit_ray.report.costs import BYTES_OF_MB, Rates
@@ -43,7 +45,7 @@ def measure_rates(
     device: str = "cpu",
     on_progress: Progress = silent,
 ) -> Measured:
-    """Fetch, decode and encode the rows (key, uri) of a manifest in one thread; ValueError when none can be read.
+    """Fetch, decode and encode the rows of a manifest in one thread; ValueError when none can be read.
 
     What the cores do is measured in CPU time, so that other work on the machine does not count. The first chunk is
     encoded twice, since the first time includes what is done once. Files read before are in memory, and so faster.
@@ -81,17 +83,17 @@ def measured_steps(
 ) -> tuple[dict[str, float], list[int], list[np.ndarray]]:
     """(seconds of each step, bytes of each image that can be read, tokens [B,L] of each chunk)."""
     seconds = dict.fromkeys(("fetch", "decode", "encode"), 0.0)
+    decoding = Decoding(tokenizer.image_size, tokenizer.resize, image_column)
     encode_clock = time.process_time if device == "cpu" else time.perf_counter
     sizes: list[int] = []
     tokens: list[np.ndarray] = []
     for start in range(0, len(listed), CHUNK):
         rows = listed.slice(start, CHUNK)
         began = time.perf_counter()
-        pairs = list(zip(rows["key"].to_pylist(), rows["uri"].to_pylist(), strict=True))
-        contents = fetch_images(pairs, source, image_column=image_column)
+        contents = [content for _, some in read_chunks(rows, source, decoding) for content in some]
         seconds["fetch"] += time.perf_counter() - began
         began = time.process_time()
-        good, pixels = decoded(contents, tokenizer)
+        good, pixels = decoded(contents, decoding)
         seconds["decode"] += time.process_time() - began
         if pixels:
             images = torch.from_numpy(np.stack(pixels))
@@ -105,14 +107,15 @@ def measured_steps(
     return seconds, sizes, tokens
 
 
-def decoded(contents: list[bytes | Exception], tokenizer: Tokenizer) -> tuple[list[int], list[np.ndarray]]:
+def decoded(contents: Contents, decoding: Decoding) -> tuple[list[int], list[np.ndarray]]:
     """(bytes, pixels) of the images that can be read; an error of the storage is raised."""
     sizes, pixels = [], []
     for data in contents:
         try:
             if isinstance(data, Exception):
                 raise data
-            image = decode_image(data, image_size=tokenizer.image_size, resize=tokenizer.resize)
+            assert isinstance(data, bytes)  # no label maps are asked for
+            image = decoding.decode(data)
         except ImageError:
             continue
         sizes.append(len(data))

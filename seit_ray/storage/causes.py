@@ -17,6 +17,8 @@ _ENDPOINT = "check AWS_ENDPOINT_URL, or endpoint_url, and the network"
 _NETWORK = "check the name and the network"
 _PATH = "check the path"
 _PERMISSIONS = "change its permissions or the path"
+_DISK = "look at the messages of the kernel if it repeats"
+_MOUNT = "look whether it is mounted, and at the network"
 _SPACE = "free some space or choose another path"
 
 # Error code of a service, HTTP status, errno or exception class -> kind, what is wrong, what was expected, the mend.
@@ -94,6 +96,10 @@ CAUSES: dict[str | int | None, tuple[str, str, str, str]] = {
     "BadDigest": ("unavailable", "was refused: it arrived damaged", "the sent bytes", _RETRY),
     "PreconditionFailed": ("invalid", "was written by another at the same time", "one writer", _RETRY),
     "SlowDown": ("unavailable", "was refused: too many requests (SlowDown)", _SERVER, _RETRY),
+    "InternalError": ("unavailable", "was refused: internal error of the server", _SERVER, _RETRY),
+    "ServiceUnavailable": ("unavailable", "was refused: the service is unavailable", _SERVER, _RETRY),
+    "RequestTimeout": ("unavailable", "was refused: the request timed out (RequestTimeout)", _SERVER, _RETRY),
+    "ThrottlingException": ("unavailable", "was refused: too many requests (ThrottlingException)", _SERVER, _RETRY),
     "500": ("unavailable", "was refused: internal error of the server (HTTP 500)", _SERVER, _RETRY),
     "502": ("unavailable", "was refused: bad gateway (HTTP 502)", _SERVER, _RETRY),
     "503": ("unavailable", "was refused: the service is unavailable (HTTP 503)", _SERVER, _RETRY),
@@ -188,11 +194,21 @@ CAUSES: dict[str | int | None, tuple[str, str, str, str]] = {
     errno.EROFS: ("denied", "lies on a read-only file system", "a writable path", "choose another path"),
     errno.ENOSPC: ("full", "was not written: the disk is full", "free space", _SPACE),
     errno.EDQUOT: ("full", "was not written: the quota is used up", "free space", _SPACE),
-    errno.EMFILE: (
-        "unavailable",
-        "was not opened: too many open files",
-        "free file handles",
-        "raise ulimit -n",
+    **dict.fromkeys(
+        (errno.EMFILE, errno.ENFILE),
+        ("unavailable", "was not opened: too many open files", "free file handles", "raise ulimit -n"),
+    ),
+    **dict.fromkeys(
+        (errno.EIO, errno.EREMOTEIO, errno.EAGAIN, errno.EBUSY),
+        ("unavailable", "cannot be read or written just now", "a disk without faults", _DISK),
+    ),
+    **dict.fromkeys(
+        (errno.ESTALE, errno.ENOTCONN, errno.ESHUTDOWN, errno.ENODEV),
+        ("unavailable", "is unreachable: its mount was lost", "a mounted disk", _MOUNT),
+    ),
+    **dict.fromkeys(
+        (errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
+        ("unavailable", "is unreachable: no server answers there", _SERVER, _MOUNT),
     ),
     "FileNotFoundError": ("missing", "does not exist", _OBJECT, _PATH),
     "PermissionError": ("denied", "is not accessible: access denied", _ACCESS, _POLICY),

@@ -83,8 +83,8 @@ class Folder:
 
     @property
     def version_columns(self) -> tuple[str, ...]:
-        """What a list of objects, as clouds make them, may call the column of `Entry.version`."""
-        return CLOUDS[self.uri.partition("://")[0] if self.is_remote else "s3"].versions
+        """What a list of objects, as clouds make them, may call the column of `Entry.version`; none on a disk."""
+        return CLOUDS[self.uri.partition("://")[0]].versions if self.is_remote else ()
 
     @property
     def server(self) -> list[str]:

@@ -10,10 +10,29 @@ import shutil
 import stat
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from seit_ray.storage.entry import WHOLE, Entry, Stretch, is_hidden
-from seit_ray.storage.errors import changed, too_large
+from seit_ray.storage.errors import changed, explained, too_large
 from seit_ray.storage.local_files import files_below, folders_to_cut_at, modified, sorted_names
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+
+NAME_BYTES = 200  # of a file's name in that of a temporary one, which is longer: disks take 255
+
+
+class LocalFile(io.FileIO):
+    """A file for reading; its errors, which come late, are StorageErrors, as those of an object in a bucket."""
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        with explained(str(self.name)):
+            return super().readinto(buffer)
+
+    def readall(self) -> bytes:
+        with explained(str(self.name)):
+            return super().readall()
 
 
 class LocalStore:
@@ -29,7 +48,7 @@ class LocalStore:
     def open(self, path: str, version: str | None = None) -> io.BufferedReader:
         """A seekable binary file; an error when it is of another version."""
         with contextlib.ExitStack() as stack:
-            file = stack.enter_context(open(path, "rb"))
+            file: io.BufferedReader = stack.enter_context(io.BufferedReader(LocalFile(path)))
             if version is not None and modified(os.fstat(file.fileno())) != version:
                 raise changed(path)
             stack.pop_all()
@@ -59,7 +78,8 @@ class LocalStore:
         # No fsync: a job writes thousands of small files, and syncing each would cost more than the work.
         # A killed process leaves the old file or the new one; only a power cut can lose a fresh one.
         folder = os.path.dirname(path)
-        temporary = os.path.join(folder, f".{os.path.basename(path)[:200]}.{uuid.uuid4().hex}.tmp")
+        begun = os.fsencode(os.path.basename(path))[:NAME_BYTES].decode(errors="ignore")  # a character may be cut off
+        temporary = os.path.join(folder, f".{begun}.{uuid.uuid4().hex}.tmp")
         try:
             with _new_file(temporary) as file:
                 file.write(data)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from seit_ray.storage.cuts import ENOUGH, LEVELS, chosen
 from seit_ray.storage.entry import WHOLE, Entry, Stretch, is_hidden
-from seit_ray.storage.errors import StorageError
+from seit_ray.storage.errors import StorageError, explain, may_pass
 
 Ancestors = frozenset[tuple[int, int]]  # (device, inode) of a folder and those above it
 
@@ -89,7 +89,9 @@ def sorted_names(path: str) -> list[str]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself
+    except OSError as error:  # a link to itself
+        if may_pass(explain(error, entry.path)):
+            raise
         return False
 
 
@@ -120,7 +122,9 @@ def _entry(root: str, name: str) -> Entry | None:
         raise StorageError(f"file name {os.fsencode(path)!r}; expected UTF-8; rename the file") from error
     try:
         status = os.stat(path)
-    except OSError:
+    except OSError as error:
+        if may_pass(explain(error, path)):
+            raise
         status = os.lstat(path)
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISLNK(status.st_mode):
         return None

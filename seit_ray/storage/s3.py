@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,11 +14,11 @@ from s3fs import S3FileSystem
 
 from seit_ray.storage.contract import Access
 from seit_ray.storage.entry import Entry
-from seit_ray.storage.errors import StorageError, causes_of
+from seit_ray.storage.errors import StorageError, causes_of, explain, may_pass
 from seit_ray.storage.objects import Objects
-from seit_ray.storage.patience import REQUESTS, REQUESTS_OF_CHECKS
+from seit_ray.storage.patience import REQUEST_PAUSE_S, REQUESTS, REQUESTS_OF_CHECKS
 from seit_ray.storage.s3_pages import EVENT, OBJECTS, read_objects
-from seit_ray.storage.service import Answer, Head, Page, Span
+from seit_ray.storage.service import Answer, Head, Page, RefusedError, Span
 
 
 def connect(access: Access, environment: Mapping[str, str], patient: bool) -> Objects:
@@ -28,11 +29,12 @@ def connect(access: Access, environment: Mapping[str, str], patient: bool) -> Ob
     endpoint_url = access["endpoint_url"] or environment.get("AWS_ENDPOINT_URL_S3")
     endpoint_url = endpoint_url or environment.get("AWS_ENDPOINT_URL")
     region = access["region"] or environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
+    requests = REQUESTS if patient else REQUESTS_OF_CHECKS
     config: dict[str, Any] = {
         "max_pool_connections": access["connections"],
         "connect_timeout": 10 if patient else 4,
         "read_timeout": 60 if patient else 15,
-        "retries": {"mode": "standard", "total_max_attempts": REQUESTS if patient else REQUESTS_OF_CHECKS},
+        "retries": {"mode": "standard", "total_max_attempts": requests},
     }
     if endpoint_url:
         config["s3"] = {"addressing_style": "path"}  # other servers rarely have a host name for each bucket
@@ -51,10 +53,15 @@ def connect(access: Access, environment: Mapping[str, str], patient: bool) -> Ob
         use_listings_cache=False,
         skip_instance_cache=True,
     )
-    return Objects(S3(file_system, access["connections"]))
+    return Objects(S3(file_system, access["connections"], requests))
 
 
 _entry = functools.partial(tuple.__new__, Entry)  # of a tuple, at once: there are many
+
+
+def _refused(failure: Mapping[str, str]) -> RefusedError:
+    """What the answer to DeleteObjects says of a key."""
+    return RefusedError(200, failure.get("Code", ""), failure.get("Message", ""))
 
 
 class Digests:
@@ -83,14 +90,14 @@ class Digests:
 
 
 class S3:
-    """The `Service` of S3; raises what s3fs and its client raise."""
+    """The `Service` of S3; raises what s3fs and its client raise. requests: at most of each kind."""
 
     scheme = "s3"
     is_exclusive = False  # servers other than AWS may know no conditions
     is_sorted = True
 
-    def __init__(self, file_system: S3FileSystem, connections: int):
-        self.file_system, self.connections = file_system, connections
+    def __init__(self, file_system: S3FileSystem, connections: int, requests: int = REQUESTS):
+        self.file_system, self.connections, self.requests = file_system, connections, requests
         self.loop = file_system.loop
         self.digests: dict[str, Digests] = {}  # by bucket
 
@@ -185,14 +192,21 @@ class S3:
             self.file_system.call_s3("delete_object", Bucket=bucket, Key=key)
 
     def _delete_at_once(self, bucket: str, keys: Sequence[str]) -> None:
-        listed = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
-        answer = self.file_system.call_s3("delete_objects", Bucket=bucket, Delete=listed)
-        for failure in answer.get("Errors", ()):
-            raise StorageError(
-                f"s3://{bucket}/{failure['Key']} was not deleted: {failure['Code']}; "
-                "expected the right to delete; check the policy of the bucket",
-                "denied",
-            )
+        """What is refused may be so for a moment: a request answers for each key by itself."""
+        left, pause = list(keys), REQUEST_PAUSE_S
+        for attempt in range(1, self.requests + 1):
+            listed = {"Objects": [{"Key": key} for key in left], "Quiet": True}
+            answer = self.file_system.call_s3("delete_objects", Bucket=bucket, Delete=listed)
+            failed = {failure["Key"]: _refused(failure) for failure in answer.get("Errors", ())}
+            for key, error in failed.items():
+                explained = explain(error, f"s3://{bucket}/{key}")
+                if attempt == self.requests or not may_pass(explained):
+                    raise explained
+            if not failed:
+                return
+            left = list(failed)
+            time.sleep(pause)
+            pause *= 2
 
     def _digests(self, bucket: str) -> Digests:
         return self.digests.setdefault(bucket, Digests())

@@ -89,7 +89,10 @@ def normalise_address(address: str) -> str:
     """As normalise_uri, for what a table may name: https:// too, without what browsers keep to themselves (#...)."""
     match = SCHEME.match(address)
     if match is None or match[1].lower() != WEB:
-        return normalise_uri(address)
+        try:
+            return normalise_uri(address)
+        except StorageError as error:  # the fault of one address, whoever else is named beside it
+            raise _no_address(address) or StorageError(str(error), "refused") from error
     text = f"{WEB}://{match[2].partition('#')[0]}"
     try:
         parts = urllib.parse.urlsplit(text)
@@ -101,6 +104,19 @@ def normalise_address(address: str) -> str:
         shown = f"{WEB}://...@{text.rpartition('@')[2]}" if "@" in text else text
         raise StorageError(f"address {shown!r}; expected https://HOST/PATH without a password; correct it", "refused")
     return text
+
+
+def _no_address(address: str) -> StorageError | None:
+    """The error for an address of a scheme that nothing is read from; None for others."""
+    match = SCHEME.match(address)
+    if match is None or OTHER_NAMES.get(match[1].lower(), match[1].lower()) in (*CLOUDS, "file"):
+        return None
+    scheme, rest = match[1].lower(), match[2].rpartition("@")[2]
+    hidden = "...@" if "@" in match[2] else ""  # may be a password; what stands behind a ? a signature
+    query = "?..." if "?" in rest else ""
+    mend = "write https://, if the server knows it" if scheme == "http" else "correct it"
+    written = f"{scheme}://{hidden}{rest.partition('?')[0]}{query}"
+    return StorageError(f"address {written!r}; expected https://HOST/PATH, {EXPECTED}; {mend}", "refused")
 
 
 def _absolute(path: str) -> str:

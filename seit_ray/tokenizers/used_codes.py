@@ -10,19 +10,14 @@ from seit_ray.tokenizers.contract import Tokenizer
 __all__ = ["drop_unused_codes", "renumber_tokens"]
 
 
-def drop_unused_codes(
-    tokenizer: Tokenizer, *, histogram: Tensor | None = None, tokens: Tensor | None = None
-) -> tuple[Tokenizer, Tensor]:
+def drop_unused_codes(tokenizer: Tokenizer, histogram: Tensor) -> tuple[Tokenizer, Tensor]:
     """The tokenizer with only the used codes, in their order, and old_to_new int64 [K], -1 where a code is dropped.
 
-    Usage is counted in tokens [...], or given as a histogram [K]; one of the two. The images those came from get the
-    same codes from the new tokenizer, renumbered; others may lose their nearest. When every code is used it is the
-    tokenizer itself. No usage at all, codes outside the codebook and a histogram of another length are ValueErrors.
+    histogram [K]: how often a dataset uses each. Its images get the same codes from the new tokenizer, renumbered;
+    others may lose their nearest. When every code is used it is the tokenizer itself. No usage at all and a histogram
+    of another length are ValueErrors.
     """
-    num_codes = len(tokenizer.codebook)
-    if (histogram is None) == (tokens is None):
-        raise ValueError("neither or both of histogram and tokens; expected one of them; give what the dataset has")
-    counts = count_codes(tokens, num_codes) if tokens is not None else torch.as_tensor(histogram).cpu()
+    num_codes, counts = len(tokenizer.codebook), torch.as_tensor(histogram).cpu()
     if counts.shape != (num_codes,) or bool((counts < 0).any()):
         raise ValueError(
             f"histogram {tuple(counts.shape)} for {num_codes} codes; expected [{num_codes}] counts, none below 0; take "
@@ -36,13 +31,6 @@ def drop_unused_codes(
     if len(kept) == num_codes:
         return tokenizer, old_to_new
     return tokenizer.select_codes(kept), old_to_new
-
-
-def count_codes(tokens: Tensor, num_codes: int) -> Tensor:
-    """Histogram int64 [K] of tokens [...]; a code outside 0 to K-1 is a ValueError."""
-    flat = torch.as_tensor(tokens).cpu().flatten().long()
-    check_range(flat, num_codes)
-    return torch.bincount(flat, minlength=num_codes)
 
 
 def renumber_tokens(tokens: Tensor, old_to_new: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 import pytest
+from ray.exceptions import RayTaskError
 
 from seit_ray.distributed import cluster
+from seit_ray.storage import StorageError
 
 
 class Starts:
@@ -51,3 +53,35 @@ def test_other_errors_are_not_tried_again(starts, monkeypatch):
     with pytest.raises(ConnectionError):
         cluster.started(address="10.0.0.1:6379")
     assert found.ended == 0
+
+
+def raised(function):
+    """The exception that function() ends with."""
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - which one is what is tested
+        function()
+    return caught.value
+
+
+def test_a_fault_of_the_program_is_no_mistake_of_the_user():
+    def handling():
+        try:
+            int("x")
+        except ValueError:
+            {}["key"]  # a fault, while a ValueError was handled
+
+    assert cluster.user_error(raised(handling)) is None
+
+
+def test_a_mistake_of_the_user_is_found_in_what_wraps_it():
+    mistake = StorageError("s3://b/k stopped answering; expected a server\nand a line of Ray", "unavailable")
+
+    def wrapping():
+        try:
+            raise mistake
+        except StorageError as error:
+            raise RuntimeError("a task failed") from error
+
+    by_ray = RayTaskError("task", "traceback", mistake)
+    for error in (mistake, raised(wrapping), by_ray, RayTaskError("task", "traceback", raised(wrapping))):
+        found = cluster.user_error(error)
+        assert (str(found), found.kind) == ("s3://b/k stopped answering; expected a server", "unavailable")

@@ -120,17 +120,21 @@ def test_a_storage_that_fails_is_no_fault_of_the_image(s3_server):
     assert [error.kind for error in found] == ["credentials", "denied"]  # the answer to HEAD has no code
 
 
-def test_damage_inside_a_parquet_file(tmp_path):
+@pytest.mark.parametrize("spans", [[range(30)], [range(10), range(10, 20), range(20, 30)]])
+def test_damage_inside_a_parquet_file_costs_its_row_group(tmp_path, spans):
+    """However the rows are shared out: by the file where an actor reads, by the row group where tasks do."""
     source = Folder(tmp_path)
-    images = [bytes([n]) * 5000 for n in range(20)]
+    images = [bytes([n]) * 5000 for n in range(30)]
     write_parquet(source, "a.parquet", images, 10, struct=False)
     data = bytearray(source.read("a.parquet"))
     chunk = pq.ParquetFile(tmp_path / "a.parquet").metadata.row_group(1).column(1)
     data[chunk.dictionary_page_offset or chunk.data_page_offset] ^= 0xFF
     source.write("a.parquet", bytes(data))
-    found = fetch_images([("", f"{source.uri}/a.parquet#{row}") for row in range(20)], source)
-    assert found[:10] == images[:10]
-    assert all(isinstance(error, ImageError) and "cannot be read" in str(error) for error in found[10:])
+    found = []
+    for span in spans:
+        found += fetch_images([("", f"{source.uri}/a.parquet#{row}") for row in span], source)
+    assert found[:10] + found[20:] == images[:10] + images[20:]
+    assert all(isinstance(error, ImageError) and "cannot be read" in str(error) for error in found[10:20])
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Rows of the manifest and their bytes in chunks: bounds, order, Parquet files read on, and patience."""
 
+import errno
 import random
 
 import numpy as np
@@ -13,6 +14,8 @@ from seit_ray.images.pairs import Pair
 from seit_ray.images.reading import HOST_PATIENCE_S, UNKNOWN_BYTES, read_chunks, runs_of
 from seit_ray.images.records import unusable
 from seit_ray.storage import Folder, StorageError
+from seit_ray.storage.errors import explained
+from seit_ray.storage.local import LocalFile
 from tests.images.made_sources import write_parquet
 from tests.images.made_tars import samples, tar_bytes
 
@@ -296,7 +299,15 @@ def test_what_stays_away_while_others_come_is_at_fault_itself(clock):
     assert isinstance(error, ImageError)
     assert str(error) == f"{lost} does not answer"
     assert contents == [uri.encode() for uri in objects(5) if uri != lost]
-    assert source.asked[-1] == [objects(5)[0]]  # one that could be read still can
+    assert source.asked[-2:] == [[objects(5)[0]], [lost]]  # one that could be read still can: then once more
+
+
+def test_what_comes_just_when_patience_ends_is_no_reject(clock):
+    lost = objects(5)[2]
+    source = MadeUp()
+    source.answer = lambda uri, times: away(uri) if uri == lost and [objects(5)[0]] not in source.asked else None
+    assert chunks_of(objects(5), source) == [[uri.encode() for uri in objects(5)]]
+    assert sum(clock.slept) > DECODING.patience_s / 2
 
 
 def test_one_of_an_earlier_chunk_tells_too(clock, limits):
@@ -356,6 +367,53 @@ def test_a_parquet_file_that_stays_away_is_no_fault_of_its_images(tmp_path, cloc
     (contents,) = chunks_of([f"{tmp_path}/a.parquet#{row}" for row in range(8)], Folder(tmp_path))
     assert {type(content) for content in contents} == {StorageError}
     assert clock.slept
+
+
+@pytest.fixture
+def bad_sector(monkeypatch):
+    """Sets a byte of a file on disk that can no longer be read, as by the kernel: what lies before it comes."""
+
+    def of(name, offset):
+        class Disk(LocalFile):
+            def readinto(self, buffer):
+                if not str(self.name).endswith(name) or self.tell() > offset:
+                    return super().readinto(buffer)
+                with explained(str(self.name)):
+                    if self.tell() == offset:
+                        raise OSError(errno.EIO, "Input/output error")
+                    return super().readinto(memoryview(buffer)[: offset - self.tell()])
+
+        monkeypatch.setattr("seit_ray.storage.local.LocalFile", Disk)
+
+    return of
+
+
+def test_a_bad_sector_of_a_parquet_file_costs_its_row_group(tmp_path, clock, bad_sector):
+    images = noise(12, 20_000)
+    source = Folder(tmp_path)
+    write_parquet(source, "a.parquet", {"image": images}, row_group_size=3)
+    uris = [f"{source.uri}/a.parquet#{row}" for row in range(12)]
+    for first in (0, 6):  # the first row group, and one behind others
+        bad_sector("a.parquet", source.read("a.parquet").index(images[first + 1]) + 100)
+        (contents,) = chunks_of(uris, source, decoding=Decoding(16, "crop", patience_s=60.0))
+        lost = contents[first : first + 3]
+        assert contents[:first] + contents[first + 3 :] == images[:first] + images[first + 3 :]
+        assert all(isinstance(error, ImageError) and "cannot be read or written" in str(error) for error in lost)
+        assert 30 < sum(clock.slept) <= 60  # for all of the group together
+        clock.slept.clear()
+
+
+def test_a_bad_sector_of_a_tar_costs_its_image(tmp_path, clock, bad_sector):
+    source, in_tar = Folder(tmp_path), noise(12, 20_000)
+    source.write("a.tar", tar_bytes([(f"{number:02}.jpg", image) for number, image in enumerate(in_tar)]))
+    offsets = [source.read("a.tar").index(image) for image in in_tar]
+    uris = [f"{source.uri}/a.tar#{offset}:20000" for offset in offsets]
+    bad_sector("a.tar", offsets[5] + 19_000)
+    (contents,) = chunks_of(uris, source, decoding=Decoding(16, "crop", patience_s=60.0))
+    lost = contents.pop(5)
+    assert contents == in_tar[:5] + in_tar[6:]
+    assert isinstance(lost, ImageError)
+    assert "cannot be read or written" in str(lost)
 
 
 def test_a_server_that_is_gone_is_soon_given_up_while_another_answers(clock):

@@ -20,7 +20,24 @@ def tokenizer(tmp_path):
 
 
 def listed(source, names):
-    return pa.table({"key": names, "uri": [source.uri_of(name) for name in names]})
+    uris, unknown = [source.uri_of(name) for name in names], pa.nulls(len(names))
+    return pa.table({"key": names, "uri": uris, "version": unknown, "size_bytes": unknown})
+
+
+def test_an_image_that_stays_away_is_not_measured(tmp_path, tokenizer, monkeypatch):
+    source = write_files(tmp_path / "images", image_files(4))
+    slept, read_uris = [], Folder.read_uris
+    monkeypatch.setattr("seit_ray.images.reading.time.sleep", slept.append)
+    monkeypatch.setattr("seit_ray.images.reading.time.monotonic", lambda: float(sum(slept)))
+
+    def answer(folder, uris, **more):
+        contents = read_uris(folder, uris, **more)
+        return [
+            StorageError("gone", "unavailable") if "00001" in uri else c for uri, c in zip(uris, contents, strict=True)
+        ]
+
+    monkeypatch.setattr(Folder, "read_uris", answer)
+    assert measure_rates(listed(source, list(image_files(4))), source, tokenizer).images == 3
 
 
 def shard_bytes(tokenizer, images):

@@ -31,6 +31,32 @@ def test_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path, monkeypat
     assert folder.read("f") == b"old"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file that always gives EIO")
+def test_an_error_of_a_read_may_pass_and_tells_the_file():
+    process = Folder("/proc/self")
+    (content,) = process.read_many(["mem"])
+    with process.open("mem") as file, pytest.raises(StorageError) as part:
+        file.read(16)
+    with process.open("mem") as file, pytest.raises(StorageError) as whole:
+        file.read()
+    for error in (content, part.value, whole.value):
+        assert error.kind == "unavailable"
+        assert "/proc/self/mem cannot be read or written just now" in str(error)
+
+
+@pytest.mark.parametrize(
+    "name", ["a" * 255, "\u732b" * 85, "\u00f6" * 127, "\U0001f408" * 63], ids=["1", "3", "2", "4"]
+)
+def test_every_name_that_a_disk_takes_is_written(tmp_path, name):
+    folder = Folder(tmp_path)
+    folder.write(f"x/{name}", b"1")
+    assert folder.create(f"y/{name}", b"2")
+    assert folder.read_many([f"x/{name}", f"y/{name}"]) == [b"1", b"2"]
+    assert os.listdir(tmp_path / "x") == [name]
+    with pytest.raises(StorageError, match="a name that is too long; expected a name of at most 255 bytes"):
+        folder.write("b" + name + "bbb", b"1")
+
+
 def test_write_below_a_file(tmp_path):
     folder = Folder(tmp_path)
     folder.write("f", b"")

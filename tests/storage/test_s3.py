@@ -145,8 +145,41 @@ def test_delete_tree_reports_what_stays(remote, monkeypatch):
         return call(operation, **request)
 
     monkeypatch.setattr(file_system, "call_s3", refuse)
-    with pytest.raises(StorageError, match="was not deleted: AccessDenied"):
+    with pytest.raises(StorageError, match="/f is not accessible: access denied"):
         remote.delete_tree()
+
+
+@pytest.mark.parametrize("code", ["SlowDown", "InternalError"])
+@pytest.mark.parametrize("times", [2, 99])
+def test_keys_that_are_not_deleted_just_now_are_deleted_later(remote, monkeypatch, code, times):
+    for name in "abc":
+        remote.write(name, b"")
+    service, asked, slept = store_of(remote).service, [], []
+    call = service.file_system.call_s3
+
+    def refusing_b(operation, **request):
+        if operation != "delete_objects":
+            return call(operation, **request)
+        keys = [item["Key"] for item in request["Delete"]["Objects"]]
+        asked.append([key[-1] for key in keys])
+        refused = [key for key in keys if key.endswith("b") and len(asked) <= times]
+        kept = [{"Key": key} for key in keys if key not in refused]
+        if kept:
+            call(operation, **{**request, "Delete": {"Objects": kept}})
+        return {"Errors": [{"Key": key, "Code": code, "Message": "Try again."} for key in refused]}
+
+    monkeypatch.setattr(service.file_system, "call_s3", refusing_b)
+    monkeypatch.setattr("seit_ray.storage.s3.time.sleep", slept.append)
+    if times == 2:
+        remote.delete_tree()
+        assert asked == [["a", "b", "c"], ["b"], ["b"]]
+    else:
+        with pytest.raises(StorageError, match="/b was refused") as error:
+            remote.delete_tree()
+        assert error.value.kind == "unavailable"
+        assert names(remote.list()) == ["b"]
+    assert slept == [0.5 * 2**n for n in range(len(asked) - 1)]
+    assert len(asked) <= 6
 
 
 def test_delete_tree_refuses_a_whole_bucket(s3_server, bucket):

@@ -82,6 +82,19 @@ class ServerError(Exception):
         (ServerError("NewKindOfTrouble", 503), "unavailable", "service is unavailable"),
         (ServerError("NewKindOfDenial", 403), "denied", "access denied"),
         (ServerError("PermanentRedirect"), "invalid", "lies in another region"),
+        (ServerError("RequestTimeout", 400), "unavailable", "request timed out"),
+        (ServerError("ThrottlingException", 400), "unavailable", "too many requests"),
+        *(
+            (OSError(number, "x"), "unavailable", text)
+            for text, numbers in {
+                "cannot be read or written just now": (errno.EIO, errno.EAGAIN, errno.EBUSY, errno.EREMOTEIO),
+                "mount was lost": (errno.ESTALE, errno.ENOTCONN, errno.ESHUTDOWN, errno.ENODEV),
+                "is unreachable": (errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
+                "stopped answering": (errno.ETIMEDOUT,),
+                "too many open files": (errno.EMFILE, errno.ENFILE),
+            }.items()
+            for number in numbers
+        ),
         (OSError(errno.EACCES, "x"), "denied", "permission denied"),
         (OSError(errno.ENOSPC, "x"), "full", "disk is full"),
         (OSError(errno.EROFS, "x"), "denied", "read-only"),

@@ -12,15 +12,19 @@ from seit_ray.images.sources.settings import Columns
 _WHOLE = re.compile(r"(-?(?:0|[1-9]\d*))\.0+")
 
 
+class LabelError(ValueError):
+    """What should be the label of an image and is none."""
+
+
 def checked_label(label: object, where: str) -> str | int | None:
-    """A label that a file of values gives; ValueError for values that cannot be one."""
+    """A label that a file of values gives; LabelError for values that cannot be one."""
     if isinstance(label, float) and (math.isnan(label) or label.is_integer()):
         return None if math.isnan(label) else int(label)  # how a column of integers with gaps is often stored
     if isinstance(label, str):
         return one_form(label)
     if label is None or isinstance(label, int):
         return int(label) if isinstance(label, bool) else label
-    raise ValueError(
+    raise LabelError(
         f"label of type {type(label).__name__} in {where}; expected an integer or a string; convert the column"
     )
 

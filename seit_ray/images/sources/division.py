@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from typing import Any, NamedTuple
 
+from seit_ray.images.sources.names import one_form
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Entry, Folder
 
@@ -153,6 +155,11 @@ class Division:
     tally: Tally = field(default_factory=Tally)  # of dividing, beside that of the head
     head: Head | None = None
     kept: Folder | None = None
+
+    @cached_property
+    def file_names(self) -> frozenset[str]:
+        """Of its Parquet files or tars, each in one form."""
+        return frozenset(one_form(file.name) for piece in self.pieces for file in piece.files)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; without the head, and without settings and folder, which who reads it has."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from seit_ray.images.sources.division import MAP, MAY_REPEAT, PLAIN, Division, Piece, Seen, SeenRun, Tally
@@ -10,7 +11,7 @@ from seit_ray.images.sources.inventory import inventory_entries, kept_slice
 from seit_ray.images.sources.layout import all_files, layout_of_file, not_hidden, of_layout
 from seit_ray.images.sources.names import is_hidden, none_is_hidden, one_form
 from seit_ray.images.sources.settings import EXCLUDED
-from seit_ray.images.sources.splits import VAL_FOLDERS, FolderSplits
+from seit_ray.images.sources.splits import FolderSplits, split_of_folder
 from seit_ray.storage import Entry
 
 CHUNK = 1000  # files that are looked at together, a page of a bucket
@@ -111,13 +112,24 @@ def _one_by_one(division: Division, entries: Iterable[Entry], tally: Tally, spli
 def holds_val(division: Division, place: str) -> bool:
     """Whether a folder has images of a val set, for a listing that does not look at all of it."""
     settings, pairing = division.settings, division.settings.pairing
-    for folder in VAL_FOLDERS:
-        for entry in division.folder.list(f"{place}{folder}/", include_hidden=True):
-            if (
-                layout_of_file(entry.name, settings.image_suffixes) == "folders"
-                and not (pairing is not None and pairing.is_map(entry.name))
-                and not is_hidden(entry.name)
-                and settings.takes(one_form(entry.name))
-            ):
-                return True
-    return False
+    return any(
+        layout_of_file(entry.name, settings.image_suffixes) == "folders"
+        and not (pairing is not None and pairing.is_map(entry.name))
+        and not is_hidden(entry.name)
+        and settings.takes(one_form(entry.name))
+        for entry in _of_val(division, place)
+    )
+
+
+def _of_val(division: Division, place: str) -> Iterator[Entry]:
+    """The files of the folders at a place whose name says val, whatever form of it."""
+    folder, inventory = division.folder, division.settings.inventory
+    if inventory:
+        for entry in all_files(folder, Counter(), inventory):
+            name, *below = entry.name.removeprefix(place).split("/")
+            if entry.name.startswith(place) and below and split_of_folder(name) == "val":
+                yield entry
+        return
+    for name in (folder.join(place) if place else folder).list_folders():
+        if split_of_folder(name) == "val":
+            yield from folder.list(f"{place}{name}/", include_hidden=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,11 +13,11 @@ import pyarrow.parquet as pq
 from seit_ray.images.sources.names import suffix_of
 from seit_ray.storage import Entry, Folder, split_uri
 
-# field -> names that its column may have, as S3, Google and others call it; etag: `Folder.version_columns`
+# field -> names that its column may have, as S3, Google and others call it; etag: `Folder.version_columns`. A time is
+# no version: a listing, an inventory and the answer to a read tell it each in another form.
 COLUMNS = {
     "key": ("key", "name", "uri"),
     "size": ("size", "size_bytes", "bytes"),
-    "modified": ("last_modified_date", "last_modified", "modified", "updated"),
 }
 ROWS = 10_000  # that become Python's at a time
 SLICE_ROWS = 100_000  # of a piece
@@ -27,7 +26,7 @@ SLICE_ROWS = 100_000  # of a piece
 def sorted_inventory(source: Folder, uri: str) -> pa.Table:
     """The objects below a source in the order of their names, from the table at `uri`, which is held in memory.
 
-    Columns key, size, etag, modified. A key may be a whole uri, or lie in the source's bucket; on disk it is a path,
+    Columns key, size, etag. A key may be a whole uri, or lie in the source's bucket; on disk it is a path,
     relative ones begin at the source. What lies elsewhere is passed over. ValueError for a table without keys and
     sizes, and when nothing lies below.
     """
@@ -51,9 +50,7 @@ def inventory_entries(table: pa.Table) -> Iterator[Entry]:
     """The objects of a sorted inventory, or of a slice of it."""
     for batch in table.to_batches(ROWS):
         for row in batch.to_pylist():
-            modified = row["modified"]
-            text = modified.isoformat() if isinstance(modified, datetime) else str(modified or "")
-            yield Entry(row["key"].decode(), int(row["size"] or 0), text, (row["etag"] or "").strip('"'))
+            yield Entry(row["key"].decode(), int(row["size"] or 0), "", (row["etag"] or "").strip('"'))
 
 
 def keep_slices(table: pa.Table, folder: Folder) -> list[str]:
@@ -73,7 +70,7 @@ def kept_slice(folder: Folder, name: str) -> pa.Table:
 
 
 def read_table(source: Folder, uri: str) -> pa.Table:
-    """The columns key, size, etag and modified of a table; the last two null where there is none."""
+    """The columns key, size and etag of a table; the last null where there is none."""
     folder, name = split_uri(uri)
     if suffix_of(name) not in (".parquet", ".csv"):
         raise ValueError(f"inventory {uri}; expected a .parquet or a .csv file with a header; convert it")

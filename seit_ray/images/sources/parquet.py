@@ -95,20 +95,25 @@ def _seen(division: Division, file: File) -> Iterator[Seen]:
         split, place = (file.split, None) if file.split else split_of_cell(values.get("split"), division.serves)
         where = f"row {row} of {uri}"
         label = checked_label(values.get("label"), where)
-        key, of_key = key_of(file.name, row, values, where, by_path=division.by_path)
+        key, of_key = key_of(file.name, row, values, where, division)
         mask = map_address(values["mask"], where, folder, settings) if "mask" in values else None
         yield Seen(key, f"{uri}#{row}", label, split, None, file.version, place, of_key, mask)
 
 
-def key_of(name: str, row: int, values: dict[str, Any], where: str, *, by_path: bool) -> tuple[str, int]:
-    """The key of a row of a file, and what it is: see `Seen`, and above."""
+def key_of(name: str, row: int, values: dict[str, Any], where: str, division: Division) -> tuple[str, int]:
+    """The key of a row of a file, and what it is: see `Seen`, and above.
+
+    Numbered files beside one that is called as they are without their number keep it.
+    """
     if "key" in values:
         return cell_key(values["key"], where), MAY_REPEAT
-    path = values.get("path") if by_path else None
+    path = values.get("path") if division.by_path else None
     if path:
         return one_form(path), MAY_REPEAT
-    plain = _NUMBER.sub("", name)
-    return (f"{one_form(name)}#{row}", PLAIN) if plain == name else (one_form(plain), COUNTED)
+    plain = one_form(_NUMBER.sub("", name))
+    if plain not in division.file_names:
+        return plain, COUNTED
+    return f"{one_form(name)}#{row}", PLAIN if name.isascii() else MAY_REPEAT
 
 
 def holds_val(division: Division) -> bool:
@@ -182,10 +187,13 @@ def open_parquet(
         try:
             yield pq.ParquetFile(file, buffer_size=buffer_bytes, page_checksum_verification=True)  # of files with them
         except (pa.ArrowException, OSError) as error:
-            reason = " ".join(str(error).split())
-            raise DamagedParquetError(
-                f"{folder.uri_of(name)} cannot be read ({reason}); expected a Parquet file; write it again"
-            ) from error
+            raise damaged(folder.uri_of(name), error) from error
+
+
+def damaged(uri: str, error: Exception) -> DamagedParquetError:
+    """For what pyarrow says of a file that it cannot read."""
+    reason = " ".join(str(error).split())
+    return DamagedParquetError(f"{uri} cannot be read ({reason}); expected a Parquet file; write it again")
 
 
 def parquet_schema(folder: Folder, name: str, version: str | None = None) -> pa.Schema:

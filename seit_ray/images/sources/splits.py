@@ -20,7 +20,6 @@ SPLITS = {
 DEPTH = 2  # folders of an image that may be its split: 'train/cat/', or 'imagenet/train/cat/', 'cat/train/'
 SHOWN = 3
 _YEAR = re.compile(r"[-_ ]?(19|20)\d\d$")  # train2017
-VAL_FOLDERS = tuple(form for name, split in SPLITS.items() if split == "val" for form in (name, name.title()))
 
 
 def split_name(value: object) -> str | None:

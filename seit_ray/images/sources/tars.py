@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import itertools
 import posixpath
 import re
 import tarfile
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -79,8 +80,8 @@ def tar_members(
 ) -> Iterator[Member]:
     """The files of a tar but hidden ones, in order, with the content of those whose suffix is one of `texts`.
 
-    version: as for `Folder.open`. DamagedTarError, after the whole members, for a tar that is broken; ValueError for a
-    text that is no label.
+    version: as for `Folder.open`. Of a text the first MAX_LABEL_BYTES and one more. DamagedTarError, after the whole
+    members, for a tar that is broken.
     """
     uri = folder.uri_of(name)
     with folder.open(name, version) as file:
@@ -89,13 +90,13 @@ def tar_members(
             for info in _headers(file):
                 if held is not None:
                     yield held
-                held = member_of(file, info, texts, uri) if _is_utf8(info.name) else None
+                held = member_of(file, info, texts) if _is_utf8(info.name) else None
                 left_out.update([] if held is not None else [NOT_UTF8])
             if held is not None:
                 yield held
                 held = None
             check_end(file)
-        except (StorageError, _LabelError):
+        except StorageError:
             raise
         except Exception as error:  # tarfile raises whatever a damaged file leads it to
             if held is not None and _is_whole(file, held):
@@ -125,10 +126,6 @@ def _is_whole(file: io.BufferedReader, member: Member) -> bool:
     return not member.size or bool(file.read(1))
 
 
-class _LabelError(ValueError):
-    """What should be a label and is none: no fault of the tar."""
-
-
 def _is_utf8(name: str) -> bool:
     try:
         name.encode()
@@ -137,19 +134,15 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def member_of(file: io.BufferedReader, info: tarfile.TarInfo, texts: Collection[str], uri: str) -> Member:
+def member_of(file: io.BufferedReader, info: tarfile.TarInfo, texts: Collection[str]) -> Member:
     """A member, read if it may hold a label; ReadError where the tar ends before it does."""
     member = Member(posixpath.normpath(info.name), info.offset_data, info.size, b"")
     if member.suffix not in texts:
         return member
-    if info.size > MAX_LABEL_BYTES:
-        raise _LabelError(
-            f"{info.name!r} of {info.size} bytes, more than a label has, in {uri}; expected at most {MAX_LABEL_BYTES}; "
-            "set source.label_column, or mend it"
-        )
     file.seek(info.offset_data)
-    content = file.read(info.size)
-    if len(content) < info.size:
+    wanted = min(info.size, MAX_LABEL_BYTES + 1)  # more than a label has: whoever takes it for one will see
+    content = file.read(wanted)
+    if len(content) < wanted:
         raise tarfile.ReadError(f"cut off at byte {info.offset_data + len(content)}")
     return member._replace(content=content)
 
@@ -166,22 +159,44 @@ def check_end(file: io.BufferedReader) -> None:
 
 def fetch_spans(
     source: Folder, uri: str, spans: Collection[tuple[int, int]], max_bytes: int, version: str | None = None
-) -> dict[tuple[int, int], bytes | ImageError]:
-    """The bytes of (offset, size) in one tar, of this version; neighbours are read together."""
-    found: dict[tuple[int, int], bytes | ImageError] = {}
+) -> dict[tuple[int, int], bytes | Exception]:
+    """The bytes of (offset, size) in one tar, of this version; neighbours are read together.
+
+    What the storage does not give of one place, a bad sector say, is a StorageError of the images there alone.
+    """
+    found: dict[tuple[int, int], bytes | Exception] = {}
     for offset, size in spans:
         if size > max_bytes:
             found[offset, size] = ImageError(f"size {size} bytes; expected at most {max_bytes}; raise max_image_mib")
     folder, name = split_uri(uri)
+    runs, failed = deque(stretches(sorted(set(spans) - found.keys()))), 0
     with source.at(folder).open(name, version) as file:
-        for stretch in stretches(sorted(set(spans) - found.keys())):
-            start, stop = stretch[0][0], max(offset + size for offset, size in stretch)
-            file.seek(start)
-            data = file.read(stop - start)
-            for offset, size in stretch:
-                image = data[offset - start : offset - start + size]
-                found[offset, size] = image if len(image) == size else cut_off(uri, offset, size)
+        while runs:
+            run = runs.popleft()
+            try:
+                found.update(_read_run(file, uri, run))
+                failed = 0
+            except StorageError as error:
+                failed += 1
+                if failed > 2:  # not one place of the tar
+                    return {**dict.fromkeys(itertools.chain(run, *runs), error), **found}
+                if len(run) > 1:
+                    runs.extendleft([span] for span in reversed(run))
+                else:
+                    found[run[0]] = error
     return found
+
+
+def _read_run(
+    file: io.BufferedReader, uri: str, run: Sequence[tuple[int, int]]
+) -> Iterator[tuple[tuple[int, int], bytes | ImageError]]:
+    """Each of some (offset, size) near each other, with its bytes."""
+    start, stop = run[0][0], max(offset + size for offset, size in run)
+    file.seek(start)
+    data = file.read(stop - start)
+    for offset, size in run:
+        image = data[offset - start : offset - start + size]
+        yield (offset, size), image if len(image) == size else cut_off(uri, offset, size)
 
 
 def stretches(spans: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:

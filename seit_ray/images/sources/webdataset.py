@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 import posixpath
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from seit_ray.images.records import missing_column, no_map, unusable
-from seit_ray.images.sources.columns import cell_key, checked_label, text_label
+from seit_ray.images.sources.columns import LabelError, cell_key, checked_label, text_label
 from seit_ray.images.sources.division import MAY_REPEAT, Division, File, Piece, Seen, Tally
 from seit_ray.images.sources.names import kind_of, one_form, suffix_of
 from seit_ray.images.sources.pairing import WITHOUT
 from seit_ray.images.sources.settings import Columns, SourceSettings
 from seit_ray.images.sources.splits import splits_of_files
-from seit_ray.images.sources.tars import DamagedTarError, Member, check_uncompressed, tar_members
+from seit_ray.images.sources.tars import MAX_LABEL_BYTES, DamagedTarError, Member, check_uncompressed, tar_members
 from seit_ray.storage import Entry, Folder, StorageError
 
 LONG_SAMPLE = 256  # members; longer runs are names with dots of their own, and are not held till their end
@@ -43,13 +43,14 @@ def seen(division: Division, piece: Piece, tally: Tally) -> Iterator[Seen]:
 
 
 def seen_in_tar(folder: Folder, file: File, settings: SourceSettings, left_out: Counter[str]) -> Iterator[Seen]:
-    """The images of one tar, in its order; counts samples without an image. ValueError for labels that are none.
+    """The images of one tar, in its order; counts samples without an image.
 
     A sample's image is the member with the extension `image_column`, or under the default name the first with an image
     suffix; its label is the member with the extension `label_column` or that field of .json, or under the default name
     .cls, else the field of .json, else none. In a source of pairs it has a label map instead, the member with the
-    extension `mask_column`, or seg.png or mask.png. Of a broken tar the whole members are listed, and what else it held
-    is one record that cannot be read, with the reason.
+    extension `mask_column`, or seg.png or mask.png. An image whose label cannot be read is a record that cannot be
+    read, with the reason: nobody mends a tar in its place. Of a broken tar the whole members are listed, and what else
+    it held is one such record.
     """
     name, version, split = file
     uri, asked = folder.uri_of(name), Asked(settings.columns, settings.image_suffixes, settings.map_extensions)
@@ -78,10 +79,14 @@ def seen_in_sample(sample: Sequence[Member], uri: str, file: File, asked: Asked,
     found = images_of([m for m in sample if m.name not in maps] if maps else sample, columns.image, suffixes)
     used = {image.name for image, _ in found}
     for image, texts in found:
-        where = f"{uri}#{image.key}"
-        label = label_of(texts, columns.label, where) if columns.label else None
-        key = cell_key(_json_of(texts, where).get(columns.key), where) if columns.key else f"{file.name}#{image.name}"
-        mask = None
+        where, key, address = f"{uri}#{image.key}", f"{file.name}#{image.name}", span_of(uri, image)
+        label = mask = None
+        try:
+            if columns.key:
+                key = cell_key(_json_of(texts, where).get(columns.key), where)
+            label = label_of(texts, columns.label, where) if columns.label else None
+        except LabelError as error:
+            address = unusable(str(error))
         if extensions:
             own = map_of(image, maps.values(), extensions, where, is_alone=len(found) == 1)
             used.update([own.name] if own is not None else [])
@@ -89,7 +94,7 @@ def seen_in_sample(sample: Sequence[Member], uri: str, file: File, asked: Asked,
             mask = no_map(f"there is no {wanted}") if own is None else span_of(uri, own)
         version = None if mask is None else file.version
         place = (image.size, file.version, None, MAY_REPEAT)
-        seen.append(Seen(one_form(key), span_of(uri, image), label, file.split, *place, mask, version))
+        seen.append(Seen(one_form(key), address, label, file.split, *place, mask, version))
     left_out.update(kinds_left(sample, used, maps, suffixes, is_empty=not found))
     return seen
 
@@ -206,24 +211,28 @@ def _stem(member: Member, of_maps: Collection[str] = ()) -> str:
     return map_stem(member, of_maps) or posixpath.splitext(member.name)[0]
 
 
+def _read(read: Callable[[bytes], Any], text: bytes, where: str) -> Any:
+    """read(text), a text of a sample; LabelError for what it cannot read, or is too long."""
+    try:
+        if len(text) > MAX_LABEL_BYTES:
+            raise ValueError(f"of more than {MAX_LABEL_BYTES} bytes")
+        return read(text)
+    except (ValueError, RecursionError) as error:
+        raise LabelError(f"label of {where} cannot be read ({error}); expected UTF-8, or JSON; mend it") from error
+
+
 def _json_of(texts: dict[str, bytes], where: str) -> dict[str, Any]:
     """The fields of a sample's .json; none where it is absent, or no mapping."""
-    try:
-        values = json.loads(texts.get("json") or b"{}")
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"label of {where} cannot be read ({error}); expected UTF-8, or JSON; mend it") from error
+    values = _read(json.loads, texts.get("json") or b"{}", where)
     return values if isinstance(values, dict) else {}
 
 
 def label_of(texts: dict[str, bytes], column: str, where: str) -> str | int | None:
-    """A sample's label; ValueError when it is of no use, or a column that was asked for is not there."""
+    """A sample's label; LabelError when it is of no use, ValueError for a column that was asked for and is absent."""
     is_default = column == Columns.label
     extension = "cls" if is_default else column.lower()
     if extension in texts and extension != "json":
-        try:
-            return text_label(texts[extension].decode().strip())
-        except ValueError as error:
-            raise ValueError(f"label of {where} cannot be read ({error}); expected UTF-8, or JSON; mend it") from error
+        return text_label(_read(bytes.decode, texts[extension], where).strip())
     values = _json_of(texts, where)
     if column not in values and not is_default:
         raise missing_column(column, where, [*texts, *values], "label_column")

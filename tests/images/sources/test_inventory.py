@@ -1,13 +1,14 @@
 """A source's inventory in place of its listing: the same images."""
 
 import io
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
-from seit_ray.images import find_images
+from seit_ray.images import fetch_images, find_images
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder
 from tests.tiny_images import image_files, write_files
@@ -37,8 +38,25 @@ def test_the_images_are_those_of_the_listing(tmp_path, name, whole):
     source = write_files(tmp_path / "images", FILES)
     uri = written(Folder(tmp_path), inventory_of(source, whole=whole), name)
     listed, found = find_images(source), find_images(source, SourceSettings(inventory=uri))
-    assert list(found) == list(listed)
+    assert list(found) == [replace(record, version=None) for record in listed]
     assert found.left_out == listed.left_out
+
+
+def test_a_time_is_no_version(tmp_path, s3_server):
+    """Each store tells it in another way, and none of it is what a read is compared with; nor is an ETag on a disk."""
+    on_disk = write_files(tmp_path / "images", {"a.png": b"a", "b.png": b"b"})
+    bucket = Folder(f"s3://{s3_server.create_bucket('inventory-times')}", **s3_server.credentials)
+    for source in (on_disk, write_files(bucket.join("photos"), {"a.png": b"a", "b.png": b"b"})):
+        names = [source.uri_of(name) for name in ("a.png", "b.png")]
+        table = pa.table({"key": names, "size": [1, 1], "last_modified": ["2024-01-01T00:00:00.000Z"] * 2})
+        if not source.is_remote:
+            table = table.append_column("etag", pa.array(["0cc175b9c0f1b6a831c399e269772661"] * 2))
+        place = bucket if source.is_remote else Folder(tmp_path)
+        records = list(find_images(source, SourceSettings(inventory=written(place, table, "times.parquet"))))
+        versions = [record.version for record in records]
+        assert versions == [None, None]
+        pairs = [(record.key, record.uri) for record in records]
+        assert fetch_images(pairs, source, versions=versions) == [b"a", b"b"]
 
 
 def test_in_a_bucket(tmp_path, s3_server):
@@ -79,16 +97,22 @@ def test_tables_that_are_none(tmp_path):
             list(find_images(source, SourceSettings(inventory=uri)))
 
 
-def test_keys_are_texts_and_versions_that_are_not_the_latest_are_passed_over(tmp_path):
-    source = write_files(tmp_path / "images", {"007.png": b"a", "12.png": b"bb"})
-    place = Folder(tmp_path)
-    place.write("a.csv", b"key,size,e_tag,is_latest\n007.png,1,123,true\n12.png,2,456,true\n12.png,9,789,false\n")
+def test_keys_are_texts_and_versions_that_are_not_the_latest_are_passed_over(s3_server):
+    bucket = Folder(f"s3://{s3_server.create_bucket('inventory-versions')}", **s3_server.credentials)
+    source, place = write_files(bucket.join("images"), {"007.png": b"a", "12.png": b"bb"}), bucket
+    place.write(
+        "a.csv",
+        b"key,size,e_tag,is_latest\n"
+        + b"".join(
+            b"images/%b\n" % row for row in (b"007.png,1,123,true", b"12.png,2,456,true", b"12.png,9,789,false")
+        ),
+    )
     found = list(find_images(source, SourceSettings(inventory=place.uri_of("a.csv"))))
     assert [(record.key, record.size_bytes, record.version) for record in found] == [
         ("007.png", 1, "123"),
         ("12.png", 2, "456"),
     ]
-    table = {"key": ["12.png", "007.png"], "size": [2, 1], "is_delete_marker": [False, True]}
+    table = {"key": ["images/12.png", "images/007.png"], "size": [2, 1], "is_delete_marker": [False, True]}
     uri = written(place, pa.table(table), "b.parquet")
     (record,) = find_images(source, SourceSettings(inventory=uri))
     assert (record.key, record.version) == ("12.png", None)

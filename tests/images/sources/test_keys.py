@@ -77,6 +77,25 @@ def test_rows_without_names_count_on_over_numbered_files(source):
     assert keys_of(source, find_splits=False) == expected
 
 
+def test_numbered_files_beside_one_of_their_name_are_called_as_they_are(tmp_path, source):
+    names = ["a.parquet", "train.parquet", "train-00000-of-00001.parquet", "a-0-of-2.parquet", "b-0-of-1.parquet"]
+    for name in names:
+        write_parquet(source, name, {"image": [b"i"] * 2})
+    expected = {f"{name.replace('b-0-of-1', 'b')}#{row}" for name in names for row in range(2)}
+    assert set(keys_of(source, find_splits=False)) == expected
+    assert len(keys_of(source, find_splits=False)) == len(expected)
+
+
+def test_files_whose_names_are_one_in_composed_form_have_keys_of_their_own(source):
+    for name in ("gr\u00f6\u00dfe.parquet", "gro\u0308\u00dfe.parquet"):
+        write_parquet(source, name, {"image": [b"i"] * 2})
+    keys = keys_of(source)
+    assert sorted(keys) == [
+        "gr\u00f6\u00dfe.parquet#0",
+        *("gr\u00f6\u00dfe.parquet#" + end for end in ("0#2", "1", "1#2")),
+    ]
+
+
 def test_paths_that_repeat_in_the_first_file_are_no_keys(source):
     image = pa.array([{"bytes": b"i", "path": "image.jpg"}] * 3)
     write_parquet(source, "a.parquet", {"image": image})

@@ -74,6 +74,24 @@ def test_whether_test_serves_as_val_does_not_hang_on_the_order(source):
     assert splits_of(source)["test/a/1.jpg"] == "test"
 
 
+@pytest.mark.parametrize("val", ["val", "val2017", "VAL", "Validation", "valid_2019", "Dev"])
+@pytest.mark.parametrize("place", ["", "coco/"])
+def test_a_limit_finds_the_val_set_that_a_whole_listing_finds(source, place, val):
+    fill(source, *(f"{place}Test/a/{number}.jpg" for number in range(3)), f"{place}{val}/notes.txt")
+    assert set(splits_of(source, limit=2).values()) == {"val"}
+    fill(source, f"{place}{val}/a/_1.jpg", f"{place}train/a/1.jpg")
+    assert splits_of(source)[f"{place}Test/a/1.jpg"] == "test"
+    assert splits_of(source, limit=2).get(f"{place}Test/a/1.jpg", "test") == "test"  # Dev comes before it
+
+
+def test_a_limit_looks_for_the_val_set_in_the_inventory(source):
+    fill(source, "test/a/1.jpg", "val/a/1.jpg")
+    for names, split in ((["test/a/1.jpg"], "val"), (["test/a/1.jpg", "val/b/2.jpg"], "test")):
+        source.write("list.csv", "\n".join(["key,size", *(f"{name},1" for name in names)]).encode())
+        settings = {"inventory": source.uri_of("list.csv"), "limit": 1}
+        assert splits_of(source, **settings) == {"test/a/1.jpg": split}
+
+
 def test_a_val_set_that_comes_after_a_test_set_served_as_one_is_told(source):
     fill(source, "cat/test/1.jpg", "dog/val/1.jpg")
     assert "has a val set in 'dog/' and none in 'cat/', whose test set would serve as val" in refusal(source)

@@ -1,6 +1,7 @@
 """WebDataset tars: found and read whole, labels and splits, and whatever may be wrong with them."""
 
 import io
+import re
 import tarfile
 import uuid
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seit_ray.images import ImageError, ImageRecord, fetch_images, find_images
+from seit_ray.images.records import unusable_reason
 from seit_ray.images.sources import tars
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.images.sources.tars import END_BYTES, stretches
@@ -148,19 +150,50 @@ def test_labels(source, members, settings, label):
 @pytest.mark.parametrize(
     ("members", "settings", "text"),
     [
-        (sample("a", json="{"), {}, "label of .*a.tar#a cannot be read .*expected UTF-8, or JSON"),
-        (sample("a", json="[" * 100_000), {}, "cannot be read"),
-        ([("a.jpg", b"i"), ("a.cls", b"\xff")], {}, "cannot be read .*utf-8"),
-        (sample("a", json='{"label": [1]}'), {}, "label of type list in .*a.tar#a; expected an integer or a string"),
         (sample("a", json='{"klass": 1}'), {"label_column": "class"}, "column 'class' .*perhaps 'klass': set label_c"),
         (sample("a", cls="1"), {"label_column": "json"}, "column 'json' in"),
-        ([("a.jpg", b"i"), ("a.cls", b"1" * (1 << 20) + b"1")], {}, "'a.cls' of 1048577 bytes, more than a label has"),
     ],
 )
-def test_labels_that_are_none(source, members, settings, text):
+def test_a_label_column_that_is_not_there(source, members, settings, text):
     source.write("a.tar", tar_bytes(members))
     with pytest.raises(ValueError, match=text):
         list(find_images(source, SourceSettings(**settings)))
+
+
+LONG = "1" * (tars.MAX_LABEL_BYTES + 1)
+
+
+@pytest.mark.parametrize(
+    ("members", "settings", "key", "text"),
+    [
+        (sample("a", json="{"), {}, "jpg", "label of .*a.tar#a cannot be read .*expected UTF-8, or JSON"),
+        (sample("a", json="[" * 100_000), {}, "jpg", "cannot be read"),
+        ([("a.jpg", b"i"), ("a.cls", b"\xff")], {}, "jpg", "cannot be read .*utf-8"),
+        (sample("a", json='{"label": [1]}'), {}, "jpg", "label of type list in .*a.tar#a; expected an integer or"),
+        (sample("a", cls=LONG), {}, "jpg", "a.tar#a cannot be read .*more than 1048576 bytes"),
+        (
+            sample("a", json=f'{{"label": 1, "more": "{LONG}"}}'),
+            {},
+            "jpg",
+            "a.tar#a cannot be read .*more than 1048576",
+        ),
+        (sample("a", json="{", cls="1"), {"key_column": "id"}, "jpg", "label of .*a.tar#a cannot be read"),
+        (sample("a", json='{"id": 7, "label": []}'), {"key_column": "id"}, "7", "label of type list"),
+    ],
+)
+def test_a_label_that_is_none_costs_its_image_alone(source, members, settings, key, text):
+    """Nobody mends a tar in its place, and others are listed and read."""
+    more = [*sample("b", cls="1", json='{"id": 8}'), *sample("c", json='{"label": 2, "id": 9}')]
+    source.write("a.tar", tar_bytes([*members, *more]))
+    bad, *good = find_images(source, SourceSettings(**settings))
+    assert [record.label for record in good] == [1, 2]
+    assert re.search(text, unusable_reason(bad.uri) or "")
+    assert (bad.key, bad.label) == ("a.tar#a.jpg" if key == "jpg" else key, None)
+
+
+def test_a_long_text_that_is_no_label_is_passed_over(source):
+    source.write("a.tar", tar_bytes(sample("a", cls="3", json=LONG)))
+    assert listed(find_images(source)) == [("a.tar#a.jpg", 3, None)]
 
 
 def test_names_nested_long_hidden_and_in_any_script(source):
