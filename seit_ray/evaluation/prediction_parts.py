@@ -13,6 +13,7 @@ from seit_ray.evaluation.map_predictions import FOLDER as MAPS
 from seit_ray.evaluation.predictions import counts_of, encode_parquet
 from seit_ray.images.manifest import Manifest
 from seit_ray.models.about import weights_mark
+from seit_ray.shards.dataset_files import sizes_of
 from seit_ray.shards.parquet import checksum, parquet_table
 from seit_ray.shards.parts import Part, checked_content, finished_part, list_parts
 from seit_ray.shards.writing import rejected_name
@@ -73,7 +74,7 @@ class PredictFiles:
         found, done, faulty = list_parts(self.records), dict[str, dict[int, Part]](), []
         for split in splits:
             parts = list(found.get(split, {}).values())
-            sizes = {entry.name: entry.size_bytes for entry in self.tables.list(f"{split}/")} if parts else {}
+            sizes = sizes_of(self.tables, f"{split}/") if parts else {}
             for part, record in zip(parts, self.read_records(parts), strict=True):
                 if record is None:
                     faulty.append(part)

@@ -9,8 +9,10 @@ SYNONYMS = "tokenizer/synonyms.json"
 
 
 def sizes_of(folder: Folder, *prefixes: str) -> dict[str, int]:
-    """Bytes of all objects whose names begin so."""
-    return {entry.name: entry.size_bytes for prefix in prefixes for entry in folder.list(prefix)}
+    """Bytes of all objects whose names begin so; also those that a listing hides, for keys of images name files."""
+    return {
+        entry.name: entry.size_bytes for prefix in prefixes for entry in folder.list(prefix, include_hidden=True)
+    }
 
 
 def names_of(info: DatasetInfo) -> set[str]:
