@@ -18,10 +18,9 @@ from seit_ray.images.known import known_file, known_name
 from seit_ray.progress import Times
 from seit_ray.shards.dataset import RejectFile, Shard, Split
 from seit_ray.shards.parquet import TokenRows, checksum, encode_rejected
-from seit_ray.shards.writing import rejected_name, shard_name, write_rejects, write_shard
+from seit_ray.shards.reading import read_all
+from seit_ray.shards.writing import WrittenShard, rejected_name, shard_name, write_rejects, write_shard
 from seit_ray.storage import Folder
-
-READ_TOGETHER = 256  # records
 
 
 @dataclass(frozen=True)
@@ -106,6 +105,13 @@ class PartRecord:
     peak_bytes: int = 0  # of the process
     listing: str = ""  # digest of the manifest that it is a part of
     sizes: dict[str, int] = field(default_factory=dict)  # bytes of each of its files, by name in the dataset
+
+    def add_shard(self, made: WrittenShard) -> None:
+        """The shard, and what its rows add up to."""
+        codes = np.flatnonzero(made.histogram)
+        self.shard, self.source_bytes = made.shard, made.source_bytes
+        self.histogram = list(zip(codes.tolist(), made.histogram[codes].tolist(), strict=True))
+        self.label_counts = made.label_counts.tolist()
 
     @property
     def images(self) -> int:
@@ -219,11 +225,8 @@ class PartFiles:
                 num_codes=self.num_codes,
                 num_classes=self.num_classes,
             )
-            codes = np.flatnonzero(made.histogram)
             sizes[f"{split}/{made.shard.name}"] = made.shard.bytes
-            record.shard, record.source_bytes = made.shard, made.source_bytes
-            record.histogram = list(zip(codes.tolist(), made.histogram[codes].tolist(), strict=True))
-            record.label_counts = made.label_counts.tolist()
+            record.add_shard(made)
         times.add("write")
         record.seconds, record.sizes = times.seconds, sizes
         part = Part(split, index, len(rows), len(rejected))
@@ -239,12 +242,7 @@ def encode_record(record: PartRecord) -> bytes:
 
 def read_records(folder: Folder, parts: Sequence[Part]) -> Iterator[PartRecord | None]:
     """The records of finished parts, in order; None for a damaged one, whose part is to be made again."""
-    for start in range(0, len(parts), READ_TOGETHER):
-        some = parts[start : start + READ_TOGETHER]
-        for data in folder.read_many([part.name for part in some]):
-            if isinstance(data, Exception):
-                raise data
-            yield decode_record(data)
+    yield from map(decode_record, read_all(folder, [part.name for part in parts]))
 
 
 def decode_record(data: bytes) -> PartRecord | None:

@@ -8,13 +8,15 @@ import pyarrow as pa
 import pytest
 import torch
 
-from seit_ray.shards import TokenDataset
+from seit_ray.shards import TokenDataset, importing
 from seit_ray.shards.exporting import run_export
 from seit_ray.shards.importing import ImportJob, SplitFiles, run_import
 from seit_ray.shards.published import encode_stream
 from seit_ray.shards.synonyms import read_synonyms
 from seit_ray.shards.verify import verify
+from seit_ray.shards.writing import write_shard
 from seit_ray.storage import Folder
+from seit_ray.storage.output import write_plan
 from seit_ray.tokenizers.codebook_only import CodebookTokenizer, read_codebook
 from seit_ray.tokenizers.files import load_tokenizer
 from tests.shards.published_files import recording, refusal, ring_synonyms, write_release
@@ -168,6 +170,62 @@ def test_a_killed_import_is_no_dataset_and_ends_in_the_same_bytes(tmp_path):
     for path in (tmp_path / "whole").rglob("*"):
         if path.is_file():
             assert path.read_bytes() == (tmp_path / "out" / path.relative_to(tmp_path / "whole")).read_bytes()
+
+
+def written_shards(monkeypatch):
+    """(split, index) of each shard that is written from here on."""
+    calls = []
+
+    def write(rows, **how):
+        calls.append((how["split"], how["index"]))
+        return write_shard(rows, **how)
+
+    monkeypatch.setattr(importing, "write_shard", write)
+    return calls
+
+
+def test_a_rerun_writes_what_is_missing_alone(tmp_path, monkeypatch):
+    write_release(tmp_path / "release")
+    kill_after_one_shard(job_of(tmp_path / "release", tmp_path / "out"))
+    calls = written_shards(monkeypatch)
+    kill_after_one_shard(job_of(tmp_path / "release", tmp_path / "out"))
+    assert calls == []  # the one that stands is told of again
+    damaged = tmp_path / "out" / "train" / "shard-00000.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    run_import(job_of(tmp_path / "release", tmp_path / "out"))
+    assert calls == [("train", 0), ("train", 1), ("train", 2), ("val", 0)]
+    assert verify(TokenDataset(Folder(tmp_path / "out"))) == []
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("name", FILES)
+def test_files_that_have_changed_are_refused_by_name(tmp_path, name, finished):
+    release = tmp_path / "release"
+    write_release(release)
+    (run_import if finished else kill_after_one_shard)(job_of(release, tmp_path / "out"))
+    path = release / f"val-{name}"
+    path.write_bytes(path.read_bytes() + b"more")
+    text = refusal(run_import, job_of(release, tmp_path / "out"))
+    assert text.startswith(f"{path} has changed since {tmp_path / 'out'} was made of it")
+    assert not finished or str(path) in TokenDataset(Folder(tmp_path / "out")).info.plan["read"]
+
+
+def test_what_killed_writers_left_goes_and_files_of_others_stay(tmp_path):
+    write_release(tmp_path / "release")
+    job = job_of(tmp_path / "release", tmp_path / "out")
+    kill_after_one_shard(job)
+    left = [f"train/.shard-00001.parquet.{'0' * 32}.tmp", f"tokenizer/.tokenizer.json.{'0' * 32}.tmp"]
+    for name in (*left, "train/shard-00007.parquet"):  # the last is not in the journal
+        Folder(tmp_path / "out").write(name, b"x")
+    run_import(job)
+    assert verify(TokenDataset(Folder(tmp_path / "out"))) == ["train/shard-00007.parquet: not in dataset.json"]
+    assert not [name for name in left if Folder(tmp_path / "out").exists(name)]
+    # a kill between the marker and the end of the clean-up
+    write_plan(job.output, job.plan())
+    job.output.write(left[0], b"x")
+    run_import(job)
+    assert not job.output.exists(left[0])
+    assert not (tmp_path / "out" / "_work").exists()
 
 
 def test_a_folder_of_another_dataset_is_refused(tmp_path):

@@ -12,7 +12,6 @@ from seit_ray.progress import Times
 from seit_ray.shards.dataset import RejectFile, Shard
 from seit_ray.shards.parquet import checksum, decode_shard
 from seit_ray.shards.parts import (
-    READ_TOGETHER,
     Part,
     PartFiles,
     PartRecord,
@@ -24,6 +23,7 @@ from seit_ray.shards.parts import (
     read_records,
     remove_doubles,
 )
+from seit_ray.shards.reading import READ_TOGETHER
 from seit_ray.storage import Folder
 from tests.tiny_dataset import learnable_rows, reject_table
 
