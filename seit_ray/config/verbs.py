@@ -22,7 +22,7 @@ from seit_ray.config.sections import (
     Storage,
     Tokenize,
 )
-from seit_ray.config.tokenizers import Centroid, VitVqgan, VqganLoop, VqganOptimizer
+from seit_ray.config.tokenizers import Centroid, VitVqgan, VqganLoop, VqganOptimizer, check_published
 from seit_ray.config.training import Classifier, Model, Pixels, Probe, Segment, Workers, WorkersHere
 from seit_ray.storage import Folder
 from seit_ray.storage.output import overlap
@@ -70,7 +70,9 @@ class FitTokenizer(Verb):
     places = frozenset({"images"})
 
     tokenizer: Literal["centroid", "vit_vqgan"] = Field("centroid", description="which kind")
-    images: str = Field(description="folder, table or Parquet of images: a path or bucket")
+    images: str | None = Field(
+        None, description="folder, table or Parquet of images: a path or bucket; none for vit_vqgan.published"
+    )
     output: str = Field(description="folder to write the tokenizer to")
     source: Source = Field(default_factory=Source)
     centroid: Centroid = Field(default_factory=Centroid)
@@ -84,9 +86,18 @@ class FitTokenizer(Verb):
         None, description="of vit_vqgan: run just this step, which was not finite; writes nothing"
     )
 
+    @property
+    def published(self) -> str | None:
+        """The weights that are taken as they are, without images; None for what is fitted or trained."""
+        return self.vit_vqgan.published
+
     @model_validator(mode="after")
-    def _warmed_up(self) -> Self:
-        if self.tokenizer == "vit_vqgan" and not self.vit_vqgan.published:
+    def _of_images_or_published(self) -> Self:
+        if self.published:
+            check_published(self)
+        elif self.images is None:
+            raise ValueError("images is missing; expected the images to fit on; set images=FOLDER")
+        elif self.tokenizer == "vit_vqgan":
             check_warmup(self.loop, self.optimizer)
         return self
 

@@ -151,4 +151,3 @@ def place_of(folder: Folder, source: Folder, settings: SourceSettings) -> Folder
     files = [None if uri is None else source.state_of(uri) for uri in named]
     identity = json.dumps([FORMAT, source.uri, source.server, settings.as_dict(), files], sort_keys=True)
     return folder.join(hashlib.sha256(identity.encode()).hexdigest()[:16])
-
