@@ -38,6 +38,10 @@ class PartsFolder:
         return LOCK
 
     @property
+    def record_prefix(self) -> str:
+        return ""
+
+    @property
     def work(self) -> Folder:
         return self.folder.join(WORK)
 

@@ -41,13 +41,15 @@ def check(config: ImportTokens) -> Rows:
 
 def import_tokens(config: ImportTokens, progress: Progress = silent) -> Rows:
     """Import; returns the table to print."""
+    from seit_ray.shards.dataset import MARKER
     from seit_ray.shards.importing import run_import
-    from seit_ray.verbs.command.record import write_record
+    from seit_ray.verbs.command.record import end_record
     from seit_ray.verbs.tokenize_images import summary
 
     job = job_of(config)
+    is_new = not job.output.exists(MARKER)
     run_import(job, progress)
-    write_record(job.output, "import_tokens", config)
+    end_record(job.output, "import_tokens", config, is_new=is_new)
     return summary(job.output)
 
 

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from seit_ray.config import Evaluate, ExportTokens, Finetune, ImportTokens, ImportWeights, InspectTokens, load
+from seit_ray.config import (
+    Evaluate,
+    ExportTokens,
+    Finetune,
+    ImportTokens,
+    ImportWeights,
+    InspectTokens,
+    RecodeTokens,
+    load,
+)
 from seit_ray.models.embed import CodebookEmbedding, TokenEmbedding
 from seit_ray.models.exports import import_model
 from seit_ray.models.mtm import MaskedTokenModel
@@ -30,6 +39,7 @@ from seit_ray.verbs.import_tokens import import_tokens
 from seit_ray.verbs.import_weights import check as check_weights
 from seit_ray.verbs.import_weights import import_weights
 from seit_ray.verbs.inspect_tokens import inspect_tokens
+from seit_ray.verbs.recode_tokens import recode_tokens
 from tests.shards.published_files import refusal, ring_synonyms, write_release
 from tests.tiny_dataset import tiny_tokenizer
 
@@ -72,6 +82,21 @@ def test_import_inspect_export(tmp_path, release, capsys):
         assert np.array_equal(again.read_split(split).tokens, dataset.read_split(split).tokens)
     assert (tmp_path / "out" / "import_tokens.run.json").exists()
     assert (tmp_path / "back" / "export_tokens.run.json").exists()
+
+
+def test_calls_that_find_all_there_leave_the_record_of_what_made_it(tmp_path, release):
+    config = load(ImportTokens, [], arguments(release, tmp_path / "out"))
+    recode = load(RecodeTokens, [], [f"dataset={tmp_path / 'out'}", f"output={tmp_path / 'new'}", "encoding=compact"])
+    for function, how, name in (
+        (import_tokens, config, "out/import_tokens"),
+        (recode_tokens, recode, "new/recode_tokens"),
+    ):
+        function(how)
+        first = (tmp_path / f"{name}.run.json").read_bytes()
+        assert not (tmp_path / f"{name}.history.jsonl").exists()
+        function(how)
+        assert (tmp_path / f"{name}.run.json").read_bytes() == first
+        assert len((tmp_path / f"{name}.history.jsonl").read_text().splitlines()) == 1
 
 
 def test_the_plan_reads_and_writes_nothing_that_stays(tmp_path, release):
