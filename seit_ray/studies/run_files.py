@@ -17,7 +17,7 @@ MARKERS = {
     "recode_tokens": "dataset.json",
     "quickstart": "report.html",
     "sweep": "report.html",
-    "export_tokens": None,
+    "export_tokens": "about.json",
     "predict": None,
 }
 RECORD = re.compile(r"(?:.+\.)?(\w+)\.run\.json")  # of one of several tables of predictions, behind its name

@@ -4,19 +4,19 @@ import gzip
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 
 from seit_ray.shards import TokenDataset, importing
 from seit_ray.shards.exporting import run_export
 from seit_ray.shards.importing import ImportJob, SplitFiles, run_import
-from seit_ray.shards.published import encode_stream
+from seit_ray.shards.published import check_export, encode_stream
 from seit_ray.shards.synonyms import read_synonyms
 from seit_ray.shards.verify import verify
 from seit_ray.shards.writing import write_shard
-from seit_ray.storage import Folder
+from seit_ray.storage import Folder, StorageError
 from seit_ray.storage.output import write_plan
+from seit_ray.studies.run_files import MARKERS
 from seit_ray.tokenizers.codebook_only import CodebookTokenizer, read_codebook
 from seit_ray.tokenizers.files import load_tokenizer
 from tests.shards.published_files import recording, refusal, ring_synonyms, write_release
@@ -326,15 +326,32 @@ def test_more_codes_than_escape_bytes_hold_are_not_exported(tmp_path):
     run_export(TokenDataset(write_dataset(tmp_path / "fits", num_codes=510)), Folder(tmp_path / "back"))
 
 
-def test_some_labels_are_no_label_file(tmp_path, monkeypatch):
+def test_some_labels_are_no_label_file(tmp_path):
+    """Told before a byte is written, also of a later split."""
     dataset = TokenDataset(write_dataset(tmp_path / "tokens"))
-    rows = dataset.read_split("train")
-    labels = rows.meta["label"].to_pylist()
-    labels[3] = None
-    rows.meta = rows.meta.set_column(1, "label", pa.array(labels, pa.int32()))
-    monkeypatch.setattr(dataset, "iter_shards", lambda split: iter([rows]))
-    text = refusal(run_export, dataset, Folder(tmp_path / "back"))
-    assert "1 of 25 images without a label, the first number 3" in text
+    counts = dataset.split("val").label_counts
+    counts[counts.index(max(counts))] -= 1
+    for function in (check_export, run_export):
+        assert "split val of " in (text := refusal(function, dataset, Folder(tmp_path / "back")))
+        assert "has 1 of 8 images without a label; expected one for each or none" in text
+    assert not (tmp_path / "back").exists()
+
+
+def test_an_export_is_told_of_as_done_by_what_is_written_last(tmp_path, monkeypatch):
+    dataset, back, write = TokenDataset(write_dataset(tmp_path / "tokens")), Folder(tmp_path / "back"), Folder.write
+
+    def full(folder, name, data):
+        if name == "val-label.txt":
+            raise StorageError("the disk is full", "invalid")
+        write(folder, name, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Folder, "write", full)
+        assert refusal(run_export, dataset, back) == "the disk is full"
+    assert back.exists("codebook.ckpt")
+    assert not back.exists(MARKERS["export_tokens"])
+    run_export(dataset, back)
+    assert back.exists(MARKERS["export_tokens"])
 
 
 def test_an_export_never_replaces_other_files(tmp_path):
