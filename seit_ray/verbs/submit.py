@@ -132,9 +132,12 @@ def takes_run_name(verb: type[configs.Verb]) -> bool:
 
 
 def run_name(config: configs.Verb, given: str | None) -> str:
-    """What tells the jobs of one run from others: the given name, else the last part of run, output or dataset."""
+    """What tells the jobs of one run from others: the given name, else the last part of run, output or dataset.
+
+    A verb that has none of them, as plan, is 'run'.
+    """
     names = (getattr(config, key, None) for key in ("run", "output", "dataset"))
-    last = (given or next(name for name in names if name)).rstrip("/").rpartition("/")[2]
+    last = (given or next((name for name in names if name), "run")).rstrip("/").rpartition("/")[2]
     return re.sub(r"[^\w.-]", "_", last, flags=re.ASCII) or "run"
 
 

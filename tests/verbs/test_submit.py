@@ -131,6 +131,7 @@ def test_a_submission_without_waiting(capsys, client):
         ("inspect_tokens", ["dataset=s3://bucket"], "bucket"),
         ("inspect_tokens", ["dataset=/"], "run"),
         ("fit_tokenizer", ["images=/i", "output=/t/größe"], "gr__e"),
+        ("plan", [], "run"),
     ],
 )
 def test_the_name_of_a_run(verb, words, name):
