@@ -125,6 +125,14 @@ class InspectTokens(Verb):
     source: Source = Field(default_factory=Source)
     num_pictures: PositiveInt = Field(12, description="pictures in the contact sheet")
 
+    @model_validator(mode="after")
+    def _drawn_or_left_out(self) -> Self:
+        for key, needed in (("images", "contact_sheet"), ("num_pictures", "contact_sheet"), ("source", "images")):
+            default = type(self).model_fields[key].get_default(call_default_factory=True)
+            if getattr(self, key) != default and getattr(self, needed) is None:
+                raise ValueError(f"{key} without {needed}, which alone reads it; expected both; set {needed}")
+        return self
+
 
 class Training(Verb):
     """Keys of both training verbs."""

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 def check(config: ImportTokens) -> Rows:
     """What the small files say, and where it would go; the tokens themselves are read by the import alone."""
     from seit_ray.shards.importing import class_names_of, existing, list_splits
+    from seit_ray.storage.output import OURS, claim
 
     job = job_of(config)
     finished = existing(job.output, job.plan())
     if finished is not None:
         return [("token dataset", f"{job.output.uri} (already complete)")]
+    claim(job.output, OURS)
     listed = list_splits(job)
     for files in job.files.values():
         check_there(files.data, config)
