@@ -269,7 +269,7 @@ class Predict(Verb):
     )
     top_k: NonNegativeInt = Field(0, description="also the likeliest k classes with their probabilities")
     probabilities: bool | None = Field(None, description="also of all classes; default where they are 100 at most")
-    overwrite: bool = Field(False, description="replace predictions of this name that were made with other settings")
+    overwrite: bool = Field(False, description="predict anew what is finished, or was begun with other settings")
     rows_per_part: PositiveInt | None = Field(
         None, le=65536, description="images in a unit of work; default from their number: 256 to 16384"
     )

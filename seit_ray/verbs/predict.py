@@ -94,6 +94,8 @@ def predict(config: Predict, progress: Progress = silent) -> Rows:
         ("predictions", job.output.uri),
         ("images", f"{counts['listed']} listed = {counts['predicted']} predicted + {counts['rejected']} rejected"),
     ]
+    if not is_new:
+        rows.append(("source", "not looked at again; overwrite=true predicts anew"))
     if counts["rejected"]:
         rows.append(("rejected", job.output.rejected_uri))
     if "void" in about["plan"]:
