@@ -63,15 +63,22 @@ def version(package: str) -> str | None:
         return None
 
 
-def git_state() -> dict[str, Any] | None:
-    """Commit and changed files of the checkout this runs from; None outside one."""
-    root = Path(__file__).resolve().parent.parent
+def git_state(file: Path = Path(__file__)) -> dict[str, Any] | None:
+    """Commit and changed files of the checkout this runs from, by one of its files; None outside one.
+
+    A package that is installed somewhere inside another repository is not of that one.
+    """
+    file = file.resolve()
+    root = file.parents[3]
 
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10, check=True)
         return done.stdout.strip()
 
     try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
+            return None
+        git("ls-files", "--error-unmatch", str(file))
         return {"commit": git("rev-parse", "HEAD"), "changed": git("status", "--porcelain").splitlines()}
     except (OSError, subprocess.SubprocessError):
         return None
