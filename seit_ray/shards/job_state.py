@@ -21,7 +21,7 @@ from seit_ray.shards.appending import first_shards
 from seit_ray.shards.dataset import MARKER, DatasetInfo, TokenDataset
 from seit_ray.shards.dataset_files import sizes_of
 from seit_ray.shards.parquet import parquet_table
-from seit_ray.shards.parts import Part
+from seit_ray.shards.parts import Part, list_records
 from seit_ray.shards.writing import REJECTED, rejected_name
 from seit_ray.storage import Folder, StorageError
 from seit_ray.storage.lock import LOCK, Holder
@@ -69,10 +69,8 @@ def read_state(output: Folder) -> JobState:
         reasons = reasons_of_dataset(output, info) if info is not None else Counter()
         return JobState(output.uri, info, reasons=reasons, holder=holder)
     manifest = load_manifest(work.join("manifest"))
-    found = [(Part.named(entry.name), entry) for entry in work.join("records").list() if entry.size_bytes]
-    parts = [
-        Written(part, datetime.fromisoformat(entry.modified).timestamp()) for part, entry in found if part is not None
-    ]
+    found = list_records(work.join("records"))
+    parts = [Written(part, datetime.fromisoformat(entry.modified).timestamp()) for part, entry in found]
     state = JobState(
         output.uri,
         info,

@@ -20,7 +20,7 @@ from seit_ray.shards.dataset import RejectFile, Shard, Split
 from seit_ray.shards.parquet import TokenRows, checksum, encode_rejected
 from seit_ray.shards.reading import read_all
 from seit_ray.shards.writing import WrittenShard, rejected_name, shard_name, write_rejects, write_shard
-from seit_ray.storage import Folder
+from seit_ray.storage import Entry, Folder
 
 
 @dataclass(frozen=True)
@@ -59,27 +59,30 @@ def list_parts(folder: Folder, prefix: str = "") -> dict[str, dict[int, Part]]:
     that made it, nobody knows whose files stand.
     """
     found: dict[str, dict[int, Part]] = {}
-    for records in records_by_part(folder, prefix).values():
-        if len(records) == 1:
-            (part,) = records
-            found.setdefault(part.split, {})[part.index] = part
+    for part, _ in list_records(folder, prefix):
+        found.setdefault(part.split, {})[part.index] = part
     return found
 
 
-def records_by_part(folder: Folder, prefix: str = "") -> dict[tuple[str, int], list[Part]]:
+def list_records(folder: Folder, prefix: str = "") -> list[tuple[Part, Entry]]:
+    """Finished parts, as `list_parts` counts them, each with what the listing tells of its record."""
+    return [records[0] for records in records_by_part(folder, prefix).values() if len(records) == 1]
+
+
+def records_by_part(folder: Folder, prefix: str = "") -> dict[tuple[str, int], list[tuple[Part, Entry]]]:
     """(split, number) -> what the records say that stand of it."""
-    found: dict[tuple[str, int], list[Part]] = {}
+    found: dict[tuple[str, int], list[tuple[Part, Entry]]] = {}
     for entry in folder.list(prefix):
         part = Part.named(entry.name)
         if part is not None and entry.size_bytes:
-            found.setdefault((part.split, part.index), []).append(part)
+            found.setdefault((part.split, part.index), []).append((part, entry))
     return found
 
 
 def remove_doubles(folder: Folder) -> None:
     """Remove the records of parts that have more than one, so that these are made again."""
     for records in records_by_part(folder).values():
-        for part in records if len(records) > 1 else ():
+        for part, _ in records if len(records) > 1 else ():
             folder.delete(part.name)
 
 

@@ -150,6 +150,8 @@ def test_parts_that_are_damaged_or_empty(output):
     records_of(output).write("train/000003.8.2.json", b"a record")
     output.write("train/rejected-00003.parquet", b"cut off")
     records_of(output).write("train/notes.txt", b"x")
+    for part in (Part("train", 1, 10, 0), Part("train", 1, 9, 1)):  # two processes made it: it will be made again
+        records_of(output).write(part.name, b"a record")
     state = read_state(output)
     assert sorted(len([w for w in state.parts if w.part.split == split]) for split in ("train", "val")) == [1, 3]
     assert state.reasons.total() == 6
