@@ -35,11 +35,12 @@ class Shard:
 
 @dataclass
 class RejectFile:
-    """A table of images of a split that could not be read."""
+    """A table of images of a split that could not be read; bytes: 0 in datasets of older versions, which say none."""
 
     name: str
     rows: int
     sha256: str
+    bytes: int = 0
 
 
 @dataclass

@@ -17,7 +17,7 @@ import pyarrow as pa
 from seit_ray.images.known import known_file, known_name
 from seit_ray.progress import Times
 from seit_ray.shards.dataset import RejectFile, Shard, Split
-from seit_ray.shards.parquet import TokenRows, checksum, encode_rejected
+from seit_ray.shards.parquet import TokenRows, checksum
 from seit_ray.shards.reading import read_all
 from seit_ray.shards.writing import WrittenShard, rejected_name, shard_name, write_rejects, write_shard
 from seit_ray.storage import Entry, Folder
@@ -217,7 +217,7 @@ class PartFiles:
         record = PartRecord((known_name(split, number), checksum(known)), peak_bytes=peak_bytes, listing=self.listing)
         if len(rejected):
             record.rejects = write_rejects(rejected, split, rejected_name(number), self.output)
-            sizes[f"{split}/{rejected_name(number)}"] = len(encode_rejected(rejected))
+            sizes[f"{split}/{rejected_name(number)}"] = record.rejects.bytes
         if len(rows):
             made = write_shard(
                 rows,

@@ -64,7 +64,7 @@ def write_rejects(rejected: pa.Table, split: str, name: str, output: Folder) -> 
     """Write a table of rejects (key, reason)."""
     data = encode_rejected(rejected)
     output.write(f"{split}/{name}", data)
-    return RejectFile(name, len(rejected), checksum(data))
+    return RejectFile(name, len(rejected), checksum(data), len(data))
 
 
 def split_of(

@@ -121,7 +121,7 @@ def test_a_written_part_is_listed_and_read(files, records, tmp_path):
     )
     data = output.read("train/rejected-00007.parquet")
     assert pq.read_table(pa.BufferReader(data)).to_pylist() == rejected.to_pylist()
-    assert record.rejects == RejectFile("rejected-00007.parquet", 2, checksum(data))
+    assert record.rejects == RejectFile("rejected-00007.parquet", 2, checksum(data), len(data))
     data = output.read("_source/train/part-00007.parquet")
     assert pq.read_table(pa.BufferReader(data)).to_pylist() == listed(rows, rejected).to_pylist()
     assert record.source == ("_source/train/part-00007.parquet", checksum(data))
