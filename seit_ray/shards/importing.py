@@ -22,7 +22,7 @@ from torch import Tensor
 
 from seit_ray.progress import Progress, silent
 from seit_ray.shards.dataset import MARKER, DatasetInfo, Split, TokenDataset
-from seit_ray.shards.making import kept_shard, make_dataset, note_shards, note_written, standing_dataset
+from seit_ray.shards.making import kept_shard, make_dataset, note_files, note_written, standing_dataset
 from seit_ray.shards.parquet import META, TokenRows, checksum
 from seit_ray.shards.published import iter_tokens, read_labels, read_offsets
 from seit_ray.shards.synonyms import write_synonyms
@@ -182,7 +182,7 @@ def import_split(
     num_codes, num_images, done = len(job.tokenizer.codebook), len(listed.offsets) - 1, 0
     counts = {"num_codes": num_codes, "num_classes": num_classes}
     made: list[WrittenShard] = []
-    note_shards(job.output, name, -(-num_images // job.rows_per_shard))
+    note_files(job.output, name, -(-num_images // job.rows_per_shard))
     for tokens in read_tokens(job, name, listed.offsets, read):
         shard = kept_shard(job.output, name, len(made), num_rows=len(tokens), **counts)
         if shard is None:

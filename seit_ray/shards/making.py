@@ -6,16 +6,16 @@ the marker does not name at the end, and the journal does, goes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from seit_ray.progress import Progress, silent
-from seit_ray.shards.dataset import MARKER, DatasetInfo
+from seit_ray.shards.dataset import MARKER, DatasetInfo, RejectFile
 from seit_ray.shards.dataset_files import clean_up
 from seit_ray.shards.parts import PartRecord, decode_record, encode_record
-from seit_ray.shards.writing import WrittenShard, rejected_name, shard_name
+from seit_ray.shards.writing import WrittenShard, shard_name
 from seit_ray.storage import Folder
 from seit_ray.storage.lock import LOCK, LockedError, locked
 from seit_ray.storage.output import OURS, WORK, claim, note_names, read_plan, write_plan
@@ -53,10 +53,10 @@ def make_dataset(
     return found
 
 
-def note_shards(output: Folder, split: str, num_shards: int) -> None:
+def note_files(output: Folder, split: str, num_shards: int, rejects: Sequence[RejectFile] = ()) -> None:
     """Write down, before they are written, the names of a split's shards and tables of rejects."""
-    names = [f"{split}/{name(index)}" for index in range(num_shards) for name in (shard_name, rejected_name)]
-    note_names(output, split, names)
+    files = [*map(shard_name, range(num_shards)), *(file.name for file in rejects)]
+    note_names(output, split, [f"{split}/{file}" for file in files])
 
 
 def kept_shard(

@@ -12,7 +12,7 @@ import torch
 
 from seit_ray.progress import Progress, silent
 from seit_ray.shards.dataset import DatasetInfo, Split, TokenDataset
-from seit_ray.shards.making import kept_shard, make_dataset, note_shards, note_written, standing_dataset
+from seit_ray.shards.making import kept_shard, make_dataset, note_files, note_written, standing_dataset
 from seit_ray.shards.parquet import TokenRows, concat_rows, decode_shard
 from seit_ray.shards.rewrite_plan import existing, plan_of
 from seit_ray.shards.synonyms import read_synonyms, write_synonyms
@@ -71,7 +71,7 @@ def rewrite_into(
     for name, split in info.splits.items():
         made: list[WrittenShard] = []
         most = -(-split.rows // rows_per_shard) if rows_per_shard else len(split.shards)
-        note_shards(output, name, max(most, len(split.shards)))
+        note_files(output, name, most, split.rejects)
         for rows in regrouped(dataset, name, rows_per_shard, renumber):
             made.append(rewritten_shard(rows, output, name, len(made), encoding, num_codes, num_classes))
             on_progress(f"rewrite {name}", sum(p.shard.rows for p in made), split.rows, "images")
