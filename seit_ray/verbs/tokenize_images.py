@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seit_ray.config import TokenizeImages
 from seit_ray.progress import Progress, duration, silent
@@ -81,7 +81,9 @@ def tokenize_images(config: TokenizeImages, progress: Progress = silent) -> Rows
     job = job_of(config)
     began, before, is_new = time.perf_counter(), rows_of(job.output), not job.output.exists(MARKER)
     spent = run_tokenize_job(job, partial(connected, **config.cluster.model_dump()), progress).spent
-    figures = {"seconds_of_actors": spent.seconds, "peak_bytes_of_an_actor": spent.peak_bytes} if spent else {}
+    figures: dict[str, Any] = {}
+    if spent is not None:  # not all was there
+        figures = {"seconds_of_actors": spent.seconds, "peak_bytes_of_an_actor": spent.peak_bytes}
     end_record(job.output, "tokenize_images", config, is_new=is_new, **figures)
     closing = closing_rows(config, job.output, before, time.perf_counter() - began)
     return [*summary(job.output), *spent_rows(spent), *closing]

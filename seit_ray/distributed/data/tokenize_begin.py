@@ -179,7 +179,8 @@ def check_files(output: Folder, info: DatasetInfo) -> None:
     """ValueError unless all shards and tables of rejects of a finished dataset are there, as large as they were."""
     for name, split in info.splits.items():
         sizes = sizes_of(output, f"{name}/")
-        known = {f"{name}/{file.name}": file.bytes for file in (*split.shards, *split.rejects)}
+        known = {f"{name}/{shard.name}": shard.bytes for shard in split.shards}
+        known |= {f"{name}/{file.name}": file.bytes for file in split.rejects}  # 0: not known
         missing = [file for file, size in known.items() if not sizes.get(file) or size not in (0, sizes[file])]
         if missing:
             raise ValueError(
