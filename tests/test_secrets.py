@@ -8,7 +8,7 @@ import pytest
 from seit_ray.config import Pretrain, fields, holds_secret, load, type_name
 from seit_ray.storage import Folder
 from seit_ray.verbs.command.arguments import VERBS
-from seit_ray.verbs.command.record import record_of, write_record
+from seit_ray.verbs.command.record import begin_record, record_of
 
 REQUIRED = ["dataset=tokens", "run=mtm"]
 SECRETS = {
@@ -25,7 +25,7 @@ def test_secrets_reach_the_storage_and_nothing_else(tmp_path, monkeypatch):
     options = found.storage.options()
     assert [options[key.rpartition(".")[2]] for key in SECRETS] == list(SECRETS.values())
     Folder(tmp_path, **options)  # takes them as they are
-    write_record(Folder(tmp_path), "pretrain", found)
+    begin_record(Folder(tmp_path), "pretrain", found)
     texts = [
         json.dumps(found.model_dump(mode="json")),
         found.model_dump_json(),

@@ -30,7 +30,7 @@ from seit_ray.config.sections import (
     Storage,
     Tokenize,
 )
-from seit_ray.config.tokenizers import Centroid, VitVqgan, VqganLoop, VqganOptimizer
+from seit_ray.config.tokenizers import Centroid, VitVqgan, VqganLoop, VqganOptimizer, check_published
 from seit_ray.config.training import Classifier, Model, Pixels, Probe, Segment, Workers, WorkersHere
 from seit_ray.storage import Folder
 from seit_ray.storage.output import overlap
@@ -78,7 +78,9 @@ class FitTokenizer(Verb):
     places = frozenset({"images"})
 
     tokenizer: Literal["centroid", "vit_vqgan"] = Field("centroid", description="which kind")
-    images: str = Field(description="folder, table or Parquet of images: a path or bucket")
+    images: str | None = Field(
+        None, description="folder, table or Parquet of images: a path or bucket; none for vit_vqgan.published"
+    )
     output: str = Field(description="folder to write the tokenizer to")
     source: Source = Field(default_factory=Source)
     centroid: Centroid = Field(default_factory=Centroid)
@@ -92,9 +94,18 @@ class FitTokenizer(Verb):
         None, description="of vit_vqgan: run just this step, which was not finite; writes nothing"
     )
 
+    @property
+    def published(self) -> str | None:
+        """The weights that are taken as they are, without images; None for what is fitted or trained."""
+        return self.vit_vqgan.published
+
     @model_validator(mode="after")
-    def _warmed_up(self) -> Self:
-        if self.tokenizer == "vit_vqgan" and not self.vit_vqgan.published:
+    def _of_images_or_published(self) -> Self:
+        if self.published:
+            check_published(self)
+        elif self.images is None:
+            raise ValueError("images is missing; expected the images to fit on; set images=FOLDER")
+        elif self.tokenizer == "vit_vqgan":
             check_schedule(self.loop, self.optimizer)
             check_best(self.loop, self.tokenizer)
         return self
@@ -122,6 +133,14 @@ class InspectTokens(Verb):
     images: str | None = Field(None, description="the source images, to show originals beside")
     source: Source = Field(default_factory=Source)
     num_pictures: PositiveInt = Field(12, description="pictures in the contact sheet")
+
+    @model_validator(mode="after")
+    def _drawn_or_left_out(self) -> Self:
+        for key, needed in (("images", "contact_sheet"), ("num_pictures", "contact_sheet"), ("source", "images")):
+            default = type(self).model_fields[key].get_default(call_default_factory=True)
+            if getattr(self, key) != default and getattr(self, needed) is None:
+                raise ValueError(f"{key} without {needed}, which alone reads it; expected both; set {needed}")
+        return self
 
 
 class Training(Verb):
@@ -262,7 +281,7 @@ class Predict(Verb):
     )
     top_k: NonNegativeInt = Field(0, description="also the likeliest k classes with their probabilities")
     probabilities: bool | None = Field(None, description="also of all classes; default where they are 100 at most")
-    overwrite: bool = Field(False, description="replace predictions of this name that were made with other settings")
+    overwrite: bool = Field(False, description="predict anew what is finished, or was begun with other settings")
     rows_per_part: PositiveInt | None = Field(
         None, le=65536, description="images in a unit of work; default from their number: 256 to 16384"
     )

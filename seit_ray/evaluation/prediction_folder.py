@@ -10,6 +10,7 @@ from typing import Any
 
 from seit_ray.evaluation.prediction_parts import WORK_FOLDERS, PredictFiles, check_total
 from seit_ray.images.manifest import Manifest
+from seit_ray.shards.dataset_files import sizes_of
 from seit_ray.shards.parts import Part
 from seit_ray.storage import Folder, StorageError
 from seit_ray.storage.lock import LOCK
@@ -37,6 +38,10 @@ class PartsFolder:
         return LOCK
 
     @property
+    def record_prefix(self) -> str:
+        return ""
+
+    @property
     def work(self) -> Folder:
         return self.folder.join(WORK)
 
@@ -60,7 +65,7 @@ class PartsFolder:
                 f"{self.folder.uri_of(MARKER)} cannot be read ({error!r}); expected what predict wrote; choose another "
                 "output"
             ) from error
-        sizes = {entry.name: entry.size_bytes for entry in self.folder.list()}
+        sizes = sizes_of(self.folder, "")
         missing = [name for name, size in known.items() if sizes.get(name) != size]
         if missing:
             raise ValueError(

@@ -41,6 +41,10 @@ class PredictOutput(Protocol):
         """Of the object in the folder that keeps two jobs from one output."""
 
     @property
+    def record_prefix(self) -> str:
+        """What the names of its records in the folder begin with, which may hold other tables."""
+
+    @property
     def work(self) -> Folder:
         """What is kept until it is complete."""
 

@@ -13,12 +13,14 @@ from seit_ray.evaluation.map_predictions import FOLDER as MAPS
 from seit_ray.evaluation.predictions import counts_of, encode_parquet
 from seit_ray.images.manifest import Manifest
 from seit_ray.models.about import weights_mark
+from seit_ray.shards.dataset_files import sizes_of
 from seit_ray.shards.parquet import checksum, parquet_table
 from seit_ray.shards.parts import Part, checked_content, finished_part, list_parts
+from seit_ray.shards.reading import read_all
 from seit_ray.shards.writing import rejected_name
 from seit_ray.storage import Folder
 
-READ_TOGETHER = 64  # objects
+READ_TOGETHER = 64  # tables, which may hold probabilities
 WORK_FOLDERS = ("manifest", "records", "attempts")  # of a job's work
 
 
@@ -73,7 +75,7 @@ class PredictFiles:
         found, done, faulty = list_parts(self.records), dict[str, dict[int, Part]](), []
         for split in splits:
             parts = list(found.get(split, {}).values())
-            sizes = {entry.name: entry.size_bytes for entry in self.tables.list(f"{split}/")} if parts else {}
+            sizes = sizes_of(self.tables, f"{split}/") if parts else {}
             for part, record in zip(parts, self.read_records(parts), strict=True):
                 if record is None:
                     faulty.append(part)
@@ -107,7 +109,7 @@ def read_tables(files: PredictFiles, parts: Sequence[Part]) -> Iterator[tuple[pa
         if rows
     ]
     tables = {}
-    for name, data in zip(wanted, read_all(files.tables, wanted), strict=True):
+    for name, data in zip(wanted, read_all(files.tables, wanted, READ_TOGETHER), strict=True):
         try:
             tables[name] = parquet_table(data)
         except (pa.ArrowException, OSError) as error:
@@ -117,15 +119,6 @@ def read_tables(files: PredictFiles, parts: Sequence[Part]) -> Iterator[tuple[pa
             ) from error
     for good, bad in names:
         yield tables.get(good), tables.get(bad)
-
-
-def read_all(folder: Folder, names: Sequence[str]) -> Iterator[bytes]:
-    """The bytes of objects, in order."""
-    for start in range(0, len(names), READ_TOGETHER):
-        for data in folder.read_many(list(names[start : start + READ_TOGETHER])):
-            if isinstance(data, Exception):
-                raise data
-            yield data
 
 
 def check_total(total: int, predicted: int, rejected: int) -> None:

@@ -54,6 +54,10 @@ class OneTable:
         return f"_{self.name}.lock"
 
     @property
+    def record_prefix(self) -> str:
+        return f"{self.name}."
+
+    @property
     def work(self) -> Folder:
         return self.folder.join(f"_{self.name}.work")
 

@@ -28,7 +28,7 @@ from seit_ray.images.piece_writing import PieceCounts, PieceWriter, maps_name, r
 from seit_ray.images.sources.division import COUNTED, MAP, Division, SeenRun, Tally
 from seit_ray.images.sources.find import divide, images_of
 from seit_ray.images.sources.settings import SourceSettings
-from seit_ray.storage import Folder, split_uri
+from seit_ray.storage import Folder
 
 DIVISION, MARK = "division.json", "begun"
 FORMAT = 2
@@ -149,12 +149,6 @@ def place_of(folder: Folder, source: Folder, settings: SourceSettings) -> Folder
     The source is told by its uri and by the server; files that the settings name, by what they hold now.
     """
     named = [settings.inventory, settings.class_names]
-    files = [None if uri is None else _state_of(source, uri) for uri in named]
+    files = [None if uri is None else source.state_of(uri) for uri in named]
     identity = json.dumps([FORMAT, source.uri, source.server, settings.as_dict(), files], sort_keys=True)
     return folder.join(hashlib.sha256(identity.encode()).hexdigest()[:16])
-
-
-def _state_of(source: Folder, uri: str) -> tuple[int | None, str | None]:
-    place, name = split_uri(uri)
-    folder = source.at(place)
-    return folder.size(name), folder.version(name)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from seit_ray.images.label_maps import MapLabels
 from seit_ray.shards.parquet import REJECTED_SCHEMA, TokenRows, checksum, concat_rows, decode_shard, parquet_table
+from seit_ray.shards.reading import read_all
 from seit_ray.shards.statistics import entropy_bits
 from seit_ray.storage import Folder
 
@@ -34,11 +35,12 @@ class Shard:
 
 @dataclass
 class RejectFile:
-    """A table of images of a split that could not be read."""
+    """A table of images of a split that could not be read; bytes: 0 in datasets of older versions, which say none."""
 
     name: str
     rows: int
     sha256: str
+    bytes: int = 0
 
 
 @dataclass
@@ -228,14 +230,16 @@ class TokenDataset:
 
     def rejected(self, split: str) -> pa.Table:
         """key and reason of images that could not be read; ValueError when a table is not the one that was written."""
-        tables = [REJECTED_SCHEMA.empty_table()]
-        for file in self.split(split).rejects:
-            name = f"{split}/{file.name}"
-            data = self.folder.read(name)
+        return pa.concat_tables([REJECTED_SCHEMA.empty_table(), *map(parquet_table, self.iter_rejects(split))])
+
+    def iter_rejects(self, split: str) -> Iterator[bytes]:
+        """The tables of a split's rejects as they are stored, fetched some at once; ValueError as `rejected`."""
+        files = self.split(split).rejects
+        names = [f"{split}/{file.name}" for file in files]
+        for file, name, data in zip(files, names, read_all(self.folder, names), strict=True):
             if checksum(data) != file.sha256:
                 raise ValueError(f"{self.folder.uri_of(name)} has a wrong checksum; it was altered: restore it")
-            tables.append(parquet_table(data))
-        return pa.concat_tables(tables)
+            yield data
 
     def histogram(self) -> np.ndarray:
         """Counts int64 [K] of the codes over all splits."""

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from seit_ray.shards.dataset import MARKER, DatasetInfo
 from seit_ray.storage import Folder
+from seit_ray.storage.output import end_work, remove_unknown
 
 SYNONYMS = "tokenizer/synonyms.json"
 
 
 def sizes_of(folder: Folder, *prefixes: str) -> dict[str, int]:
-    """Bytes of all objects whose names begin so."""
-    return {entry.name: entry.size_bytes for prefix in prefixes for entry in folder.list(prefix)}
+    """Bytes of all objects whose names begin so; also those that a listing hides, for keys of images name files."""
+    return {entry.name: entry.size_bytes for prefix in prefixes for entry in folder.list(prefix, include_hidden=True)}
+
+
+def clean_up(folder: Folder, info: DatasetInfo, parts: Collection[str]) -> None:
+    """Remove what is no part of a finished dataset: its work and that one's `parts`, and what killed writers left."""
+    remove_unknown(folder, names_of(info))
+    end_work(folder, parts)
 
 
 def names_of(info: DatasetInfo) -> set[str]:

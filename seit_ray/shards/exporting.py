@@ -30,13 +30,14 @@ def run_export(dataset: TokenDataset, output: Folder, on_progress: Progress = si
     tokenizer, _ = load_tokenizer(dataset.folder.join("tokenizer"))
     synonyms = read_synonyms(dataset.folder)
     about = {"grid": list(tokenizer.grid), "image_size": tokenizer.image_size, "metric": tokenizer.metric}
-    files = {"codebook.ckpt": encode_codebook(tokenizer.codebook), ABOUT: json.dumps(about, indent=1).encode()}
+    files = {"codebook.ckpt": encode_codebook(tokenizer.codebook)}
     if synonyms is not None:
         files["synonyms.json"] = encode_published(synonyms)
     sizes = {name: write_new(output, name, data) for name, data in files.items()}
     for split in dataset.info.splits:
         for name, data in encode_split(dataset, split, on_progress).items():
             sizes[f"{split}-{name}"] = write_new(output, f"{split}-{name}", data)
+    sizes[ABOUT] = write_new(output, ABOUT, json.dumps(about, indent=1).encode())  # last: the export is whole
     return sizes
 
 
@@ -56,13 +57,7 @@ def encode_split(dataset: TokenDataset, split: str, on_progress: Progress) -> di
         "token.data.bin.gz": blob.getvalue(),
         "token.index.npy.gz": encode_offsets(np.concatenate(lengths)),
     }
-    missing = labels.count(None)
-    if missing and missing < len(labels):
-        raise ValueError(
-            f"split {split} of {dataset.folder.uri} has {missing} of {len(labels)} images without a label, the first "
-            f"number {labels.index(None)}; expected one for each or none at all; tokenise the labelled images alone"
-        )
-    if not missing:
+    if None not in labels:  # else there are none at all: see `check_export`
         files["label.txt"] = encode_labels(np.array(labels, np.int64))
     return files
 

@@ -1,4 +1,6 @@
-"""Published token files in, token dataset out: read, check, write shards, write the marker last. A rerun continues.
+"""Published token files in, token dataset out: read, check, write shards, write the marker last.
+
+A rerun keeps the shards that stand, and refuses files that have changed since.
 
 Shapes: N images of a split, L tokens an image, K codes.
 """
@@ -6,6 +8,7 @@ Shapes: N images of a split, L tokens an image, K codes.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import platform
 from collections.abc import Iterator
@@ -19,15 +22,18 @@ from torch import Tensor
 
 from seit_ray.progress import Progress, silent
 from seit_ray.shards.dataset import MARKER, DatasetInfo, Split, TokenDataset
+from seit_ray.shards.making import kept_shard, make_dataset, note_files, note_written, standing_dataset
 from seit_ray.shards.parquet import META, TokenRows, checksum
 from seit_ray.shards.published import iter_tokens, read_labels, read_offsets
 from seit_ray.shards.synonyms import write_synonyms
 from seit_ray.shards.writing import WrittenShard, split_of, write_shard
 from seit_ray.storage import Folder, StorageError, normalise_uri, split_uri
-from seit_ray.storage.lock import LOCK, Lock, locked
-from seit_ray.storage.output import OURS, claim, end_work, read_plan, write_plan
+from seit_ray.storage.output import OURS, claim, read_plan
 from seit_ray.tokenizers.contract import Tokenizer, fingerprint
 from seit_ray.tokenizers.files import save_tokenizer
+
+READ = "read"  # in the plan: uri -> size and version of each file
+GONE = [None, None]  # of a file that is not there any more: a finished dataset does not need it
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ class ImportJob:
         synonyms = None if self.synonyms is None else checksum(json.dumps(self.synonyms.tolist()).encode())
         return {
             "files": {name: files.uris() for name, files in self.files.items()},
+            READ: {uri: [*self.output.state_of(uri)] for f in self.files.values() for uri in f.uris() if uri},
             "tokenizer": fingerprint(self.tokenizer),
             "synonyms": synonyms,
             "num_classes": self.num_classes,
@@ -79,32 +86,29 @@ class Listed(NamedTuple):
 def run_import(job: ImportJob, on_progress: Progress = silent) -> DatasetInfo:
     """Write the dataset, unless it stands, and return its info; ValueError names the file that is wrong, and where."""
     plan = job.plan()
-    finished = existing(job.output, plan)
+    look = functools.partial(existing, job.output, plan)
+    finished = standing_dataset(job.output, look)
     if finished is not None:
         on_progress("import", 1, 1, "already complete")
         return finished
     claim(job.output, OURS)
     listed = list_splits(job)  # before anything is written: the output stays free for a mended command
     class_names_of(job, listed)
-    with locked(job.output, LOCK, on_note=lambda note: on_progress("lock", 1, 1, note)) as lock:
-        finished = existing(job.output, plan)  # again: another job may have finished one meanwhile
-        if finished is not None:
-            return finished
-        write_plan(job.output, plan)
-        return import_into(job, plan, listed, lock, on_progress)
+    return make_dataset(job.output, plan, look, lambda: import_into(job, plan, listed, on_progress), on_progress)
 
 
-def import_into(
-    job: ImportJob, plan: dict[str, Any], listed: dict[str, Listed], lock: Lock, on_progress: Progress
-) -> DatasetInfo:
-    """Write everything, the marker last."""
+def import_into(job: ImportJob, plan: dict[str, Any], listed: dict[str, Listed], on_progress: Progress) -> DatasetInfo:
+    """Write everything but the marker, which is returned."""
     class_names = class_names_of(job, listed)
-    splits = {name: import_split(job, name, listed[name], len(class_names or []), on_progress) for name in job.files}
+    splits = {
+        name: import_split(job, name, listed[name], plan[READ], len(class_names or []), on_progress)
+        for name in job.files
+    }
     tokenizer = job.tokenizer
     mark = save_tokenizer(tokenizer, job.output.join("tokenizer"), job.report)
     if job.synonyms is not None:
         write_synonyms(job.output, job.synonyms)
-    info = DatasetInfo(
+    return DatasetInfo(
         tokenizer=mark,
         family=tokenizer.family,
         image_size=tokenizer.image_size,
@@ -116,10 +120,6 @@ def import_into(
         plan=plan,
         versions={"python": platform.python_version(), "pyarrow": pa.__version__, "torch": torch.__version__},
     )
-    lock.check()
-    job.output.write(MARKER, info.to_json())
-    end_work(job.output, ())
-    return info
 
 
 def existing(output: Folder, plan: dict[str, Any]) -> DatasetInfo | None:
@@ -128,14 +128,20 @@ def existing(output: Folder, plan: dict[str, Any]) -> DatasetInfo | None:
     if output.exists(MARKER):
         info = TokenDataset(output).info
         stored = info.plan
-    differs = [f"{key} {stored.get(key)!r} (now {plan[key]!r})" for key in plan if stored.get(key) != plan[key]]
+    compared = [key for key in plan if key != READ]
+    differs = [f"{key} {stored.get(key)!r} (now {plan[key]!r})" for key in compared if stored.get(key) != plan[key]]
+    known = stored.get(READ, {})  # none in datasets of older versions
+    changed = [uri for uri, now in plan[READ].items() if now != GONE and known.get(uri, now) != now]
+    if changed and not differs:
+        raise ValueError(
+            f"{changed[0]} has changed since {output.uri} was made of it, or begun; expected the same files; import "
+            "into another output, or delete that folder"
+        )
     if differs:
         raise ValueError(
             f"{output.uri} was made with {', '.join(differs)}; expected the same files and settings; choose another "
             "output, or delete that folder"
         )
-    if info is not None:
-        end_work(output, ())  # a kill between marker and clean-up leaves it
     return info
 
 
@@ -169,33 +175,32 @@ def class_names_of(job: ImportJob, listed: dict[str, Listed]) -> list[str] | Non
     return [str(number) for number in range(num_classes)]
 
 
-def import_split(job: ImportJob, name: str, listed: Listed, num_classes: int, on_progress: Progress) -> Split:
-    """Write a split's shards, one at a time; its entry of the marker."""
+def import_split(
+    job: ImportJob, name: str, listed: Listed, read: dict[str, list[Any]], num_classes: int, on_progress: Progress
+) -> Split:
+    """Write a split's shards, one at a time; its entry of the marker. read: size and version of each file, by uri."""
     num_codes, num_images, done = len(job.tokenizer.codebook), len(listed.offsets) - 1, 0
+    counts = {"num_codes": num_codes, "num_classes": num_classes}
     made: list[WrittenShard] = []
-    for tokens in read_tokens(job, name, listed.offsets):
-        rows = TokenRows(tokens, meta_rows(name, listed, done, done + len(tokens)))
-        made.append(
-            write_shard(
-                rows,
-                split=name,
-                index=len(made),
-                output=job.output,
-                encoding=job.encoding,
-                num_codes=num_codes,
-                num_classes=num_classes,
-            )
-        )
+    note_files(job.output, name, -(-num_images // job.rows_per_shard))
+    for tokens in read_tokens(job, name, listed.offsets, read):
+        shard = kept_shard(job.output, name, len(made), num_rows=len(tokens), **counts)
+        if shard is None:
+            rows = TokenRows(tokens, meta_rows(name, listed, done, done + len(tokens)))
+            index = len(made)
+            shard = write_shard(rows, split=name, index=index, output=job.output, encoding=job.encoding, **counts)
+            note_written(job.output, name, index, shard)
+        made.append(shard)
         done += len(tokens)
         on_progress(f"import {name}", done, num_images, "images")
     return split_of(made, num_codes=num_codes, num_classes=num_classes)
 
 
-def read_tokens(job: ImportJob, name: str, offsets: np.ndarray) -> Iterator[np.ndarray]:
+def read_tokens(job: ImportJob, name: str, offsets: np.ndarray, read: dict[str, list[Any]]) -> Iterator[np.ndarray]:
     """Tokens uint16 [rows_per_shard,L] of a split, shard by shard."""
     uri = job.files[name].data
     folder, file_name = split_uri(uri)
-    with naming(uri), job.output.at(folder).open(file_name) as file:
+    with naming(uri), job.output.at(folder).open(file_name, read[normalise_uri(uri)][1]) as file:
         yield from iter_tokens(
             file,
             offsets,

@@ -19,14 +19,15 @@ import pyarrow as pa
 from seit_ray.images.manifest import load_manifest
 from seit_ray.shards.appending import first_shards
 from seit_ray.shards.dataset import MARKER, DatasetInfo, TokenDataset
+from seit_ray.shards.dataset_files import sizes_of
 from seit_ray.shards.parquet import parquet_table
-from seit_ray.shards.parts import Part
-from seit_ray.shards.writing import rejected_name
+from seit_ray.shards.parts import Part, list_records
+from seit_ray.shards.writing import REJECTED, rejected_name
 from seit_ray.storage import Folder, StorageError
 from seit_ray.storage.lock import LOCK, Holder
 
 PLAN = "plan.json"
-LOOK_BYTES = 16 << 20  # of files that are opened for the reasons of rejects
+LOOK_BYTES, LOOK_TABLES = 16 << 20, 256  # of files that are opened for the reasons of rejects
 
 
 class Written(NamedTuple):
@@ -68,10 +69,8 @@ def read_state(output: Folder) -> JobState:
         reasons = reasons_of_dataset(output, info) if info is not None else Counter()
         return JobState(output.uri, info, reasons=reasons, holder=holder)
     manifest = load_manifest(work.join("manifest"))
-    found = [(Part.named(entry.name), entry) for entry in work.join("records").list() if entry.size_bytes]
-    parts = [
-        Written(part, datetime.fromisoformat(entry.modified).timestamp()) for part, entry in found if part is not None
-    ]
+    found = list_records(work.join("records"))
+    parts = [Written(part, datetime.fromisoformat(entry.modified).timestamp()) for part, entry in found]
     state = JobState(
         output.uri,
         info,
@@ -109,7 +108,7 @@ def read_holder(output: Folder) -> Holder | None:
 
 
 def reasons_of_parts(output: Folder, parts: Sequence[Part], base: DatasetInfo | None) -> Counter[str]:
-    """Reasons in the tables of the parts that have most rejects, as far as LOOK_BYTES go."""
+    """Reasons in the tables of the parts that have most rejects, as far as LOOK_BYTES and LOOK_TABLES go."""
     first = first_shards(base)
     names = [
         f"{part.split}/{rejected_name(first.get(part.split, 0) + part.index)}"
@@ -120,18 +119,24 @@ def reasons_of_parts(output: Folder, parts: Sequence[Part], base: DatasetInfo | 
 
 
 def reasons_of_dataset(output: Folder, info: DatasetInfo) -> Counter[str]:
-    """Reasons of a finished dataset's rejects, as far as LOOK_BYTES go."""
-    return reasons_in(output, [f"{name}/{file.name}" for name, split in info.splits.items() for file in split.rejects])
+    """Reasons in the largest tables of a finished dataset's rejects, as far as LOOK_BYTES and LOOK_TABLES go."""
+    files = [(name, file) for name, split in info.splits.items() for file in split.rejects]
+    files.sort(key=lambda item: -item[1].rows)
+    return reasons_in(output, [f"{name}/{file.name}" for name, file in files])
 
 
 def reasons_in(output: Folder, names: Sequence[str]) -> Counter[str]:
-    """Reasons in tables of rejects; none in one that is damaged, which the job itself will say."""
+    """Reasons in the first tables of rejects; none in one that is damaged, which the job itself will say."""
     reasons: Counter[str] = Counter()
-    room = LOOK_BYTES
-    for name in names:
-        room -= output.size(name) or 0
+    splits = {name.partition("/")[0] for name in names}
+    sizes = sizes_of(output, *(f"{split}/{REJECTED}" for split in splits))  # one listing, however many there are
+    room, chosen = LOOK_BYTES, list[str]()
+    for name in names[:LOOK_TABLES]:
+        room -= sizes.get(name, 0)
         if room < 0:
             break
+        chosen.append(name)
+    for data in output.read_many(chosen):
         with contextlib.suppress(pa.ArrowException, OSError, ValueError):
-            reasons.update(parquet_table(output.read(name))["reason"].to_pylist())
+            reasons.update([] if isinstance(data, Exception) else parquet_table(data)["reason"].to_pylist())
     return reasons

@@ -17,11 +17,10 @@ import pyarrow as pa
 from seit_ray.images.known import known_file, known_name
 from seit_ray.progress import Times
 from seit_ray.shards.dataset import RejectFile, Shard, Split
-from seit_ray.shards.parquet import TokenRows, checksum, encode_rejected
-from seit_ray.shards.writing import rejected_name, shard_name, write_rejects, write_shard
-from seit_ray.storage import Folder
-
-READ_TOGETHER = 256  # records
+from seit_ray.shards.parquet import TokenRows, checksum
+from seit_ray.shards.reading import read_all
+from seit_ray.shards.writing import WrittenShard, rejected_name, shard_name, write_rejects, write_shard
+from seit_ray.storage import Entry, Folder
 
 
 @dataclass(frozen=True)
@@ -60,27 +59,30 @@ def list_parts(folder: Folder, prefix: str = "") -> dict[str, dict[int, Part]]:
     that made it, nobody knows whose files stand.
     """
     found: dict[str, dict[int, Part]] = {}
-    for records in records_by_part(folder, prefix).values():
-        if len(records) == 1:
-            (part,) = records
-            found.setdefault(part.split, {})[part.index] = part
+    for part, _ in list_records(folder, prefix):
+        found.setdefault(part.split, {})[part.index] = part
     return found
 
 
-def records_by_part(folder: Folder, prefix: str = "") -> dict[tuple[str, int], list[Part]]:
+def list_records(folder: Folder, prefix: str = "") -> list[tuple[Part, Entry]]:
+    """Finished parts, as `list_parts` counts them, each with what the listing tells of its record."""
+    return [records[0] for records in records_by_part(folder, prefix).values() if len(records) == 1]
+
+
+def records_by_part(folder: Folder, prefix: str = "") -> dict[tuple[str, int], list[tuple[Part, Entry]]]:
     """(split, number) -> what the records say that stand of it."""
-    found: dict[tuple[str, int], list[Part]] = {}
+    found: dict[tuple[str, int], list[tuple[Part, Entry]]] = {}
     for entry in folder.list(prefix):
         part = Part.named(entry.name)
         if part is not None and entry.size_bytes:
-            found.setdefault((part.split, part.index), []).append(part)
+            found.setdefault((part.split, part.index), []).append((part, entry))
     return found
 
 
 def remove_doubles(folder: Folder) -> None:
     """Remove the records of parts that have more than one, so that these are made again."""
     for records in records_by_part(folder).values():
-        for part in records if len(records) > 1 else ():
+        for part, _ in records if len(records) > 1 else ():
             folder.delete(part.name)
 
 
@@ -106,6 +108,13 @@ class PartRecord:
     peak_bytes: int = 0  # of the process
     listing: str = ""  # digest of the manifest that it is a part of
     sizes: dict[str, int] = field(default_factory=dict)  # bytes of each of its files, by name in the dataset
+
+    def add_shard(self, made: WrittenShard) -> None:
+        """The shard, and what its rows add up to."""
+        codes = np.flatnonzero(made.histogram)
+        self.shard, self.source_bytes = made.shard, made.source_bytes
+        self.histogram = list(zip(codes.tolist(), made.histogram[codes].tolist(), strict=True))
+        self.label_counts = made.label_counts.tolist()
 
     @property
     def images(self) -> int:
@@ -208,7 +217,7 @@ class PartFiles:
         record = PartRecord((known_name(split, number), checksum(known)), peak_bytes=peak_bytes, listing=self.listing)
         if len(rejected):
             record.rejects = write_rejects(rejected, split, rejected_name(number), self.output)
-            sizes[f"{split}/{rejected_name(number)}"] = len(encode_rejected(rejected))
+            sizes[f"{split}/{rejected_name(number)}"] = record.rejects.bytes
         if len(rows):
             made = write_shard(
                 rows,
@@ -219,11 +228,8 @@ class PartFiles:
                 num_codes=self.num_codes,
                 num_classes=self.num_classes,
             )
-            codes = np.flatnonzero(made.histogram)
             sizes[f"{split}/{made.shard.name}"] = made.shard.bytes
-            record.shard, record.source_bytes = made.shard, made.source_bytes
-            record.histogram = list(zip(codes.tolist(), made.histogram[codes].tolist(), strict=True))
-            record.label_counts = made.label_counts.tolist()
+            record.add_shard(made)
         times.add("write")
         record.seconds, record.sizes = times.seconds, sizes
         part = Part(split, index, len(rows), len(rejected))
@@ -239,12 +245,7 @@ def encode_record(record: PartRecord) -> bytes:
 
 def read_records(folder: Folder, parts: Sequence[Part]) -> Iterator[PartRecord | None]:
     """The records of finished parts, in order; None for a damaged one, whose part is to be made again."""
-    for start in range(0, len(parts), READ_TOGETHER):
-        some = parts[start : start + READ_TOGETHER]
-        for data in folder.read_many([part.name for part in some]):
-            if isinstance(data, Exception):
-                raise data
-            yield decode_record(data)
+    yield from map(decode_record, read_all(folder, [part.name for part in parts]))
 
 
 def decode_record(data: bytes) -> PartRecord | None:

@@ -213,6 +213,13 @@ def check_export(dataset: TokenDataset, output: Folder) -> None:
             f"{dataset.folder.uri} has label maps, which the published files cannot hold; expected a dataset without; "
             "tokenise without source.masks or source.mask_column to export tokens alone"
         )
+    for name, split in dataset.info.splits.items():
+        missing = split.rows - sum(split.label_counts)
+        if 0 < missing < split.rows:
+            raise ValueError(
+                f"split {name} of {dataset.folder.uri} has {missing} of {split.rows} images without a label; expected "
+                "one for each or none at all; tokenise the labelled images alone"
+            )
     refuse_overlap(output, dataset.folder, "dataset")
 
 

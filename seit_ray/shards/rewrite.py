@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -10,22 +11,14 @@ import numpy as np
 import torch
 
 from seit_ray.progress import Progress, silent
-from seit_ray.shards.dataset import MARKER, DatasetInfo, Split, TokenDataset
+from seit_ray.shards.dataset import DatasetInfo, Split, TokenDataset
+from seit_ray.shards.making import kept_shard, make_dataset, note_files, note_written, standing_dataset
 from seit_ray.shards.parquet import TokenRows, concat_rows, decode_shard
 from seit_ray.shards.rewrite_plan import existing, plan_of
 from seit_ray.shards.synonyms import read_synonyms, write_synonyms
-from seit_ray.shards.writing import WrittenShard, shard_name, split_of, write_shard
+from seit_ray.shards.writing import WrittenShard, split_of, write_shard
 from seit_ray.storage import Folder
-from seit_ray.storage.lock import LOCK, Lock, locked
-from seit_ray.storage.output import (
-    OURS,
-    claim,
-    end_work,
-    note_names,
-    refuse_overlap,
-    remove_unknown,
-    write_plan,
-)
+from seit_ray.storage.output import refuse_overlap
 from seit_ray.tokenizers.files import load_tokenizer, save_tokenizer
 from seit_ray.tokenizers.used_codes import drop_unused_codes, renumber_tokens
 
@@ -47,24 +40,14 @@ def rewrite_dataset(
     """
     plan = plan_of(dataset, encoding=encoding, drop_unused=drop_unused, rows_per_shard=rows_per_shard)
     refuse_overlap(output, dataset.folder, "dataset")
-    if (finished := ended(output, plan)) is not None:
+    look = functools.partial(existing, output, plan)
+    if (finished := standing_dataset(output, look)) is not None:
         return finished
-    claim(output, OURS)
-    with locked(output, LOCK, on_note=lambda note: on_progress("lock", 1, 1, note)) as lock:
-        if (finished := ended(output, plan)) is not None:  # again: another job may have finished one meanwhile
-            return finished
-        write_plan(output, plan)
-        found = rewrite_into(dataset, output, plan, plan["encoding"], drop_unused, rows_per_shard, lock, on_progress)
-        remove_unknown(output, {f"{name}/{s.name}" for name, split in found.splits.items() for s in split.shards})
-        end_work(output, ())
-    return found
 
+    def make() -> DatasetInfo:
+        return rewrite_into(dataset, output, plan, plan["encoding"], drop_unused, rows_per_shard, on_progress)
 
-def ended(output: Folder, plan: dict[str, Any]) -> DatasetInfo | None:
-    """The finished dataset of the same plan, cleaned up; None when there is work to do; ValueError as `existing`."""
-    if (found := existing(output, plan)) is not None:
-        end_work(output, ())  # a kill between marker and clean-up leaves it
-    return found
+    return make_dataset(output, plan, look, make, on_progress)
 
 
 def rewrite_into(
@@ -74,46 +57,44 @@ def rewrite_into(
     encoding: str,
     drop_unused: bool,
     rows_per_shard: int | None,
-    lock: Lock,
     on_progress: Progress,
 ) -> DatasetInfo:
-    """Write everything, the marker last."""
+    """Write everything but the marker, which is returned."""
     info = dataset.info
     tokenizer, about = load_tokenizer(dataset.folder.join("tokenizer"))
     synonyms, renumber = read_synonyms(dataset.folder), None
     if drop_unused:
         tokenizer, renumber = drop_unused_codes(tokenizer, histogram=torch.from_numpy(dataset.histogram()))
         synonyms = None  # of the old numbers; training makes a table of the codebook where there is none
-    output.check_writable()
     num_codes, num_classes = len(tokenizer.codebook), len(info.class_names or [])
     splits = {}
     for name, split in info.splits.items():
         made: list[WrittenShard] = []
         most = -(-split.rows // rows_per_shard) if rows_per_shard else len(split.shards)
-        note_names(output, name, [f"{name}/{shard_name(index)}" for index in range(most)])
+        note_files(output, name, most, split.rejects)
         for rows in regrouped(dataset, name, rows_per_shard, renumber):
-            written = write_shard(
-                rows,
-                split=name,
-                index=len(made),
-                output=output,
-                encoding=encoding,
-                num_codes=num_codes,
-                num_classes=num_classes,
-            )
-            check_written(rows, output, f"{name}/{written.shard.name}", encoding=encoding, num_codes=num_codes)
-            made.append(written)
+            made.append(rewritten_shard(rows, output, name, len(made), encoding, num_codes, num_classes))
             on_progress(f"rewrite {name}", sum(p.shard.rows for p in made), split.rows, "images")
         splits[name] = rewritten_split(dataset, output, name, made, num_codes, num_classes)
     mark = save_tokenizer(tokenizer, output.join("tokenizer"), about["report"])
     if synonyms is not None:
         write_synonyms(output, synonyms)
-    found = replace(
+    return replace(
         info, splits=splits, source={}, tokenizer=mark, codebook_size=num_codes, encoding=encoding, plan=plan
     )
-    lock.check()
-    output.write(MARKER, found.to_json())
-    return found
+
+
+def rewritten_shard(
+    rows: TokenRows, output: Folder, split: str, index: int, encoding: str, num_codes: int, num_classes: int
+) -> WrittenShard:
+    """Write a shard and read it back, unless an earlier call did."""
+    counts = {"num_codes": num_codes, "num_classes": num_classes}
+    made = kept_shard(output, split, index, num_rows=len(rows), **counts)
+    if made is None:
+        made = write_shard(rows, split=split, index=index, output=output, encoding=encoding, **counts)
+        check_written(rows, output, f"{split}/{made.shard.name}", encoding=encoding, num_codes=num_codes)
+        note_written(output, split, index, made)
+    return made
 
 
 def regrouped(
@@ -155,6 +136,6 @@ def rewritten_split(
 ) -> Split:
     """A split's entry of the marker; the tables of rejected images come along as they are."""
     split = dataset.split(name)
-    for file in split.rejects:
-        output.write(f"{name}/{file.name}", dataset.folder.read(f"{name}/{file.name}"))
+    for file, data in zip(split.rejects, dataset.iter_rejects(name), strict=True):
+        output.write(f"{name}/{file.name}", data)
     return split_of(made, rejects=split.rejects, num_codes=num_codes, num_classes=num_classes)

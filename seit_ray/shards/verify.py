@@ -5,25 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from seit_ray.images.known import FOLDER
 from seit_ray.images.label_maps import VOID, unpack_map
 from seit_ray.progress import Progress, silent
 from seit_ray.shards.dataset import DatasetInfo, TokenDataset
+from seit_ray.shards.dataset_files import names_of, sizes_of
 from seit_ray.shards.parquet import MASK, TokenRows, checksum, parquet_table
 from seit_ray.shards.statistics import code_histogram
 from seit_ray.shards.synonyms import read_synonyms
+from seit_ray.storage.output import WORK, is_dotted
 from seit_ray.tokenizers.files import load_tokenizer
 
 
 def verify(dataset: TokenDataset, on_progress: Progress = silent) -> list[str]:
     """Every fault of a dataset in one line each; empty when it is sound. Reads every byte."""
-    faults = tokenizer_faults(dataset) + source_faults(dataset)
+    faults = tokenizer_faults(dataset) + source_faults(dataset) + extra_faults(dataset)
     total = sum(len(s.shards) for s in dataset.info.splits.values())
     done = 0
     for name, split in dataset.info.splits.items():
-        known = set(split.file_names)
-        present = {e.name for e in dataset.folder.join(name).list()}
-        faults += [f"{name}/{extra}: not in dataset.json" for extra in sorted(present - known)]
         faults += rejected_faults(dataset, name)
         histogram = np.zeros(dataset.info.codebook_size, np.int64)
         labels = np.zeros(len(split.label_counts), np.int64)
@@ -95,8 +93,21 @@ def source_faults(dataset: TokenDataset) -> list[str]:
                 faults.append(f"{name}: wrong checksum")
         except ValueError as error:
             faults.append(f"{name}: {error}")
-    present = {f"{FOLDER}/{entry.name}" for entry in dataset.folder.join(FOLDER).list()}
-    return faults + [f"{name}: not in dataset.json" for name in sorted(present - set(dataset.info.source))]
+    return faults
+
+
+def extra_faults(dataset: TokenDataset) -> list[str]:
+    """What lies in folders of the dataset and is no part of it, whatever it is called.
+
+    But for the work of a job that adds to it, and for names that begin with a dot. Files beside dataset.json, such as
+    records of verbs, are no data.
+    """
+    known = names_of(dataset.info)
+    return [
+        f"{name}: not in dataset.json"
+        for name in sorted(sizes_of(dataset.folder, "").keys() - known)
+        if "/" in name and not name.startswith(f"{WORK}/") and not is_dotted(name)
+    ]
 
 
 def rejected_faults(dataset: TokenDataset, split: str) -> list[str]:

@@ -21,6 +21,8 @@ from seit_ray.shards.parquet import (
 from seit_ray.shards.statistics import code_histogram
 from seit_ray.storage import Folder
 
+REJECTED = "rejected-"  # the names of tables of rejects begin so
+
 
 @dataclass
 class WrittenShard:
@@ -39,7 +41,7 @@ def shard_name(index: int) -> str:
 
 def rejected_name(index: int) -> str:
     """Name of the table of rejects that belongs to a shard, beside it."""
-    return f"rejected-{index:05}.parquet"
+    return f"{REJECTED}{index:05}.parquet"
 
 
 def write_shard(
@@ -62,7 +64,7 @@ def write_rejects(rejected: pa.Table, split: str, name: str, output: Folder) -> 
     """Write a table of rejects (key, reason)."""
     data = encode_rejected(rejected)
     output.write(f"{split}/{name}", data)
-    return RejectFile(name, len(rejected), checksum(data))
+    return RejectFile(name, len(rejected), checksum(data), len(data))
 
 
 def split_of(

@@ -24,6 +24,7 @@ from seit_ray.storage.uris import (
     reader_at,
     shown,
     split_root,
+    split_uri,
     store_at,
 )
 
@@ -210,6 +211,12 @@ class Folder:
         """What `Entry.version` of the object would be now; None when there is none."""
         with explained(self.uri_of(name)):
             return self._store().version(self._path_of(name))
+
+    def state_of(self, uri: str) -> tuple[int | None, str | None]:
+        """(size, version) of an object anywhere, with the credentials of this folder; Nones when there is none."""
+        place, name = split_uri(uri)
+        folder = self.at(place)
+        return folder.size(name), folder.version(name)
 
     def list_folders(self) -> list[str]:
         """Names of the folders directly below, sorted by bytes; hidden ones left out; empty if missing."""

@@ -17,10 +17,10 @@ MARKERS = {
     "recode_tokens": "dataset.json",
     "quickstart": "report.html",
     "sweep": "report.html",
-    "export_tokens": None,
+    "export_tokens": "about.json",
     "predict": None,
 }
-RECORD = re.compile(r"(\w+)\.run\.json")
+RECORD = re.compile(r"(?:.+\.)?(\w+)\.run\.json")  # of one of several tables of predictions, behind its name
 CHECKPOINT = re.compile(r"(?:(.+)/)?checkpoints/step-\d+/checkpoint\.json")
 READ = {METRICS, MODEL, TRIAL, *MARKERS.values()}
 
@@ -40,10 +40,25 @@ class Place:
     is_trial: bool = False  # the folder above holds the record of a trial
 
     @property
+    def record(self) -> str | None:
+        """The newest record; predictions may lie in the folder of a run, which wins."""
+        found = [(marker_of(verb) is not None, self.files[name], name) for name, verb in self._verbs().items()]
+        return max(found)[2] if found else None
+
+    @property
     def verb(self) -> str | None:
-        """That of the newest record; predictions and exports may lie in the folder of a run, which wins."""
-        verbs = [(found[1], when) for name, when in self.files.items() if (found := RECORD.fullmatch(name))]
-        return max(verbs, key=lambda v: (marker_of(v[0]) is not None, v[1]))[0] if verbs else None
+        """That of the record."""
+        return self._verbs()[self.record] if self.record else None
+
+    def _verbs(self) -> dict[str, str]:
+        """Name of each record -> verb."""
+        return {name: found[1] for name in self.files if (found := RECORD.fullmatch(name))}
+
+    @property
+    def _calls(self) -> tuple[str, str]:
+        """The record and the history of later calls."""
+        stem = (self.record or "").removesuffix(".run.json")
+        return f"{stem}.run.json", f"{stem}.history.jsonl"
 
     @property
     def is_run(self) -> bool:
@@ -53,19 +68,18 @@ class Place:
     @property
     def is_done(self) -> bool:
         """Whether what its verb writes last stands; a report, which each call writes again, behind the record."""
-        verb = self.verb or ""
-        marker = marker_of(verb) or f"{verb}.run.json"
-        calls = (f"{verb}.run.json", f"{verb}.history.jsonl")
-        return marker in self.files and (marker != "report.html" or not any(self._is_older(marker, c) for c in calls))
+        marker = marker_of(self.verb or "") or self._calls[0]
+        newer = any(self._is_older(marker, call) for call in self._calls)
+        return marker in self.files and (marker != "report.html" or not newer)
 
     @property
     def has_failed(self) -> bool:
         """Whether its verb left a traceback, and nothing was begun or recorded after that."""
-        error, later = f"{self.verb}.error.txt", (METRICS, f"{self.verb}.run.json", f"{self.verb}.history.jsonl")
-        return error in self.files and not any(self._is_older(error, name) for name in later)
+        error = f"{self.verb}.error.txt"
+        return error in self.files and not any(self._is_older(error, name) for name in (METRICS, *self._calls))
 
     def _is_older(self, name: str, other: str) -> bool:
-        return self.files[name] < self.files.get(other, "")  # the times sort as text
+        return self.files.get(name, "") < self.files.get(other, "")  # the times sort as text
 
 
 def find_runs(folder: Folder) -> dict[str, Place]:

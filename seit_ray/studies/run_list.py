@@ -98,7 +98,7 @@ def read_runs(folder: Folder, places: dict[str, Place], now: float | None) -> It
 def files_of(name: str, place: Place) -> dict[str, str]:
     """Kind, as the fields of `Contents` -> path in the folder that was listed."""
     files = {
-        "record": f"{place.verb}.run.json" if place.verb else None,
+        "record": place.record,
         "records": METRICS if METRICS in place.files else None,
         "model": MODEL if MODEL in place.files else None,
         "checkpoint": None if place.is_done else place.checkpoint,

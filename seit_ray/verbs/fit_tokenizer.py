@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 def check(config: FitTokenizer) -> Rows:
     """What would be read, fitted and written."""
     refuse_another(config)
-    published = config.vit_vqgan.published
-    if config.tokenizer == "vit_vqgan" and published:
-        tokenizer = load_weights(config, published)
+    output = folder_of(config.output, config.storage)
+    if config.published:
+        claim_run(output)
+        tokenizer = load_weights(config, config.published)
         codes = f"K {len(tokenizer.codebook)}, grid {tokenizer.grid[0]}x{tokenizer.grid[1]}"
-        return [("tokenizer", f"vit_vqgan, {codes}"), *output_rows(folder_of(config.output, config.storage))]
-    images = folder_of(config.images, config.storage)
-    claim_run(folder_of(config.output, config.storage), images)
+        return [("tokenizer", f"vit_vqgan, {codes}"), *output_rows(output)]
+    images = images_of(config)
+    claim_run(output, images)
     rows = source_rows(images, config.source, val_fraction=config.val_fraction, seed=config.seed)
     settings = getattr(config, config.tokenizer)
     if settings.image_size % settings.patch_size:
@@ -52,7 +53,13 @@ def check(config: FitTokenizer) -> Rows:
         loop = config.loop
         rows.append(("trained", f"{loop.epochs} epochs in batches of {loop.global_batch_size}"))
         rows += cluster_rows(config.cluster, config.workers)
-    return [*rows, *output_rows(folder_of(config.output, config.storage))]
+    return [*rows, *output_rows(output)]
+
+
+def images_of(config: FitTokenizer) -> Folder:
+    """The images to fit or train on."""
+    assert config.images is not None  # the config has seen to it
+    return folder_of(config.images, config.storage)
 
 
 def refuse_another(config: FitTokenizer) -> None:
@@ -73,8 +80,8 @@ def fit_tokenizer(config: FitTokenizer, progress: Progress = silent) -> Rows:
     refuse_another(config)
     if config.tokenizer == "centroid":
         return fit_centroid(config, progress)
-    if config.vit_vqgan.published:
-        return import_published(config, config.vit_vqgan.published)
+    if config.published:
+        return import_published(config, config.published)
     return train_vqgan(config, progress)
 
 
@@ -93,6 +100,8 @@ def import_published(config: FitTokenizer, published: str) -> Rows:
     from seit_ray.verbs.command.record import begin_record
 
     output = folder_of(config.output, config.storage)
+    claim_run(output)
+    output.check_writable()
     tokenizer = load_weights(config, published)
     begin_record(output, "fit_tokenizer", config)
     fingerprint = save_tokenizer(tokenizer, output, {"published": published})
@@ -106,7 +115,7 @@ def train_vqgan(config: FitTokenizer, progress: Progress) -> Rows:
     from seit_ray.verbs.command.training import replay_rows, train
 
     more = {
-        "images": folder_of(config.images, config.storage),
+        "images": images_of(config),
         "source": config.source.settings(),
         "vit_vqgan": config.vit_vqgan.settings(),
         "val_fraction": config.val_fraction,
@@ -128,7 +137,7 @@ def fit_centroid(config: FitTokenizer, progress: Progress) -> Rows:
     from seit_ray.tokenizers.files import save_tokenizer
     from seit_ray.verbs.command.record import begin_record
 
-    images, output = folder_of(config.images, config.storage), folder_of(config.output, config.storage)
+    images, output = images_of(config), folder_of(config.output, config.storage)
     claim_run(output, images)
     output.check_writable()
     how: dict[str, Any] = {"val_fraction": config.val_fraction, "seed": config.seed, "cluster": config.cluster}

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 def check(config: ImportTokens) -> Rows:
     """What the small files say, and where it would go; the tokens themselves are read by the import alone."""
     from seit_ray.shards.importing import class_names_of, existing, list_splits
+    from seit_ray.storage.output import OURS, claim
 
     job = job_of(config)
     finished = existing(job.output, job.plan())
     if finished is not None:
         return [("token dataset", f"{job.output.uri} (already complete)")]
+    claim(job.output, OURS)
     listed = list_splits(job)
     for files in job.files.values():
         check_there(files.data, config)
@@ -41,13 +43,15 @@ def check(config: ImportTokens) -> Rows:
 
 def import_tokens(config: ImportTokens, progress: Progress = silent) -> Rows:
     """Import; returns the table to print."""
+    from seit_ray.shards.dataset import MARKER
     from seit_ray.shards.importing import run_import
-    from seit_ray.verbs.command.record import write_record
+    from seit_ray.verbs.command.record import end_record
     from seit_ray.verbs.tokenize_images import summary
 
     job = job_of(config)
+    is_new = not job.output.exists(MARKER)
     run_import(job, progress)
-    write_record(job.output, "import_tokens", config)
+    end_record(job.output, "import_tokens", config, is_new=is_new)
     return summary(job.output)
 
 

@@ -83,16 +83,19 @@ def predict(config: Predict, progress: Progress = silent) -> Rows:
     """Run the job; returns the table to print."""
     from seit_ray.distributed.cluster import connected
     from seit_ray.distributed.data.predict_job import run_predict_job
-    from seit_ray.verbs.command.record import write_record
+    from seit_ray.verbs.command.record import end_record
 
     job = job_of(config)
+    is_new = config.overwrite or job.output.finished() is None
     about = run_predict_job(job, partial(connected, **config.cluster.model_dump()), progress)
-    write_record(job.output.folder, "predict", config)
+    end_record(job.output.folder, "predict", config, is_new=is_new, of=job.output.record_prefix)
     counts = about["counts"]
     rows: Rows = [
         ("predictions", job.output.uri),
         ("images", f"{counts['listed']} listed = {counts['predicted']} predicted + {counts['rejected']} rejected"),
     ]
+    if not is_new:
+        rows.append(("source", "not looked at again; overwrite=true predicts anew"))
     if counts["rejected"]:
         rows.append(("rejected", job.output.rejected_uri))
     if "void" in about["plan"]:

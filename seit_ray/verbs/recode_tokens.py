@@ -34,18 +34,20 @@ def check(config: RecodeTokens) -> Rows:
 def recode_tokens(config: RecodeTokens, progress: Progress = silent) -> Rows:
     """Rewrite and check; returns the table to print."""
     from seit_ray.shards import TokenDataset
+    from seit_ray.shards.dataset import MARKER
     from seit_ray.shards.rewrite import rewrite_dataset
-    from seit_ray.verbs.command.record import write_record
+    from seit_ray.verbs.command.record import end_record
     from seit_ray.verbs.tokenize_images import summary
 
     output = folder_of(config.output, config.storage)
+    is_new = not output.exists(MARKER)
     info = rewrite_dataset(
         TokenDataset(folder_of(config.dataset, config.storage)),
         output,
         **written_as(config),
         on_progress=progress,
     )
-    write_record(output, "recode_tokens", config)
+    end_record(output, "recode_tokens", config, is_new=is_new)
     return [*summary(output), ("codes", f"K {info.codebook_size}"), ("encoding", info.encoding)]
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import seit_ray
 from seit_ray import config as configs
-from seit_ray.config.loading import config_file
+from seit_ray.config.loading import config_file, read_yaml
 from seit_ray.verbs.command.arguments import VERBS, Parser, add_config, joined
 from seit_ray.verbs.command.errors import telling
 from seit_ray.verbs.command.job_environment import EXTRAS, environment_of, extras_of, refuse_extras
@@ -66,7 +66,7 @@ def submit(options: argparse.Namespace) -> int:
         words.append(f"run={options.run_name}")
     files = options.config or []
     config = configs.load(VERBS[options.verb], files, words)
-    refuse_secrets(options.verb, words)
+    refuse_secrets(VERBS[options.verb], files, words)
     refuse_lost_outputs(config)
     from seit_ray.distributed.jobs import explained, job_server
     from seit_ray.distributed.jobs import submit as start
@@ -132,21 +132,36 @@ def takes_run_name(verb: type[configs.Verb]) -> bool:
 
 
 def run_name(config: configs.Verb, given: str | None) -> str:
-    """What tells the jobs of one run from others: the given name, else the last part of run, output or dataset."""
+    """What tells the jobs of one run from others: the given name, else the last part of run, output or dataset.
+
+    A verb that has none of them, as plan, is 'run'.
+    """
     names = (getattr(config, key, None) for key in ("run", "output", "dataset"))
-    last = (given or next(name for name in names if name)).rstrip("/").rpartition("/")[2]
+    last = (given or next((name for name in names if name), "run")).rstrip("/").rpartition("/")[2]
     return re.sub(r"[^\w.-]", "_", last, flags=re.ASCII) or "run"
 
 
-def refuse_secrets(verb: str, words: list[str]) -> None:
-    """ValueError for a secret on the command line of a job, which every reader of the dashboard sees."""
-    for word in words:
-        key = word.partition("=")[0]
-        if configs.holds_secret(VERBS[verb], key):
+def refuse_secrets(verb: type[configs.Verb], files: list[str], words: list[str]) -> None:
+    """ValueError for a secret of a job: the dashboard shows its command line, and its files lie on all nodes."""
+    given = [(word.partition("=")[0], "would show on the dashboard") for word in words]
+    for file in files:
+        found = keys_of(read_yaml(str(config_file(file))))
+        given += [(key, f"of {file} would lie on every node as it is") for key in found]
+    for key, where in given:
+        if configs.holds_secret(verb, key):
             raise ValueError(
-                f"key {key} would show on the dashboard; expected secrets in the role of the machines or in "
-                "variables; set AWS_ACCESS_KEY_ID and so on here and add --env AWS_ACCESS_KEY_ID and so on"
+                f"key {key} {where}; expected secrets in the role of the machines or in variables; set "
+                "AWS_ACCESS_KEY_ID and so on here and add --env AWS_ACCESS_KEY_ID and so on"
             )
+
+
+def keys_of(values: dict[str, typing.Any], section: str = "") -> typing.Iterator[str]:
+    """The dotted keys that a YAML mapping sets."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from keys_of(value, f"{section}{name}.")
+        elif value is not None:
+            yield f"{section}{name}"
 
 
 def refuse_lost_outputs(config: configs.Verb) -> None:

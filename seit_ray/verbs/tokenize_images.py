@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seit_ray.config import TokenizeImages
 from seit_ray.progress import Progress, duration, silent
@@ -76,16 +76,15 @@ def tokenize_images(config: TokenizeImages, progress: Progress = silent) -> Rows
     claim_output(folder_of(config.output, config.storage), source)
     from seit_ray.distributed.cluster import connected
     from seit_ray.distributed.data.tokenize_job import run_tokenize_job
-    from seit_ray.verbs.command.record import begin_record, write_record
+    from seit_ray.verbs.command.record import end_record
 
     job = job_of(config)
-    began, before = time.perf_counter(), rows_of(job.output)
+    began, before, is_new = time.perf_counter(), rows_of(job.output), not job.output.exists(MARKER)
     spent = run_tokenize_job(job, partial(connected, **config.cluster.model_dump()), progress).spent
-    if spent is None:  # all was there: the record of what made it stays
-        begin_record(job.output, "tokenize_images", config)
-    else:
+    figures: dict[str, Any] = {}
+    if spent is not None:  # not all was there
         figures = {"seconds_of_actors": spent.seconds, "peak_bytes_of_an_actor": spent.peak_bytes}
-        write_record(job.output, "tokenize_images", config, **figures)
+    end_record(job.output, "tokenize_images", config, is_new=is_new, **figures)
     closing = closing_rows(config, job.output, before, time.perf_counter() - began)
     return [*summary(job.output), *spent_rows(spent), *closing]
 

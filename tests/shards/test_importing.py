@@ -4,17 +4,19 @@ import gzip
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 
-from seit_ray.shards import TokenDataset
+from seit_ray.shards import TokenDataset, importing
 from seit_ray.shards.exporting import run_export
 from seit_ray.shards.importing import ImportJob, SplitFiles, run_import
-from seit_ray.shards.published import encode_stream
+from seit_ray.shards.published import check_export, encode_stream
 from seit_ray.shards.synonyms import read_synonyms
 from seit_ray.shards.verify import verify
-from seit_ray.storage import Folder
+from seit_ray.shards.writing import write_shard
+from seit_ray.storage import Folder, StorageError
+from seit_ray.storage.output import write_plan
+from seit_ray.studies.run_files import MARKERS
 from seit_ray.tokenizers.codebook_only import CodebookTokenizer, read_codebook
 from seit_ray.tokenizers.files import load_tokenizer
 from tests.shards.published_files import recording, refusal, ring_synonyms, write_release
@@ -170,6 +172,62 @@ def test_a_killed_import_is_no_dataset_and_ends_in_the_same_bytes(tmp_path):
             assert path.read_bytes() == (tmp_path / "out" / path.relative_to(tmp_path / "whole")).read_bytes()
 
 
+def written_shards(monkeypatch):
+    """(split, index) of each shard that is written from here on."""
+    calls = []
+
+    def write(rows, **how):
+        calls.append((how["split"], how["index"]))
+        return write_shard(rows, **how)
+
+    monkeypatch.setattr(importing, "write_shard", write)
+    return calls
+
+
+def test_a_rerun_writes_what_is_missing_alone(tmp_path, monkeypatch):
+    write_release(tmp_path / "release")
+    kill_after_one_shard(job_of(tmp_path / "release", tmp_path / "out"))
+    calls = written_shards(monkeypatch)
+    kill_after_one_shard(job_of(tmp_path / "release", tmp_path / "out"))
+    assert calls == []  # the one that stands is told of again
+    damaged = tmp_path / "out" / "train" / "shard-00000.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    run_import(job_of(tmp_path / "release", tmp_path / "out"))
+    assert calls == [("train", 0), ("train", 1), ("train", 2), ("val", 0)]
+    assert verify(TokenDataset(Folder(tmp_path / "out"))) == []
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("name", FILES)
+def test_files_that_have_changed_are_refused_by_name(tmp_path, name, finished):
+    release = tmp_path / "release"
+    write_release(release)
+    (run_import if finished else kill_after_one_shard)(job_of(release, tmp_path / "out"))
+    path = release / f"val-{name}"
+    path.write_bytes(path.read_bytes() + b"more")
+    text = refusal(run_import, job_of(release, tmp_path / "out"))
+    assert text.startswith(f"{path} has changed since {tmp_path / 'out'} was made of it")
+    assert not finished or str(path) in TokenDataset(Folder(tmp_path / "out")).info.plan["read"]
+
+
+def test_what_killed_writers_left_goes_and_files_of_others_stay(tmp_path):
+    write_release(tmp_path / "release")
+    job = job_of(tmp_path / "release", tmp_path / "out")
+    kill_after_one_shard(job)
+    left = [f"train/.shard-00001.parquet.{'0' * 32}.tmp", f"tokenizer/.tokenizer.json.{'0' * 32}.tmp"]
+    for name in (*left, "train/shard-00007.parquet"):  # the last is not in the journal
+        Folder(tmp_path / "out").write(name, b"x")
+    run_import(job)
+    assert verify(TokenDataset(Folder(tmp_path / "out"))) == ["train/shard-00007.parquet: not in dataset.json"]
+    assert not [name for name in left if Folder(tmp_path / "out").exists(name)]
+    # a kill between the marker and the end of the clean-up
+    write_plan(job.output, job.plan())
+    job.output.write(left[0], b"x")
+    run_import(job)
+    assert not job.output.exists(left[0])
+    assert not (tmp_path / "out" / "_work").exists()
+
+
 def test_a_folder_of_another_dataset_is_refused(tmp_path):
     write_release(tmp_path / "release")
     write_dataset(tmp_path / "out")
@@ -268,15 +326,32 @@ def test_more_codes_than_escape_bytes_hold_are_not_exported(tmp_path):
     run_export(TokenDataset(write_dataset(tmp_path / "fits", num_codes=510)), Folder(tmp_path / "back"))
 
 
-def test_some_labels_are_no_label_file(tmp_path, monkeypatch):
+def test_some_labels_are_no_label_file(tmp_path):
+    """Told before a byte is written, also of a later split."""
     dataset = TokenDataset(write_dataset(tmp_path / "tokens"))
-    rows = dataset.read_split("train")
-    labels = rows.meta["label"].to_pylist()
-    labels[3] = None
-    rows.meta = rows.meta.set_column(1, "label", pa.array(labels, pa.int32()))
-    monkeypatch.setattr(dataset, "iter_shards", lambda split: iter([rows]))
-    text = refusal(run_export, dataset, Folder(tmp_path / "back"))
-    assert "1 of 25 images without a label, the first number 3" in text
+    counts = dataset.split("val").label_counts
+    counts[counts.index(max(counts))] -= 1
+    for function in (check_export, run_export):
+        assert "split val of " in (text := refusal(function, dataset, Folder(tmp_path / "back")))
+        assert "has 1 of 8 images without a label; expected one for each or none" in text
+    assert not (tmp_path / "back").exists()
+
+
+def test_an_export_is_told_of_as_done_by_what_is_written_last(tmp_path, monkeypatch):
+    dataset, back, write = TokenDataset(write_dataset(tmp_path / "tokens")), Folder(tmp_path / "back"), Folder.write
+
+    def full(folder, name, data):
+        if name == "val-label.txt":
+            raise StorageError("the disk is full", "invalid")
+        write(folder, name, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Folder, "write", full)
+        assert refusal(run_export, dataset, back) == "the disk is full"
+    assert back.exists("codebook.ckpt")
+    assert not back.exists(MARKERS["export_tokens"])
+    run_export(dataset, back)
+    assert back.exists(MARKERS["export_tokens"])
 
 
 def test_an_export_never_replaces_other_files(tmp_path):

@@ -12,7 +12,6 @@ from seit_ray.progress import Times
 from seit_ray.shards.dataset import RejectFile, Shard
 from seit_ray.shards.parquet import checksum, decode_shard
 from seit_ray.shards.parts import (
-    READ_TOGETHER,
     Part,
     PartFiles,
     PartRecord,
@@ -24,6 +23,7 @@ from seit_ray.shards.parts import (
     read_records,
     remove_doubles,
 )
+from seit_ray.shards.reading import READ_TOGETHER
 from seit_ray.storage import Folder
 from tests.tiny_dataset import learnable_rows, reject_table
 
@@ -121,7 +121,7 @@ def test_a_written_part_is_listed_and_read(files, records, tmp_path):
     )
     data = output.read("train/rejected-00007.parquet")
     assert pq.read_table(pa.BufferReader(data)).to_pylist() == rejected.to_pylist()
-    assert record.rejects == RejectFile("rejected-00007.parquet", 2, checksum(data))
+    assert record.rejects == RejectFile("rejected-00007.parquet", 2, checksum(data), len(data))
     data = output.read("_source/train/part-00007.parquet")
     assert pq.read_table(pa.BufferReader(data)).to_pylist() == listed(rows, rejected).to_pylist()
     assert record.source == ("_source/train/part-00007.parquet", checksum(data))

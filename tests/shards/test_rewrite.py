@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from seit_ray.shards import TokenDataset
+from seit_ray.shards import TokenDataset, rewrite
 from seit_ray.shards.rewrite import rewrite_dataset
 from seit_ray.shards.synonyms import read_synonyms, write_synonyms
 from seit_ray.shards.verify import verify
+from seit_ray.shards.writing import write_shard
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.files import load_tokenizer
 from tests.shards.published_files import ring_synonyms
@@ -123,3 +124,30 @@ def test_a_damaged_shard_is_not_copied(dataset, tmp_path):
     with pytest.raises(ValueError, match="wrong checksum"):
         rewrite_dataset(dataset, Folder(tmp_path / "new"), encoding="plain")
     assert not Folder(tmp_path / "new").exists("dataset.json")
+
+
+def test_a_damaged_table_of_rejects_is_not_copied(dataset, tmp_path):
+    name = f"train/{dataset.split('train').rejects[0].name}"
+    data = bytearray(dataset.folder.read(name))
+    data[len(data) // 2] ^= 1
+    dataset.folder.write(name, bytes(data))
+    with pytest.raises(ValueError, match=r"rejected-\d+\.parquet has a wrong checksum"):
+        rewrite_dataset(dataset, Folder(tmp_path / "new"), encoding="plain")
+
+
+def test_shards_that_stand_are_not_written_again(dataset, tmp_path, monkeypatch):
+    output, calls = Folder(tmp_path / "new"), []
+
+    def write(rows, **how):
+        calls.append((how["split"], how["index"]))
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return write_shard(rows, **how)
+
+    monkeypatch.setattr(rewrite, "write_shard", write)
+    with pytest.raises(KeyboardInterrupt):
+        rewrite_dataset(dataset, output, rows_per_shard=5)
+    rewrite_dataset(dataset, output, rows_per_shard=5)
+    assert calls == [("train", index) for index in (0, 1, 2, 3, 3, 4)] + [("val", 0), ("val", 1)]
+    assert verify(TokenDataset(output)) == []
+    assert not (tmp_path / "new" / "_work").exists()

@@ -108,10 +108,22 @@ def test_missing_and_truncated_files_are_found_and_named(folder, name):
     assert fault.startswith("tokenizer: " if name.startswith("tokenizer") else f"{name}: ")
 
 
-@pytest.mark.parametrize("name", ["train/shard-00003.parquet", "train/notes.txt", "val/old/shard-00000.parquet"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("train/shard-00003.parquet", "train/notes.txt", "val/old/shard-00000.parquet", "train/_old.parquet"),
+        *("extra/shard-00000.parquet", "_source/train/part-00009.parquet", "tokenizer/old.safetensors"),
+    ],
+)
 def test_extra_files_are_found(folder, name):
     folder.write(name, folder.read("train/shard-00000.parquet"))
     assert faults_of(folder) == [f"{name}: not in dataset.json"]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "import_tokens.run.json", "_lock.json", "_work/plan.json", ".x/y"])
+def test_what_is_no_data_is_no_fault(folder, name):
+    folder.write(name, b"{}")
+    assert faults_of(folder) == []
 
 
 def test_rejects_that_nobody_counts_are_found(tmp_path):
@@ -140,8 +152,8 @@ def test_all_faults_are_listed(folder):
     faults = faults_of(folder)
     assert [fault.split(":")[0] for fault in faults] == [
         "tokenizer",
-        "train/shard-00001.parquet",
         "val/more",
+        "train/shard-00001.parquet",
         "val/shard-00000.parquet",
     ]
 

@@ -92,7 +92,7 @@ def test_rejects_are_written_in_their_order(tmp_path):
     table = pa.concat_tables([reject_table(3, 10), reject_table(2)])
     file = write_rejects(table, "val", rejected_name(7), output)
     data = output.read("val/rejected-00007.parquet")
-    assert file == RejectFile("rejected-00007.parquet", 5, checksum(data))
+    assert file == RejectFile("rejected-00007.parquet", 5, checksum(data), len(data))
     assert data == encode_rejected(table.combine_chunks())
     keys = pq.read_table(pa.BufferReader(data))["key"].to_pylist()
     assert keys == ["bad-10.jpg", "bad-11.jpg", "bad-12.jpg", "bad-0.jpg", "bad-1.jpg"]

@@ -7,6 +7,7 @@ import pytest
 
 from seit_ray.config import Evaluate, Predict
 from seit_ray.storage import Folder
+from seit_ray.studies.run_list import list_runs
 from seit_ray.verbs import evaluate as evaluating
 from seit_ray.verbs import predict as predicting
 from seit_ray.verbs.command.main import main
@@ -92,9 +93,17 @@ def test_predict(place, tmp_path):
     assert rows["rejected"] == str(tmp_path / "out" / "found-rejected.parquet")
     right = sum(a == b for a, b in zip(table["label"].to_pylist(), table["source_label"].to_pylist(), strict=True))
     assert rows["as the source labels them"] == f"{right} of 60 ({right / 60:.2%})"
-    record = json.loads((tmp_path / "out" / "predict.run.json").read_text())
+    name = tmp_path / "out" / "found.parquet.predict.run.json"
+    record = json.loads(name.read_text())
     assert (record["verb"], record["config"]["top_k"]) == ("predict", 2)
-    assert dict(predicting.predict(config)) == rows  # again, and nothing to do
+    told = {"source": "not looked at again; overwrite=true predicts anew"}
+    assert dict(predicting.predict(config)) == rows | told  # again, and nothing to do
+    predicting.predict(Predict(**keys(place, output=str(tmp_path / "out" / "other.csv"))))  # another one beside it
+    assert json.loads(name.read_text()) == record
+    history = (tmp_path / "out" / "found.parquet.predict.history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["config"]["top_k"] for line in history] == [2]
+    (run,) = list_runs(Folder(tmp_path / "out"))
+    assert (run.verb, run.state) == ("predict", "done")
 
 
 def test_predict_is_planned_without_a_trace(capsys, place, tmp_path):

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from seit_ray.config import Evaluate, ExportTokens, Finetune, ImportTokens, ImportWeights, InspectTokens, load
+from seit_ray.config import (
+    Evaluate,
+    ExportTokens,
+    Finetune,
+    ImportTokens,
+    ImportWeights,
+    InspectTokens,
+    RecodeTokens,
+    load,
+)
 from seit_ray.models.embed import CodebookEmbedding, TokenEmbedding
 from seit_ray.models.exports import import_model
 from seit_ray.models.mtm import MaskedTokenModel
@@ -29,7 +38,9 @@ from seit_ray.verbs.import_tokens import check as check_tokens
 from seit_ray.verbs.import_tokens import import_tokens
 from seit_ray.verbs.import_weights import check as check_weights
 from seit_ray.verbs.import_weights import import_weights
+from seit_ray.verbs.inspect_tokens import check as check_inspect
 from seit_ray.verbs.inspect_tokens import inspect_tokens
+from seit_ray.verbs.recode_tokens import recode_tokens
 from tests.shards.published_files import refusal, ring_synonyms, write_release
 from tests.tiny_dataset import tiny_tokenizer
 
@@ -74,6 +85,30 @@ def test_import_inspect_export(tmp_path, release, capsys):
     assert (tmp_path / "back" / "export_tokens.run.json").exists()
 
 
+def test_calls_that_find_all_there_leave_the_record_of_what_made_it(tmp_path, release):
+    config = load(ImportTokens, [], arguments(release, tmp_path / "out"))
+    recode = load(RecodeTokens, [], [f"dataset={tmp_path / 'out'}", f"output={tmp_path / 'new'}", "encoding=compact"])
+    for function, how, name in (
+        (import_tokens, config, "out/import_tokens"),
+        (recode_tokens, recode, "new/recode_tokens"),
+    ):
+        function(how)
+        first = (tmp_path / f"{name}.run.json").read_bytes()
+        assert not (tmp_path / f"{name}.history.jsonl").exists()
+        function(how)
+        assert (tmp_path / f"{name}.run.json").read_bytes() == first
+        assert len((tmp_path / f"{name}.history.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize("function", [check_tokens, import_tokens])
+def test_a_folder_of_others_is_refused_by_the_dry_run_too(tmp_path, release, function):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.docx").write_text("mine")
+    config = load(ImportTokens, [], arguments(release, tmp_path / "out"))
+    assert "holds thesis.docx, which this program did not write there" in refusal(function, config)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.docx"]
+
+
 def test_the_plan_reads_and_writes_nothing_that_stays(tmp_path, release):
     config = load(ImportTokens, [], arguments(release, tmp_path / "out"))
     rows = dict(check_tokens(config))
@@ -101,7 +136,8 @@ def test_a_whole_tokenizer_instead_of_the_codebook(tmp_path, release):
 def test_pictures_of_imported_tokens_are_refused_in_one_line(tmp_path, release):
     imported(release, tmp_path / "out")
     config = load(InspectTokens, [], [f"dataset={tmp_path / 'out'}", f"contact_sheet={tmp_path / 'sheet.png'}"])
-    assert "to decode with a tokenizer of family 'codebook'" in refusal(inspect_tokens, config)
+    for function in (check_inspect, inspect_tokens):
+        assert "whose tokenizer of family 'codebook' cannot decode" in refusal(function, config)
 
 
 @pytest.mark.parametrize(

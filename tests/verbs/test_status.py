@@ -150,6 +150,8 @@ def test_parts_that_are_damaged_or_empty(output):
     records_of(output).write("train/000003.8.2.json", b"a record")
     output.write("train/rejected-00003.parquet", b"cut off")
     records_of(output).write("train/notes.txt", b"x")
+    for part in (Part("train", 1, 10, 0), Part("train", 1, 9, 1)):  # two processes made it: it will be made again
+        records_of(output).write(part.name, b"a record")
     state = read_state(output)
     assert sorted(len([w for w in state.parts if w.part.split == split]) for split in ("train", "val")) == [1, 3]
     assert state.reasons.total() == 6
@@ -186,6 +188,32 @@ def test_reasons_of_a_finished_dataset_are_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(job_state, "LOOK_BYTES", 0)
     assert told(output)["rejected"] == "2 images; reasons of 0 of them"
     assert told(write_dataset(tmp_path / "clean", num_rejected=0))["rejected"] == "none"
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_many_tables_of_rejects_are_a_few_requests(tmp_path, monkeypatch, finished):
+    """A listing for their sizes, and one call for the tables of most rejects."""
+    output = write_dataset(tmp_path, num_rejected=1) if finished else begin(Folder(tmp_path))
+    for index in range(0 if finished else 4):
+        tokenise(output, "train", index, written=NOW, rejected=1 + index)
+    calls = []
+    for name in ("read_many", "size"):
+        monkeypatch.setattr(Folder, name, counted(getattr(Folder, name), calls))
+    monkeypatch.setattr(job_state, "LOOK_TABLES", 2)
+    reasons = read_state(output).reasons
+    assert reasons.total() == (2 if finished else 7)
+    assert [len(names) for names in calls if isinstance(names, list) and "rejected-" in names[0]] == [2]
+    assert not [name for name in calls if "rejected-" in name]
+
+
+def counted(function, calls):
+    """The function, whose first arguments are kept."""
+
+    def call(folder, given, **more):
+        calls.append(given)
+        return function(folder, given, **more)
+
+    return call
 
 
 def test_images_that_are_appended(tmp_path):

@@ -57,6 +57,19 @@ def test_secrets_are_not_repeated(capsys):
     assert "hunter2" not in refusal(capsys, "pretrain", *REQUIRED, "storage.secret_access_key=hunter2")
 
 
+def test_secrets_in_a_file_are_not_sent(capsys, client, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("storage:\n  region: x\n  session_token:\n  secret_access_key: hunter2\n")
+    error = refusal(capsys, "pretrain", *REQUIRED, "--config", str(file), "--installed")
+    assert f"key storage.secret_access_key of {file} would lie on every node" in error
+    assert "hunter2" not in error
+    assert client.jobs == []
+    file.write_text("storage:\n  region: x\n  session_token:\n")
+    with pytest.raises(SystemExit):
+        main(["submit", "pretrain", *REQUIRED, "--config", str(file), "--installed"])
+    assert len(client.jobs) == 1
+
+
 def test_what_is_sent_is_the_package_with_all_that_it_needs(tmp_path):
     mine = tmp_path / "mine.yaml"
     mine.write_text("loop: {epochs: 300}\n")
@@ -131,6 +144,7 @@ def test_a_submission_without_waiting(capsys, client):
         ("inspect_tokens", ["dataset=s3://bucket"], "bucket"),
         ("inspect_tokens", ["dataset=/"], "run"),
         ("fit_tokenizer", ["images=/i", "output=/t/größe"], "gr__e"),
+        ("plan", [], "run"),
     ],
 )
 def test_the_name_of_a_run(verb, words, name):

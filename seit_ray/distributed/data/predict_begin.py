@@ -105,11 +105,14 @@ def begun(output: PredictOutput) -> dict[str, Any] | None:
 
 
 def existing(job: PredictJob, plan: dict[str, Any]) -> dict[str, Any] | None:
-    """What a finished job of the same plan left; None when there is work to do; ValueError for another plan."""
+    """What a finished job of the same plan left; None when there is work to do; ValueError for another plan.
+
+    What is finished is replaced where `overwrite` asks for it, whatever its plan: images may have come since.
+    """
     output = job.output
     finished = output.finished()
     if finished is not None:
-        if not (job.settings.overwrite and differing(finished["plan"], plan)):
+        if not job.settings.overwrite:
             refuse_other_plan(output.uri, finished["plan"], plan)
             output.end_work()  # a kill between marker and clean-up leaves it
             return finished

@@ -13,12 +13,13 @@ from seit_ray.images.decoded import Decoding
 from seit_ray.images.sources.identity import NAMES, differing, identity
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress
+from seit_ray.shards import dataset_files
 from seit_ray.shards.appending import compare_source
 from seit_ray.shards.dataset import MARKER, DatasetInfo, TokenDataset
-from seit_ray.shards.dataset_files import names_of, sizes_of
+from seit_ray.shards.dataset_files import sizes_of
 from seit_ray.storage import Folder
 from seit_ray.storage.lock import LOCK, LockedError, locked
-from seit_ray.storage.output import WORK, end_work, read_plan, remove_unknown, write_plan
+from seit_ray.storage.output import WORK, end_work, read_plan, write_plan
 from seit_ray.storage.patience import PATIENCE_S
 
 if TYPE_CHECKING:
@@ -179,8 +180,8 @@ def check_files(output: Folder, info: DatasetInfo) -> None:
     for name, split in info.splits.items():
         sizes = sizes_of(output, f"{name}/")
         known = {f"{name}/{shard.name}": shard.bytes for shard in split.shards}
-        missing = [file for file, size in known.items() if sizes.get(file) != size]
-        missing += [file for file in (f"{name}/{r.name}" for r in split.rejects) if not sizes.get(file)]
+        known |= {f"{name}/{file.name}": file.bytes for file in split.rejects}  # 0: not known
+        missing = [file for file, size in known.items() if not sizes.get(file) or size not in (0, sizes[file])]
         if missing:
             raise ValueError(
                 f"{output.uri_of(missing[0])} is missing, or has another size than it had; expected a whole dataset; "
@@ -215,6 +216,5 @@ def refuse_other_plan(job: TokenizeJob, stored: dict[str, Any], plan: dict[str, 
 
 
 def clean_up(job: TokenizeJob, info: DatasetInfo) -> None:
-    """Remove what is no part of the dataset: unfinished work, and what killed writers left."""
-    remove_unknown(job.output, names_of(info))
-    end_work(job.output, FOLDERS)
+    """Remove what is no part of the dataset."""
+    dataset_files.clean_up(job.output, info, FOLDERS)

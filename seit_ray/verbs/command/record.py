@@ -55,11 +55,6 @@ def without_secret(argument: str, config: Verb) -> str:
     return f"{key}=**********" if sep and holds_secret(type(config), key) else argument
 
 
-def write_record(folder: Folder, verb: str, config: Verb, **figures: Any) -> None:
-    """Write <verb>.run.json into a folder, with figures of the run, if any."""
-    folder.write(f"{verb}.run.json", json.dumps(record_of(verb, config) | figures, indent=1).encode())
-
-
 def version(package: str) -> str | None:
     """Installed version; None for a package that runs from its source tree."""
     try:
@@ -68,15 +63,22 @@ def version(package: str) -> str | None:
         return None
 
 
-def git_state() -> dict[str, Any] | None:
-    """Commit and changed files of the checkout this runs from; None outside one."""
-    root = Path(__file__).resolve().parent.parent
+def git_state(file: Path = Path(__file__)) -> dict[str, Any] | None:
+    """Commit and changed files of the checkout this runs from, by one of its files; None outside one.
+
+    A package that is installed somewhere inside another repository is not of that one.
+    """
+    file = file.resolve()
+    root = file.parents[3]
 
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10, check=True)
         return done.stdout.strip()
 
     try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
+            return None
+        git("ls-files", "--error-unmatch", str(file))
         return {"commit": git("rev-parse", "HEAD"), "changed": git("status", "--porcelain").splitlines()}
     except (OSError, subprocess.SubprocessError):
         return None
@@ -87,11 +89,24 @@ def begin_record(folder: Folder, verb: str, config: Verb) -> None:
 
     Where other settings are allowed, since there is no result yet or the verb takes them up, they are begun anew.
     """
-    record = record_of(verb, config)
-    if not folder.exists(name := f"{verb}.run.json") or differing(folder, verb, config):
-        folder.write(name, json.dumps(record, indent=1).encode())
+    keep_record(folder, verb, record_of(verb, config), is_new=bool(differing(folder, verb, config)))
+
+
+def end_record(folder: Folder, verb: str, config: Verb, *, is_new: bool, of: str = "", **figures: Any) -> None:
+    """Record a job that has ended, with its figures: in <verb>.run.json when it made what is there, anew (is_new).
+
+    Calls that found it complete, or added to it, go to the history. of: what the names begin with, where a folder
+    may hold several results.
+    """
+    keep_record(folder, f"{of}{verb}", record_of(verb, config) | figures, is_new=is_new)
+
+
+def keep_record(folder: Folder, name: str, record: dict[str, Any], *, is_new: bool) -> None:
+    """Write a record as <name>.run.json if it is new, or there is none, else as a line of <name>.history.jsonl."""
+    if is_new or not folder.exists(f"{name}.run.json"):
+        folder.write(f"{name}.run.json", json.dumps(record, indent=1).encode())
         return
-    history = f"{verb}.history.jsonl"
+    history = f"{name}.history.jsonl"
     before = folder.read(history) if folder.exists(history) else b""
     folder.write(history, before + json.dumps(record).encode() + b"\n")
 

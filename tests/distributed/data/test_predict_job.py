@@ -221,9 +221,23 @@ def test_a_table_of_other_settings_is_replaced_when_asked(place, undisturbed, ou
     output.join("_found.parquet.work").write("plan.json", b"{}")
     predict(place, output, top_k=2, overwrite=True)
     assert contents(output) == contents(undisturbed[3]) | {"notes.txt": b"mine"}
-    output.write("found.parquet", before := output.read("found.parquet"))
-    predict(place, output, top_k=2, overwrite=True)  # the same settings: nothing to replace
-    assert output.read("found.parquet") == before
+    predict(place, output, top_k=2, overwrite=True)  # the same settings: the same once more
+    assert contents(output) == contents(undisturbed[3]) | {"notes.txt": b"mine"}
+
+
+def test_images_that_came_since_are_predicted_when_asked(place, output, tmp_path):
+    """Killed in between, it continues."""
+    images = write_files(tmp_path / "images", image_files(20))
+    predict(place, output, images=images)
+    write_files(images, image_files(20, first=20))
+    assert len(predict(place, output, images=images)[1]) == 20
+    half = interrupt_when(lambda phase, done, total: phase == "predict" and done > total / 2)
+    with pytest.raises(Interruption):
+        predict(place, output, images=images, overwrite=True, on_progress=half)
+    seen = []
+    table = predict(place, output, images=images, overwrite=True, on_progress=lambda *state: seen.append(state))[1]
+    assert len(table) == 40
+    assert next(note for phase, *_, note in seen if phase == "predict") == "1 of 3 parts to do"
 
 
 def test_csv_and_one_split_of_a_table_without_labels(place, tmp_path, output):

@@ -1,13 +1,22 @@
 """A run is what its record says: other settings are refused by name, before anything is written."""
 
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
 
-from seit_ray.config import Finetune, Pretrain, load
+from seit_ray.config import Finetune, Pretrain, RecodeTokens, load
 from seit_ray.storage import Folder
 from seit_ray.training.checkpoints import checkpoint_names
-from seit_ray.verbs.command.record import begin_record, decided_by, differing, refuse_other_settings
+from seit_ray.verbs.command.record import (
+    begin_record,
+    decided_by,
+    differing,
+    end_record,
+    git_state,
+    refuse_other_settings,
+)
 from seit_ray.verbs.finetune import check, finetune
 from tests.tiny_dataset import write_dataset
 from tests.tiny_images import contents
@@ -141,3 +150,45 @@ def test_other_names_in_a_file_of_classes_are_other_settings(tmp_path):
     names.write_text("cat\nwolf\n")
     now = decided_by(load(Finetune, [], words))
     assert [key for key in now if now[key] != first[key]] == ["names in source.class_names"]
+
+
+def test_the_record_of_a_job_is_that_of_the_call_that_made_what_is_there(dataset, tmp_path):
+    folder, name = Folder(tmp_path / "a"), "recode_tokens"
+
+    def end(encoding, **how):
+        end_record(
+            folder, name, load(RecodeTokens, [], [f"dataset={dataset.uri}", "output=a", f"encoding={encoding}"]), **how
+        )
+
+    end("plain", is_new=True, seconds=3)
+    first = folder.read(f"{name}.run.json")
+    assert json.loads(first)["seconds"] == 3
+    end("compact", is_new=False)  # whatever its settings: it made nothing
+    assert folder.read(f"{name}.run.json") == first
+    (call,) = map(json.loads, folder.read(f"{name}.history.jsonl").splitlines())
+    assert call["config"]["encoding"] == "compact"
+    end("compact", is_new=True)
+    assert json.loads(folder.read(f"{name}.run.json"))["config"]["encoding"] == "compact"
+    end("plain", is_new=False, of="a.csv.")  # nobody knows who made it
+    assert json.loads(folder.read(f"a.csv.{name}.run.json"))["config"]["encoding"] == "plain"
+
+
+def test_the_state_of_git_is_that_of_the_package_alone(tmp_path):
+    name = Path("seit_ray", "verbs", "command", "record.py")
+    tracked, ignored, foreign = (tmp_path / place / name for place in ("", ".venv/site-packages", "tools"))
+    for file in (tracked, ignored, foreign):
+        file.parent.mkdir(parents=True)
+        file.write_text("")
+
+    def git(*arguments):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=tmp_path, check=True)
+
+    git("init", "-q")
+    assert git_state(tracked) is None  # nothing of it is in the repository yet
+    git("add", "seit_ray", "tools")
+    git("commit", "-q", "-m", "all")
+    state = git_state(tracked)
+    assert len(state["commit"]) == 40
+    assert state["changed"] == ["?? .venv/"]
+    assert git_state(ignored) is None
+    assert git_state(foreign) is None  # of a repository that is not the package's own

@@ -1,0 +1,58 @@
+"""The verb that fits a tokenizer: published weights into a folder of their own, and keys that would do nothing."""
+
+import pytest
+from safetensors.torch import save as save_safetensors
+
+from seit_ray.config import FitTokenizer, load
+from seit_ray.storage import Folder
+from seit_ray.tokenizers.contract import fingerprint
+from seit_ray.tokenizers.files import load_tokenizer
+from seit_ray.verbs.fit_tokenizer import check, fit_tokenizer
+from tests.tiny_images import contents
+from tests.tokenizers.vit_vqgan.tiny import tiny_network, tiny_tokenizer
+
+
+def words(place, *more):
+    """The command line of published weights that lie in a place."""
+    Folder(place).write("weights.safetensors", save_safetensors(dict(tiny_network().state_dict())))
+    published = f"vit_vqgan.published={place}/weights.safetensors"
+    return ["tokenizer=vit_vqgan", f"output={place}/out", published, *more]
+
+
+def test_published_weights_need_no_images_and_the_same_again_is_left(tmp_path):
+    config = load(FitTokenizer, [], words(tmp_path))
+    assert dict(check(config))["tokenizer"].startswith("vit_vqgan, K ")
+    fit_tokenizer(config)
+    fit_tokenizer(config)
+    tokenizer, _ = load_tokenizer(Folder(tmp_path / "out"))
+    assert fingerprint(tokenizer) == fingerprint(tiny_tokenizer())
+
+
+@pytest.mark.parametrize("function", [check, fit_tokenizer])
+def test_published_weights_go_into_no_folder_of_others(tmp_path, function):
+    output = Folder(tmp_path / "out")
+    output.write("thesis.docx", b"mine")
+    with pytest.raises(ValueError, match=r"holds thesis\.docx, which this program did not write there"):
+        function(load(FitTokenizer, [], words(tmp_path)))
+    assert contents(output) == {"thesis.docx": b"mine"}
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("images=/nowhere", "images with vit_vqgan.published"),
+        ("source.limit=5", "source with vit_vqgan.published"),
+        ("loop.epochs=5", "loop with vit_vqgan.published"),
+        ("vit_vqgan.size=base", "vit_vqgan.size with vit_vqgan.published"),
+        ("tokenizer=centroid", "vit_vqgan.published with tokenizer centroid"),
+    ],
+)
+def test_keys_that_would_do_nothing_are_refused(tmp_path, key, text):
+    with pytest.raises(ValueError, match=r"expected") as caught:
+        load(FitTokenizer, [], words(tmp_path, key))
+    assert text in str(caught.value)
+
+
+def test_a_fit_needs_images(tmp_path):
+    with pytest.raises(ValueError, match="images is missing"):
+        load(FitTokenizer, [], [f"output={tmp_path}"])
