@@ -11,6 +11,7 @@ from typing import Any
 from seit_ray.config import Evaluate
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
+from seit_ray.verbs.command.figures_file import evaluated_what, figures_place, refuse_other_figures
 from seit_ray.verbs.command.places import (
     Rows,
     cluster_rows,
@@ -21,6 +22,7 @@ from seit_ray.verbs.command.places import (
     tokenizer_folder,
 )
 from seit_ray.verbs.command.robustness import check_keys, evaluate_robustness, is_robustness, robustness_plan
+from seit_ray.verbs.command.robustness import kind_of as robustness_kind
 from seit_ray.verbs.command.segments import check_segments, evaluate_report, is_segmenter
 from seit_ray.verbs.command.training import Run, run_on_workers
 
@@ -30,8 +32,10 @@ IMAGE_KEYS = {"source", "val_fraction", "seed", "tokenizer", "max_image_pixels",
 def check(config: Evaluate) -> Rows:
     """What would be evaluated on what."""
     data = check_input(config)
+    rows = dataset_rows_of(config, data) if config.dataset else images_rows(config, data)
+    refuse_other_figures(kind_of_figures(config), config)
     return [
-        *(dataset_rows_of(config, data) if config.dataset else images_rows(config, data)),
+        *rows,
         ("run", f"{config.run}, weights {config.weights}"),
         *robustness_plan(config),
         *cluster_rows(config.cluster, config.workers),
@@ -91,10 +95,9 @@ def images_rows(config: Evaluate, images: Folder) -> Rows:
 
 def evaluate(config: Evaluate, progress: Progress = silent) -> Rows:
     """Evaluate and write the figures; returns the table to print."""
-    from seit_ray.storage import split_uri
-
     data = check_input(config)
     check_run(config, data)
+    refuse_other_figures(kind_of_figures(config), config)
     function, arguments = function_of(config, data)
     if is_segmenter(config):
         return evaluate_report(config, arguments, progress)
@@ -103,11 +106,16 @@ def evaluate(config: Evaluate, progress: Progress = silent) -> Rows:
     figures = run_on_workers(config, function, arguments, "evaluate", progress)
     if config.dataset:
         progress("evaluate", figures["samples"], figures["samples"], "samples")
-    what = [*(["images"] if config.images else []), config.split, *(["ema"] if config.weights == "ema" else [])]
-    output = config.output or arguments["run"].uri_of(f"evaluate-{'-'.join(what)}.json")
-    folder, name = split_uri(output)
-    folder_of(folder, config.storage).write(name, json.dumps(figures, indent=1).encode())
-    return summary(config, figures, arguments["run"].uri, output)
+    folder, name = figures_place("evaluate", config)
+    folder.write(name, json.dumps({**evaluated_what(config), **figures}, indent=1).encode())
+    return summary(config, figures, arguments["run"].uri, folder.uri_of(name))
+
+
+def kind_of_figures(config: Evaluate) -> str:
+    """By which the file of the figures is called."""
+    if is_segmenter(config):
+        return "segments"
+    return robustness_kind(config) if is_robustness(config) else "evaluate"
 
 
 def check_run(config: Evaluate, data: Folder) -> None:
