@@ -12,6 +12,7 @@ from seit_ray.config import Evaluate
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 from seit_ray.verbs.command.figures_file import evaluated_what, figures_place, refuse_other_figures
+from seit_ray.verbs.command.hold_out import refuse_seen_tokens, with_hold_out
 from seit_ray.verbs.command.places import (
     Rows,
     cluster_rows,
@@ -32,6 +33,7 @@ IMAGE_KEYS = {"source", "val_fraction", "seed", "tokenizer", "max_image_pixels",
 def check(config: Evaluate) -> Rows:
     """What would be evaluated on what."""
     data = check_input(config)
+    config = config if config.dataset else with_hold_out(config)
     rows = dataset_rows_of(config, data) if config.dataset else images_rows(config, data)
     refuse_other_figures(kind_of_figures(config), config)
     return [
@@ -70,6 +72,8 @@ def dataset_rows_of(config: Evaluate, folder: Folder) -> Rows:
     about = read_about(run, *CLASSIFIERS)
     check_same(about, identity_of(dataset), config.run)
     check_weights(run, config.weights)
+    if config.split == "val":
+        refuse_seen_tokens(run, folder)
     if about["kind"] == "segmenter":
         check_segments(config)
         check_maps(dataset)
@@ -83,7 +87,7 @@ def images_rows(config: Evaluate, images: Folder) -> Rows:
 
     run = folder_of(config.run, config.storage)
     found = read_image_run(run, tokenizer=tokenizer_folder(config), weights=config.weights)
-    looked = looked_at(images, config.source, val_fraction=config.val_fraction, seed=config.seed)
+    looked = looked_at(images, config.source, val_fraction=config.val_fraction or 0.0, seed=config.seed or 0)
     with looked as (manifest, is_whole):
         if found.kind == "segmenter":
             check_segments(config)
@@ -96,6 +100,7 @@ def images_rows(config: Evaluate, images: Folder) -> Rows:
 def evaluate(config: Evaluate, progress: Progress = silent) -> Rows:
     """Evaluate and write the figures; returns the table to print."""
     data = check_input(config)
+    config = config if config.dataset else with_hold_out(config)
     check_run(config, data)
     refuse_other_figures(kind_of_figures(config), config)
     function, arguments = function_of(config, data)

@@ -13,6 +13,7 @@ from seit_ray.config import Finetune
 from seit_ray.config.loading import flow
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
+from seit_ray.verbs.command.hold_out import refuse_seen_images, refuse_seen_tokens
 from seit_ray.verbs.command.places import Rows, cluster_rows, dataset_rows, folder_of, output_rows, source_rows
 from seit_ray.verbs.command.training import (
     augment_arguments,
@@ -64,7 +65,7 @@ def check_data(config: Finetune) -> Folder:
             raise ValueError(
                 "images with init_from; expected transfer=true, since that run was trained on tokens; set it"
             )
-        check_hold_out(config, data, about)
+        refuse_seen_images(start, data, config.pixels.val_fraction, config.pixels.seed, "pixels.")
     return checked_start(config, data, start)
 
 
@@ -88,33 +89,6 @@ def check_map_source(config: Finetune) -> None:
             "source.masks, source.class_names and, where it is not 255, source.void"
         )
     check_resize(config.source.settings(), config.pixels.resize)
-
-
-def check_hold_out(config: Finetune, images: Folder, about: dict[str, Any]) -> None:
-    """ValueError when the run to start from was trained on images that are held out here, by another hold-out."""
-    mine = {"val_fraction": config.pixels.val_fraction, "seed": config.pixels.seed}
-    plan = hold_out_of(config, about) if mine["val_fraction"] else {}
-    theirs = {name: plan.get(name, 0) for name in mine}
-    if plan.get("images") == images.uri and theirs != mine:
-        raise ValueError(
-            f"pixels.val_fraction {mine['val_fraction']:g} and pixels.seed {mine['seed']}; expected "
-            f"{theirs['val_fraction']:g} and {theirs['seed']}, the hold-out of what {config.init_from} was trained on; "
-            "else it has seen images that are held out here; set them so"
-        )
-
-
-def hold_out_of(config: Finetune, about: dict[str, Any]) -> dict[str, Any]:
-    """images, val_fraction and seed of what a run was trained on, by its model.json.
-
-    Of tokens, what their dataset says; nothing where that is not at hand any more.
-    """
-    from seit_ray.shards import TokenDataset
-
-    decided = about.get("decided_by") or {}
-    if decided.get("images"):
-        return {"images": decided["images"], **{k: decided.get(f"pixels.{k}", 0) for k in ("val_fraction", "seed")}}
-    dataset = folder_of(about["data"], config.storage)
-    return TokenDataset(dataset).info.plan if dataset.exists("dataset.json") else {}
 
 
 def check_encoder(config: Finetune, start: Folder | None) -> None:
@@ -147,6 +121,7 @@ def check_tokens(config: Finetune, folder: Folder, start: Folder | None) -> None
         about = check_start(start)
         if not config.transfer:
             check_same(about, identity_of(dataset), config.init_from)
+        refuse_seen_tokens(start, folder)
 
 
 def check_map_dataset(config: Finetune, dataset: TokenDataset) -> None:

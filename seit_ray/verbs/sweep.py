@@ -16,6 +16,7 @@ from seit_ray.progress import Progress, silent
 from seit_ray.storage.output import claim
 from seit_ray.studies.sweep import SweepJob
 from seit_ray.studies.trials import Outcome
+from seit_ray.verbs.command.hold_out import refuse_seen_tokens
 from seit_ray.verbs.command.places import Rows, dataset_rows, folder_of, output_rows, resources_of
 from seit_ray.verbs.command.training import loop_rows
 from seit_ray.verbs.sweep_trials import absolute, configs_of, trial_of
@@ -195,3 +196,4 @@ def check_data(config: Sweep, metric: str) -> None:
         check_weights(start, config.init_weights)
         if not config.transfer:
             check_same(about, identity_of(dataset), config.init_from)
+        refuse_seen_tokens(start, dataset.folder)

@@ -38,6 +38,20 @@ def test_another_hold_out_than_that_of_the_tokens_is_refused(place, keys):
         check_data(config_of(place, *keys))
 
 
+def test_tokens_with_another_hold_out_than_that_of_the_tokens_of_the_run_are_refused(place):
+    others = write_dataset(place / "others")
+    plan = {"images": Folder(place / "photos").uri, "val_fraction": 0.2, "seed": 4}
+    keys = [f"dataset={others.uri}", f"init_from={place}/mtm", f"output={place}", "run=a"]
+    about = json.loads((place / "mtm" / "model.json").read_text()) | {"grid": [4, 4], "codebook_size": 16}
+    (place / "mtm" / "model.json").write_text(json.dumps(about))
+    for more in ([], ["transfer=true"]):
+        others.write("dataset.json", replace(TokenDataset(others).info, plan=plan).to_json())
+        with pytest.raises(ValueError, match=r"val_fraction 0.2 and seed 4; expected 0.2 and 3, the hold-out"):
+            check_data(load(Finetune, [], [*keys, *more]))
+        others.write("dataset.json", replace(TokenDataset(others).info, plan=plan | {"seed": 3}).to_json())
+        assert check_data(load(Finetune, [], [*keys, *more])).uri == others.uri
+
+
 def test_another_hold_out_than_that_of_a_run_on_the_same_images_is_refused(place):
     images = Folder(place / "photos").uri
     decided = {"images": images, "pixels.val_fraction": 0.2, "pixels.seed": 3}
