@@ -10,6 +10,7 @@ from typing import Any
 
 from seit_ray.config import Evaluate
 from seit_ray.progress import Progress, silent
+from seit_ray.report.shares import with_error
 from seit_ray.storage import Folder
 from seit_ray.verbs.command.figures_file import evaluated_what, figures_place, refuse_other_figures
 from seit_ray.verbs.command.hold_out import refuse_seen_tokens, with_hold_out
@@ -170,7 +171,7 @@ def summary(config: Evaluate, figures: dict[str, Any], run: str, output: str) ->
         rows[-1] = (f"{config.split} images", counts)
     return [
         *rows,
-        ("top-1 / top-5", f"{figures['top1']:.2%} / {figures['top5']:.2%}"),
+        ("top-1 / top-5", f"{with_error(figures['top1'], figures.get('standard_error'))} / {figures['top5']:.2%}"),
         ("weakest class", f"{worst} {classes[worst]:.1%}"),
         ("figures", output),
     ]

@@ -45,7 +45,7 @@ def test_evaluate_on_images(place, tmp_path):
     rows = dict(evaluating.evaluate(config, lambda *state: seen.append(state)))
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert rows["train images"] == "61 listed = 60 classified + 1 rejected"
-    assert rows["top-1 / top-5"] == f"{figures['top1']:.2%} / 100.00%"
+    assert rows["top-1 / top-5"] == f"{figures['top1']:.2%} +- {figures['standard_error']:.2%} / 100.00%"
     assert seen[-1][:3] == ("evaluate", 61, 61)
     before = contents(place)
     plan = dict(evaluating.check(config))
