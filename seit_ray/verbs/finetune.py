@@ -42,8 +42,11 @@ def check(config: Finetune) -> Rows:
     ]
 
 
-def check_data(config: Finetune) -> Folder:
-    """The dataset or the images; ValueError unless exactly one is named, and what goes with it fits."""
+def check_data(config: Finetune, opened: TokenDataset | None = None) -> Folder:
+    """The dataset or the images; ValueError unless exactly one is named, and what goes with it fits.
+
+    opened: the dataset, where it has been opened: a sweep asks for each of its trials.
+    """
     named = config.dataset or config.images
     if not named or (config.dataset and config.images):
         raise ValueError(
@@ -52,10 +55,11 @@ def check_data(config: Finetune) -> Folder:
         )
     if config.transfer and not config.init_from:
         raise ValueError("transfer without init_from; expected a finished run to start from; name one")
+    check_size(config.model)
     data = folder_of(named, config.storage)
     start = folder_of(config.init_from, config.storage) if config.init_from else None
     if config.dataset:
-        check_tokens(config, data, start)
+        check_tokens(config, data, start, opened)
         return checked_start(config, data, start)
     if config.task == "segment":
         check_map_source(config)
@@ -106,13 +110,15 @@ def check_encoder(config: Finetune, start: Folder | None) -> None:
         )
 
 
-def check_tokens(config: Finetune, folder: Folder, start: Folder | None) -> None:
+def check_tokens(config: Finetune, folder: Folder, start: Folder | None, opened: TokenDataset | None = None) -> None:
     """ValueError when the token dataset has no classes, or is not of the tokens of the run to start from."""
+    from seit_ray.models.variants import model_grid
     from seit_ray.shards.dataset import TokenDataset, check_classes, identity_of
     from seit_ray.training.identity import check_same
 
-    dataset = TokenDataset(folder)
+    dataset = opened or TokenDataset(folder)
     dataset.split("train")
+    model_grid(dataset.info.grid, config.model.grid_side)
     if config.task == "segment":
         check_map_dataset(config, dataset)
     else:
@@ -147,7 +153,6 @@ def check_start(run: Folder) -> dict[str, Any]:
 
 def image_rows(config: Finetune, images: Folder) -> Rows:
     """The images, the model and its steps."""
-    check_size(config.model)
     pixels = config.pixels
     rows = source_rows(images, config.source, val_fraction=pixels.val_fraction, seed=pixels.seed)
     sizes = f"{pixels.image_size}x{pixels.image_size}, patches of {pixels.patch_size}x{pixels.patch_size}"

@@ -16,7 +16,6 @@ from seit_ray.verbs.command.pretrain_checks import check_pretrain, morphs
 from seit_ray.verbs.command.training import (
     augment_arguments,
     check_run,
-    check_size,
     loop_rows,
     morph_sources,
     replay_rows,
@@ -40,7 +39,6 @@ def check(config: Pretrain) -> Rows:
 
 def image_rows(config: Pretrain, images: Folder) -> Rows:
     """The images, the model and its steps."""
-    check_size(config.model)
     pixels = config.pixels
     rows = source_rows(images, config.source, val_fraction=pixels.val_fraction, seed=pixels.seed)
     size = ("pixels", f"{pixels.image_size}x{pixels.image_size}")

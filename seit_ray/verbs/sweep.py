@@ -16,10 +16,9 @@ from seit_ray.progress import Progress, silent
 from seit_ray.storage.output import claim
 from seit_ray.studies.sweep import SweepJob
 from seit_ray.studies.trials import Outcome
-from seit_ray.verbs.command.hold_out import refuse_seen_tokens
 from seit_ray.verbs.command.places import Rows, dataset_rows, folder_of, output_rows, resources_of
 from seit_ray.verbs.command.training import loop_rows
-from seit_ray.verbs.sweep_trials import absolute, configs_of, trial_of
+from seit_ray.verbs.sweep_trials import absolute, check_trial, configs_of, trial_of
 
 SHOWN_TRIALS = 20  # on the terminal; trials.csv and report.html have all
 
@@ -76,12 +75,12 @@ def sweep(config: Sweep, progress: Progress = silent) -> Rows:
 
 
 def job_of(config: Sweep) -> SweepJob:
-    """The checked job; ValueError for whatever would end every trial."""
+    """The checked job; ValueError for whatever would end a trial, as the verb of its stage says it."""
     config = absolute(config)
     ranges, metric = space_of(config), metric_of(config)
     trials = trials_of(config, ranges)
-    check_data(config, metric)
     samples = trials or [{key: value} for key, found in ranges.items() for value in found.edges()]
+    check_data(config, metric, samples)
     last = [stage_configs(config, settings)[config.stages[-1]] for settings in samples]
     job = SweepJob(
         folder=folder_of(config.output, config.storage).join(config.run),
@@ -177,23 +176,15 @@ def write_best(config: Sweep, job: SweepJob, best: Outcome) -> dict[str, str]:
     return files
 
 
-def check_data(config: Sweep, metric: str) -> None:
-    """ValueError when the dataset, or the run to start from, cannot give the metric."""
-    from seit_ray.models.about import SOURCES, check_weights, read_about
+def check_data(config: Sweep, metric: str, samples: list[Settings]) -> None:
+    """ValueError when the dataset cannot give the metric, and for what the training of a trial would refuse."""
     from seit_ray.shards import TokenDataset
-    from seit_ray.shards.dataset import check_classes, identity_of
-    from seit_ray.training.identity import check_same
+    from seit_ray.shards.dataset import check_classes
 
     dataset = TokenDataset(folder_of(config.dataset, config.storage))
-    dataset.split("train")
+    for settings in samples:
+        check_trial(config, settings, dataset)
     if not metric.startswith("train_"):
         dataset.split("val")
-    if "finetune" in config.stages or metric in ("probe_linear_top1", "probe_knn_top1"):
+    if metric in ("probe_linear_top1", "probe_knn_top1"):
         check_classes(dataset.info.class_names, dataset.folder.uri)
-    if config.init_from:
-        start = folder_of(config.init_from, config.storage)
-        about = read_about(start, *SOURCES)
-        check_weights(start, config.init_weights)
-        if not config.transfer:
-            check_same(about, identity_of(dataset), config.init_from)
-        refuse_seen_tokens(start, dataset.folder)

@@ -56,16 +56,12 @@ def morph_sources(dtm: Dtm, storage: Storage) -> MorphSources:
 
 def loop_rows(config: OfTokens, dataset_folder: Folder) -> Rows:
     """Model, steps and peak rate."""
-    from seit_ray.augment.mask_counts import patch_grid_of
     from seit_ray.batches.sampler import num_steps
     from seit_ray.models.variants import model_grid
     from seit_ray.shards.dataset import TokenDataset
 
-    check_size(config.model)
     dataset, model = TokenDataset(dataset_folder), config.model
     grid = model_grid(dataset.info.grid, model.grid_side)
-    if isinstance(config, Pretrain):
-        patch_grid_of(grid, model.stem_kernel)
     stem = f"stem {model.stem_kernel}x{model.stem_kernel}, sees {grid[0]}x{grid[1]} tokens"
     loop, num_samples = config.loop, dataset.split("train").rows
     steps = num_steps(num_samples, loop.global_batch_size, loop.epochs)
@@ -73,7 +69,7 @@ def loop_rows(config: OfTokens, dataset_folder: Folder) -> Rows:
 
 
 def check_size(model: Model) -> None:
-    """ValueError for sizes that do not go together; for a dry run, which builds no model."""
+    """ValueError for sizes that do not go together; asked before a model is built."""
     from seit_ray.models.variants import Size, build_size
 
     build_size(model.size, **{field.name: getattr(model, field.name) for field in fields(Size)})
