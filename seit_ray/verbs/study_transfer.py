@@ -86,7 +86,7 @@ def study_of_transfer(config: StudyTransfer) -> Study:
         second_codes=config.second_codebook_size or 4 * tokenizer.codebook_size,
     )
     places = {f"target {name}": data.images.uri for name, data in transfer.targets.items()}
-    return Study(NAME, folder, tuple(transfer.trials()), {**decided, **places})
+    return replace(study, trials=tuple(transfer.trials()), decided_by={**decided, **places})
 
 
 def unheeded(config: StudyTransfer) -> Rows:

@@ -139,6 +139,18 @@ def test_keys_that_do_not_fit_are_refused(photos, tmp_path, words, message):
         config_of(photos, tmp_path, *words)
 
 
+def test_a_tokenizer_that_was_fitted_again_is_refused(photos, tmp_path):
+    write_tokenizer(Folder(tmp_path / "tokenizer"))
+    config = config_of(photos, tmp_path / "out", f"tokenizer={tmp_path}/tokenizer")
+    job_of(config).begin()
+    job_of(config).check()
+    write_tokenizer(Folder(tmp_path / "tokenizer"), seed=5)
+    with pytest.raises(
+        ValueError, match=r"has trials that read another .*tokenizer.json \(.*\); expected the same"
+    ):
+        job_of(config).check()
+
+
 def test_other_arms_are_refused_by_name(photos, tmp_path):
     job_of(config_of(photos, tmp_path)).begin()
     with pytest.raises(ValueError, match="holds a study of other arms: now without raw, 4000, random; expected the"):
