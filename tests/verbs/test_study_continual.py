@@ -145,9 +145,7 @@ def test_a_tokenizer_that_was_fitted_again_is_refused(photos, tmp_path):
     job_of(config).begin()
     job_of(config).check()
     write_tokenizer(Folder(tmp_path / "tokenizer"), seed=5)
-    with pytest.raises(
-        ValueError, match=r"has trials that read another .*tokenizer.json \(.*\); expected the same"
-    ):
+    with pytest.raises(ValueError, match=r"has trials that read another .*tokenizer.json \(.*\); expected the same"):
         job_of(config).check()
 
 
