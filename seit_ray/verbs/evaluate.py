@@ -27,8 +27,9 @@ from seit_ray.verbs.command.robustness import check_keys, evaluate_robustness, i
 from seit_ray.verbs.command.robustness import kind_of as robustness_kind
 from seit_ray.verbs.command.segments import check_segments, evaluate_report, is_segmenter
 from seit_ray.verbs.command.training import Run, run_on_workers
+from seit_ray.verbs.command.unread import refuse_unread
 
-IMAGE_KEYS = {"source", "val_fraction", "seed", "tokenizer", "max_image_pixels", "max_image_mib", "classes"}
+IMAGE_KEYS = ("source", "val_fraction", "seed", "tokenizer", "max_image_pixels", "max_image_mib", "classes")
 
 
 def check(config: Evaluate) -> Rows:
@@ -53,9 +54,8 @@ def check_input(config: Evaluate) -> Folder:
             f"keys dataset {config.dataset!r} and images {config.images!r}; expected one of them; give the token "
             "dataset or the images to evaluate on"
         )
-    stray = sorted(config.model_fields_set & IMAGE_KEYS) if config.dataset else []
-    if stray:
-        raise ValueError(f"key {stray[0]} with dataset; expected it with images only; drop it, or evaluate on images")
+    if config.dataset:
+        refuse_unread(config, IMAGE_KEYS, "with dataset", "drop it, or evaluate on images")
     check_keys(config)
     return folder_of(named, config.storage)
 

@@ -25,6 +25,7 @@ from seit_ray.verbs.command.training import (
     steps_row,
     train,
 )
+from seit_ray.verbs.command.unread import check_finetune_keys
 
 if TYPE_CHECKING:
     from seit_ray.shards.dataset import TokenDataset
@@ -42,10 +43,11 @@ def check(config: Finetune) -> Rows:
     ]
 
 
-def check_data(config: Finetune, opened: TokenDataset | None = None) -> Folder:
+def check_data(config: Finetune, opened: TokenDataset | None = None, *, starts: bool = False) -> Folder:
     """The dataset or the images; ValueError unless exactly one is named, and what goes with it fits.
 
-    opened: the dataset, where it has been opened: a sweep asks for each of its trials.
+    A sweep asks for each of its trials. opened: the dataset, where it has been opened; starts: from a run that is yet
+    to be made.
     """
     named = config.dataset or config.images
     if not named or (config.dataset and config.images):
@@ -55,6 +57,7 @@ def check_data(config: Finetune, opened: TokenDataset | None = None) -> Folder:
         )
     if config.transfer and not config.init_from:
         raise ValueError("transfer without init_from; expected a finished run to start from; name one")
+    check_finetune_keys(config, starts=starts or bool(config.init_from))
     check_size(config.model)
     data = folder_of(named, config.storage)
     start = folder_of(config.init_from, config.storage) if config.init_from else None

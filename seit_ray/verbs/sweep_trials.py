@@ -64,7 +64,7 @@ def check_trial(config: Sweep, settings: Settings, dataset: TokenDataset) -> Non
             if isinstance(stage, Pretrain):
                 check_pretrain(stage, dataset)
             else:
-                finetune.check_data(stage, dataset)
+                finetune.check_data(stage, dataset, starts=len(config.stages) > 1)
         except ValueError as error:
             said = ", ".join(f"{key}={value}" for key, value in settings.items())
             raise ValueError(f"a {name} of the space, with {said}: {error}") from error

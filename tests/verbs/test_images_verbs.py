@@ -68,8 +68,8 @@ def test_figures_go_into_the_run(place):
     [
         ([], "keys dataset None and images None; expected one of them"),
         (["dataset=a", "images=b"], "keys dataset 'a' and images 'b'; expected one of them"),
-        (["dataset=a", "val_fraction=0.1"], "key val_fraction with dataset; expected it with images only"),
-        (["dataset=a", "source.kind=flat"], "key source with dataset"),
+        (["dataset=a", "val_fraction=0.1"], "val_fraction with dataset; expected none, since it is not read; drop it"),
+        (["dataset=a", "source.kind=flat"], "source.kind with dataset"),
     ],
 )
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])

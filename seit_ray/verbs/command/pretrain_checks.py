@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from seit_ray.config import Pretrain, Section
+from seit_ray.config import Pretrain
 from seit_ray.config.methods import STUDENT
 from seit_ray.storage import Folder
 from seit_ray.verbs.command.places import folder_of
 from seit_ray.verbs.command.training import check_size
+from seit_ray.verbs.command.unread import changed, refuse_unread
 
 if TYPE_CHECKING:
     from seit_ray.shards.dataset import TokenDataset
@@ -65,12 +66,6 @@ def check_shape(config: Pretrain, dataset: TokenDataset | None) -> None:
         patch_grid_of(model_grid(dataset.info.grid, config.model.grid_side), config.model.stem_kernel)
 
 
-def changed(section: Section, name: str) -> bool:
-    """Whether a key has another value than its default."""
-    field = type(section).model_fields[name]
-    return getattr(section, name) != field.get_default(call_default_factory=True)
-
-
 def check_sections(config: Pretrain) -> None:
     """ValueError for a section, or a key of dtm, that says something and is not read."""
     on_images = bool(config.images)
@@ -79,16 +74,10 @@ def check_sections(config: Pretrain) -> None:
         unread.append("augment" if config.ccvit.sees == "pixels" else "pixels")
     if config.objective == "ccvit" and not morphs(config):
         unread.append("dtm")
-    where = "images" if on_images else "tokens"
+    where = f"with objective {config.objective} on {'images' if on_images else 'tokens'}"
     for name in unread:
-        section = getattr(config, name)
-        keys = [key for key in type(section).model_fields if changed(section, key)]
-        if keys:
-            hint = "set dtm.weight" if (name, config.objective) == ("dtm", "ccvit") else "leave it out"
-            raise ValueError(
-                f"{name}.{keys[0]} with objective {config.objective} on {where}; expected none, since it is not read; "
-                f"{hint}"
-            )
+        hint = "set dtm.weight" if (name, config.objective) == ("dtm", "ccvit") else "leave it out"
+        refuse_unread(config, (name,), where, hint)
     stray = [key for key in STUDENT if changed(config.dtm, key)]
     if stray and morphs(config) and not (config.objective == "dtm" and on_images):
         raise ValueError(f"dtm.{stray[0]} beside another objective; expected none, since it is not read; leave it out")
