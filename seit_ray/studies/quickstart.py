@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from seit_ray.batches.crop import center_crop_tokens
 from seit_ray.evaluation.confusion import confusion_counts, most_taken_for
 from seit_ray.models.exports import import_model
 from seit_ray.progress import Progress, size_words
@@ -176,7 +177,7 @@ def add_classes(page: Page, run: Folder, dataset: TokenDataset, figures: dict[st
     names = dataset.info.class_names or []
     rows = dataset.read_split("val")
     model, _ = import_model(run, "classifier")
-    tokens = torch.from_numpy(rows.tokens.astype(np.int64))
+    tokens = center_crop_tokens(torch.from_numpy(rows.tokens.astype(np.int64)), dataset.info.grid, model.grid)
     labels = torch.from_numpy(rows.meta["label"].to_numpy().astype(np.int64))
     counts = confusion_counts(model, tokens, labels, len(names))
     if len(names) <= MATRIX_CLASSES:
