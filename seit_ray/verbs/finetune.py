@@ -14,7 +14,8 @@ from seit_ray.config.loading import flow
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 from seit_ray.verbs.command.hold_out import refuse_seen_images, refuse_seen_tokens
-from seit_ray.verbs.command.places import Rows, cluster_rows, dataset_rows, folder_of, output_rows, source_rows
+from seit_ray.verbs.command.places import Rows, cluster_rows, dataset_rows, folder_of, output_rows
+from seit_ray.verbs.command.shape_checks import check_pixel_classifier, check_synonyms, check_token_classifier
 from seit_ray.verbs.command.training import (
     augment_arguments,
     check_run,
@@ -24,6 +25,7 @@ from seit_ray.verbs.command.training import (
     run_folder,
     steps_row,
     train,
+    training_rows,
 )
 from seit_ray.verbs.command.unread import check_finetune_keys
 
@@ -64,6 +66,7 @@ def check_data(config: Finetune, opened: TokenDataset | None = None, *, starts: 
     if config.dataset:
         check_tokens(config, data, start, opened)
         return checked_start(config, data, start)
+    check_pixel_classifier(config.model, config.pixels, config.model.encoder or "vit")
     if config.task == "segment":
         check_map_source(config)
     if start:
@@ -115,13 +118,16 @@ def check_encoder(config: Finetune, start: Folder | None) -> None:
 
 def check_tokens(config: Finetune, folder: Folder, start: Folder | None, opened: TokenDataset | None = None) -> None:
     """ValueError when the token dataset has no classes, or is not of the tokens of the run to start from."""
+    from seit_ray.models.about import encoder_of
     from seit_ray.models.variants import model_grid
     from seit_ray.shards.dataset import TokenDataset, check_classes, identity_of
     from seit_ray.training.identity import check_same
 
     dataset = opened or TokenDataset(folder)
     dataset.split("train")
-    model_grid(dataset.info.grid, config.model.grid_side)
+    encoder = config.model.encoder or (encoder_of(check_start(start)) if start else "vit")
+    check_token_classifier(config.model, model_grid(dataset.info.grid, config.model.grid_side), encoder)
+    check_synonyms(config.augment, dataset.info.codebook_size)
     if config.task == "segment":
         check_map_dataset(config, dataset)
     else:
@@ -157,7 +163,7 @@ def check_start(run: Folder) -> dict[str, Any]:
 def image_rows(config: Finetune, images: Folder) -> Rows:
     """The images, the model and its steps."""
     pixels = config.pixels
-    rows = source_rows(images, config.source, val_fraction=pixels.val_fraction, seed=pixels.seed)
+    rows = training_rows(config, images)
     sizes = f"{pixels.image_size}x{pixels.image_size}, patches of {pixels.patch_size}x{pixels.patch_size}"
     return [*rows, ("pixels", sizes), steps_row(config, "steps")]
 

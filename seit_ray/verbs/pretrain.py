@@ -11,7 +11,7 @@ from seit_ray.config import Finetune, Pretrain, fields
 from seit_ray.config.loading import flow
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
-from seit_ray.verbs.command.places import Rows, cluster_rows, dataset_rows, folder_of, output_rows, source_rows
+from seit_ray.verbs.command.places import Rows, cluster_rows, dataset_rows, folder_of, output_rows
 from seit_ray.verbs.command.pretrain_checks import check_pretrain, morphs
 from seit_ray.verbs.command.training import (
     augment_arguments,
@@ -22,6 +22,7 @@ from seit_ray.verbs.command.training import (
     run_folder,
     steps_row,
     train,
+    training_rows,
 )
 
 
@@ -40,7 +41,7 @@ def check(config: Pretrain) -> Rows:
 def image_rows(config: Pretrain, images: Folder) -> Rows:
     """The images, the model and its steps."""
     pixels = config.pixels
-    rows = source_rows(images, config.source, val_fraction=pixels.val_fraction, seed=pixels.seed)
+    rows = training_rows(config, images)
     size = ("pixels", f"{pixels.image_size}x{pixels.image_size}")
     return [*rows, size, ("model", config.model.size), steps_row(config, "steps")]
 

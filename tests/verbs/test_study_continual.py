@@ -130,6 +130,7 @@ def test_mistakes_are_told_before_work_begins(photos, tmp_path, words, message):
         (["loop.keep_best=val_top1"], "loop.keep_best; expected none"),
         (["centroid.num_workers=2"], "centroid.num_workers 2; expected 0"),
         (["seeds=[1,1]"], "none of them twice"),
+        (["seeds=[4294967295]"], "seeds 4294967295 and order_seed 1993; expected less than 4294967296 together"),
         (["arms=[raw,raw]"], "none of them twice"),
         (["optimizer.warmup_epochs=2"], "expected a warm-up that ends before the training"),
     ],

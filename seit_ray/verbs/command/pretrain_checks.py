@@ -8,6 +8,7 @@ from seit_ray.config import Pretrain
 from seit_ray.config.methods import STUDENT
 from seit_ray.storage import Folder
 from seit_ray.verbs.command.places import folder_of
+from seit_ray.verbs.command.shape_checks import check_synonyms
 from seit_ray.verbs.command.training import check_size
 from seit_ray.verbs.command.unread import changed, refuse_unread
 
@@ -64,6 +65,7 @@ def check_shape(config: Pretrain, dataset: TokenDataset | None) -> None:
     check_size(config.model)
     if dataset is not None:
         patch_grid_of(model_grid(dataset.info.grid, config.model.grid_side), config.model.stem_kernel)
+        check_synonyms(config.augment, dataset.info.codebook_size)
 
 
 def check_sections(config: Pretrain) -> None:
@@ -78,6 +80,7 @@ def check_sections(config: Pretrain) -> None:
     for name in unread:
         hint = "set dtm.weight" if (name, config.objective) == ("dtm", "ccvit") else "leave it out"
         refuse_unread(config, (name,), where, hint)
+    refuse_unread(config, ("augment.mixup_alpha", "augment.cutmix_alpha"), "of a pre-training, which has no labels")
     stray = [key for key in STUDENT if changed(config.dtm, key)]
     if stray and morphs(config) and not (config.objective == "dtm" and on_images):
         raise ValueError(f"dtm.{stray[0]} beside another objective; expected none, since it is not read; leave it out")
