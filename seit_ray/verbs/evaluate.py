@@ -62,7 +62,7 @@ def check_input(config: Evaluate) -> Folder:
 
 def dataset_rows_of(config: Evaluate, folder: Folder) -> Rows:
     """The token dataset, if the run fits it."""
-    from seit_ray.models.about import CLASSIFIERS, check_weights, read_about
+    from seit_ray.models.about import CLASSIFIERS, check_class_names, check_weights, read_about
     from seit_ray.shards import TokenDataset
     from seit_ray.shards.dataset import check_maps, identity_of
     from seit_ray.training.identity import check_same
@@ -73,6 +73,7 @@ def dataset_rows_of(config: Evaluate, folder: Folder) -> Rows:
     about = read_about(run, *CLASSIFIERS)
     check_same(about, identity_of(dataset), config.run)
     check_weights(run, config.weights)
+    check_class_names(dataset.info.class_names, about, dataset.folder.uri, run.uri)
     if config.split == "val":
         refuse_seen_tokens(run, folder)
     if about["kind"] == "segmenter":

@@ -149,8 +149,8 @@ def look(config: Quickstart) -> Rows:
     with looked as (manifest, is_whole):
         if is_whole:
             check_splits(manifest, images.uri, "tokenize.val_fraction")
-            for part in [config.finetune, *([config.pretrain] if config.pre_train else [])]:
-                check_steps(manifest, None, part.loop.settings(), images.uri)
+            for loop in [config.finetune.loop, *([config.pretrain.loop] if config.pre_train else [])]:
+                check_steps(manifest, None, loop.settings(), images.uri)
         return manifest_rows(images, manifest, is_whole)
 
 

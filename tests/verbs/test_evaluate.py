@@ -53,6 +53,14 @@ def test_figures_of_other_data_do_not_take_their_place(place, more):
     assert json.loads(place.read("elsewhere.json"))["data"] == place.uri_of("others")
 
 
+def test_other_classes_are_told_by_the_dry_run(place):
+    info = TokenDataset(place.join("others")).info
+    place.write("others/dataset.json", replace(info, class_names=[*NAMES[:-1], "owl"]).to_json())
+    for asked in (check, evaluate):
+        with pytest.raises(ValueError, match=r"others has 4 classes, 'owl' for 'class 3'; expected the 4 that .*run"):
+            asked(config_of(place, dataset="others"))
+
+
 def planned(place, name, **plan):
     """The plan of a dataset, as tokenising images/ would have left it."""
     info = TokenDataset(place.join(name)).info

@@ -28,7 +28,7 @@ def contents_of(configs: Iterable[Section], storage: Storage) -> dict[str, str]:
         for key, is_place in deciding_keys(type(config))
         if is_place and values[key]
     }
-    found = {}
+    found: dict[str, str] = {}
     for key, uri, weights in sorted(places):
         if key in FILES:
             found |= mark_of(uri, FILES[key] if key != "init_from" else f"{weights}.safetensors", storage)
