@@ -268,7 +268,6 @@ def test_a_curve_that_goes_on_does_nothing_twice_and_refuses_other_arms(finished
         (["pixels.image_size=18"], r"pixels\.image_size 18; expected a multiple of pixels\.patch_size 4"),
         (["pictures.sizes=[16]"], r"pictures\.sizes 16; expected less than pixels\.image_size 16"),
         (["model.stem_kernel=2"], r"model\.stem_kernel; expected none, as pixels\.patch_size decides"),
-        (["model.train_only=attention"], r"model\.train_only attention; expected all, since nothing is pre-trained"),
         (["loop.seed=3"], r"loop\.seed 3; expected none, as a trial's seed is one of seeds; drop it, and set seeds"),
         (
             ["trials.cpus_per_trial=2"],
@@ -277,6 +276,7 @@ def test_a_curve_that_goes_on_does_nothing_twice_and_refuses_other_arms(finished
         (["equal=[]"], r"equal is empty; expected one at least"),
         (["seeds=[0,0]"], r"one seed or more, none of them twice"),
         (["output=PHOTOS/new"], r"expected two folders, neither of them in the other"),
+        (["model.train_only=attention"], r"model\.train_only attention; expected all, since nothing is pre-trained"),
     ],
 )
 def test_mistakes_are_one_line_before_any_work(photos, tmp_path, words, message):
