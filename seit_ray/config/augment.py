@@ -79,6 +79,13 @@ class Augment(Section):
         given = self.model_fields_set
         if self.adapt_run and "adapt" not in given:
             self.adapt = "tokenadapt"
+        for one, other in (("synonym_prob", "swap_prob"), ("noise_prob", "color_adapt_prob")):
+            total = getattr(self, one) + getattr(self, other)
+            if total > 1:
+                raise ValueError(
+                    f"augment.{one} + augment.{other} of 1 at most, as a sample has one of them or none; they are "
+                    f"{total:g}: lower one"
+                )
         if self.adapt == "tokenadapt" and not self.adapt_run:
             raise ValueError("a run of train_tokenadapt; augment.adapt is tokenadapt: set augment.adapt_run=FOLDER")
         if self.adapt != "none" and "color_before_crop" not in given:

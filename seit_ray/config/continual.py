@@ -137,6 +137,11 @@ class StudyContinual(Study):
                 f"centroid.num_workers {self.centroid.num_workers}; expected 0, since trials share the cores; leave it "
                 "out"
             )
+        if max(self.seeds) + self.order_seed >= 1 << 32:
+            raise ValueError(
+                f"seeds {max(self.seeds)} and order_seed {self.order_seed}; expected less than {1 << 32} together, as "
+                "the field draws the order of classes by numpy's old generator; lower them"
+            )
         for name in ("arms", "budgets", "selections"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):

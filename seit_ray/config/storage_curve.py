@@ -89,6 +89,8 @@ class StudyStorageCurve(Study):
         for name in STEM:
             if name in self.model.model_fields_set:
                 raise ValueError(f"model.{name}; expected none, as pixels.patch_size decides the positions; drop it")
+        if self.model.train_only != "all":
+            raise ValueError("model.train_only attention; expected all, since nothing is pre-trained; leave it out")
         if not (self.tokens.encodings and self.equal):
             raise ValueError("tokens.encodings or equal is empty; expected one at least; name one")
         for budget in self.budgets:

@@ -249,8 +249,12 @@ class Evaluate(Robustness, Verb):
     batch_size: PositiveInt = Field(512, description="samples a forward pass; 16 of a segmenter, unless it is set")
     output: str | None = Field(None, description="file for the figures (JSON); default inside the run")
     source: Source = Field(default_factory=Source)
-    val_fraction: Share = Field(0.0, description="of images: share held out as val where the source names no splits")
-    seed: Seed = Field(0, description="of images: seed of the hold-out")
+    val_fraction: Share | None = Field(
+        None,
+        description="of images: share held out as val where the source names no splits; default the run's, on the "
+        "images that it was trained on, else 0",
+    )
+    seed: Seed | None = Field(None, description="of images: seed of the hold-out; default the run's in the same way")
     tokenizer: str | None = Field(None, description="of images: folder of the run's tokenizer; default in its dataset")
     max_image_pixels: PositiveInt = Field(178_956_970, description="larger images are rejected")
     max_image_mib: PositiveInt = Field(64, description="larger files are rejected, MiB")

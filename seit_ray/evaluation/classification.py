@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from seit_ray.batches.contract import Samples
 from seit_ray.evaluation.batches import eval_batches
+from seit_ray.evaluation.standard_error import error_of
 from seit_ray.training.world import World
 
 
@@ -47,11 +48,15 @@ def per_class_top1(counts: torch.Tensor) -> list[float | None]:
 
 
 def figures_of_counts(counts: torch.Tensor, class_names: list[str]) -> dict[str, Any]:
-    """samples, top1, top5, loss and per_class_top1 (by name) of the counts [C,4] of `class_counts`."""
+    """samples, top1, top5, loss and per_class_top1 (by name) of the counts [C,4] of `class_counts`.
+
+    standard_error: of top1, over the images; None for one image.
+    """
     samples, top1, top5, loss = counts.sum(0).tolist()
     return {
         "samples": int(samples),
         "top1": top1 / samples,
+        "standard_error": error_of(top1 / samples, top1, int(samples)),  # a hit is its own square
         "top5": top5 / samples,
         "loss": loss / samples,
         "per_class_top1": dict(zip(class_names, per_class_top1(counts.cpu()), strict=True)),

@@ -8,6 +8,7 @@ from typing import Any
 
 from seit_ray.evaluation.cases import Case, Severity
 from seit_ray.evaluation.corruptions.strengths import EXTRA, GROUPS
+from seit_ray.evaluation.standard_error import error_of
 
 SAME = ("strengths", "num_scored")  # what a baseline has to share, beside corruptions and severities
 
@@ -16,7 +17,7 @@ def robustness_figures(cases: Sequence[Case], counts: dict[str, Any], class_name
     """Named figures of counts that `case_counts.add_up` gives, shares from 0 to 1.
 
     clean and each severity: top1, top5, loss, standard_error; a corruption: the mean over its severities; mean: over
-    all cases. relative: top1 as a share of the clean one. The standard errors are those over images.
+    all cases. relative: top1 as a share of the clean one. The standard errors are those over images, None for one.
     """
     num, sums = counts["samples"], counts["cases"]
     clean = case_figures(sums[0], num)
@@ -40,15 +41,10 @@ def robustness_figures(cases: Sequence[Case], counts: dict[str, Any], class_name
     return found
 
 
-def case_figures(sums: Sequence[float], num: int) -> dict[str, float]:
+def case_figures(sums: Sequence[float], num: int) -> dict[str, Any]:
     """Of the sums of top-1 hits, top-5 hits and loss."""
     top1, top5, loss = (value / num for value in sums)
     return {"top1": top1, "standard_error": error_of(top1, sums[0], num), "top5": top5, "loss": loss}
-
-
-def error_of(mean: float, squares: float, num: int) -> float:
-    """Standard error of a mean of num values whose squares add up to `squares`."""
-    return math.sqrt(max(0.0, squares / num - mean**2) / num)
 
 
 def relative(top1: float, clean: float) -> float | None:

@@ -139,6 +139,7 @@ def mean_of_known(values: np.ndarray) -> np.ndarray:
 def figures_of(counts: SegmentCounts, class_names: list[str]) -> dict[str, Any]:
     """samples, miou, mean_accuracy, pixel_accuracy with standard errors over images (jackknife), and `classes`.
 
+    Of one image there is no standard error: None.
     A class has iou and accuracy (None where it is nowhere), pixels of the truth, and what it is most taken for.
     """
     images = counts.images.cpu().numpy().astype(np.float64)
@@ -148,8 +149,8 @@ def figures_of(counts: SegmentCounts, class_names: list[str]) -> dict[str, Any]:
     without = metrics_of(*(total - images).transpose(1, 0, 2))
     errors = {
         f"{name}_standard_error": math.sqrt((num - 1) / num * float(((values - values.mean()) ** 2).sum()))
-        if num
-        else 0.0
+        if num > 1
+        else None
         for name, values in without.items()
     }
     confusion = counts.confusion.cpu().numpy()

@@ -44,6 +44,20 @@ def check_weights(run: Folder, weights: str) -> None:
         )
 
 
+def check_class_names(names: list[str] | None, about: dict[str, Any], data: str, run: str) -> list[str]:
+    """The class names of some data; ValueError unless they are those of a run, in its order."""
+    known = about["class_names"]
+    if names is None or names != known:
+        given = names or []
+        pairs = zip(given, known, strict=True) if len(given) == len(known) else ()
+        other = next((f", {mine!r} for {theirs!r}" for mine, theirs in pairs if mine != theirs), "")
+        raise ValueError(
+            f"{data} has {len(given)} classes{other}; expected the {len(known)} that {run} was trained with, by the "
+            "same names; name the matching dataset"
+        )
+    return names
+
+
 def encoder_of(about: dict[str, Any]) -> str:
     """Which blocks a finished run has: vit or beit."""
     return "beit" if about["kind"] in BEIT else about["settings"].get("encoder") or "vit"

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seit_ray.models.variants import stem_grid
+
 __all__ = ["CodebookEmbedding", "PixelEmbedding", "Stem", "TokenEmbedding", "as_grid", "sincos_positions"]
 
 # Mean and deviation of ImageNet's pixels in [0,1], by which pixel ViTs standardise their input.
@@ -193,15 +195,7 @@ class Stem(nn.Module):
 
     def patch_grid(self, grid: tuple[int, int]) -> tuple[int, int]:
         """Return (height, width) in patches of a token grid; one the stem does not tile is a ValueError."""
-        kernel, stride, padding = self.kernel, self.stride, self.padding
-        free = [size + 2 * padding - kernel for size in grid]
-        if min(free) < 0 or any(f % stride for f in free):
-            raise ValueError(
-                f"grid {grid[0]}x{grid[1]} under a stem of kernel {kernel}, stride {stride}, padding "
-                f"{padding}; expected sides of {kernel - 2 * padding} plus a multiple of {stride}; "
-                "crop the grid or choose another stem"
-            )
-        return free[0] // stride + 1, free[1] // stride + 1
+        return stem_grid(grid, self.kernel, self.stride, self.padding)
 
     def forward(self, maps: Tensor) -> Tensor:
         return self.proj(self.early(maps)).flatten(2).transpose(1, 2)

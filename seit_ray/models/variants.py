@@ -89,6 +89,18 @@ def model_grid(grid: tuple[int, int], grid_side: int | None) -> tuple[int, int]:
     return (grid_side, grid_side)
 
 
+def stem_grid(grid: tuple[int, int], kernel: int, stride: int, padding: int) -> tuple[int, int]:
+    """(height, width) in patches of a grid under a stem; one that it does not tile is a ValueError."""
+    free = [size + 2 * padding - kernel for size in grid]
+    if min(free) < 0 or any(f % stride for f in free):
+        raise ValueError(
+            f"grid {grid[0]}x{grid[1]} under a stem of kernel {kernel}, stride {stride}, padding "
+            f"{padding}; expected sides of {kernel - 2 * padding} plus a multiple of {stride}; "
+            "crop the grid or choose another stem"
+        )
+    return free[0] // stride + 1, free[1] // stride + 1
+
+
 def early_layers_of(depth: int, early_layers: int | None) -> int:
     """Block behind which CCViT's second branch takes its patches; ValueError unless the encoder has it.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from seit_ray.report.curves import line_chart
 from seit_ray.report.page import Page
+from seit_ray.report.shares import share, with_error
 
 Figures = Mapping[str, Any]
 DIFFERENCES = (
@@ -22,13 +23,13 @@ COLUMNS = ("corruption", "group", "severity", "top1", "standard_error", "top5", 
 
 def robustness_rows(figures: Figures) -> list[tuple[str, str]]:
     """(name, value) of clean, each corruption with its severities, the mean, and mCE."""
-    rows = [("clean top-1 / top-5", f"{with_error(figures['clean'])} / {figures['clean']['top5']:.2%}")]
+    rows = [("clean top-1 / top-5", f"{top1_words(figures['clean'])} / {figures['clean']['top5']:.2%}")]
     for name, found in figures["corruptions"].items():
         each = ", ".join(f"{severity}: {case['top1']:.2%}" for severity, case in found["severities"].items())
-        rows.append((name, f"{with_error(found)}; {each}"))
+        rows.append((name, f"{top1_words(found)}; {each}"))
     if "mean" in figures:
         mean = figures["mean"]
-        rows.append(("mean over all", f"{with_error(mean)}, {share(mean['relative'])} of clean"))
+        rows.append(("mean over all", f"{top1_words(mean)}, {share(mean['relative'])} of clean"))
     if "baseline" in figures:
         baseline = figures["baseline"]
         extra = share(baseline["relative_mce"])
@@ -36,14 +37,9 @@ def robustness_rows(figures: Figures) -> list[tuple[str, str]]:
     return rows
 
 
-def with_error(found: Mapping[str, Any]) -> str:
-    """A share and its standard error."""
-    return f"{found['top1']:.2%} +- {found['standard_error']:.2%}"
-
-
-def share(value: float | None) -> str:
-    """A share, - where there is none."""
-    return "-" if value is None else f"{value:.2%}"
+def top1_words(found: Mapping[str, Any]) -> str:
+    """Top-1 and its standard error."""
+    return with_error(found["top1"], found["standard_error"])
 
 
 def robustness_csv(figures: Figures) -> str:
@@ -120,7 +116,8 @@ def robustness_page(title: str, figures: Figures, details: Mapping[str, Any]) ->
 
 def ending(found: Mapping[str, Any]) -> list[str]:
     """Mean, standard error, share of the clean one."""
-    return [percent(found["top1"]), f"{100 * found['standard_error']:.2f}", percent(found["relative"])]
+    error = found["standard_error"]
+    return [percent(found["top1"]), "-" if error is None else f"{100 * error:.2f}", percent(found["relative"])]
 
 
 def percent(value: float | None) -> str:

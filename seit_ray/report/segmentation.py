@@ -13,6 +13,7 @@ import numpy as np
 from seit_ray.report.label_maps import paint_maps
 from seit_ray.report.page import Page
 from seit_ray.report.pictures import contact_sheet
+from seit_ray.report.shares import share, with_error
 
 Figures = Mapping[str, Any]
 COLUMNS = ("class", "iou", "accuracy", "pixels", "most_taken_for")
@@ -30,19 +31,9 @@ class Picture(Protocol):
     def told(self) -> np.ndarray: ...
 
 
-def share(value: float | None) -> str:
-    """A share in per cent, - where there is none."""
-    return "-" if value is None else f"{value:.2%}"
-
-
-def with_error(figures: Figures, name: str) -> str:
-    """A mean and its standard error."""
-    return f"{figures[name]:.2%} +- {figures[f'{name}_standard_error']:.2%}"
-
-
 def segment_rows(figures: Figures) -> list[tuple[str, str]]:
     """(name, value) of the means, and the classes that are told best and worst."""
-    rows = [(title, with_error(figures, name)) for name, title in MEANS.items()]
+    rows = [(title, with_error(figures[name], figures[f"{name}_standard_error"])) for name, title in MEANS.items()]
     known = {name: one["iou"] for name, one in figures["classes"].items() if one["iou"] is not None}
     ordered = sorted(known, key=known.__getitem__)
     ends = [*ordered[:1], *ordered[1:][-1:]]

@@ -6,6 +6,7 @@ from typing import Any
 
 from seit_ray.batches.stream import open_split
 from seit_ray.evaluation.classification import class_counts, figures_of_counts
+from seit_ray.models.about import check_class_names
 from seit_ray.models.exports import import_model
 from seit_ray.runs.inputs import cropped
 from seit_ray.shards import TokenDataset
@@ -40,10 +41,4 @@ def evaluate_tokens(
 
 def check_names(tokens: TokenDataset, about: dict[str, Any], run: Folder) -> list[str]:
     """The classes of a dataset; ValueError unless they are those of a run, by name."""
-    names = tokens.info.class_names
-    if names is None or names != about["class_names"]:
-        raise ValueError(
-            f"{tokens.folder.uri} has {len(names or [])} classes; expected the {len(about['class_names'])} that "
-            f"{run.uri} was trained with, by the same names; name the matching dataset"
-        )
-    return names
+    return check_class_names(tokens.info.class_names, about, tokens.folder.uri, run.uri)

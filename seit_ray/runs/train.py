@@ -119,7 +119,7 @@ def train_and_export(
             run, objective, trainer.store, tokenizer=coder, loop=loop, device=world.device, model=trainer.model
         )
     metrics = trainer.train(start)
-    if world.is_main:
+    if world.is_main and (start < trainer.steps or not run.exists("model.json")):  # a finished run stays what it was
         about = {**identity, "data": inputs.where, "class_names": inputs.class_names, "metrics": metrics}
         export_run(trainer, kind, settings, about | (more or {}))
     return metrics

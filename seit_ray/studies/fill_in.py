@@ -11,11 +11,13 @@ from seit_ray.augment.block_masks import block_masks
 from seit_ray.augment.mask_counts import num_masked_of
 from seit_ray.augment.masking import mask_noise
 from seit_ray.augment.random import StepRandom
+from seit_ray.batches.crop import center_crop_tokens
 from seit_ray.models.exports import import_model
 from seit_ray.objectives.ccvit_losses import grid_of_units, patch_pixels, units_of
 from seit_ray.objectives.pictures import uint8_of
 from seit_ray.report.pictures import grey_out
 from seit_ray.storage import Folder
+from seit_ray.tokenizers.centroid import CentroidTokenizer
 from seit_ray.tokenizers.contract import Tokenizer
 
 MASK_RATIO = 0.5  # of masked token models
@@ -26,11 +28,15 @@ Rows = list[tuple[str, Any]]
 
 @torch.inference_mode()
 def filled_in(run: Folder, tokenizer: Tokenizer, tokens: Tensor) -> tuple[Rows, str]:
-    """(rows of pictures uint8 [B,3,H,W] with their titles, what they show) of a finished run and tokens [B,L]."""
+    """(rows of pictures uint8 [B,3,H,W] with their titles, what they show) of a finished run and tokens [B,L].
+
+    Of a model that sees a crop of the grid (model.grid_side), its middle.
+    """
     from seit_ray.models.about import read_about
 
     kind = read_about(run, *KINDS)["kind"]
     model, _ = import_model(run, kind)
+    tokenizer, tokens = seen_by(model, tokenizer, tokens)
     draws = StepRandom(0, 0, slice(0, len(tokens)), len(tokens))
     decoded = tokenizer.decode(tokens)
     if kind == "mtm":
@@ -46,6 +52,17 @@ def filled_in(run: Folder, tokenizer: Tokenizer, tokens: Tensor) -> tuple[Rows, 
         )
     grey = grey_out(decoded, mask.view(-1, *model.patch_grid))
     return [("decoded", decoded), ("masked", grey), *filled], words
+
+
+def seen_by(model: Any, tokenizer: Tokenizer, tokens: Tensor) -> tuple[Tokenizer, Tensor]:
+    """The middle of the tokens [B,L] that a model with a smaller grid sees, and a tokenizer that decodes it alone."""
+    grid = tuple(model.grid)
+    if grid[0] >= tokenizer.grid[0]:  # all of them, or pixels
+        return tokenizer, tokens
+    assert isinstance(tokenizer, CentroidTokenizer)  # the quickstart's; its patches are decoded one by one
+    side = tokenizer.patch_size
+    middle = CentroidTokenizer(tokenizer.codebook, image_size=side * grid[0], patch_size=side, resize=tokenizer.resize)
+    return middle, center_crop_tokens(tokens, tokenizer.grid, grid)
 
 
 def told_by_branches(model: Any, tokenizer: Tokenizer, tokens: Tensor, mask: Tensor) -> Rows:

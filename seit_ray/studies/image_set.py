@@ -71,13 +71,16 @@ class ImageSet:
         return {**identity(self.images, self.source), "decode": "exact", **hold_out}
 
 
-def check_splits(manifest: Manifest, uri: str) -> None:
-    """ValueError unless there is something to train on, to test on, and a class that both have."""
+def check_splits(manifest: Manifest, uri: str, key: str = "pixels.val_fraction") -> None:
+    """ValueError unless there is something to train on, to test on, and a class that both have.
+
+    key: by which images are held out.
+    """
     for split in ("train", "val"):
         if split not in manifest.splits or not manifest.splits[split].num_images:
             raise ValueError(
                 f"{uri} has no {split} images but {', '.join(sorted(manifest.splits))}; expected both train and val; "
-                "name its folders so, or set pixels.val_fraction"
+                f"name its folders so, or set {key}=0.1"
             )
     for split in ("train", "val"):
         check_all_labelled(manifest, split, uri)

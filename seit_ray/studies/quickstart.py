@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from seit_ray.batches.crop import center_crop_tokens
 from seit_ray.evaluation.confusion import confusion_counts, most_taken_for
 from seit_ray.models.exports import import_model
 from seit_ray.progress import Progress, size_words
 from seit_ray.report.curves import line_chart
 from seit_ray.report.heat import confusion_chart
 from seit_ray.report.page import Page
+from seit_ray.report.shares import with_error
 from seit_ray.shards.dataset import TokenDataset, check_classes
 from seit_ray.storage import Folder
 from seit_ray.studies.equal_bytes import Arm, Pixels, compare
@@ -111,14 +113,14 @@ def closing_rows(dataset: TokenDataset, arms: list[Arm], figures: dict[str, Any]
         (f"the same on {fewer.images} images of the same bytes", percent(fewer.top1)),
         ("the same on smaller images of the same bytes", percent(best.top1)),
         (f"the same on all pixels, {1 / share:.1f} times the bytes", percent(whole.top1)),
-        ("top-1, transformer on tokens", f"{figures['top1']:.2%}"),
+        ("top-1, transformer on tokens", with_error(figures["top1"], figures["standard_error"])),
     ]
 
 
 def add_comparison(page: Page, arms: list[Arm], figures: dict[str, Any], codebook_bytes: int) -> None:
     """What the same classifier makes of the same bytes, then the transformer: a table, and a chart of it."""
     tokens, whole = arms[0], arms[-1]
-    error = (figures["top1"] * (1 - figures["top1"]) / figures["samples"]) ** 0.5
+    error = figures["standard_error"] or 0.0
     rows = [
         (arm.what, size_words(arm.bytes_per_image * arm.images), f"{arm.images:,}", percent(arm.top1)) for arm in arms
     ]
@@ -175,7 +177,7 @@ def add_classes(page: Page, run: Folder, dataset: TokenDataset, figures: dict[st
     names = dataset.info.class_names or []
     rows = dataset.read_split("val")
     model, _ = import_model(run, "classifier")
-    tokens = torch.from_numpy(rows.tokens.astype(np.int64))
+    tokens = center_crop_tokens(torch.from_numpy(rows.tokens.astype(np.int64)), dataset.info.grid, model.grid)
     labels = torch.from_numpy(rows.meta["label"].to_numpy().astype(np.int64))
     counts = confusion_counts(model, tokens, labels, len(names))
     if len(names) <= MATRIX_CLASSES:

@@ -11,12 +11,13 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from seit_ray.runs.settings import WorkerSettings
 from seit_ray.storage import Folder
 from seit_ray.storage.output import claim
+from seit_ray.studies.contents import note_contents, refuse_other_contents
 from seit_ray.studies.trials import Outcome, Trial, read_outcomes
 
 PLAN, CALLS = "study.json", "calls.jsonl"
@@ -43,13 +44,15 @@ class TrialSettings:
 class Study:
     """Trials in order, in a folder. decided_by: the user's keys that decide the results, with their values.
 
-    A trial's settings name its arm and whatever sets it apart, and, of what is measured, the seed.
+    contents: of the files that trials read from elsewhere, by address, what tells them from others. A trial's settings
+    name its arm and whatever sets it apart, and, of what is measured, the seed.
     """
 
     name: str
     folder: Folder
     trials: tuple[Trial, ...]
     decided_by: dict[str, Any]
+    contents: dict[str, str] = field(default_factory=dict)
 
     def arms(self) -> list[str]:
         """What is measured, but for the seeds, in order."""
@@ -65,6 +68,7 @@ class Study:
         claim(self.folder, (PLAN,))
         if self.folder.exists(PLAN):
             refuse_other(self.folder, json.loads(self.folder.read(PLAN)), self.plan())
+        refuse_other_contents(self.folder, self.contents)
 
     def plan(self) -> dict[str, Any]:
         """What study.json says, as JSON gives it back."""
@@ -75,6 +79,7 @@ class Study:
         self.check()
         if not self.folder.exists(PLAN):
             self.folder.write(PLAN, json.dumps(self.plan(), indent=1).encode())
+        note_contents(self.folder, self.contents)
 
     def known(self) -> list[Outcome]:
         """What is recorded of these trials; of other seeds nothing."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from seit_ray.runs.settings import WorkerSettings
 from seit_ray.storage import Folder
+from seit_ray.studies.contents import refuse_other_contents
 from seit_ray.studies.proposals import Ranges, proposal_from
 from seit_ray.studies.trials import Outcome, Settings, Trial, read_outcomes
 
@@ -27,7 +28,10 @@ class SearchSettings:
 
 @dataclass(frozen=True)
 class SweepJob:
-    """build: settings -> trial, in any process. trials: all settings in order; None where Optuna proposes them."""
+    """build: settings -> trial, in any process. trials: all settings in order; None where Optuna proposes them.
+
+    contents: of the files that trials read from elsewhere, by address, what tells them from others.
+    """
 
     folder: Folder
     build: Callable[[Settings], Trial]
@@ -38,6 +42,7 @@ class SweepJob:
     ranges: Ranges
     trials: list[Settings] | None
     max_epochs: int
+    contents: dict[str, str] = field(default_factory=dict)
 
     def listed(self) -> dict[str, Trial]:
         """Name -> trial of a list; settings that come to the same training are one trial."""
@@ -53,7 +58,8 @@ class SweepJob:
         return [o for o in proposed if self.build(o.settings).name == o.name]
 
     def check(self) -> None:
-        """ValueError, before any trial, when the searcher or the scheduler cannot be had."""
+        """ValueError, before any trial, when the searcher or the scheduler cannot be had, or the data are others."""
+        refuse_other_contents(self.folder, self.contents)
         if self.trials is None and importlib.util.find_spec("optuna") is None:
             raise ValueError(
                 "search.searcher optuna without the package optuna; expected it installed; pip install optuna, or "

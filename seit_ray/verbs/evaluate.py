@@ -10,7 +10,10 @@ from typing import Any
 
 from seit_ray.config import Evaluate
 from seit_ray.progress import Progress, silent
+from seit_ray.report.shares import with_error
 from seit_ray.storage import Folder
+from seit_ray.verbs.command.figures_file import evaluated_what, figures_place, refuse_other_figures
+from seit_ray.verbs.command.hold_out import refuse_seen_tokens, with_hold_out
 from seit_ray.verbs.command.places import (
     Rows,
     cluster_rows,
@@ -21,17 +24,22 @@ from seit_ray.verbs.command.places import (
     tokenizer_folder,
 )
 from seit_ray.verbs.command.robustness import check_keys, evaluate_robustness, is_robustness, robustness_plan
+from seit_ray.verbs.command.robustness import kind_of as robustness_kind
 from seit_ray.verbs.command.segments import check_segments, evaluate_report, is_segmenter
 from seit_ray.verbs.command.training import Run, run_on_workers
+from seit_ray.verbs.command.unread import refuse_unread
 
-IMAGE_KEYS = {"source", "val_fraction", "seed", "tokenizer", "max_image_pixels", "max_image_mib", "classes"}
+IMAGE_KEYS = ("source", "val_fraction", "seed", "tokenizer", "max_image_pixels", "max_image_mib", "classes")
 
 
 def check(config: Evaluate) -> Rows:
     """What would be evaluated on what."""
     data = check_input(config)
+    config = config if config.dataset else with_hold_out(config)
+    rows = dataset_rows_of(config, data) if config.dataset else images_rows(config, data)
+    refuse_other_figures(kind_of_figures(config), config)
     return [
-        *(dataset_rows_of(config, data) if config.dataset else images_rows(config, data)),
+        *rows,
         ("run", f"{config.run}, weights {config.weights}"),
         *robustness_plan(config),
         *cluster_rows(config.cluster, config.workers),
@@ -46,16 +54,15 @@ def check_input(config: Evaluate) -> Folder:
             f"keys dataset {config.dataset!r} and images {config.images!r}; expected one of them; give the token "
             "dataset or the images to evaluate on"
         )
-    stray = sorted(config.model_fields_set & IMAGE_KEYS) if config.dataset else []
-    if stray:
-        raise ValueError(f"key {stray[0]} with dataset; expected it with images only; drop it, or evaluate on images")
+    if config.dataset:
+        refuse_unread(config, IMAGE_KEYS, "with dataset", "drop it, or evaluate on images")
     check_keys(config)
     return folder_of(named, config.storage)
 
 
 def dataset_rows_of(config: Evaluate, folder: Folder) -> Rows:
     """The token dataset, if the run fits it."""
-    from seit_ray.models.about import CLASSIFIERS, check_weights, read_about
+    from seit_ray.models.about import CLASSIFIERS, check_class_names, check_weights, read_about
     from seit_ray.shards import TokenDataset
     from seit_ray.shards.dataset import check_maps, identity_of
     from seit_ray.training.identity import check_same
@@ -66,6 +73,9 @@ def dataset_rows_of(config: Evaluate, folder: Folder) -> Rows:
     about = read_about(run, *CLASSIFIERS)
     check_same(about, identity_of(dataset), config.run)
     check_weights(run, config.weights)
+    check_class_names(dataset.info.class_names, about, dataset.folder.uri, run.uri)
+    if config.split == "val":
+        refuse_seen_tokens(run, folder)
     if about["kind"] == "segmenter":
         check_segments(config)
         check_maps(dataset)
@@ -79,7 +89,7 @@ def images_rows(config: Evaluate, images: Folder) -> Rows:
 
     run = folder_of(config.run, config.storage)
     found = read_image_run(run, tokenizer=tokenizer_folder(config), weights=config.weights)
-    looked = looked_at(images, config.source, val_fraction=config.val_fraction, seed=config.seed)
+    looked = looked_at(images, config.source, val_fraction=config.val_fraction or 0.0, seed=config.seed or 0)
     with looked as (manifest, is_whole):
         if found.kind == "segmenter":
             check_segments(config)
@@ -91,10 +101,10 @@ def images_rows(config: Evaluate, images: Folder) -> Rows:
 
 def evaluate(config: Evaluate, progress: Progress = silent) -> Rows:
     """Evaluate and write the figures; returns the table to print."""
-    from seit_ray.storage import split_uri
-
     data = check_input(config)
+    config = config if config.dataset else with_hold_out(config)
     check_run(config, data)
+    refuse_other_figures(kind_of_figures(config), config)
     function, arguments = function_of(config, data)
     if is_segmenter(config):
         return evaluate_report(config, arguments, progress)
@@ -103,11 +113,16 @@ def evaluate(config: Evaluate, progress: Progress = silent) -> Rows:
     figures = run_on_workers(config, function, arguments, "evaluate", progress)
     if config.dataset:
         progress("evaluate", figures["samples"], figures["samples"], "samples")
-    what = [*(["images"] if config.images else []), config.split, *(["ema"] if config.weights == "ema" else [])]
-    output = config.output or arguments["run"].uri_of(f"evaluate-{'-'.join(what)}.json")
-    folder, name = split_uri(output)
-    folder_of(folder, config.storage).write(name, json.dumps(figures, indent=1).encode())
-    return summary(config, figures, arguments["run"].uri, output)
+    folder, name = figures_place("evaluate", config)
+    folder.write(name, json.dumps({**evaluated_what(config), **figures}, indent=1).encode())
+    return summary(config, figures, arguments["run"].uri, folder.uri_of(name))
+
+
+def kind_of_figures(config: Evaluate) -> str:
+    """By which the file of the figures is called."""
+    if is_segmenter(config):
+        return "segments"
+    return robustness_kind(config) if is_robustness(config) else "evaluate"
 
 
 def check_run(config: Evaluate, data: Folder) -> None:
@@ -157,7 +172,7 @@ def summary(config: Evaluate, figures: dict[str, Any], run: str, output: str) ->
         rows[-1] = (f"{config.split} images", counts)
     return [
         *rows,
-        ("top-1 / top-5", f"{figures['top1']:.2%} / {figures['top5']:.2%}"),
+        ("top-1 / top-5", f"{with_error(figures['top1'], figures.get('standard_error'))} / {figures['top5']:.2%}"),
         ("weakest class", f"{worst} {classes[worst]:.1%}"),
         ("figures", output),
     ]

@@ -13,7 +13,9 @@ from seit_ray.config import Finetune
 from seit_ray.config.loading import flow
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
-from seit_ray.verbs.command.places import Rows, cluster_rows, dataset_rows, folder_of, output_rows, source_rows
+from seit_ray.verbs.command.hold_out import refuse_seen_images, refuse_seen_tokens
+from seit_ray.verbs.command.places import Rows, cluster_rows, dataset_rows, folder_of, output_rows
+from seit_ray.verbs.command.shape_checks import check_pixel_classifier, check_synonyms, check_token_classifier
 from seit_ray.verbs.command.training import (
     augment_arguments,
     check_run,
@@ -23,7 +25,9 @@ from seit_ray.verbs.command.training import (
     run_folder,
     steps_row,
     train,
+    training_rows,
 )
+from seit_ray.verbs.command.unread import check_finetune_keys
 
 if TYPE_CHECKING:
     from seit_ray.shards.dataset import TokenDataset
@@ -41,8 +45,12 @@ def check(config: Finetune) -> Rows:
     ]
 
 
-def check_data(config: Finetune) -> Folder:
-    """The dataset or the images; ValueError unless exactly one is named, and what goes with it fits."""
+def check_data(config: Finetune, opened: TokenDataset | None = None, *, starts: bool = False) -> Folder:
+    """The dataset or the images; ValueError unless exactly one is named, and what goes with it fits.
+
+    A sweep asks for each of its trials. opened: the dataset, where it has been opened; starts: from a run that is yet
+    to be made.
+    """
     named = config.dataset or config.images
     if not named or (config.dataset and config.images):
         raise ValueError(
@@ -51,11 +59,14 @@ def check_data(config: Finetune) -> Folder:
         )
     if config.transfer and not config.init_from:
         raise ValueError("transfer without init_from; expected a finished run to start from; name one")
+    check_finetune_keys(config, starts=starts or bool(config.init_from))
+    check_size(config.model)
     data = folder_of(named, config.storage)
     start = folder_of(config.init_from, config.storage) if config.init_from else None
     if config.dataset:
-        check_tokens(config, data, start)
+        check_tokens(config, data, start, opened)
         return checked_start(config, data, start)
+    check_pixel_classifier(config.model, config.pixels, config.model.encoder or "vit")
     if config.task == "segment":
         check_map_source(config)
     if start:
@@ -64,7 +75,7 @@ def check_data(config: Finetune) -> Folder:
             raise ValueError(
                 "images with init_from; expected transfer=true, since that run was trained on tokens; set it"
             )
-        check_hold_out(config, data, about)
+        refuse_seen_images(start, data, config.pixels.val_fraction, config.pixels.seed, "pixels.")
     return checked_start(config, data, start)
 
 
@@ -92,33 +103,6 @@ def check_map_source(config: Finetune) -> None:
     check_resize(source, config.pixels.resize)
 
 
-def check_hold_out(config: Finetune, images: Folder, about: dict[str, Any]) -> None:
-    """ValueError when the run to start from was trained on images that are held out here, by another hold-out."""
-    mine = {"val_fraction": config.pixels.val_fraction, "seed": config.pixels.seed}
-    plan = hold_out_of(config, about) if mine["val_fraction"] else {}
-    theirs = {name: plan.get(name, 0) for name in mine}
-    if plan.get("images") == images.uri and theirs != mine:
-        raise ValueError(
-            f"pixels.val_fraction {mine['val_fraction']:g} and pixels.seed {mine['seed']}; expected "
-            f"{theirs['val_fraction']:g} and {theirs['seed']}, the hold-out of what {config.init_from} was trained on; "
-            "else it has seen images that are held out here; set them so"
-        )
-
-
-def hold_out_of(config: Finetune, about: dict[str, Any]) -> dict[str, Any]:
-    """images, val_fraction and seed of what a run was trained on, by its model.json.
-
-    Of tokens, what their dataset says; nothing where that is not at hand any more.
-    """
-    from seit_ray.shards import TokenDataset
-
-    decided = about.get("decided_by") or {}
-    if decided.get("images"):
-        return {"images": decided["images"], **{k: decided.get(f"pixels.{k}", 0) for k in ("val_fraction", "seed")}}
-    dataset = folder_of(about["data"], config.storage)
-    return TokenDataset(dataset).info.plan if dataset.exists("dataset.json") else {}
-
-
 def check_encoder(config: Finetune, start: Folder | None) -> None:
     """ValueError when the blocks are not those of the run to start from, or read what they cannot."""
     from seit_ray.models.about import encoder_of
@@ -134,13 +118,18 @@ def check_encoder(config: Finetune, start: Folder | None) -> None:
         )
 
 
-def check_tokens(config: Finetune, folder: Folder, start: Folder | None) -> None:
+def check_tokens(config: Finetune, folder: Folder, start: Folder | None, opened: TokenDataset | None = None) -> None:
     """ValueError when the token dataset has no classes, or is not of the tokens of the run to start from."""
+    from seit_ray.models.about import encoder_of
+    from seit_ray.models.variants import model_grid
     from seit_ray.shards.dataset import TokenDataset, check_classes, identity_of
     from seit_ray.training.identity import check_same
 
-    dataset = TokenDataset(folder)
+    dataset = opened or TokenDataset(folder)
     dataset.split("train")
+    encoder = config.model.encoder or (encoder_of(check_start(start)) if start else "vit")
+    check_token_classifier(config.model, model_grid(dataset.info.grid, config.model.grid_side), encoder)
+    check_synonyms(config.augment, dataset.info.codebook_size)
     if config.task == "segment":
         check_map_dataset(config, dataset)
     else:
@@ -149,6 +138,7 @@ def check_tokens(config: Finetune, folder: Folder, start: Folder | None) -> None
         about = check_start(start)
         if not config.transfer:
             check_same(about, identity_of(dataset), config.init_from)
+        refuse_seen_tokens(start, folder)
 
 
 def check_map_dataset(config: Finetune, dataset: TokenDataset) -> None:
@@ -174,9 +164,8 @@ def check_start(run: Folder) -> dict[str, Any]:
 
 def image_rows(config: Finetune, images: Folder) -> Rows:
     """The images, the model and its steps."""
-    check_size(config.model)
     pixels = config.pixels
-    rows = source_rows(images, config.source, val_fraction=pixels.val_fraction, seed=pixels.seed)
+    rows = training_rows(config, images)
     sizes = f"{pixels.image_size}x{pixels.image_size}, patches of {pixels.patch_size}x{pixels.patch_size}"
     return [*rows, ("pixels", sizes), steps_row(config, "steps")]
 

@@ -13,6 +13,7 @@ from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, listed, output_rows, source_rows
 from seit_ray.verbs.command.training import claim_run
+from seit_ray.verbs.command.unread import check_fit_keys
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 def check(config: FitTokenizer) -> Rows:
     """What would be read, fitted and written."""
+    check_fit_keys(config)
     refuse_another(config)
     output = folder_of(config.output, config.storage)
     if config.published:
@@ -77,6 +79,7 @@ def refuse_another(config: FitTokenizer) -> None:
 
 def fit_tokenizer(config: FitTokenizer, progress: Progress = silent) -> Rows:
     """Fit or train, and save; returns the table to print."""
+    check_fit_keys(config)
     refuse_another(config)
     if config.tokenizer == "centroid":
         return fit_centroid(config, progress)

@@ -11,18 +11,18 @@ from seit_ray.config import Finetune, Pretrain, fields
 from seit_ray.config.loading import flow
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
-from seit_ray.verbs.command.places import Rows, cluster_rows, dataset_rows, folder_of, output_rows, source_rows
+from seit_ray.verbs.command.places import Rows, cluster_rows, dataset_rows, folder_of, output_rows
 from seit_ray.verbs.command.pretrain_checks import check_pretrain, morphs
 from seit_ray.verbs.command.training import (
     augment_arguments,
     check_run,
-    check_size,
     loop_rows,
     morph_sources,
     replay_rows,
     run_folder,
     steps_row,
     train,
+    training_rows,
 )
 
 
@@ -40,9 +40,8 @@ def check(config: Pretrain) -> Rows:
 
 def image_rows(config: Pretrain, images: Folder) -> Rows:
     """The images, the model and its steps."""
-    check_size(config.model)
     pixels = config.pixels
-    rows = source_rows(images, config.source, val_fraction=pixels.val_fraction, seed=pixels.seed)
+    rows = training_rows(config, images)
     size = ("pixels", f"{pixels.image_size}x{pixels.image_size}")
     return [*rows, size, ("model", config.model.size), steps_row(config, "steps")]
 

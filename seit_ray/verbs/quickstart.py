@@ -15,7 +15,15 @@ from seit_ray.config import Quickstart
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 from seit_ray.storage.output import claim, refuse_overlap
-from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, listed, output_rows, source_rows
+from seit_ray.verbs.command.places import (
+    Rows,
+    cluster_rows,
+    folder_of,
+    listed,
+    looked_at,
+    manifest_rows,
+    output_rows,
+)
 
 if TYPE_CHECKING:
     from seit_ray.studies.equal_bytes import Pixels
@@ -118,12 +126,7 @@ def parts(config: Quickstart) -> Parts:
 
 def check(config: Quickstart) -> Rows:
     """What would be run."""
-    rows = source_rows(
-        folder_of(images_of(config), config.storage),
-        config.source,
-        val_fraction=config.tokenize.val_fraction,
-        seed=config.seed,
-    )
+    rows = look(config)
     output = folder_of(config.output, config.storage)
     claim_all(config, output)
     config = sized(config)
@@ -135,6 +138,20 @@ def check(config: Quickstart) -> Rows:
         *cluster_rows(config.cluster, config.workers),
         ("runs", ", ".join(parts(config))),
     ]
+
+
+def look(config: Quickstart) -> Rows:
+    """The images, as far as a look finds them; ValueError for what would end a phase when others are done."""
+    from seit_ray.studies.image_set import check_splits, check_steps
+
+    images = folder_of(images_of(config), config.storage)
+    looked = looked_at(images, config.source, val_fraction=config.tokenize.val_fraction, seed=config.seed)
+    with looked as (manifest, is_whole):
+        if is_whole:
+            check_splits(manifest, images.uri, "tokenize.val_fraction")
+            for loop in [config.finetune.loop, *([config.pretrain.loop] if config.pre_train else [])]:
+                check_steps(manifest, None, loop.settings(), images.uri)
+        return manifest_rows(images, manifest, is_whole)
 
 
 def claim_all(config: Quickstart, output: Folder) -> None:
@@ -157,6 +174,7 @@ def quickstart(config: Quickstart, progress: Progress = silent) -> Rows:
 
     output = folder_of(config.output, config.storage)
     claim_all(config, output)
+    look(config)
     output.check_writable()
     config = sized(config)
     each = parts(config)

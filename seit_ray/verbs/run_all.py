@@ -11,10 +11,11 @@ from seit_ray import config as configs
 from seit_ray.config import RunAll, Verb
 from seit_ray.config.loading import flow
 from seit_ray.progress import Progress, silent
+from seit_ray.report.shares import with_error
 from seit_ray.storage import Folder
-from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, output_rows, source_rows
+from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, output_rows
 from seit_ray.verbs.command.record import refuse_other_settings
-from seit_ray.verbs.quickstart import PHASES, claim_all, parts, sized
+from seit_ray.verbs.quickstart import PHASES, claim_all, look, parts, sized
 
 
 def phases(config: RunAll) -> dict[str, Verb]:
@@ -31,8 +32,7 @@ def check(config: RunAll) -> Rows:
     claim_all(config, output)
     each = phases(sized(config))
     todo = missing(output, each)
-    images = folder_of(config.images, config.storage)
-    rows = source_rows(images, config.source, val_fraction=config.tokenize.val_fraction, seed=config.seed)
+    rows = look(config)
     state = [(name, "to do" if name in todo else "done") for name in each]
     if config.submit:
         return [*rows, *output_rows(output), ("jobs", "each phase is one"), *state]
@@ -43,6 +43,7 @@ def run_all(config: RunAll, progress: Progress = silent) -> Rows:
     """Do every phase that is not done; returns the table to print."""
     output = folder_of(config.output, config.storage)
     claim_all(config, output)
+    look(config)
     output.check_writable()
     config = sized(config)
     each = phases(config)
@@ -116,6 +117,6 @@ def closing_rows(output: Folder, each: dict[str, Verb], todo: dict[str, Verb]) -
     figures = json.loads(output.read(PHASES["evaluate"]))
     return [
         *((name, "done" if name in todo else "was done") for name in each),
-        ("top-1 / top-5", f"{figures['top1']:.2%} / {figures['top5']:.2%}"),
+        ("top-1 / top-5", f"{with_error(figures['top1'], figures.get('standard_error'))} / {figures['top5']:.2%}"),
         ("run", output.uri_of("finetune")),
     ]

@@ -5,6 +5,8 @@ seit-ray study storage_curve images=photos/ output=runs/curve
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from seit_ray.config import StudyStorageCurve
 from seit_ray.progress import Progress, silent
 from seit_ray.storage.output import refuse_overlap
@@ -89,4 +91,4 @@ def study_of_curve(config: StudyStorageCurve) -> Study:
         seeds=config.seeds,
         decided_by=training,
     )
-    return Study(NAME, folder, tuple(curve.trials()), training)
+    return replace(study, trials=tuple(curve.trials()), decided_by=training)

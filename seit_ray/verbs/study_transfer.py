@@ -14,7 +14,7 @@ from seit_ray.progress import Progress, silent
 from seit_ray.storage.output import refuse_overlap
 from seit_ray.studies.arms import CentroidSettings
 from seit_ray.studies.image_set import ImageSet, check_splits, check_steps
-from seit_ray.studies.methods import reads
+from seit_ray.studies.methods import METHODS, ON_PIXELS, reads
 from seit_ray.studies.study import Study
 from seit_ray.studies.transfer import Pretraining, Training, Transfer
 from seit_ray.verbs.command.places import Rows, folder_of, looked_at, manifest_rows
@@ -86,18 +86,23 @@ def study_of_transfer(config: StudyTransfer) -> Study:
         second_codes=config.second_codebook_size or 4 * tokenizer.codebook_size,
     )
     places = {f"target {name}": data.images.uri for name, data in transfer.targets.items()}
-    return Study(NAME, folder, tuple(transfer.trials()), {**decided, **places})
+    return replace(study, trials=tuple(transfer.trials()), decided_by={**decided, **places})
 
 
 def unheeded(config: StudyTransfer) -> Rows:
-    """What is said of the model and some rows do not heed, a line each."""
+    """What is said of the model and some rows do not heed, and of trainings that no row has, a line each."""
     found: dict[str, list[str]] = {}
     for row in config.rows:
         for name, value in reads(row).items():
             said = getattr(config.model, name)
             if name in config.model.model_fields_set and said != value:
                 found.setdefault(f"model.{name} {said}", []).append(f"{row} ({value})")
-    return [("not heeded", f"{what} by rows {', '.join(rows)}, whose encoders fix it") for what, rows in found.items()]
+    lines = [("not heeded", f"{what} by rows {', '.join(rows)}, whose encoders fix it") for what, rows in found.items()]
+    for name, trained in (("supervised", {"supervised", ON_PIXELS}), ("pretrain", set(METHODS))):
+        part = getattr(config, name)
+        if part.model_dump() != type(part)().model_dump() and not trained & set(config.rows):
+            lines.append(("not heeded", f"section {name}, as none of the rows {', '.join(config.rows)} is trained so"))
+    return lines
 
 
 def image_set(config: StudyTransfer, uri: str) -> ImageSet:

@@ -14,11 +14,13 @@ from seit_ray.config.space import Settings
 from seit_ray.config.sweep import is_better_low, metric_of, space_of, stage_configs, trials_of
 from seit_ray.progress import Progress, silent
 from seit_ray.storage.output import claim
+from seit_ray.studies.contents import note_contents
 from seit_ray.studies.sweep import SweepJob
 from seit_ray.studies.trials import Outcome
+from seit_ray.verbs.command.contents import contents_of
 from seit_ray.verbs.command.places import Rows, dataset_rows, folder_of, output_rows, resources_of
 from seit_ray.verbs.command.training import loop_rows
-from seit_ray.verbs.sweep_trials import absolute, configs_of, trial_of
+from seit_ray.verbs.sweep_trials import absolute, check_trial, configs_of, trial_of
 
 SHOWN_TRIALS = 20  # on the terminal; trials.csv and report.html have all
 
@@ -69,19 +71,20 @@ def sweep(config: Sweep, progress: Progress = silent) -> Rows:
     from seit_ray.verbs.command.record import begin_record
 
     begin_record(job.folder, "sweep", config)
+    note_contents(job.folder, job.contents)
     with connected(**config.cluster.model_dump()) as cluster:
         outcomes = run_sweep(job, cluster, progress)
     return write_results(config, job, outcomes)
 
 
 def job_of(config: Sweep) -> SweepJob:
-    """The checked job; ValueError for whatever would end every trial."""
+    """The checked job; ValueError for whatever would end a trial, as the verb of its stage says it."""
     config = absolute(config)
     ranges, metric = space_of(config), metric_of(config)
     trials = trials_of(config, ranges)
-    check_data(config, metric)
     samples = trials or [{key: value} for key, found in ranges.items() for value in found.edges()]
-    last = [stage_configs(config, settings)[config.stages[-1]] for settings in samples]
+    check_data(config, metric, samples)
+    each = [stage_configs(config, settings) for settings in samples]
     job = SweepJob(
         folder=folder_of(config.output, config.storage).join(config.run),
         build=functools.partial(trial_of, config),
@@ -91,10 +94,11 @@ def job_of(config: Sweep) -> SweepJob:
         search=config.search.settings(),
         ranges={key: (found.kind, found.values) for key, found in ranges.items()},
         trials=trials,
-        max_epochs=max(stage.loop.epochs for stage in last),
+        max_epochs=max(stages[config.stages[-1]].loop.epochs for stages in each),
+        contents=contents_of((stage for stages in each for stage in stages.values()), config.storage),
     )
-    job.check()
     claim(job.folder, ("sweep.run.json",))
+    job.check()
     return job
 
 
@@ -145,12 +149,25 @@ def write_results(config: Sweep, job: SweepJob, outcomes: list[Outcome]) -> Rows
 
 
 def command_of(config: Sweep, job: SweepJob, outcome: Outcome) -> str:
-    """The command that trains a trial again, by the config of the best one and this trial's settings."""
-    stage = config.stages[-1]
-    begin = f"{stage}." if len(config.stages) > 1 else ""
-    own = {key.removeprefix(begin): value for key, value in outcome.settings.items() if key.startswith(begin)}
-    words = [f"{key}={flow(value)}" for key, value in own.items()]
-    return shlex.join(["seit-ray", stage, "--config", job.folder.uri_of("best.yaml"), *words, f"run={outcome.name}"])
+    """The command of each stage that trains a trial again, by the best one's configs and this trial's settings."""
+    if len(config.stages) == 1:
+        return stage_command(config.stages[0], job, "best.yaml", outcome.settings, f"run={outcome.name}")
+    first, last = config.stages
+    own: dict[str, Settings] = {first: {}, last: {}}
+    for key, value in outcome.settings.items():
+        stage, _, name = key.partition(".")
+        own[stage][name] = value
+    begun = f"{outcome.name}-{first}"
+    start = folder_of(absolute(config).output, config.storage).join(begun).uri
+    before = stage_command(first, job, f"best_{first}.yaml", own[first], f"run={begun}")
+    after = stage_command(last, job, "best.yaml", own[last], f"init_from={start}", f"run={outcome.name}")
+    return f"{before} && {after}"
+
+
+def stage_command(stage: str, job: SweepJob, name: str, settings: Settings, *places: str) -> str:
+    """The command of one training, by a config in the sweep's folder and what is different."""
+    words = [f"{key}={flow(value)}" for key, value in settings.items()]
+    return shlex.join(["seit-ray", stage, "--config", job.folder.uri_of(name), *words, *places])
 
 
 def write_best(config: Sweep, job: SweepJob, best: Outcome) -> dict[str, str]:
@@ -176,22 +193,15 @@ def write_best(config: Sweep, job: SweepJob, best: Outcome) -> dict[str, str]:
     return files
 
 
-def check_data(config: Sweep, metric: str) -> None:
-    """ValueError when the dataset, or the run to start from, cannot give the metric."""
-    from seit_ray.models.about import SOURCES, check_weights, read_about
+def check_data(config: Sweep, metric: str, samples: list[Settings]) -> None:
+    """ValueError when the dataset cannot give the metric, and for what the training of a trial would refuse."""
     from seit_ray.shards import TokenDataset
-    from seit_ray.shards.dataset import check_classes, identity_of
-    from seit_ray.training.identity import check_same
+    from seit_ray.shards.dataset import check_classes
 
     dataset = TokenDataset(folder_of(config.dataset, config.storage))
-    dataset.split("train")
+    for settings in samples:
+        check_trial(config, settings, dataset)
     if not metric.startswith("train_"):
         dataset.split("val")
-    if "finetune" in config.stages or metric in ("probe_linear_top1", "probe_knn_top1"):
+    if metric in ("probe_linear_top1", "probe_knn_top1"):
         check_classes(dataset.info.class_names, dataset.folder.uri)
-    if config.init_from:
-        start = folder_of(config.init_from, config.storage)
-        about = read_about(start, *SOURCES)
-        check_weights(start, config.init_weights)
-        if not config.transfer:
-            check_same(about, identity_of(dataset), config.init_from)

@@ -1,6 +1,8 @@
 """The trials of a sweep: from settings to the configs of their stages, with places of their own."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from seit_ray.config import Finetune, Pretrain, Sweep
 from seit_ray.config.space import Settings
@@ -8,8 +10,12 @@ from seit_ray.config.sweep import stage_configs, trial_name
 from seit_ray.studies.trials import Stage, Trial
 from seit_ray.verbs import finetune, pretrain
 from seit_ray.verbs.command.places import folder_of
+from seit_ray.verbs.command.pretrain_checks import check_pretrain
 from seit_ray.verbs.command.record import decided_by
 from seit_ray.verbs.command.training import shared_arguments
+
+if TYPE_CHECKING:
+    from seit_ray.shards.dataset import TokenDataset
 
 
 def absolute(config: Sweep) -> Sweep:
@@ -49,6 +55,19 @@ def trial_of(config: Sweep, settings: Settings) -> Trial:
         for name, stage in configs.items()
     ]
     return Trial(trial_name(stage_configs(config, settings)), settings, tuple(stages))
+
+
+def check_trial(config: Sweep, settings: Settings, dataset: TokenDataset) -> None:
+    """ValueError for what a stage of the trial with these settings would refuse, as its verb says it."""
+    for name, stage in stage_configs(config, settings).items():
+        try:
+            if isinstance(stage, Pretrain):
+                check_pretrain(stage, dataset)
+            else:
+                finetune.check_data(stage, dataset, starts=len(config.stages) > 1)
+        except ValueError as error:
+            said = ", ".join(f"{key}={value}" for key, value in settings.items())
+            raise ValueError(f"a {name} of the space, with {said}: {error}") from error
 
 
 def own_arguments(stage: Pretrain | Finetune) -> dict[str, Any]:

@@ -257,7 +257,8 @@ def test_run_all_submits_a_job_a_phase(head, tmp_path):
     assert re.findall(r"^(\S+) submitted$", done.stderr, re.MULTILINE) == ids
     assert [jobs(head)[name] for name in ids] == ["SUCCEEDED"] * len(ids)
     figures = json.loads((tmp_path / "all" / "finetune" / "evaluate-val.json").read_text())
-    assert f"top-1 / top-5    {figures['top1']:.2%} / {figures['top5']:.2%}" in done.stdout
+    top1 = f"{figures['top1']:.2%} +- {figures['standard_error']:.2%}"
+    assert f"top-1 / top-5    {top1} / {figures['top5']:.2%}" in done.stdout
 
 
 @pytest.mark.slow

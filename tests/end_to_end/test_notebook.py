@@ -123,7 +123,7 @@ def test_accuracy_here_and_with_two_workers(notebook):
     assert figure["top1"] > 0.9  # the classes differ in colour
     assert figure["top5"] == 1
     assert set(figure["per_class_top1"]) == {"cat", "dog"}
-    assert shown["evaluate"]["top-1 / top-5"] == f"{figure['top1']:.2%} / 100.00%"
+    assert shown["evaluate"]["top-1 / top-5"] == f"{figure['top1']:.2%} +- {figure['standard_error']:.2%} / 100.00%"
     other = root / "two.json"
     dataset, run = root / "tokens", root / "runs" / "classifier"
     evaluate(Evaluate(dataset=str(dataset), run=str(run), output=str(other), workers=TWO_WORKERS))

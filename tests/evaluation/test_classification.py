@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from seit_ray.batches.store import TokenStore
-from seit_ray.evaluation.classification import class_counts, classification_metrics, per_class_top1
+from seit_ray.evaluation.classification import class_counts, classification_metrics, figures_of_counts, per_class_top1
 from seit_ray.training.world import World
 
 CPU = World(device=torch.device("cpu"))
@@ -51,6 +51,16 @@ def test_counts_are_by_true_class():
     assert counts[:, 1].tolist() == hits.tolist()
     shares = per_class_top1(counts)
     assert shares == pytest.approx((hits / np.bincount(store.labels, minlength=7)).tolist())
+
+
+def test_figures_have_the_standard_error_of_their_hits():
+    model, store = Lookup(7), store_of()
+    figures = figures_of_counts(class_counts(model, store, 7, CPU, 8), list("abcdefg"))
+    hits = model.table.argmax(1).numpy() == store.labels
+    assert 0 < hits.mean() < 1
+    assert figures["standard_error"] == pytest.approx(hits.std() / np.sqrt(30))
+    one = figures_of_counts(class_counts(model, store_of(1), 7, CPU, 8), list("abcdefg"))
+    assert (one["samples"], one["standard_error"]) == (1, None)
 
 
 def test_with_fewer_than_five_classes_the_top_five_are_all():

@@ -87,6 +87,12 @@ def test_standard_errors_are_those_of_leaving_out_an_image():
     assert figures["miou_standard_error"] == pytest.approx(math.sqrt(6 / 7 * spread))
 
 
+def test_one_image_has_no_standard_error():
+    figures = figures_of(counted(*drawn(1)), list("abcd"))
+    assert figures["samples"] == 1
+    assert [figures[f"{name}_standard_error"] for name in ("miou", "mean_accuracy", "pixel_accuracy")] == [None] * 3
+
+
 def test_an_image_of_void_alone_is_no_sample_and_nothing_is_no_mistake():
     truths, told = drawn(3)
     void = np.full((4, 4), VOID, np.uint8)

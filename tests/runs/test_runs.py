@@ -233,6 +233,19 @@ def test_a_finished_run_is_left_as_it_is(dataset, tmp_path):
     assert {name: run.read(name) for name in before} == before
 
 
+def test_a_finished_run_says_what_it_was_wherever_it_is_given_again(dataset, tmp_path):
+    run = Folder(tmp_path / "run")
+    metrics = pretrain(dataset, run, loop=replace(LOOP, epochs=1))
+    about = json.loads(run.read("model.json"))
+    elsewhere = json.dumps({**about, "precision": "bf16", "device": "cuda"}).encode()
+    run.write("model.json", elsewhere)
+    assert pretrain(dataset, run, loop=replace(LOOP, epochs=1)) == metrics
+    assert run.read("model.json") == elsewhere
+    run.delete("model.json")  # killed between the last checkpoint and the model
+    assert pretrain(dataset, run, loop=replace(LOOP, epochs=1)) == metrics
+    assert json.loads(run.read("model.json")) == about
+
+
 def test_progress_and_metrics_are_handed_on(dataset, tmp_path):
     states, records = [], []
     run_finetune(

@@ -7,9 +7,14 @@ import torch
 from seit_ray.models.build import build_model
 from seit_ray.models.exports import export_model
 from seit_ray.objectives.ccvit_losses import patch_pixels
+from seit_ray.report.page import Page
+from seit_ray.runs.evaluate_tokens import evaluate_tokens
+from seit_ray.shards import TokenDataset
 from seit_ray.studies.fill_in import filled_in, images_of
-from tests.tiny_dataset import tiny_tokenizer
-from tests.tiny_trainers import SIZE
+from seit_ray.studies.quickstart import add_classes
+from tests.tiny_classifiers import write_classifier
+from tests.tiny_dataset import tiny_tokenizer, write_dataset
+from tests.tiny_trainers import CPU, SIZE
 
 TOKENS = torch.randint(16, (3, 16), generator=torch.Generator().manual_seed(0))
 
@@ -47,6 +52,28 @@ def test_masked_token_models_fill_in_codes(run):
     decoded, masked, filled = (np.asarray(pictures) for _, pictures in rows)
     assert (masked == 128).all(axis=1).sum() == 3 * 8
     assert not (filled == decoded).all()
+
+
+@pytest.mark.parametrize("kind", ["mtm", "ccvit"])
+def test_of_a_smaller_grid_the_middle_is_filled_in(run, kind):
+    tokenizer = tiny_tokenizer(patch_size=2)
+    mtm = {"stem_kernel": 1, "token_dim": 8}
+    ccvit = {"inputs": "codebook", "codebook": tokenizer.codebook, "code_dim": 12, "unit": 1, "kernel": 1}
+    write_run(run, kind, grid=(2, 2), **(mtm if kind == "mtm" else {**ccvit, "head_layers": 1}))
+    rows, _ = filled_in(run, tokenizer, TOKENS)
+    middle = tokenizer.decode(TOKENS)[:, :, 2:6, 2:6]
+    assert torch.equal(rows[0][1], middle)
+    assert all(np.asarray(pictures).shape == tuple(middle.shape) for _, pictures in rows)
+
+
+def test_the_classes_of_a_page_are_those_of_a_model_with_a_smaller_grid(tmp_path):
+    dataset = TokenDataset(write_dataset(tmp_path / "tokens"))
+    names = dataset.info.class_names
+    run = write_classifier(tmp_path / "run", dataset.folder, class_names=names, grid=(2, 2))
+    figures = evaluate_tokens(dataset=dataset.folder, run=run, split="val", batch_size=4, world=CPU)
+    page = Page("Classes", "of a crop")
+    add_classes(page, run, dataset, figures)
+    assert all(name in page.html() for name in names)
 
 
 def test_patches_turn_back_into_images():

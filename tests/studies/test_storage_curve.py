@@ -276,6 +276,7 @@ def test_a_curve_that_goes_on_does_nothing_twice_and_refuses_other_arms(finished
         (["equal=[]"], r"equal is empty; expected one at least"),
         (["seeds=[0,0]"], r"one seed or more, none of them twice"),
         (["output=PHOTOS/new"], r"expected two folders, neither of them in the other"),
+        (["model.train_only=attention"], r"model\.train_only attention; expected all, since nothing is pre-trained"),
     ],
 )
 def test_mistakes_are_one_line_before_any_work(photos, tmp_path, words, message):

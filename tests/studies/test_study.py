@@ -1,6 +1,7 @@
 """A study's folder, its trials in this process, and how it goes on after a kill."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -88,6 +89,20 @@ def test_other_arms_and_other_settings_are_refused_by_name(tmp_path):
         tiny_study(folder, decided={"images": "others"}).check()
     tiny_study(folder, seeds=(0, 1, 2)).begin()  # more seeds are more of the same
     assert json.loads(folder.read("study.json"))["arms"] == ["a", "bbb"]
+
+
+def test_a_study_that_reads_other_contents_now_is_refused(tmp_path):
+    def study(**contents):
+        return replace(tiny_study(Folder(tmp_path)), contents=contents)
+
+    study(tokenizer="aa").begin()
+    study(tokenizer="aa").check()
+    study(weights="cc").check()  # that nothing has read so far
+    with pytest.raises(ValueError, match=r"has trials that read another tokenizer \(aa, now bb\); expected the same"):
+        study(tokenizer="bb").check()
+    study(tokenizer="aa", weights="cc").begin()
+    with pytest.raises(ValueError, match=r"another weights \(cc, now dd\)"):
+        study(weights="dd").check()
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):

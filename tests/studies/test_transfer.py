@@ -264,9 +264,19 @@ def test_what_some_rows_do_not_heed_is_said(sets, tmp_path):
     trials = [trial for trial in study_of_transfer(config).trials if "row" in trial.settings]
     layers = {trial.settings["row"]: trial.stages[-1].arguments["model"].stem_layers for trial in trials}
     assert layers == {"scratch": 2, "mtm": 0, "ccvit": 0}
-    assert dict(check(config))["not heeded"] == "model.stem_layers 2 by rows mtm (0), ccvit (0), whose encoders fix it"
+    assert said(check(config)) == [
+        "model.stem_layers 2 by rows mtm (0), ccvit (0), whose encoders fix it",
+        "section supervised, as none of the rows scratch, mtm, ccvit is trained so",
+    ]
     config = transfer_config(sets, tmp_path / "new", rows=["scratch", "supervised"], model={"stem_layers": 2})
-    assert "not heeded" not in dict(check(config))
+    assert said(check(config)) == ["section pretrain, as none of the rows scratch, supervised is trained so"]
+    config = transfer_config(sets, tmp_path / "new", rows=["pixels", "mtm"])
+    assert said(check(config)) == []
+
+
+def said(rows):
+    """What is not heeded, a line each."""
+    return [text for name, text in rows if name == "not heeded"]
 
 
 def test_bytes_of_a_are_means_over_the_seeds():

@@ -16,8 +16,9 @@ from tests.tiny_images import image_files, write_files, write_tokenizer
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("photos", "tokenizer", "out")
+HELD_OUT = "tokenize.val_fraction=0.3 finetune.loop.global_batch_size=8"
 COMMANDS = {
-    "quickstart": "images=photos output=new",
+    "quickstart": f"images=photos output=new {HELD_OUT}",
     "fit_tokenizer": "images=photos output=new",
     "tokenize_images": "images=photos tokenizer=tokenizer output=new",
     "export_tokens": "dataset=tokens output=new",
@@ -28,7 +29,7 @@ COMMANDS = {
     "sweep": "dataset=tokens output=new run=a metric=train_loss space={optimizer.lr:[1e-3,1e-4]}",
     "evaluate": "images=photos run=classifier split=train",
     "predict": "images=photos run=classifier output=new/a.csv",
-    "run_all": "images=photos output=new",
+    "run_all": f"images=photos output=new {HELD_OUT} pretrain.loop.global_batch_size=8",
     "study_storage_curve": "images=sets/a output=new trials.max_concurrent=0 loop.global_batch_size=4",
     "study_transfer": "images=sets/a targets=[sets/b] output=new "
     + " ".join(f"{k}.loop.global_batch_size=4" for k in ("pretrain", "supervised", "finetune")),

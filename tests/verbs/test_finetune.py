@@ -8,7 +8,7 @@ import pytest
 from seit_ray.config import Finetune, load
 from seit_ray.shards import TokenDataset
 from seit_ray.storage import Folder
-from seit_ray.verbs.finetune import check_data, finetune
+from seit_ray.verbs.finetune import check, check_data, finetune
 from tests.tiny_dataset import write_dataset
 from tests.tiny_images import contents, image_files, write_files
 from tests.training.test_skipping import BadGradients
@@ -38,6 +38,20 @@ def test_another_hold_out_than_that_of_the_tokens_is_refused(place, keys):
         check_data(config_of(place, *keys))
 
 
+def test_tokens_with_another_hold_out_than_that_of_the_tokens_of_the_run_are_refused(place):
+    others = write_dataset(place / "others")
+    plan = {"images": Folder(place / "photos").uri, "val_fraction": 0.2, "seed": 4}
+    keys = [f"dataset={others.uri}", f"init_from={place}/mtm", f"output={place}", "run=a"]
+    about = json.loads((place / "mtm" / "model.json").read_text()) | {"grid": [4, 4], "codebook_size": 16}
+    (place / "mtm" / "model.json").write_text(json.dumps(about))
+    for more in ([], ["transfer=true"]):
+        others.write("dataset.json", replace(TokenDataset(others).info, plan=plan).to_json())
+        with pytest.raises(ValueError, match=r"val_fraction 0.2 and seed 4; expected 0.2 and 3, the hold-out"):
+            check_data(load(Finetune, [], [*keys, *more]))
+        others.write("dataset.json", replace(TokenDataset(others).info, plan=plan | {"seed": 3}).to_json())
+        assert check_data(load(Finetune, [], [*keys, *more])).uri == others.uri
+
+
 def test_another_hold_out_than_that_of_a_run_on_the_same_images_is_refused(place):
     images = Folder(place / "photos").uri
     decided = {"images": images, "pixels.val_fraction": 0.2, "pixels.seed": 3}
@@ -60,6 +74,44 @@ def test_the_same_hold_out_and_other_images_are_fine(place):
     assert check_data(config_of(place, "pixels.val_fraction=0.5")).uri == photos  # the tokens are not at hand any more
 
 
+SHORT = ["loop.epochs=3", "optimizer.warmup_epochs=1"]
+TOO_MUCH = {
+    "model.stem_kernel=3": "grid 4x4 under a stem of kernel 3, stride 3",
+    "model.grid_side=2 model.stem_kernel=4": "grid 2x2 under a stem of kernel 4",
+    "augment.synonym_prob=0.5 augment.num_synonyms=16": "augment.num_synonyms 16 of 16 codes; expected 1 to 15",
+    "model.encoder=beit model.inputs=codebook model.standardize=true": "model.standardize True with encoder beit",
+    "model.encoder=beit model.inputs=codebook model.stem_layers=2": "model.stem_layers 2 with encoder beit",
+    "model.encoder=beit model.inputs=codebook model.stem_padding=1": "model.stem_stride 2 and stem_padding 1 with",
+}
+
+
+@pytest.mark.parametrize("keys", TOO_MUCH)
+def test_numbers_that_do_not_fit_the_tokens_are_told_by_the_dry_run(place, keys):
+    config = load(Finetune, [], [f"dataset={place}/tokens", f"output={place}", "run=a", *keys.split()])
+    with pytest.raises(ValueError, match=TOO_MUCH[keys]):
+        check(config)
+
+
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        (["pixels.patch_size=3"], "pixels.image_size 16; expected a multiple of pixels.patch_size 3"),
+        ([*SHORT, "loop.global_batch_size=1000"], r"photos: .*1000"),
+        ([*SHORT, "loop.global_batch_size=20", "pixels.max_images=5"], r"photos: .*20"),
+    ],
+)
+def test_numbers_that_do_not_fit_the_images_are_told_by_the_dry_run(place, keys, text):
+    sizes = ["pixels.image_size=16", "pixels.patch_size=4", "pixels.val_fraction=0.2", "pixels.seed=3"]
+    with pytest.raises(ValueError, match=text):
+        check(config_of(place, *sizes, *keys))
+
+
+def test_shares_of_one_sample_add_up_to_one_at_most(place):
+    for one, other in (("synonym_prob", "swap_prob"), ("noise_prob", "color_adapt_prob")):
+        with pytest.raises(ValueError, match=rf"{one} \+ augment.{other} of 1 at most, .*; they are 1.2"):
+            config_of(place, f"augment.{one}=0.7", f"augment.{other}=0.5")
+
+
 SMALL = [
     *("workers.num_workers=0", "model.size=nano", "model.width=32", "model.depth=1", "model.num_heads=2"),
     *("model.stem_kernel=1", "loop.epochs=2", "loop.global_batch_size=16", "optimizer.warmup_epochs=0"),
@@ -67,7 +119,8 @@ SMALL = [
 
 
 def test_a_step_again_of_a_run_that_is_not_there_writes_nothing(place):
-    config = config_of(place, *SMALL, "pixels.image_size=16", "pixels.patch_size=4", "replay=3")
+    pixels = ["model.stem_kernel=2", "pixels.image_size=16", "pixels.patch_size=4"]  # its default: pixels have none
+    config = config_of(place, *SMALL, *pixels, "replay=3")
     with pytest.raises(ValueError, match=r"replay 3 of .*a; expected a step that was not finite and is kept: none"):
         finetune(config)
     assert not (place / "a").exists()

@@ -46,7 +46,7 @@ def test_evaluate_on_images(place, tmp_path):
     rows = dict(evaluating.evaluate(config, lambda *state: seen.append(state)))
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert rows["train images"] == "61 listed = 60 classified + 1 rejected"
-    assert rows["top-1 / top-5"] == f"{figures['top1']:.2%} / 100.00%"
+    assert rows["top-1 / top-5"] == f"{figures['top1']:.2%} +- {figures['standard_error']:.2%} / 100.00%"
     assert seen[-1][:3] == ("evaluate", 61, 61)
     before = contents(place)
     plan = dict(evaluating.check(config))
@@ -69,8 +69,8 @@ def test_figures_go_into_the_run(place):
     [
         ([], "keys dataset None and images None; expected one of them"),
         (["dataset=a", "images=b"], "keys dataset 'a' and images 'b'; expected one of them"),
-        (["dataset=a", "val_fraction=0.1"], "key val_fraction with dataset; expected it with images only"),
-        (["dataset=a", "source.kind=flat"], "key source with dataset"),
+        (["dataset=a", "val_fraction=0.1"], "val_fraction with dataset; expected none, since it is not read; drop it"),
+        (["dataset=a", "source.kind=flat"], "source.kind with dataset"),
     ],
 )
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])

@@ -102,6 +102,8 @@ MISTAKES = {
     "dataset=@tokens ccvit.num_masked=3": "ccvit.num_masked with objective mtm",
     "dataset=@tokens dtm.weight=1": "dtm.weight with objective mtm",
     "dataset=@tokens pixels.flip_prob=0": "pixels.flip_prob with objective mtm",
+    "dataset=@tokens augment.cutmix_alpha=1": "augment.cutmix_alpha of a pre-training, which has no labels",
+    "dataset=@tokens augment.synonym_prob=0.5 augment.num_synonyms=20": "augment.num_synonyms 20 of 16 codes",
     "objective=ccvit dataset=@tokens masking.loss=bce": "masking.loss with objective ccvit on tokens",
     "objective=ccvit dataset=@tokens pixels.flip_prob=0": "pixels.flip_prob with objective ccvit on tokens",
     "objective=ccvit dataset=@tokens ccvit.sees=pixels augment.random_crop=true": "augment.random_crop with objective",

@@ -101,7 +101,8 @@ def made(ray_cluster, tmp_path_factory):
 def test_the_table_compares_equal_bytes(made):
     _, output, rows = made
     figures = json.loads(output.read("finetune/evaluate-val.json"))
-    assert rows["top-1, transformer on tokens"] == f"{figures['top1']:.2%}"
+    found = f"{figures['top1']:.2%} +- {figures['standard_error']:.2%}"
+    assert rows["top-1, transformer on tokens"] == found
     compared = [row for row in rows if row.startswith(("top-1, logistic", "the same on "))]
     assert len(compared) == 4
     assert rows["top-1, logistic regression on tokens"].endswith("%")

@@ -2,8 +2,9 @@
 
 import pytest
 
-from seit_ray.config import RunAll, Workers, load
+from seit_ray.config import Quickstart, RunAll, Workers, load
 from seit_ray.storage import Folder
+from seit_ray.verbs import quickstart
 from seit_ray.verbs.command.arguments import VERBS
 from seit_ray.verbs.command.main import main
 from seit_ray.verbs.run_all import PHASES, check, missing, phases, run_all, words_of
@@ -48,11 +49,32 @@ def test_secrets_do_not_become_words():
 
 def test_a_job_needs_an_output_that_stays(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_files(tmp_path / "images", image_files(4))
+    write_files(tmp_path / "images", image_files(60))
     with pytest.raises(SystemExit) as caught:
-        main(["run_all", "images=images", "output=all", "submit=true"])
+        main(["run_all", "images=images", "output=all", "submit=true", *SMALL, "tokenize.val_fraction=0.5"])
     assert caught.value.code == 2
     assert "key output is 'all', a path in the working directory of the job" in capsys.readouterr().err
+
+
+MISTAKES = {
+    "tokenize.val_fraction=0": r"images has no val images but train; expected both train and val; .*tokenize",
+    "pretrain.loop.global_batch_size=500": r"500",
+    "source.include=['cat/*']": r"1 classes",
+}
+
+
+@pytest.mark.parametrize("key", MISTAKES)
+def test_what_would_end_the_last_phases_is_told_before_the_first(tmp_path, key):
+    write_files(tmp_path / "images", image_files(60))
+    config = config_of(tmp_path / "images", tmp_path / "all", key)
+    for asked in (check, run_all):
+        with pytest.raises(ValueError, match=MISTAKES[key]):
+            asked(config)
+    keys = [f"images={tmp_path}/images", f"output={tmp_path}/all", "pre_train=true", *SMALL, key]
+    for asked in (quickstart.check, quickstart.quickstart):
+        with pytest.raises(ValueError, match=MISTAKES[key]):
+            asked(load(Quickstart, [], keys))
+    assert not (tmp_path / "all").exists()
 
 
 def test_each_phase_is_done_once_and_a_changed_one_is_refused(ray_cluster, tmp_path):

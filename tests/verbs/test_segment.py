@@ -195,7 +195,9 @@ def test_outputs_and_keys_that_a_segmenter_has_not_are_refused(place, new_images
 
 def test_a_dry_run_says_what_would_be_trained_and_what_does_not_fit(place, tmp_path):
     assert dict(check_finetune(training(place, run="other")))["steps"].startswith("18 of 8 samples")
-    images = {"dataset": None, "images": str(place / "scenes"), "pixels": {"image_size": 16, "patch_size": 4}}
+    model = {key: value for key, value in MODEL.items() if key not in ("token_dim", "stem_kernel")}
+    pixels = {"image_size": 16, "patch_size": 4}
+    images = {"dataset": None, "images": str(place / "scenes"), "pixels": pixels, "model": model}
     rows = dict(check_finetune(training(place, run="other", source=SOURCE, **images)))
     assert rows["found"] == "train 24, val 5"
     assert rows["label maps"] == "a class a pixel, by values 0 to 2; void 3"

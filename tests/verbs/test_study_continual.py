@@ -130,6 +130,7 @@ def test_mistakes_are_told_before_work_begins(photos, tmp_path, words, message):
         (["loop.keep_best=val_top1"], "loop.keep_best; expected none"),
         (["centroid.num_workers=2"], "centroid.num_workers 2; expected 0"),
         (["seeds=[1,1]"], "none of them twice"),
+        (["seeds=[4294967295]"], "seeds 4294967295 and order_seed 1993; expected less than 4294967296 together"),
         (["arms=[raw,raw]"], "none of them twice"),
         (["optimizer.warmup_epochs=2"], "expected a warm-up that ends before the training"),
     ],
@@ -137,6 +138,16 @@ def test_mistakes_are_told_before_work_begins(photos, tmp_path, words, message):
 def test_keys_that_do_not_fit_are_refused(photos, tmp_path, words, message):
     with pytest.raises(ValueError, match=message):
         config_of(photos, tmp_path, *words)
+
+
+def test_a_tokenizer_that_was_fitted_again_is_refused(photos, tmp_path):
+    write_tokenizer(Folder(tmp_path / "tokenizer"))
+    config = config_of(photos, tmp_path / "out", f"tokenizer={tmp_path}/tokenizer")
+    job_of(config).begin()
+    job_of(config).check()
+    write_tokenizer(Folder(tmp_path / "tokenizer"), seed=5)
+    with pytest.raises(ValueError, match=r"has trials that read another .*tokenizer.json \(.*\); expected the same"):
+        job_of(config).check()
 
 
 def test_other_arms_are_refused_by_name(photos, tmp_path):

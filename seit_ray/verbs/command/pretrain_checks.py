@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from seit_ray.config import Pretrain, Section
+from seit_ray.config import Pretrain
 from seit_ray.config.methods import STUDENT
 from seit_ray.storage import Folder
 from seit_ray.verbs.command.places import folder_of
+from seit_ray.verbs.command.shape_checks import check_synonyms
+from seit_ray.verbs.command.training import check_size
+from seit_ray.verbs.command.unread import changed, refuse_unread
+
+if TYPE_CHECKING:
+    from seit_ray.shards.dataset import TokenDataset
 
 UNREAD = {  # objective -> sections that it does not read, on tokens and on images
     "mtm": (("source", "pixels", "ccvit", "dtm"), ()),
@@ -22,8 +28,11 @@ def morphs(config: Pretrain) -> bool:
     return config.objective == "dtm" or (config.objective == "ccvit" and bool(weight))
 
 
-def check_pretrain(config: Pretrain) -> Folder:
-    """The dataset or the images; ValueError, before anything is read at length, for what does not fit."""
+def check_pretrain(config: Pretrain, opened: TokenDataset | None = None) -> Folder:
+    """The dataset or the images; ValueError, before anything is read at length, for what does not fit.
+
+    opened: the dataset, where it has been opened: a sweep asks for each of its trials.
+    """
     named = config.dataset or config.images
     if not named or (config.dataset and config.images):
         raise ValueError(
@@ -34,21 +43,29 @@ def check_pretrain(config: Pretrain) -> Folder:
         raise ValueError("images with objective mtm; expected tokens; set dataset, or objective=ccvit or dtm")
     check_sections(config)
     data = folder_of(named, config.storage)
+    dataset = opened
     if config.dataset:
         from seit_ray.shards.dataset import TokenDataset
 
-        TokenDataset(data).split("train")
+        dataset = opened or TokenDataset(data)
+        dataset.split("train")
+    check_shape(config, dataset)
     if config.objective == "ccvit":
-        check_ccvit(config, data)
+        check_ccvit(config, dataset)
     if morphs(config):
-        check_morphing(config, data)
+        check_morphing(config, dataset)
     return data
 
 
-def changed(section: Section, name: str) -> bool:
-    """Whether a key has another value than its default."""
-    field = type(section).model_fields[name]
-    return getattr(section, name) != field.get_default(call_default_factory=True)
+def check_shape(config: Pretrain, dataset: TokenDataset | None) -> None:
+    """ValueError for sizes that do not go together, or patches that do not tile the tokens."""
+    from seit_ray.augment.mask_counts import patch_grid_of
+    from seit_ray.models.variants import model_grid
+
+    check_size(config.model)
+    if dataset is not None:
+        patch_grid_of(model_grid(dataset.info.grid, config.model.grid_side), config.model.stem_kernel)
+        check_synonyms(config.augment, dataset.info.codebook_size)
 
 
 def check_sections(config: Pretrain) -> None:
@@ -59,22 +76,17 @@ def check_sections(config: Pretrain) -> None:
         unread.append("augment" if config.ccvit.sees == "pixels" else "pixels")
     if config.objective == "ccvit" and not morphs(config):
         unread.append("dtm")
-    where = "images" if on_images else "tokens"
+    where = f"with objective {config.objective} on {'images' if on_images else 'tokens'}"
     for name in unread:
-        section = getattr(config, name)
-        keys = [key for key in type(section).model_fields if changed(section, key)]
-        if keys:
-            hint = "set dtm.weight" if (name, config.objective) == ("dtm", "ccvit") else "leave it out"
-            raise ValueError(
-                f"{name}.{keys[0]} with objective {config.objective} on {where}; expected none, since it is not read; "
-                f"{hint}"
-            )
+        hint = "set dtm.weight" if (name, config.objective) == ("dtm", "ccvit") else "leave it out"
+        refuse_unread(config, (name,), where, hint)
+    refuse_unread(config, ("augment.mixup_alpha", "augment.cutmix_alpha"), "of a pre-training, which has no labels")
     stray = [key for key in STUDENT if changed(config.dtm, key)]
     if stray and morphs(config) and not (config.objective == "dtm" and on_images):
         raise ValueError(f"dtm.{stray[0]} beside another objective; expected none, since it is not read; leave it out")
 
 
-def check_ccvit(config: Pretrain, data: Folder) -> None:
+def check_ccvit(config: Pretrain, dataset: TokenDataset | None) -> None:
     """ValueError when tokenizer, patches, counts or blocks do not fit CCViT."""
     from seit_ray.augment.mask_counts import patch_grid_of
     from seit_ray.models.variants import early_layers_of, model_grid
@@ -101,12 +113,11 @@ def check_ccvit(config: Pretrain, data: Folder) -> None:
             )
         grid, num_codes = (size // patch, size // patch), about["codebook_size"]
     else:
-        from seit_ray.shards.dataset import TokenDataset
-
+        assert dataset is not None  # one of the two is given
         if ccvit.tokenizer:
             raise ValueError("ccvit.tokenizer with dataset; expected none, since the dataset has its own; leave it out")
-        info = TokenDataset(data).info
-        check_family(info.family, data.uri)
+        info = dataset.info
+        check_family(info.family, dataset.folder.uri)
         if ccvit.sees == "pixels" and config.model.grid_side:
             raise ValueError(
                 f"model.grid_side {config.model.grid_side} with ccvit.sees pixels; expected whole grids; leave it out, "
@@ -149,7 +160,7 @@ def read_tokenizer(folder: Folder) -> dict[str, Any]:
     return read_about(folder)
 
 
-def check_morphing(config: Pretrain, data: Folder) -> None:
+def check_morphing(config: Pretrain, dataset: TokenDataset | None) -> None:
     """ValueError when targets, loss or patches of the morphing do not fit."""
     from seit_ray.augment.mask_counts import check_counts, num_masked_of, patch_grid_of
     from seit_ray.runs.method_checks import check_dtm
@@ -170,27 +181,27 @@ def check_morphing(config: Pretrain, data: Folder) -> None:
         size = config.pixels.image_size
         grid = patch_grid_of((size, size), config.pixels.patch_size)
         check_counts(grid, num_masked_of(grid, dtm.num_masked))
-    if kind == "run":
+    if dataset is not None and kind == "run":
         from seit_ray.models.about import TARGETS, read_about
-        from seit_ray.shards.dataset import TokenDataset, identity_of
+        from seit_ray.shards.dataset import identity_of
         from seit_ray.training.identity import check_same
 
         about = read_about(folder_of(dtm.target_run or "", config.storage), *TARGETS)
-        check_same(about, identity_of(TokenDataset(data)), dtm.target_run or "")
-    if kind == "stream":
-        check_stream(config, data)
+        check_same(about, identity_of(dataset), dtm.target_run or "")
+    if dataset is not None and kind == "stream":
+        check_stream(config, dataset)
 
 
-def check_stream(config: Pretrain, data: Folder) -> None:
+def check_stream(config: Pretrain, dataset: TokenDataset) -> None:
     """ValueError unless the second dataset is of as many images, and augmentation leaves places alone."""
     from seit_ray.shards.dataset import TokenDataset
 
     second = TokenDataset(folder_of(config.dtm.target_dataset or "", config.storage))
-    rows = [TokenDataset(data).split("train").rows, second.split("train").rows]
+    rows = [dataset.split("train").rows, second.split("train").rows]
     if rows[0] != rows[1]:
         raise ValueError(
-            f"{rows[1]} rows in split 'train' of {second.folder.uri}; expected the {rows[0]} of {data.uri}; tokenise "
-            "the same images"
+            f"{rows[1]} rows in split 'train' of {second.folder.uri}; expected the {rows[0]} of {dataset.folder.uri}; "
+            "tokenise the same images"
         )
     augment = config.augment
     if augment.random_crop or augment.swap_prob or augment.adapt != "none" or config.model.grid_side:

@@ -10,6 +10,7 @@ from seit_ray.config import Evaluate
 from seit_ray.progress import Progress
 from seit_ray.storage import Folder, StorageError, split_uri
 from seit_ray.storage.lock import locked
+from seit_ray.verbs.command.figures_file import evaluated_what, figures_place, file_name
 from seit_ray.verbs.command.places import Rows, folder_of
 from seit_ray.verbs.command.training import run_on_workers
 
@@ -54,7 +55,7 @@ def read_baseline(config: Evaluate, names: list[str], severities: list[int]) -> 
         parent, name = split_uri(config.baseline)
         folder = folder_of(parent, config.storage)
     else:
-        folder, name = folder_of(config.baseline, config.storage), file_name(config)
+        folder, name = folder_of(config.baseline, config.storage), file_name(kind_of(config), config)
         if not folder.exists(name):
             folder.check_readable()
             raise ValueError(
@@ -74,10 +75,9 @@ def read_baseline(config: Evaluate, names: list[str], severities: list[int]) -> 
     return folder.uri_of(name), figures
 
 
-def file_name(config: Evaluate) -> str:
-    """Of the figures, in the run."""
-    kind = "robustness" if config.images else "units"
-    return f"{kind}-{'-'.join([config.split, *([config.weights] if config.weights != 'model' else [])])}.json"
+def kind_of(config: Evaluate) -> str:
+    """Of the figures, by which their file is called."""
+    return "robustness" if config.images else "units"
 
 
 def robustness_plan(config: Evaluate) -> Rows:
@@ -101,20 +101,19 @@ def evaluate_robustness(config: Evaluate, arguments: dict[str, Any], progress: P
     from seit_ray.evaluation.robustness import with_baseline
 
     run: Folder = arguments["run"]
-    output = config.output or run.uri_of(file_name(config))
-    parent, name = split_uri(output)
-    folder, stem = folder_of(parent, config.storage), posixpath.splitext(name)[0]
+    folder, name = figures_place(kind_of(config), config)
+    stem = posixpath.splitext(name)[0]
     folder.check_writable()
     with locked(folder, f"_{stem}.lock", on_note=lambda note: progress("evaluate", 0, 0, note)) as lock:
         figures = cases_figures(config, arguments, folder.join(f"_{stem}.work"), progress)
         if config.baseline:
             uri, baseline = read_baseline(config, list(figures["corruptions"]), severities_of(config))
             figures = with_baseline(figures, baseline, uri)
-        figures = {"run": run.uri, "data": config.images or config.dataset, **figures}
+        figures = {**evaluated_what(config), **figures}
         lock.check()
         write_report(config, figures, folder, name, stem)
         end_work(folder.join(f"_{stem}.work"))
-    return summary(config, figures, run, folder, stem, output)
+    return summary(config, figures, run, folder, stem, folder.uri_of(name))
 
 
 def severities_of(config: Evaluate) -> list[int]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from seit_ray.config import Evaluate
 from seit_ray.progress import Progress
-from seit_ray.storage import Folder, split_uri
+from seit_ray.storage import Folder
+from seit_ray.verbs.command.figures_file import evaluated_what, figures_place
 from seit_ray.verbs.command.places import Rows, folder_of
 from seit_ray.verbs.command.robustness import is_robustness
 from seit_ray.verbs.command.training import run_on_workers
@@ -45,13 +46,12 @@ def evaluate_report(config: Evaluate, arguments: dict[str, Any], progress: Progr
     arguments = {name: value for name, value in arguments.items() if name != "classes"}
     if "batch_size" not in config.model_fields_set:
         arguments["batch_size"] = MOST_BATCH
-    output = config.output or run.uri_of(file_name(config))
-    parent, name = split_uri(output)
-    folder, stem = folder_of(parent, config.storage), posixpath.splitext(name)[0]
+    folder, name = figures_place("segments", config)
+    stem = posixpath.splitext(name)[0]
     folder.check_writable()
     found = run_on_workers(config, evaluate_segments, arguments, "evaluate", progress)
     sheet = segment_sheet(pictures) if (pictures := found.pop("pictures")) else None
-    figures = {"run": run.uri, "data": config.images or config.dataset, **found}
+    figures = {**evaluated_what(config), **found}
     title = f"Segmentation by {config.run.rstrip('/').rpartition('/')[2]}"
     folder.write(f"{stem}.html", segment_page(title, figures, sheet, record_of("evaluate", config)).html().encode())
     if sheet is not None:
@@ -66,11 +66,5 @@ def evaluate_report(config: Evaluate, arguments: dict[str, Any], progress: Progr
         (f"{config.split} images", f"{counts} + {len(figures['rejected'])} rejected"),
         *segment_rows(figures),
         ("report", folder.uri_of(f"{stem}.html")),
-        ("figures", output),
+        ("figures", folder.uri_of(name)),
     ]
-
-
-def file_name(config: Evaluate) -> str:
-    """Of the figures, in the run."""
-    what = ["segments", *(["images"] if config.images else []), config.split]
-    return "-".join([*what, *([config.weights] if config.weights != "model" else [])]) + ".json"

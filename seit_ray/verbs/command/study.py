@@ -11,6 +11,7 @@ from seit_ray.storage import Folder
 from seit_ray.storage.lock import LOCK, locked
 from seit_ray.studies.study import SEED, Study, TrialSettings, read_calls
 from seit_ray.studies.trials import ERROR, Outcome, Trial
+from seit_ray.verbs.command.contents import contents_of
 from seit_ray.verbs.command.places import Look, Rows, listed, output_rows, resources_of
 
 SHOWN_ERRORS = 3
@@ -20,7 +21,7 @@ def study_of(verb: str, config: StudyConfig, folder: Folder, trials: Sequence[An
     """The study of a verb's trials."""
     from seit_ray.verbs.command.record import decided_by
 
-    return Study(verb, folder, tuple(trials), decided_by(config))
+    return Study(verb, folder, tuple(trials), decided_by(config), contents_of([config], config.storage))
 
 
 def study_rows(study: Study, config: StudyConfig) -> Rows:

@@ -12,7 +12,7 @@ from seit_ray.progress import Progress
 from seit_ray.storage import Folder, split_uri
 from seit_ray.storage.lock import LOCK, locked
 from seit_ray.storage.output import claim, refuse_overlap
-from seit_ray.verbs.command.places import Rows, folder_of
+from seit_ray.verbs.command.places import Rows, folder_of, looked_at, manifest_rows
 
 if TYPE_CHECKING:
     from seit_ray.runs.morph_sources import MorphSources
@@ -56,24 +56,31 @@ def morph_sources(dtm: Dtm, storage: Storage) -> MorphSources:
 
 def loop_rows(config: OfTokens, dataset_folder: Folder) -> Rows:
     """Model, steps and peak rate."""
-    from seit_ray.augment.mask_counts import patch_grid_of
     from seit_ray.batches.sampler import num_steps
     from seit_ray.models.variants import model_grid
     from seit_ray.shards.dataset import TokenDataset
 
-    check_size(config.model)
     dataset, model = TokenDataset(dataset_folder), config.model
     grid = model_grid(dataset.info.grid, model.grid_side)
-    if isinstance(config, Pretrain):
-        patch_grid_of(grid, model.stem_kernel)
     stem = f"stem {model.stem_kernel}x{model.stem_kernel}, sees {grid[0]}x{grid[1]} tokens"
     loop, num_samples = config.loop, dataset.split("train").rows
     steps = num_steps(num_samples, loop.global_batch_size, loop.epochs)
     return [("model", f"{model.size}, {stem}"), steps_row(config, str(steps))]
 
 
+def training_rows(config: Pretrain | Finetune, images: Folder) -> Rows:
+    """Counts and classes of the images that a training on pixels would read; ValueError where they give no step."""
+    from seit_ray.verbs.command.shape_checks import check_image_steps
+
+    pixels, loop = config.pixels, config.loop
+    with looked_at(images, config.source, val_fraction=pixels.val_fraction, seed=pixels.seed) as (manifest, is_whole):
+        if is_whole:
+            check_image_steps(manifest, pixels.max_images, loop.global_batch_size, loop.epochs, images.uri)
+        return manifest_rows(images, manifest, is_whole)
+
+
 def check_size(model: Model) -> None:
-    """ValueError for sizes that do not go together; for a dry run, which builds no model."""
+    """ValueError for sizes that do not go together; asked before a model is built."""
     from seit_ray.models.variants import Size, build_size
 
     build_size(model.size, **{field.name: getattr(model, field.name) for field in fields(Size)})

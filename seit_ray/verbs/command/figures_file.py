@@ -1,0 +1,64 @@
+"""The files of figures that `evaluate` leaves: what each is called, and what it says of what was evaluated."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from seit_ray.config import Evaluate
+from seit_ray.storage import Folder, split_uri
+from seit_ray.verbs.command.places import folder_of
+
+COMPARED = ("data", "hold_out", "classes")  # what tells figures of one name apart
+
+
+def file_name(kind: str, config: Evaluate) -> str:
+    """Of the figures, in the run. kind: evaluate, robustness, units or segments."""
+    both = kind in ("evaluate", "segments")  # the others are of images, or of tokens, alone
+    what = [kind, *(["images"] if both and config.images else []), config.split]
+    return "-".join([*what, *([config.weights] if config.weights != "model" else [])]) + ".json"
+
+
+def output_of(kind: str, config: Evaluate) -> str:
+    """Where the figures go: config.output, or a file in the run."""
+    return config.output or folder_of(config.run, config.storage).uri_of(file_name(kind, config))
+
+
+def evaluated_what(config: Evaluate) -> dict[str, Any]:
+    """What figures say of themselves: run, weights, data; of tokens the tokenizer's fingerprint, of images the rest."""
+    run = folder_of(config.run, config.storage).uri
+    named = folder_of(config.dataset or config.images or "", config.storage)
+    found: dict[str, Any] = {"run": run, "weights": config.weights, "data": named.uri}
+    if config.dataset:
+        from seit_ray.shards import TokenDataset
+
+        return {**found, "tokenizer": TokenDataset(named).info.tokenizer}
+    hold_out = {"val_fraction": config.val_fraction, "seed": config.seed}
+    return {**found, "hold_out": hold_out, "classes": config.classes}
+
+
+def refuse_other_figures(kind: str, config: Evaluate) -> None:
+    """ValueError where the run's file of figures is of other data, another hold-out or other classes.
+
+    A file that the user names is written as asked.
+    """
+    run, name = folder_of(config.run, config.storage), file_name(kind, config)
+    if config.output or not run.exists(name):
+        return
+    try:
+        before = json.loads(run.read(name))
+    except ValueError:  # no figures of ours, or cut short
+        return
+    now = evaluated_what(config)
+    for key in COMPARED:
+        if key in before and key in now and before[key] != now[key]:
+            raise ValueError(
+                f"{run.uri_of(name)} holds figures of {key} {before[key]!r}; expected {now[key]!r}; set output=FILE "
+                "for these, or delete that file"
+            )
+
+
+def figures_place(kind: str, config: Evaluate) -> tuple[Folder, str]:
+    """(folder, name) of the file of figures."""
+    folder, name = split_uri(output_of(kind, config))
+    return folder_of(folder, config.storage), name

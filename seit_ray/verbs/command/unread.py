@@ -1,0 +1,66 @@
+"""Keys that say something and that nothing reads, by what a verb is given: refused, not ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from seit_ray.config import Finetune, FitTokenizer, Section
+
+OF_TRAINING = ("loop", "optimizer", "workers", "replay")
+IMAGE_MIXING = ("mixup_alpha", "cutmix_alpha", "mix_prob", "switch_prob", "mix_mode")  # of augment, on images
+OF_TOKENS = ("inputs", "token_dim", "stem_kernel", "stem_stride", "stem_padding", "stem_pixels", "standardize")
+
+
+def changed(section: Section, name: str) -> bool:
+    """Whether a key has another value than its default."""
+    field = type(section).model_fields[name]
+    return getattr(section, name) != field.get_default(call_default_factory=True)
+
+
+def said(config: Section, name: str) -> str | None:
+    """The first key, in dotted form, that says something at a name, which is a key or a section; None if none does."""
+    section, last = config, name
+    if "." in name:
+        first, last = name.split(".")
+        section = getattr(config, first)
+    value = getattr(section, last)
+    if not isinstance(value, Section):
+        return name if changed(section, last) else None
+    return next((f"{name}.{key}" for key in type(value).model_fields if changed(value, key)), None)
+
+
+def refuse_unread(config: Section, names: Iterable[str], where: str, hint: str = "leave it out") -> None:
+    """ValueError for a key that says something at one of these names, which are keys or sections."""
+    for name in names:
+        if key := said(config, name):
+            raise ValueError(f"{key} {where}; expected none, since it is not read; {hint}")
+
+
+def check_fit_keys(config: FitTokenizer) -> None:
+    """ValueError for keys of the other kind of tokenizer, or of a training where none is trained."""
+    if config.tokenizer == "centroid":
+        refuse_unread(config, ("vit_vqgan", *OF_TRAINING), "with tokenizer centroid", "set tokenizer=vit_vqgan")
+        return
+    refuse_unread(config, ("centroid",), "with tokenizer vit_vqgan")
+    if config.vit_vqgan.published:
+        read = ("published", "resize")
+        own = [f"vit_vqgan.{key}" for key in type(config.vit_vqgan).model_fields if key not in read]
+        refuse_unread(config, (*own, *OF_TRAINING, "source", "val_fraction", "seed"), "with vit_vqgan.published")
+
+
+def check_finetune_keys(config: Finetune, *, starts: bool) -> None:
+    """ValueError for keys of the other input, and for those that lack what they are about. starts: from another run."""
+    if not starts:
+        of_start = ("init_weights", "model.train_only")
+        refuse_unread(config, of_start, "without init_from", "name a finished run in init_from, or leave it out")
+    if config.dataset:
+        refuse_unread(config, ("source", "pixels"), "with dataset", "give images, or leave it out")
+        if config.model.inputs == "codebook":
+            refuse_unread(config, ("model.token_dim",), "with model.inputs codebook")
+        return
+    kept = IMAGE_MIXING if config.task == "classify" else ()
+    chain = [f"augment.{key}" for key in type(config.augment).model_fields if key not in kept]
+    model = [f"model.{key}" for key in (*OF_TOKENS, "grid_side")]
+    refuse_unread(config, [*model, "augment.adapt", *chain], "with images", "give dataset, or leave it out")
+    if config.model.dropout:  # of the table of tokens; none is what images have
+        refuse_unread(config, ("model.dropout",), "with images", "leave it out")

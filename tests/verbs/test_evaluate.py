@@ -1,0 +1,97 @@
+"""evaluate on tokens: figures say of what they are, and others do not take their place."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from seit_ray.config import Evaluate, load
+from seit_ray.shards import TokenDataset
+from seit_ray.storage import Folder
+from seit_ray.verbs.command.hold_out import with_hold_out
+from seit_ray.verbs.evaluate import check, evaluate
+from tests.tiny_classifiers import write_classifier
+from tests.tiny_dataset import NUM_CLASSES, write_dataset
+
+NAMES = [f"class {i}" for i in range(NUM_CLASSES)]
+
+
+@pytest.fixture
+def place(tmp_path):
+    """tokens/, others/ of the same tokenizer, and run/, with three sorts of weights."""
+    place = Folder(tmp_path)
+    for name in ("tokens", "others"):
+        write_dataset(tmp_path / name)
+    run = write_classifier(place.join("run"), place.join("tokens"), class_names=NAMES, ema_seed=1)
+    run.write("best.safetensors", run.read("ema.safetensors"))
+    return place
+
+
+def config_of(place, *more, dataset="tokens"):
+    return load(Evaluate, [], [f"dataset={place.uri}/{dataset}", f"run={place.uri}/run", *more])
+
+
+def test_figures_of_other_weights_have_a_file_of_their_own(place):
+    for weights, name in (("model", "evaluate-val"), ("ema", "evaluate-val-ema"), ("best", "evaluate-val-best")):
+        rows = dict(evaluate(config_of(place, f"weights={weights}")))
+        assert rows["figures"] == place.uri_of(f"run/{name}.json")
+        figures = json.loads(place.read(f"run/{name}.json"))
+        assert figures["weights"] == weights
+        assert (figures["run"], figures["data"]) == (place.uri_of("run"), place.uri_of("tokens"))
+        assert figures["tokenizer"] == json.loads(place.read("tokens/dataset.json"))["tokenizer"]
+
+
+@pytest.mark.parametrize("more", [[], ["occlusion=[0.5]"]])
+def test_figures_of_other_data_do_not_take_their_place(place, more):
+    evaluate(config_of(place, *more))
+    evaluate(config_of(place, *more))  # the same again
+    other = config_of(place, *more, dataset="others")
+    for asked in (check, evaluate):
+        with pytest.raises(ValueError, match=r"val.json holds figures of data .*tokens.; expected .*; set output=FILE"):
+            asked(other)
+    evaluate(other.model_copy(update={"output": place.uri_of("elsewhere.json")}))
+    assert json.loads(place.read("elsewhere.json"))["data"] == place.uri_of("others")
+
+
+def test_other_classes_are_told_by_the_dry_run(place):
+    info = TokenDataset(place.join("others")).info
+    place.write("others/dataset.json", replace(info, class_names=[*NAMES[:-1], "owl"]).to_json())
+    for asked in (check, evaluate):
+        with pytest.raises(ValueError, match=r"others has 4 classes, 'owl' for 'class 3'; expected the 4 that .*run"):
+            asked(config_of(place, dataset="others"))
+
+
+def planned(place, name, **plan):
+    """The plan of a dataset, as tokenising images/ would have left it."""
+    info = TokenDataset(place.join(name)).info
+    made = {"images": place.uri_of("images"), "val_fraction": 0.2, "seed": 3, **plan}
+    place.write(f"{name}/dataset.json", replace(info, plan=made).to_json())
+
+
+def test_tokens_that_hold_out_what_the_run_has_seen_are_refused(place):
+    planned(place, "tokens")
+    for plan in ({"seed": 4}, {"val_fraction": 0.3}):
+        planned(place, "others", **plan)
+        for asked in (check, evaluate):
+            with pytest.raises(ValueError, match=r"others with val_fraction .*; expected 0.2 and 3, the hold-out"):
+                asked(config_of(place, dataset="others"))
+        assert check(config_of(place, "split=train", dataset="others"))  # which says what it is
+    for plan in ({"val_fraction": 0.1}, {"seed": 4, "images": "elsewhere"}, {"seed": 4, "val_fraction": 0}):
+        planned(place, "others", **plan)
+        assert check(config_of(place, dataset="others"))  # a part of the hold-out, others, splits of the source
+    planned(place, "tokens", val_fraction=0.0)
+    planned(place, "others", seed=4)
+    assert check(config_of(place, dataset="others"))  # what is val there is said by the source
+
+
+def test_images_are_held_out_as_they_were_from_the_run(place):
+    planned(place, "tokens")
+    keys = [f"images={place.uri}/images", f"run={place.uri}/run"]
+    for more in (["val_fraction=0.3"], ["seed=4"], ["val_fraction=0.2", "seed=0"]):
+        with pytest.raises(ValueError, match=r"val_fraction 0..* and seed .; expected 0.2 and 3, the hold-out of what"):
+            with_hold_out(load(Evaluate, [], [*keys, *more]))
+    for more, found in (([], (0.2, 3)), (["val_fraction=0.1"], (0.1, 3)), (["split=train"], (0.2, 3))):
+        config = with_hold_out(load(Evaluate, [], [*keys, *more]))
+        assert (config.val_fraction, config.seed) == found
+    other = with_hold_out(load(Evaluate, [], [f"images={place.uri}/others", keys[1]]))
+    assert (other.val_fraction, other.seed) == (0, 0)

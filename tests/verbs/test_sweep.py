@@ -1,0 +1,107 @@
+"""What a sweep refuses before its first trial: whatever would end a trial, and keys that nothing reads."""
+
+import shlex
+
+import pytest
+
+from seit_ray.config import Finetune, Pretrain, Sweep, load
+from seit_ray.storage import Folder
+from seit_ray.studies.contents import note_contents
+from seit_ray.studies.trials import Outcome
+from seit_ray.verbs.command.record import decided_by
+from seit_ray.verbs.sweep import check, command_of, job_of, write_best
+from tests.tiny_classifiers import write_classifier
+from tests.tiny_dataset import NUM_CLASSES, write_dataset
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("tokens"), sizes={"train": 40, "val": 10}).uri
+
+
+def config_of(dataset, output, *keys):
+    """A grid over a space that a test gives."""
+    given = [f"dataset={dataset}", f"output={output}", "run=a", "search.searcher=grid", "metric=train_loss"]
+    return load(Sweep, [], [*given, *keys])
+
+
+PRETRAIN = {
+    "space={dtm.weight: [0.1, 1.0], optimizer.lr: [1e-3]}": r"a pretrain of the space, with dtm.weight=0.1, opt",
+    "space={ccvit.num_masked: [1, 2]}": r"ccvit.num_masked with objective mtm on tokens; expected none, since",
+    "space={optimizer.lr: [1e-3]} pretrain.objective=dtm": r"dtm.target average with loop.ema_decay 0",
+    "space={objective: [mtm, ccvit]} pretrain.masking.loss=bce": r"objective=ccvit: masking.loss with objective ccvit",
+    "space={pixels.flip_prob: [0.1]}": r"pixels.flip_prob with objective mtm on tokens",
+    "space={model.stem_kernel: [1, 3]}": r"model.stem_kernel=3: grid 4x4 in patches of 3x3",
+    "space={model.width: [128, 126]}": r"model.width=126: width 126 with num_heads",
+}
+FINETUNE = {
+    "space={model.encoder: [vit, beit]}": r"finetune of the space, with model.encoder=beit: model.inputs learned",
+    "space={model.grid_side: [2, 5]}": r"model.grid_side=5: model.grid_side 5; expected at most 4",
+}
+
+
+def refused(config, text):
+    for asked in (check, job_of):
+        with pytest.raises(ValueError, match=text):
+            asked(config)
+
+
+@pytest.mark.parametrize("keys", PRETRAIN)
+def test_a_pre_training_that_would_end_or_reads_no_such_key(dataset, tmp_path, keys):
+    words = keys.replace(": ", ":").replace(", ", ",").split()
+    refused(config_of(dataset, tmp_path, *words, "pretrain.model.size=nano"), PRETRAIN[keys])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("keys", FINETUNE)
+def test_a_fine_tuning_that_would_end(dataset, tmp_path, keys):
+    refused(config_of(dataset, tmp_path, keys, "stages=[finetune]", "finetune.model.size=nano"), FINETUNE[keys])
+
+
+def test_of_two_stages_each_is_asked(dataset, tmp_path):
+    keys = ["stages=[pretrain,finetune]", "space={finetune.model.grid_side: [2, 5]}"]
+    refused(config_of(dataset, tmp_path, *keys), "a finetune of the space, with finetune.model.grid_side=5")
+
+
+def test_optunas_proposals_are_asked_by_the_edges_of_each_key(dataset, tmp_path):
+    keys = ["search.searcher=optuna", "space={dtm.weight: {uniform: [0.5, 1]}}"]
+    refused(config_of(dataset, tmp_path, *keys), r"dtm.weight=0.5: dtm.weight with objective mtm")
+
+
+def test_a_sweep_that_starts_from_other_weights_now_is_refused(dataset, tmp_path):
+    place = Folder(tmp_path)
+    names = [f"class {i}" for i in range(NUM_CLASSES)]
+    run = write_classifier(place.join("start"), Folder(dataset), class_names=names, ema_seed=1)
+    keys = ["stages=[finetune]", "space={optimizer.lr: [1e-3]}", f"init_from={run.uri}", "transfer=true"]
+    config = config_of(dataset, tmp_path, *keys)
+    job = job_of(config)
+    assert set(job.contents) == {f"{dataset}/dataset.json", run.uri_of("model.safetensors")}
+    note_contents(job.folder, job.contents)
+    job.folder.write("sweep.run.json", b"{}")  # as begin_record leaves it
+    job_of(config)
+    run.write("model.safetensors", run.read("ema.safetensors"))
+    with pytest.raises(ValueError, match=r"a has trials that read another .*start/model.safetensors"):
+        job_of(config)
+    job_of(config_of(dataset, tmp_path, *keys, "init_weights=ema"))
+
+
+def test_the_command_of_a_trial_of_two_stages_is_of_its_own_pre_training(dataset, tmp_path):
+    space = "space={pretrain.masking.mask_ratio_mu: [0.5, 0.6], finetune.optimizer.weight_decay: [0.1]}"
+    small = [f"{stage}.model.size=nano" for stage in ("pretrain", "finetune")]
+    config = config_of(dataset, tmp_path, "stages=[pretrain,finetune]", space, "metric=val_top1", *small)
+    job = job_of(config)
+    first, other = (Outcome(trial.name, trial.settings, "finished", 0.5, 1.0) for trial in job.listed().values())
+    write_best(config, job, first)
+    commands = [shlex.split(part) for part in command_of(config, job, other).split(" && ")]
+    made = [load(verb, [words[3]], words[4:]) for verb, words in zip((Pretrain, Finetune), commands, strict=True)]
+    trained = job.build(other.settings).stages
+    assert [words[:3] for words in commands] == [["seit-ray", s, "--config"] for s in ("pretrain", "finetune")]
+    assert made[0].masking.mask_ratio_mu == trained[0].arguments["masking"].mask_ratio_mu == 0.6
+    assert made[1].init_from == f"{made[0].output}/{made[0].run}"
+    theirs = [stage.arguments["decided_by"] for stage in trained]
+    assert [decided_by(config) | {"init_from": None} for config in made] == [d | {"init_from": None} for d in theirs]
+
+
+def test_keys_that_are_read_are_searched(dataset, tmp_path):
+    keys = ["space={dtm.weight: [0.1, 1.0]}", "pretrain.objective=dtm", "pretrain.loop.ema_decay=0.9"]
+    assert len(job_of(config_of(dataset, tmp_path, *keys)).listed()) == 2
