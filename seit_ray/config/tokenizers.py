@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from seit_ray.config.loop import Loop, Optimizer
 from seit_ray.config.sections import Codes, Decay, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section
-
-if TYPE_CHECKING:
-    from seit_ray.config.verbs import FitTokenizer
 
 
 class Centroid(Section):
@@ -87,22 +84,3 @@ class VqganLoop(Loop):
 
     epochs: PositiveInt = Field(100, description="passes over the train split")
     global_batch_size: PositiveInt = Field(256, description="samples a step over all workers")
-
-
-def check_published(config: FitTokenizer) -> None:
-    """ValueError for keys that published weights leave nothing to do."""
-    if config.tokenizer != "vit_vqgan":
-        raise ValueError(
-            f"vit_vqgan.published with tokenizer {config.tokenizer}; expected vit_vqgan; set tokenizer=vit_vqgan"
-        )
-    sections: tuple[tuple[str, Section, set[str]], ...] = (
-        ("", config, {"images", "source", "centroid", "loop", "optimizer", "val_fraction", "seed", "replay"}),
-        ("vit_vqgan.", config.vit_vqgan, set(VitVqgan.model_fields) - {"published", "resize"}),
-    )
-    for start, section, idle in sections:
-        for key in sorted(idle):
-            if getattr(section, key) != type(section).model_fields[key].get_default(call_default_factory=True):
-                raise ValueError(
-                    f"{start}{key} with vit_vqgan.published, whose weights are taken as they are; expected neither "
-                    "images nor how to train; leave it out"
-                )

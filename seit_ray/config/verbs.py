@@ -30,7 +30,7 @@ from seit_ray.config.sections import (
     Storage,
     Tokenize,
 )
-from seit_ray.config.tokenizers import Centroid, VitVqgan, VqganLoop, VqganOptimizer, check_published
+from seit_ray.config.tokenizers import Centroid, VitVqgan, VqganLoop, VqganOptimizer
 from seit_ray.config.training import Classifier, Model, Pixels, Probe, Segment, Workers, WorkersHere
 from seit_ray.storage import Folder
 from seit_ray.storage.output import overlap
@@ -101,11 +101,9 @@ class FitTokenizer(Verb):
 
     @model_validator(mode="after")
     def _of_images_or_published(self) -> Self:
-        if self.published:
-            check_published(self)
-        elif self.images is None:
+        if self.images is None and not self.published:
             raise ValueError("images is missing; expected the images to fit on; set images=FOLDER")
-        elif self.tokenizer == "vit_vqgan":
+        if self.tokenizer == "vit_vqgan" and not self.published:
             check_schedule(self.loop, self.optimizer)
             check_best(self.loop, self.tokenizer)
         return self

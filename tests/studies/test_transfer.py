@@ -318,7 +318,7 @@ def test_the_plan_says_what_would_be_done(sets, tmp_path):
         ({"targets": ["missing"]}, r"missing"),
         (
             {"pretrain": {"loop": {"seed": 1}}},
-            r"pretrain\.loop\.seed 1; expected none, as a trial's seed is",
+            r"pretrain\.loop\.seed 1; expected none, as the seed comes from seeds",
         ),
         ({"finetune": {"loop": {"seed": 2}}}, r"finetune\.loop\.seed 2; expected none"),
     ],

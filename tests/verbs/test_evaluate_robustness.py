@@ -169,7 +169,10 @@ def test_a_dry_run_says_which_cases(place):
         (["images=a", "baseline=b"], "key baseline without corruptions"),
         (["dataset=a", "corruptions=fog"], "key corruptions with dataset; expected it with images only"),
         (["images=a", "occlusion=0.5"], "key occlusion with images; expected it with dataset only"),
-        (["dataset=a", "classes=present"], "key classes with dataset; expected it with images only"),
+        (
+            ["dataset=a", "classes=present"],
+            "classes with dataset; expected none, since it is not read",
+        ),
         (["dataset=a", "occlusion=[0.5,1]"], "occlusion 1.0; expected shares of the units"),
         (["images=a", "corruptions=fog", "baseline=/no/such/run"], "/no/such/run does not exist"),
     ],

@@ -41,15 +41,15 @@ def test_published_weights_go_into_no_folder_of_others(tmp_path, function):
     ("key", "text"),
     [
         ("images=/nowhere", "images with vit_vqgan.published"),
-        ("source.limit=5", "source with vit_vqgan.published"),
-        ("loop.epochs=5", "loop with vit_vqgan.published"),
+        ("source.limit=5", "source.limit with vit_vqgan.published"),
+        ("loop.epochs=5", "loop.epochs with vit_vqgan.published"),
         ("vit_vqgan.size=base", "vit_vqgan.size with vit_vqgan.published"),
         ("tokenizer=centroid", "vit_vqgan.published with tokenizer centroid"),
     ],
 )
 def test_keys_that_would_do_nothing_are_refused(tmp_path, key, text):
     with pytest.raises(ValueError, match=r"expected") as caught:
-        load(FitTokenizer, [], words(tmp_path, key))
+        check(load(FitTokenizer, [], words(tmp_path, key)))
     assert text in str(caught.value)
 
 

@@ -45,7 +45,9 @@ def check_fit_keys(config: FitTokenizer) -> None:
     if config.vit_vqgan.published:
         read = ("published", "resize")
         own = [f"vit_vqgan.{key}" for key in type(config.vit_vqgan).model_fields if key not in read]
-        refuse_unread(config, (*own, *OF_TRAINING, "source", "val_fraction", "seed"), "with vit_vqgan.published")
+        refuse_unread(
+            config, (*own, *OF_TRAINING, "images", "source", "val_fraction", "seed"), "with vit_vqgan.published"
+        )
 
 
 def check_finetune_keys(config: Finetune, *, starts: bool) -> None:

@@ -1,5 +1,6 @@
 """The tokenising job on a local ray: nothing lost, nothing twice, the same bytes whatever happens on the way."""
 
+import contextlib
 import math
 import os
 import shutil
@@ -81,8 +82,10 @@ def all_rows(dataset):
 
 def snapshot(folder, *, include_hidden=True):
     """name -> (inode, time of change) of the files on disk: tells a file that was written again."""
-    names = [entry.name for entry in folder.list(include_hidden=include_hidden)]
-    states = {name: os.stat(folder.uri_of(name)) for name in names}
+    states = {}
+    for entry in folder.list(include_hidden=include_hidden):
+        with contextlib.suppress(FileNotFoundError):  # an actor of an interrupted job ends its part, and its attempt
+            states[entry.name] = os.stat(folder.uri_of(entry.name))
     return {name: (state.st_ino, state.st_mtime_ns) for name, state in states.items()}
 
 

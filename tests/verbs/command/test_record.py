@@ -56,7 +56,7 @@ def killed_at(step):
         ("optimizer.lr=1e-6", "optimizer.lr 0.003 (now 1e-06)"),
         ("label_smoothing=0.3", "label_smoothing 0.1 (now 0.3)"),
         ("augment.cutmix_alpha=1", "augment.cutmix_alpha 0.0 (now 1.0)"),
-        ("model.train_only=attention", "model.train_only 'all' (now 'attention')"),
+        ("model.pool=cls", "model.pool 'mean' (now 'cls')"),
         ("loop.precision=bf16", "loop.precision 'auto' (now 'bf16')"),
     ],
 )
