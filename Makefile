@@ -16,7 +16,7 @@ quickstart: $(VENV)/.installed
 	$(VENV)/bin/seit-ray quickstart $(if $(IMAGES),images=$(IMAGES)) $(ARGS)
 
 test: $(VENV)/.installed-test
-	$(VENV)/bin/python -m pytest -n 2 --dist loadscope $(ARGS)
+	$(VENV)/bin/python -m pytest -n 3 --dist loadscope $(ARGS)
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .

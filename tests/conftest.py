@@ -73,7 +73,7 @@ def pytest_sessionfinish(session):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """For `pytest -n 2 --dist loadscope`: which tests stay together."""
+    """For `pytest -n 3 --dist loadscope`: which tests stay together. Of three on two cores, one mostly waits for Ray."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByGroup(LoadScopeScheduling):
