@@ -73,7 +73,7 @@ def pytest_sessionfinish(session):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """For `pytest -n 3 --dist loadscope`: which tests stay together. Of three on two cores, one mostly waits for Ray."""
+    """For `pytest -n 3 --dist loadscope`: which tests stay together. On two cores, one of three waits for Ray."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByGroup(LoadScopeScheduling):
