@@ -6,6 +6,7 @@ the marker does not name at the end, and the journal does, goes.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,11 +29,8 @@ def standing_dataset(output: Folder, look: Look) -> DatasetInfo | None:
     """The finished dataset of an output, cleaned up; None when there is work to do; ValueError as `look`."""
     found = look()
     if found is not None and read_plan(output) is not None:  # a kill between marker and clean-up leaves it
-        try:
-            with locked(output, LOCK):
-                clean_up(output, found, (RECORDS,))
-        except LockedError:
-            pass  # the job that made it is at it
+        with contextlib.suppress(LockedError), locked(output, LOCK):  # else the job that made it is at it
+            clean_up(output, found, (RECORDS,))
     return found
 
 
