@@ -48,7 +48,7 @@ def pair_of(image: bytes | Pair | Exception, mask: bytes | Pair | Exception) -> 
         return image
     assert isinstance(mask, Exception)  # neither of them is a pair
     text = str(mask)
-    if not isinstance(mask, ImageError) or text.startswith(NO_MAP):
+    if not isinstance(mask, ImageError) or text.startswith((NO_MAP, "label map")):  # which says so itself
         return mask
     return ImageError(f"{NO_MAP if text.startswith(NO_BYTES) else 'label map'}: {text}")
 

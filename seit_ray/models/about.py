@@ -58,6 +58,17 @@ def check_class_names(names: list[str] | None, about: dict[str, Any], data: str,
     return names
 
 
+def check_void(found: int | None, about: dict[str, Any], where: str, run: str) -> None:
+    """ValueError where classes that are known by number alone have other numbers, since another value is void."""
+    names = about["class_names"]
+    shifts = [len(names) if void is None else min(void, len(names)) for void in (found, about.get("void"))]
+    if names == [str(number) for number in range(len(names))] and shifts[0] != shifts[1]:
+        raise ValueError(
+            f"{where} has label maps with void {found}; expected {about.get('void')}, by which {run} numbers its "
+            "classes; set source.void so, or name the classes by source.class_names in both"
+        )
+
+
 def encoder_of(about: dict[str, Any]) -> str:
     """Which blocks a finished run has: vit or beit."""
     return "beit" if about["kind"] in BEIT else about["settings"].get("encoder") or "vit"

@@ -19,6 +19,7 @@ from seit_ray.images.fetch import MAX_BYTES
 from seit_ray.images.label_maps import VOID, middle_cells, squash_map
 from seit_ray.images.listing import list_images
 from seit_ray.images.sources.settings import SourceSettings
+from seit_ray.models.about import check_void
 from seit_ray.models.exports import import_model
 from seit_ray.runs.evaluate_images import check_alike
 from seit_ray.runs.evaluate_tokens import check_names
@@ -80,6 +81,7 @@ def evaluate_segments(
         if split not in manifest.splits:
             raise ValueError(f"split {split!r} of {images.uri}; expected one of {sorted(manifest.splits)}; correct it")
         check_classes_of(manifest.class_names, whole.class_names, images, run)
+        check_void(manifest.void, whole.about, images.uri, run.uri)
         decoding = Decoding(
             whole.image_size, whole.resize, source.image_column, whole.decode, max_bytes, max_pixels, masks=True
         )
@@ -96,6 +98,7 @@ def of_tokens(run: Folder, dataset: Folder, split: str, weights: str, batch_size
     check_maps(tokens)
     check_same(about, identity_of(tokens), run.uri)
     names = check_names(tokens, about, run)
+    check_void(tokens.info.void, about, dataset.uri, run.uri)
     tokens.split(split)
     coder = load_tokenizer(dataset.join("tokenizer"))[0]
     segmenter = WindowedSegmenter(model.to(world.device), tokens.info.grid, about.get("stride"))

@@ -24,8 +24,8 @@ def plan_of(
         "drop_unused": drop_unused,
         "rows_per_shard": rows_per_shard,
     }
-    # what evaluates images goes by how the dataset's were decoded
-    return plan | {name: info.plan[name] for name in ("decode",) if name in info.plan}
+    # what evaluates images goes by how the dataset's were decoded, and by what it has held out of which images
+    return plan | {name: info.plan[name] for name in ("decode", "images", "val_fraction", "seed") if name in info.plan}
 
 
 def existing(output: Folder, plan: dict[str, Any]) -> DatasetInfo | None:

@@ -62,7 +62,7 @@ def check_input(config: Evaluate) -> Folder:
 
 def dataset_rows_of(config: Evaluate, folder: Folder) -> Rows:
     """The token dataset, if the run fits it."""
-    from seit_ray.models.about import CLASSIFIERS, check_class_names, check_weights, read_about
+    from seit_ray.models.about import CLASSIFIERS, check_class_names, check_void, check_weights, read_about
     from seit_ray.shards import TokenDataset
     from seit_ray.shards.dataset import check_maps, identity_of
     from seit_ray.training.identity import check_same
@@ -79,6 +79,7 @@ def dataset_rows_of(config: Evaluate, folder: Folder) -> Rows:
     if about["kind"] == "segmenter":
         check_segments(config)
         check_maps(dataset)
+        check_void(dataset.info.void, about, dataset.folder.uri, run.uri)
     return dataset_rows(dataset.folder)
 
 
@@ -86,6 +87,7 @@ def images_rows(config: Evaluate, images: Folder) -> Rows:
     """The images and what makes them fit, if their labels are of the run."""
     from seit_ray.evaluation.image_run import read_image_run
     from seit_ray.images.labels import label_table
+    from seit_ray.models.about import check_void, read_about
 
     run = folder_of(config.run, config.storage)
     found = read_image_run(run, tokenizer=tokenizer_folder(config), weights=config.weights)
@@ -93,6 +95,7 @@ def images_rows(config: Evaluate, images: Folder) -> Rows:
     with looked as (manifest, is_whole):
         if found.kind == "segmenter":
             check_segments(config)
+            check_void(manifest.void, read_about(run, "segmenter"), images.uri, run.uri)
         elif is_whole:
             label_table(manifest, config.split, found.class_names, images.uri, run.uri)
         rows = manifest_rows(images, manifest, is_whole)

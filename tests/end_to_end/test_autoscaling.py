@@ -7,6 +7,7 @@ import json
 import subprocess
 import time
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,6 +101,12 @@ def gpu_nodes(head):
     return sum(node["state"] == "ALIVE" and node["resources_total"].get("GPU", 0) > 0 for node in nodes)
 
 
+def said_by_autoscaler(head):
+    """The end of its logs."""
+    logs = sorted(Path(head["RAY_LOGS"]).glob("monitor*"))
+    return "\n".join(f"{log.name}: {log.read_text()[-3000:]}" for log in logs)
+
+
 @pytest.mark.slow
 def test_gpu_nodes_come_for_a_tokenising_job_and_go_after_it(head, tmp_path):
     pictures = [image_bytes(("cat", "dog")[i % 2], i, side=128, format="JPEG") for i in range(50)]
@@ -120,7 +127,7 @@ def test_gpu_nodes_come_for_a_tokenising_job_and_go_after_it(head, tmp_path):
             time.sleep(0.3)
         job.kill()
         printed.seek(0)
-        assert job.wait() == 0, f"{printed.read()[-5000:]} with {seen} nodes"
+        assert job.wait() == 0, f"{printed.read()[-5000:]} with {max(seen)} nodes; {said_by_autoscaler(head)}"
     assert max(seen) == 2
     deadline = time.monotonic() + 60
     while gpu_nodes(head) and time.monotonic() < deadline:

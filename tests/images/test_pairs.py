@@ -143,3 +143,9 @@ def test_what_is_wrong_with_a_map_is_told_as_such_but_not_of_the_storage():
     assert pair_of(b"i", b"m") == Pair(b"i", b"m")
     none = ImageError("no label map: there is no x.png")
     assert pair_of(b"i", none) is none
+
+
+def test_what_names_the_map_already_is_told_as_it_is():
+    wrong = ImageError("label map: address 'http://h/m.png'; expected https://")
+    assert pair_of(b"image", wrong) is wrong
+    assert str(pair_of(b"image", ImageError("broken"))) == "label map: broken"

@@ -7,6 +7,7 @@ import pytest
 
 from seit_ray.config import Evaluate, load
 from seit_ray.shards import TokenDataset
+from seit_ray.shards.rewrite import rewrite_dataset
 from seit_ray.storage import Folder
 from seit_ray.verbs.command.hold_out import with_hold_out
 from seit_ray.verbs.evaluate import check, evaluate
@@ -95,3 +96,26 @@ def test_images_are_held_out_as_they_were_from_the_run(place):
         assert (config.val_fraction, config.seed) == found
     other = with_hold_out(load(Evaluate, [], [f"images={place.uri}/others", keys[1]]))
     assert (other.val_fraction, other.seed) == (0, 0)
+
+
+def test_a_dataset_written_anew_remembers_what_it_has_held_out(place):
+    planned(place, "tokens")
+    planned(place, "others", seed=4)
+    rewrite_dataset(TokenDataset(place.join("others")), place.join("compact"), encoding="compact")
+    for asked in (check, evaluate):
+        with pytest.raises(ValueError, match=r"compact with val_fraction 0.2 and seed 4; expected 0.2 and 3"):
+            asked(config_of(place, dataset="compact"))
+
+
+def test_files_of_others_beside_the_figures_stay(place):
+    place.write("mine.csv", b"mine")
+    units = config_of(place, "occlusion=[0.5]", f"output={place.uri}/mine.json")
+    for asked in (check, evaluate):
+        with pytest.raises(ValueError, match=r"mine.csv exists, which this output would replace; expected a free name"):
+            asked(units)
+        with pytest.raises(ValueError, match=r"expected a name that ends in .json"):
+            asked(units.model_copy(update={"output": place.uri_of("figures.html")}))
+    assert place.read("mine.csv") == b"mine"
+    free = units.model_copy(update={"output": place.uri_of("free.json")})
+    evaluate(free)
+    evaluate(free)  # over what it has written itself

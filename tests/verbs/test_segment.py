@@ -251,3 +251,21 @@ def test_the_next_command_evaluates_the_same_images_with_the_same_classes():
     tars = config.Finetune(task="segment", images="tars", run="a", source={"mask_column": "seg.png", "num_classes": 3})
     assert given(tars) == "images=tars source.num_classes=3 source.mask_column=seg.png"
     assert (evaluated.val_fraction, evaluated.seed) == (0.1, 4)
+
+
+def test_images_are_evaluated_again_and_a_part_of_them_apart(place):
+    given = {"images": str(place / "scenes"), "run": str(place / "segmenter"), "tokenizer": f"{place}/tokens/tokenizer"}
+    evaluate(config.Evaluate(**given, source=SOURCE))
+    evaluate(config.Evaluate(**given, source=SOURCE))  # the same again
+    part = config.Evaluate(**given, source={**SOURCE, "limit": 2})
+    with pytest.raises(ValueError, match=r"segments-images-val.json holds figures of source .*; set output=FILE"):
+        evaluate(part)
+
+
+@pytest.mark.parametrize("void", [0, 1])
+def test_maps_whose_classes_have_other_numbers_are_refused(place, void):
+    given = {"images": str(place / "scenes"), "run": str(place / "segmenter"), "tokenizer": f"{place}/tokens/tokenizer"}
+    moved = config.Evaluate(**given, source={**SOURCE, "void": void}, output=f"{place}/moved-{void}.json")
+    for asked in (check_evaluate, evaluate):
+        with pytest.raises(ValueError, match=rf"label maps with void {void}; expected 3, by which .* numbers"):
+            asked(moved)

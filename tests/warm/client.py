@@ -36,7 +36,9 @@ def main(place: str, python: str) -> int:
     It is one of Ray's processes, or the driver of a job; other commands are run as they are.
     """
     words = sys.argv[1:]
-    if not any(word.endswith(FORKED) for word in words[:2]) and words[:2] != ["-m", "seit_ray"]:
+    # what makes nodes starts as Ray has it: as a fork it has made none, once in a while
+    scales = any(word.startswith("--autoscaling-config=") for word in words)
+    if scales or (not any(word.endswith(FORKED) for word in words[:2]) and words[:2] != ["-m", "seit_ray"]):
         os.execv(python, [python, *words])
     parent = os.getppid()
     with asked(place, words, dict(os.environ), os.getcwd(), (0, 1, 2), session=False) as server:

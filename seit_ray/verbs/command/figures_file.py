@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import posixpath
 from typing import Any
 
 from seit_ray.config import Evaluate
+from seit_ray.config.deciding import deciding
 from seit_ray.storage import Folder, split_uri
 from seit_ray.verbs.command.places import folder_of
 
-COMPARED = ("data", "hold_out", "classes")  # what tells figures of one name apart
+COMPARED = ("data", "hold_out", "scored_classes", "source")  # what tells figures of one name apart
+BESIDE = {"segments": ("html", "png", "csv"), "robustness": ("html", "svg", "csv"), "units": ("html", "svg", "csv")}
 
 
 def file_name(kind: str, config: Evaluate) -> str:
@@ -34,15 +37,18 @@ def evaluated_what(config: Evaluate) -> dict[str, Any]:
 
         return {**found, "tokenizer": TokenDataset(named).info.tokenizer}
     hold_out = {"val_fraction": config.val_fraction, "seed": config.seed}
-    return {**found, "hold_out": hold_out, "classes": config.classes}
+    source = {key: value for key, value in deciding(config).items() if key.startswith("source.")}
+    return {**found, "hold_out": hold_out, "scored_classes": config.classes, "source": source}
 
 
 def refuse_other_figures(kind: str, config: Evaluate) -> None:
     """ValueError where the run's file of figures is of other data, another hold-out or other classes.
 
-    A file that the user names is written as asked.
+    A file that the user names is written as asked, but not over files of others beside it.
     """
     run, name = folder_of(config.run, config.storage), file_name(kind, config)
+    if config.output:
+        refuse_beside(kind, config)
     if config.output or not run.exists(name):
         return
     try:
@@ -56,6 +62,20 @@ def refuse_other_figures(kind: str, config: Evaluate) -> None:
                 f"{run.uri_of(name)} holds figures of {key} {before[key]!r}; expected {now[key]!r}; set output=FILE "
                 "for these, or delete that file"
             )
+
+
+def refuse_beside(kind: str, config: Evaluate) -> None:
+    """ValueError where page, picture or table would lie over the figures, or over files that are not theirs."""
+    folder, name = figures_place(kind, config)
+    stem, suffix = posixpath.splitext(name)
+    beside = [f"{stem}.{ending}" for ending in BESIDE.get(kind, ())]
+    if beside and suffix != ".json":
+        raise ValueError(f"output {config.output}; expected a name that ends in .json; {beside[0]} lies beside it")
+    other = None if folder.exists(name) else next(filter(folder.exists, beside), None)
+    if other:
+        raise ValueError(
+            f"{folder.uri_of(other)} exists, which this output would replace; expected a free name; choose another one"
+        )
 
 
 def figures_place(kind: str, config: Evaluate) -> tuple[Folder, str]:
