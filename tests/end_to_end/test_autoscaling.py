@@ -25,7 +25,7 @@ from tests.tiny_images import image_bytes, write_files, write_tokenizer
 from tests.warm import processes as warm
 
 HEAD_ID = "f" * 51 + "00000"  # of the head, for the provider
-NUM_IMAGES, ROWS = 480, 4
+NUM_IMAGES, ROWS = 720, 4
 
 
 def worker(resources, max_workers):
