@@ -48,7 +48,7 @@ def test_figures_of_other_data_do_not_take_their_place(place, more):
     evaluate(config_of(place, *more))  # the same again
     other = config_of(place, *more, dataset="others")
     for asked in (check, evaluate):
-        with pytest.raises(ValueError, match=r"val.json holds figures of data .*tokens.; expected .*; set output=FILE"):
+        with pytest.raises(ValueError, match=r"val.json holds figures of data .*tokens.; .*; set output=FILE.json"):
             asked(other)
     evaluate(other.model_copy(update={"output": place.uri_of("elsewhere.json")}))
     assert json.loads(place.read("elsewhere.json"))["data"] == place.uri_of("others")
@@ -119,3 +119,6 @@ def test_files_of_others_beside_the_figures_stay(place):
     free = units.model_copy(update={"output": place.uri_of("free.json")})
     evaluate(free)
     evaluate(free)  # over what it has written itself
+    place.write("cut.html", b"page")
+    place.write("_cut.work/0.json", b"{}")  # as a kill among the files of a report leaves it
+    assert check(units.model_copy(update={"output": place.uri_of("cut.json")}))

@@ -258,7 +258,7 @@ def test_images_are_evaluated_again_and_a_part_of_them_apart(place):
     evaluate(config.Evaluate(**given, source=SOURCE))
     evaluate(config.Evaluate(**given, source=SOURCE))  # the same again
     part = config.Evaluate(**given, source={**SOURCE, "limit": 2})
-    with pytest.raises(ValueError, match=r"segments-images-val.json holds figures of source .*; set output=FILE"):
+    with pytest.raises(ValueError, match=r"segments-images-val.json holds figures of source .*; set output=FILE.json"):
         evaluate(part)
 
 

@@ -59,8 +59,8 @@ def refuse_other_figures(kind: str, config: Evaluate) -> None:
     for key in COMPARED:
         if key in before and key in now and before[key] != now[key]:
             raise ValueError(
-                f"{run.uri_of(name)} holds figures of {key} {before[key]!r}; expected {now[key]!r}; set output=FILE "
-                "for these, or delete that file"
+                f"{run.uri_of(name)} holds figures of {key} {before[key]!r}; expected {now[key]!r}; set "
+                "output=FILE.json for these, or delete that file"
             )
 
 
@@ -71,7 +71,8 @@ def refuse_beside(kind: str, config: Evaluate) -> None:
     beside = [f"{stem}.{ending}" for ending in BESIDE.get(kind, ())]
     if beside and suffix != ".json":
         raise ValueError(f"output {config.output}; expected a name that ends in .json; {beside[0]} lies beside it")
-    other = None if folder.exists(name) else next(filter(folder.exists, beside), None)
+    begun = folder.exists(name) or any(folder.join(f"_{stem}.work").list())  # a kill leaves work without figures
+    other = None if begun else next(filter(folder.exists, beside), None)
     if other:
         raise ValueError(
             f"{folder.uri_of(other)} exists, which this output would replace; expected a free name; choose another one"

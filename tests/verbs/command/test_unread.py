@@ -59,7 +59,7 @@ def test_the_other_inputs_keys(data):
 
 def test_what_is_read_is_let_through():
     fit = load(FitTokenizer, [], [*TOKENIZER, VQGAN, "loop.epochs=3", "seed=4", "replay=3", "vit_vqgan.width=64"])
-    check_fit_keys(fit)
+    assert check_fit_keys(fit) is None
     check_fit_keys(load(FitTokenizer, [], [*TOKENIZER, "centroid.codebook_size=9", "val_fraction=0.1"]))
     images = [
         "images=a",
@@ -71,7 +71,7 @@ def test_what_is_read_is_let_through():
     ]
     check_finetune_keys(load(Finetune, [], images), starts=False)
     tokens = ["dataset=a", "run=a", "init_from=b", "init_weights=ema", "model.train_only=attention"]
-    check_finetune_keys(load(Finetune, [], tokens), starts=True)
+    assert check_finetune_keys(load(Finetune, [], tokens), starts=True) is None
 
 
 def test_the_first_key_that_says_something():
