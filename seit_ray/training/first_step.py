@@ -13,7 +13,7 @@ from seit_ray.training.compiling import compile_blocks, uncompiled
 from seit_ray.training.device_memory import is_out_of_memory
 from seit_ray.training.gradients import add_gradients
 from seit_ray.training.micro_batches import Parts, first_rows
-from seit_ray.training.throughput import Throughput, counting_flops
+from seit_ray.training.throughput import FlopCounter, Throughput
 
 if TYPE_CHECKING:
     from seit_ray.training.loop import Trainer
@@ -39,7 +39,7 @@ def take_first_step(trainer: Trainer, model: nn.Module, step: int, parts: Parts,
             trainer.step(model, step, parts)
     else:
         limit = trainer.micro_batches.limit
-        with uncompiled(trainer.compiles), counting_flops() as counted:
+        with uncompiled(trainer.compiles), FlopCounter() as counted:
             trainer.step(model, step, parts)
         if trainer.micro_batches.limit == limit:  # else what was tried in vain is among it
             speed.flops_per_sample = counted.flops / sum(len(batch) for _, batch in parts)
@@ -65,7 +65,7 @@ def try_out(trainer: Trainer, model: nn.Module, step: int, parts: Parts, speed: 
     )
     pair = first_rows(parts, COUNTED_ROWS)
     with uncompiled(trainer.compiles):  # as another training may have left the model
-        with counting_flops() as counted:
+        with FlopCounter() as counted:
             add(pair)
         speed.flops_per_sample = counted.flops / len(pair[0][1])
         trainer.drop_step()

@@ -52,7 +52,7 @@ from seit_ray.tokenizers.centroid import CentroidTokenizer
 from seit_ray.training.averages import new_average
 from seit_ray.training.loop import Trainer
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
-from seit_ray.training.throughput import counting_flops, peak_flops
+from seit_ray.training.throughput import FlopCounter, peak_flops
 from seit_ray.training.world import World
 
 OPTIMIZER = {
@@ -248,7 +248,7 @@ def compare(case: str, kind: str, settings: dict, objective, plainly, options, w
         if hasattr(each, "average"):
             each.average = new_average(model)
     batches = [batch_of(case, n, options, device) for n in (options.batch, options.plain_batch)]
-    with counting_flops() as counted, sdpa_kernel(SDPBackend.MATH):  # the fused backward computes products again
+    with FlopCounter() as counted, sdpa_kernel(SDPBackend.MATH):  # the fused backward computes products again
         pass_of(ours, objective, batches[0])()
     flops = counted.flops / options.batch
     if device.type == "cuda":

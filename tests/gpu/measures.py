@@ -40,7 +40,7 @@ from seit_ray.tokenizers.vit_vqgan.tokenizer import VitVqganTokenizer
 from seit_ray.training.loop import Trainer
 from seit_ray.training.metrics import read_metrics
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
-from seit_ray.training.throughput import counting_flops, peak_flops
+from seit_ray.training.throughput import FlopCounter, peak_flops
 from seit_ray.training.world import World
 from tests.benchmarks.train_rate import MEAN_RATIO, PlainMTM, plain
 
@@ -171,7 +171,7 @@ def batch_on(device: torch.device, rows: int, form: Form) -> Batch:
 def useful_flops(kind: str, settings: dict[str, Any], objective: Any, form: Form, device: torch.device) -> float:
     """Operations of a sample, forward and backward, with nothing computed twice (PaLM, appendix B)."""
     model, batch = build_model(kind, **settings).to(device).train(), batch_on(device, 2, form)
-    with counting_flops() as counted, sdpa_kernel(SDPBackend.MATH):  # the fused backward computes products again
+    with FlopCounter() as counted, sdpa_kernel(SDPBackend.MATH):  # the fused backward computes products again
         objective.loss(model, batch, StepRandom(0, 0, slice(0, 2), 2, device))[0].backward()
     return counted.flops / 2
 

@@ -2,20 +2,34 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from seit_ray.objectives import MTMObjective
 from seit_ray.progress import duration
 from seit_ray.training import throughput
 from seit_ray.training.metrics import describe, read_metrics
-from seit_ray.training.throughput import SPEED, Throughput, counting_flops, matmul_rate, peak_flops
-from tests.tiny_trainers import CPU, tiny_masked, tiny_trainer
+from seit_ray.training.throughput import SPEED, FlopCounter, Throughput, matmul_rate, peak_flops
+from tests.tiny_trainers import CPU, tiny_classifier, tiny_masked, tiny_trainer
 
 
 def test_products_are_counted_forward_and_backward():
     layer = torch.nn.Linear(32, 64)
-    with counting_flops() as counted:
+    with FlopCounter() as counted:
         layer(torch.ones(8, 32, requires_grad=True)).sum().backward()
     assert counted.flops == 3 * 2 * 8 * 32 * 64
+
+
+@pytest.mark.parametrize("model", [tiny_masked, tiny_classifier])
+def test_torch_counts_as_much(run, model):
+    """FlopCounterMode knows modules and takes what is composed apart; the sum is the same."""
+    objective = MTMObjective() if model is tiny_masked else None
+    trainer = tiny_trainer(run, model(), **({"objective": objective} if objective else {}))
+    counted = []
+    for mode in (FlopCounter(), FlopCounterMode(display=False)):
+        with mode:
+            trainer.objective.loss(*first_arguments(trainer))[0].backward()
+        counted.append(mode.flops if isinstance(mode, FlopCounter) else mode.get_total_flops())
+    assert counted[0] == counted[1] > 0
 
 
 def test_counting_changes_no_result(run):
@@ -23,7 +37,7 @@ def test_counting_changes_no_result(run):
     results = []
     for counts in (False, True):
         if counts:
-            with counting_flops():
+            with FlopCounter():
                 loss, _ = trainer.objective.loss(*first_arguments(trainer))
         else:
             loss, _ = trainer.objective.loss(*first_arguments(trainer))
