@@ -37,7 +37,7 @@ def add_gradients(
     gradients apart.
     """
     batch_size = settings.global_batch_size
-    seed_dropout(settings.seed, step, world.rank)
+    seed_dropout(settings.seed, step, world)
     model.train()
     bad = torch.zeros((), dtype=torch.bool, device=world.device)
     for number, (span, batch) in enumerate(parts):
@@ -53,7 +53,12 @@ def add_gradients(
     return bad
 
 
-def seed_dropout(seed: int, step: int, rank: int) -> None:
-    """Dropout and drop path draw from torch's generator: start it anew each step, so that resuming is exact."""
-    draw = StepRandom(seed, step, slice(0, 0), 0).number(f"dropout of rank {rank}")
-    torch.manual_seed(int(draw * 2**53))
+def seed_dropout(seed: int, step: int, world: World) -> None:
+    """Dropout and drop path draw from the device's generator: start it anew each step, so that resuming is exact.
+
+    Not by torch.manual_seed, which notes its stack for each kind of device that is not there: as long as a small step.
+    """
+    draw = int(StepRandom(seed, step, slice(0, 0), 0).number(f"dropout of rank {world.rank}") * 2**53)
+    torch.default_generator.manual_seed(draw)
+    if world.device.type == "cuda":
+        torch.cuda.manual_seed(draw)
