@@ -52,7 +52,7 @@ def contact_sheet(rows: Sequence[Tensor | np.ndarray], row_titles: Sequence[str]
         sheet.paste(Image.fromarray(strip), (left, top))
         draw.text((0, top + height / 2), title.strip(), fill=TITLE_COLOUR, font=font, anchor="lm")
     buffer = io.BytesIO()
-    sheet.save(buffer, "PNG", optimize=True)
+    sheet.save(buffer, "PNG")
     return buffer.getvalue()
 
 
