@@ -12,6 +12,7 @@ from seit_ray.images.label_maps import MapLabels
 from seit_ray.images.sources import folders, parquet, tables, webdataset
 from seit_ray.images.sources.class_names import read_class_names, renamed
 from seit_ray.images.sources.division import COUNTED, Division, File, Head, Piece, Seen, SeenRun, Tally
+from seit_ray.images.sources.faults import read_named
 from seit_ray.images.sources.inventory import inventory_entries, keep_slices, sorted_inventory
 from seit_ray.images.sources.layout import LOOK, Beginning, found_layout, of_layout, visible
 from seit_ray.images.sources.maps import class_names_of_maps, void_of
@@ -53,7 +54,7 @@ def divide(
     folder, name = _file_of(source, settings) if settings.inventory is None else (source, "")
     kept = None if is_sample else kept
     if name:
-        found = _in_file(folder, name, settings, is_sample=is_sample)
+        found = read_named(partial(_in_file, folder, name, settings, is_sample=is_sample), folder, name)
     else:
         found = _in_folder(source, settings, kept, is_sample=is_sample)
     if settings.limit is not None:

@@ -28,16 +28,18 @@ from seit_ray.images.sources.column_types import (
 )
 from seit_ray.images.sources.columns import cell_key, checked_label, present_columns
 from seit_ray.images.sources.division import COUNTED, MAY_REPEAT, PLAIN, Division, File, Piece, Seen, Tally
+from seit_ray.images.sources.faults import BrokenFileError, rest_of, until_fault
 from seit_ray.images.sources.names import one_form
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.images.sources.splits import split_name, split_of_cell, splits_of_files
-from seit_ray.storage import Entry, Folder
+from seit_ray.storage import Entry, Folder, StorageError
 
 _NUMBER = re.compile(r"[-_.]\d+[-_]of[-_]\d+(?=\.parquet$)", re.IGNORECASE)
+FIRST_FILES = 8  # that are tried for the columns that all have
 WITHOUT_IMAGES = ".parquet without a column of images"
 
 
-class DamagedParquetError(ValueError):
+class DamagedParquetError(BrokenFileError):
     """A file that is no Parquet file, or a broken one."""
 
 
@@ -55,11 +57,11 @@ def files_in(source: Folder, entries: Iterable[Entry], settings: SourceSettings,
 
 
 def shown_by_first(folder: Folder, files: Sequence[File], settings: SourceSettings) -> dict[str, Any]:
-    """What the first file tells of all of them, for a `Division`, before the work starts: whether the columns fit."""
+    """What the first file that can be read tells of all of them, for a `Division`, before the work starts."""
     if not files:
         return {}
-    name, columns = files[0].name, settings.columns
-    schema = parquet_schema(folder, name)
+    columns = settings.columns
+    name, schema = first_schema(folder, files)
     present_columns(schema.names, folder.uri_of(name), columns, "image")
     check_image_column(schema, columns.image, folder.uri_of(name))
     check_mask_column(schema, columns.mask, folder.uri_of(name))
@@ -70,22 +72,43 @@ def shown_by_first(folder: Folder, files: Sequence[File], settings: SourceSettin
     }
 
 
+def first_schema(folder: Folder, files: Sequence[File]) -> tuple[str, pa.Schema]:
+    """(name, schema) of the first file that can be read; the error of the first one where none of several can."""
+    first: Exception | None = None
+    for file in files[:FIRST_FILES]:
+        try:
+            return file.name, parquet_schema(folder, file.name)
+        except (DamagedParquetError, StorageError) as error:
+            first = first or error
+    assert first is not None  # there are files
+    raise first
+
+
 def seen(division: Division, piece: Piece, tally: Tally) -> Iterator[Seen]:
-    """The rows of some files of images, one file after the other."""
+    """The rows of some files of images, one file after the other; of a broken one those before, and one for the rest.
+
+    Of numbered files the rows behind it count on from there, as if it had been left out.
+    """
+    del tally  # nothing is left out here
     for file in piece.files:
-        yield from seen_in_file(division, file)
+        fault: list[str] = []
+        yield from until_fault(seen_in_file(division, file), division, fault)
+        yield from rest_of(file, division, fault)
 
 
 def seen_in_file(division: Division, file: File) -> Iterator[Seen]:
     """Those of one file; label maps are bytes in a column of their own, or lie at the addresses that it holds."""
     folder, mask, found = division.folder, division.settings.columns.mask, _seen(division, file)
     if not mask:
-        return found
+        yield from found
+        return
     uri, version = folder.uri_of(file.name), file.version
     schema = parquet_schema(folder, file.name, version or None)
     if mask in schema.names and is_text(schema.field(mask).type):
-        return with_versions(found, folder)
-    return (image._replace(mask=f"{uri}#{row}:{mask}", mask_version=version) for row, image in enumerate(found))
+        yield from with_versions(found, folder)
+        return
+    for row, image in enumerate(found):
+        yield image._replace(mask=f"{uri}#{row}:{mask}", mask_version=version)
 
 
 def _seen(division: Division, file: File) -> Iterator[Seen]:

@@ -118,6 +118,21 @@ def test_keys_are_texts_and_versions_that_are_not_the_latest_are_passed_over(s3_
     assert (record.key, record.version) == ("12.png", None)
 
 
+def test_the_keys_of_s3s_own_csv_are_decoded_and_those_of_other_tables_are_not(tmp_path, s3_server):
+    bucket = Folder(f"s3://{s3_server.create_bucket('inventory-encoded')}", **s3_server.credentials)
+    names = ["100%25.png", "a b+c.png", "größe/猫.png", "12.png"]
+    source = write_files(bucket.join("images"), dict.fromkeys(names, b"x"))
+    encoded = ["images/100%2525.png", "images/a+b%2Bc.png", "images/gr%C3%B6%C3%9Fe/%E7%8C%AB.png", "images/12.png"]
+    rows = [f'"{bucket.uri[5:]}","{key}","true","1","5"\n' for key in encoded]  # as S3 writes them, without a header
+    schema = "Bucket, Key, IsLatest, Size, ETag"  # as manifest.json says it
+    plain = [f"images/{name},1\n" for name in names]
+    for name, text in (("s3.csv", f"{schema}\n" + "".join(rows)), ("plain.csv", "key,size\n" + "".join(plain))):
+        bucket.write(name, text.encode())
+        found = list(find_images(source, SourceSettings(inventory=bucket.uri_of(name))))
+        assert [record.key for record in found] == sorted(names, key=str.encode)
+        assert {record.version for record in found} == {"5" if name == "s3.csv" else None}
+
+
 def test_a_key_that_comes_twice_and_sizes_that_are_none(tmp_path):
     source, place = write_files(tmp_path / "images", {"a.png": b"a"}), Folder(tmp_path)
     place.write("a.csv", b"key,size\na.png,1\na.png,1\n")
