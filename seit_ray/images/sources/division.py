@@ -22,7 +22,7 @@ NOT_STORED = ("head", "kept", "settings", "patience_ended")  # of a division
 
 
 class Seen(NamedTuple):
-    """An image as its piece knows it: `ImageRecord`, but for what hangs on other pieces.
+    """An image as its piece knows it: key, absolute uri, what the source says of it (None: nothing).
 
     place: of a test or val set, the folder it is in, which decides whether test serves as val; None where that is
     settled. of_key: whether the key is the only one (PLAIN), may come again (MAY_REPEAT), or is the name of numbered

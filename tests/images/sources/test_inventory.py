@@ -8,9 +8,10 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
-from seit_ray.images import fetch_images, find_images
+from seit_ray.images import fetch_images
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder
+from tests.images.found import find_images
 from tests.tiny_images import image_files, write_files
 
 FILES = image_files(12) | {"notes.txt": b"", "_hidden/x.png": b"", "cat/größe und 猫.png": b"x", "cat-1/a.png": b"y"}

@@ -2,10 +2,11 @@
 
 import pytest
 
-from seit_ray.images import fetch_images, find_images
+from seit_ray.images import fetch_images
 from seit_ray.images.records import unusable_reason
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder
+from tests.images.found import find_images
 from tests.images.made_tars import sample, tar_bytes
 
 
