@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seit_ray.shards.parquet import checksum
-from seit_ray.shards.parts import checked_content
+from seit_ray.shards.part_records import checked_content
 from seit_ray.storage import Folder
 from seit_ray.storage.output import claim, remove_empty
 

@@ -17,6 +17,7 @@ from seit_ray.images.sources.inventory import inventory_entries, keep_slices, so
 from seit_ray.images.sources.layout import LOOK, Beginning, found_layout, of_layout, visible
 from seit_ray.images.sources.maps import class_names_of_maps, void_of
 from seit_ray.images.sources.names import suffix_of
+from seit_ray.images.sources.parquet_files import DamagedParquetError, parquet_schema
 from seit_ray.images.sources.settings import EXCLUDED, SourceSettings
 from seit_ray.images.sources.tars import COMPRESSED, check_uncompressed
 from seit_ray.storage import ONE_STREAM, Entry, Folder, split_uri
@@ -189,7 +190,7 @@ def _in_folder(source: Folder, settings: SourceSettings, kept: Folder | None, *,
 def _has_images(source: Folder, settings: SourceSettings, name: str) -> bool:
     try:
         return parquet.has_image_column(source, name, settings.image_column)
-    except parquet.DamagedParquetError:  # beside files that hold images
+    except DamagedParquetError:  # beside files that hold images
         return False
 
 
@@ -232,7 +233,7 @@ def _in_file(folder: Folder, name: str, settings: SourceSettings, *, is_sample: 
     if kind == "auto":
         kind = "table"
         if suffix == ".parquet":
-            found = parquet.parquet_schema(folder, name).names
+            found = parquet_schema(folder, name).names
             kind = "parquet" if settings.image_column in found or settings.uri_column not in found else "table"
     if kind == "parquet" and suffix == ".parquet":
         return _grouped(Division("parquet", folder, settings, ()), file)

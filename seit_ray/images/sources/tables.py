@@ -13,7 +13,7 @@ from seit_ray.images.sources.csv_rows import Span, csv_reader, header_of, slices
 from seit_ray.images.sources.division import MAY_REPEAT, Division, File, Piece, Seen, Tally
 from seit_ray.images.sources.faults import is_of_a_file, own_fault
 from seit_ray.images.sources.names import one_form, suffix_of
-from seit_ray.images.sources.parquet import open_parquet, parquet_schema, row_groups
+from seit_ray.images.sources.parquet_files import open_parquet, parquet_schema, row_groups
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.images.sources.splits import split_name, split_of_cell
 from seit_ray.storage import Folder, StorageError
