@@ -20,18 +20,9 @@ from seit_ray.config.sweep import Search, Sweep, SweepPretrain
 from seit_ray.config.tokenadapt import TrainTokenAdapt
 from seit_ray.config.tokenizers import Centroid, VitVqgan, VqganLoop, VqganOptimizer
 from seit_ray.config.training import Classifier, Model, Pixels, Probe, Segment, Workers, WorkersHere
+from seit_ray.config.trainings import Finetune, Pretrain, Training
 from seit_ray.config.transfer import StudyPretraining, StudyTokenizer, StudyTraining, StudyTransfer
-from seit_ray.config.verbs import (
-    Evaluate,
-    Finetune,
-    FitTokenizer,
-    InspectTokens,
-    Predict,
-    Pretrain,
-    TokenizeImages,
-    Training,
-    Verb,
-)
+from seit_ray.config.verbs import Evaluate, FitTokenizer, InspectTokens, Predict, TokenizeImages, Verb
 
 __all__ = [
     "Augment",

@@ -21,7 +21,8 @@ from seit_ray.config.methods import Ccvit, Dtm, PretrainPixels
 from seit_ray.config.sections import NonNegativeInt, Section, Seed, Share, Source, Tokenize
 from seit_ray.config.tokenizers import Centroid
 from seit_ray.config.training import Classifier, Model, Probe, Workers
-from seit_ray.config.verbs import OBJECTIVE, Verb
+from seit_ray.config.trainings import OBJECTIVE
+from seit_ray.config.verbs import Verb
 
 
 class PretrainPart(Section):

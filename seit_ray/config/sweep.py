@@ -17,7 +17,8 @@ from seit_ray.config.quickstart import FinetunePart, PretrainPart
 from seit_ray.config.sections import NonNegativeInt, PositiveInt, Section, Seed, described
 from seit_ray.config.space import Range, Settings, list_trials, parse_space
 from seit_ray.config.training import Probe, WorkersHere
-from seit_ray.config.verbs import Finetune, Pretrain, Verb
+from seit_ray.config.trainings import Finetune, Pretrain
+from seit_ray.config.verbs import Verb
 
 VERBS: dict[str, type[Pretrain] | type[Finetune]] = {"pretrain": Pretrain, "finetune": Finetune}
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from seit_ray.shards.parquet import checksum
-from seit_ray.shards.parts import checked_content
+from seit_ray.shards.part_records import checked_content
 from seit_ray.storage import Folder
-from seit_ray.storage.output import claim
+from seit_ray.storage.output import claim, remove_empty
 
 PLAN, PARTS = "plan.json", "parts"
 NAME = re.compile(r"(\d{6})\.json")
@@ -64,8 +64,7 @@ class CaseRecords:
             return
         self.work.delete_tree(PARTS)
         self.work.delete(PLAN)
-        if not self.work.is_remote and next(self.work.list(include_hidden=True), None) is None:
-            self.work.delete_tree()
+        remove_empty(self.work)
 
 
 def encoded(plan: dict[str, Any]) -> bytes:

@@ -15,7 +15,8 @@ from seit_ray.images.manifest import Manifest
 from seit_ray.models.about import weights_mark
 from seit_ray.shards.dataset_files import sizes_of
 from seit_ray.shards.parquet import checksum, parquet_table
-from seit_ray.shards.parts import Part, checked_content, finished_part, list_parts
+from seit_ray.shards.part_records import checked_content
+from seit_ray.shards.parts import Part, finished_part, list_parts
 from seit_ray.shards.reading import read_all
 from seit_ray.shards.writing import rejected_name
 from seit_ray.storage import Folder

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from seit_ray.images.decode import ImageError
 from seit_ray.images.records import missing_column, unusable_reason
 from seit_ray.images.sources.addresses import address_in_parquet
-from seit_ray.images.sources.parquet import DamagedParquetError, damaged, open_parquet
+from seit_ray.images.sources.parquet_files import DamagedParquetError, damaged, open_parquet
 from seit_ray.images.sources.settings import Columns
 from seit_ray.images.sources.tars import ADDRESS, fetch_spans
 from seit_ray.storage import Folder, StorageError, split_uri

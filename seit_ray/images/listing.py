@@ -6,21 +6,16 @@ written of them, in the order of the source.
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from seit_ray.images.depth import LOOK, depth_notes, may_be_deep
 from seit_ray.images.manifest import Manifest
 from seit_ray.images.manifest_writing import Classes, HoldOut, ManifestWriter
-from seit_ray.images.piece_makers import Make, dropped_when_wrong, listed, listed_pieces
-from seit_ray.images.pieces import Pieces, pieces_in, place_of
-from seit_ray.images.records import FoundImages, ImageRecord
+from seit_ray.images.piece_makers import Make, listed_pieces
 from seit_ray.images.rows import FoundRows
-from seit_ray.images.sources.find import DEFAULT, class_names_of, divide, map_labels
+from seit_ray.images.sources.find import class_names_of, map_labels
 from seit_ray.images.sources.maps import checked_pairs
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress, silent
@@ -121,29 +116,6 @@ def begin_shared(folder: Folder) -> None:
     """Say that it is ours."""
     if not folder.exists(SHARED):
         folder.write(SHARED, b'{"holds": "listings of images, in a folder each; delete one to list anew"}')
-
-
-def find_images(source: Folder, settings: SourceSettings = DEFAULT) -> FoundImages:
-    """The images of a source one by one, listed by this process: see `divide` for what is found."""
-    shared = shared_folder(source, settings) if settings.limit is None else None
-    if shared is not None:
-        begin_shared(shared)
-        place = place_of(shared, source, settings)
-        with dropped_when_wrong(place):
-            kept = pieces_in(place, source, settings)
-    division = kept.division if shared is not None else divide(source, settings, is_sample=settings.limit is not None)
-    left_out = Counter[str]()
-
-    def records() -> Iterator[ImageRecord]:
-        with tempfile.TemporaryDirectory(prefix="seit_ray-") as name:
-            with contextlib.nullcontext() if shared is None else dropped_when_wrong(place):
-                found = listed(kept if shared is not None else Pieces(division, Folder(name)))
-            for rows in found.rows():
-                yield from rows.records()
-            left_out.update(found.left_out)
-
-    names, labels = class_names_of(division), map_labels(division)
-    return FoundImages(division.kind, names, records(), left_out, division.notes, labels)
 
 
 def left_out_words(left_out: Mapping[str, int]) -> str:

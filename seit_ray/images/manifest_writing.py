@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -15,8 +15,8 @@ from seit_ray.images.classes import class_notes, code_of, extended_classes, fina
 from seit_ray.images.label_maps import MapLabels
 from seit_ray.images.manifest import FORMAT, MARKER, Manifest
 from seit_ray.images.manifest_files import FILE_ROWS, SplitWriter, delete_leftovers, schema_of
-from seit_ray.images.records import ImageRecord, unusable, unusable_reason
-from seit_ray.images.rows import FoundRows, Unusable, bytes_of, first_places, lengths_of, rows_of
+from seit_ray.images.records import unusable, unusable_reason
+from seit_ray.images.rows import FoundRows, Unusable, bytes_of, first_places, lengths_of
 from seit_ray.storage import Folder
 
 LEAST_ROWS, USUAL_PARTS = 256, 64  # of a part; of all images, where that gives parts of a size between
@@ -211,31 +211,3 @@ class _Digest:
         whole = {name: column.hexdigest() for name, column in self.columns.items()}
         told, maps = [whole, list(self.splits), labels, class_names], [] if map_labels is None else [map_labels.words()]
         return hashlib.sha256(json.dumps([*told, *maps]).encode()).hexdigest()
-
-
-def write_manifest(
-    records: Iterable[ImageRecord],
-    folder: Folder,
-    *,
-    val_fraction: float,
-    seed: int,
-    class_names: Sequence[str] | None = None,
-    known_classes: Sequence[str] | None = None,
-    rows_per_part: int | None = None,
-    left_out: Mapping[str, int] | None = None,
-    notes: Sequence[str] = (),
-    white_level: int | None = None,
-    map_labels: MapLabels | None = None,
-    is_whole: Callable[[], bool] = lambda: True,
-) -> Manifest:
-    """The manifest of records that somebody else has found, by their keywords of `ManifestWriter` and its `finish`."""
-    writer = ManifestWriter(folder, HoldOut(val_fraction, seed), rows_per_part, map_labels)
-    for rows in rows_of(records):
-        writer.add(rows)
-    return writer.finish(
-        Classes(class_names, known_classes),
-        left_out=left_out,
-        notes=notes,
-        white_level=white_level,
-        is_whole=is_whole(),
-    )

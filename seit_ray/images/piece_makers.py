@@ -10,15 +10,17 @@ import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
+from dataclasses import replace
 
 from seit_ray.images.gather import Gathered, check_splits
 from seit_ray.images.piece_writing import PieceCounts
 from seit_ray.images.pieces import Pieces, pieces_in, place_of
 from seit_ray.images.sources.division import Tally
+from seit_ray.images.sources.faults import FILE_PATIENCE_S
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
-from seit_ray.storage.errors import StorageError
+from seit_ray.storage.errors import StorageError, may_pass
 from seit_ray.storage.patience import patiently
 
 FEW_PIECES = 8  # that one process lists, whatever else there is
@@ -129,19 +131,35 @@ def listed_so_far(pieces: Pieces, is_enough: Callable[[int], bool], on_progress:
         return ended
 
     for piece in range(pieces.num):
-        counts.append(pieces.make(piece, ends))
+        counts.append(make_patiently(pieces, piece, ends, 0.0))
         before += counts[-1].num_rows
         if ended:
             break
     return Gathered(pieces, counts, is_whole=not ended)
 
 
+def make_patiently(pieces: Pieces, number: int, tell: Callable[[int], bool], patience_s: float) -> PieceCounts:
+    """Make a piece; patience_s: how long it is begun again while the storage does not answer.
+
+    What of a file still stays away then, though the storage answers, is the file's own fault: see `faults`.
+    """
+    division = pieces.division
+    has_files = bool(division.pieces[number].files)
+    if has_files and not division.folder.is_remote:
+        patience_s = max(patience_s, FILE_PATIENCE_S)
+    try:
+        return patiently(lambda: pieces.make(number, tell), patience_s)
+    except StorageError as error:
+        if not has_files or not may_pass(error):
+            raise
+    return replace(pieces, division=replace(division, patience_ended=True)).make(number, tell)
+
+
 def make_here(pieces: Pieces, todo: Sequence[int], on_listed: OnListed, patience_s: float = 0.0) -> Made:
     """By this process: several pieces of a bucket at a time; an error comes where its piece would.
 
-    patience_s: how long a piece is begun again while the storage does not answer.
+    patience_s: see `make_patiently`.
     """
-
     ended = threading.Event()
 
     def made(number: int) -> PieceCounts:
@@ -156,7 +174,7 @@ def make_here(pieces: Pieces, todo: Sequence[int], on_listed: OnListed, patience
                 told = images
             return False
 
-        counts = patiently(lambda: pieces.make(number, tell), patience_s)
+        counts = make_patiently(pieces, number, tell, patience_s)
         on_listed(counts.num_rows - told)
         return counts
 

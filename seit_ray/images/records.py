@@ -1,33 +1,14 @@
-"""One image in a source, and all of them with what was seen beside them."""
+"""What a listing says of one image: its split by its key, and a reason in place of an address."""
 
 from __future__ import annotations
 
 import difflib
 import hashlib
-from collections import Counter
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection
 from json.encoder import encode_basestring_ascii
-
-from seit_ray.images.label_maps import MapLabels
 
 _UNUSABLE = "unusable: "
 NO_MAP = "no label map"
-
-
-@dataclass(frozen=True, slots=True)
-class ImageRecord:
-    """An image that was found: unique key, absolute uri, and what the source says of it (None: nothing)."""
-
-    key: str
-    uri: str
-    label: str | int | None
-    split: str | None
-    size_bytes: int | None
-    version: str | None = None  # another one when the image was overwritten
-    repeats: str | None = None  # the key that this image has too: it goes to the same split
-    mask: str | None = None  # absolute uri of its label map, in a source of pairs
-    mask_version: str | None = None  # another one when the map was overwritten
 
 
 def json_of(value: str | int | None) -> str:
@@ -56,25 +37,6 @@ def no_map(reason: str) -> str:
 def unusable_reason(uri: str) -> str | None:
     """The reason in such a uri; None for any other."""
     return uri.removeprefix(_UNUSABLE) if uri.startswith(_UNUSABLE) else None
-
-
-@dataclass(frozen=True)
-class FoundImages:
-    """The images of a source, to be iterated once; class_names when the source has a list of them.
-
-    labels: what the values of their label maps mean, which then class_names name; None for images without maps.
-    left_out: what was seen and is not listed, by kind (suffix), whole at the end; notes for people.
-    """
-
-    kind: str
-    class_names: list[str] | None
-    records: Iterator[ImageRecord]
-    left_out: Counter[str] = field(default_factory=Counter)
-    notes: tuple[str, ...] = ()
-    labels: MapLabels | None = None
-
-    def __iter__(self) -> Iterator[ImageRecord]:
-        return self.records
 
 
 def missing_column(column: str, uri: str, found: Collection[str], setting: str) -> ValueError:

@@ -1,21 +1,21 @@
-"""Images of a listing as columns: many at a time cost little, and one by one they are `ImageRecord`s."""
+"""Images of a listing as columns: many at a time cost little."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seit_ray.images.records import ImageRecord, json_of, split_of_key, unusable_reason
+from seit_ray.images.records import json_of, split_of_key, unusable_reason
 
 
 @dataclass(frozen=True)
 class FoundRows:
-    """Some images in the order of the listing, N of them; see `ImageRecord`.
+    """Some images in the order of the listing, N of them: unique keys, absolute uris, what the source says of them.
 
     plain: the keys without the number of a repeat, by which images are held out. labels, splits int32 [N]: places in
     label_values and split_names, -1 for none. sizes int64 and versions with nulls for what the source does not tell.
@@ -36,47 +36,6 @@ class FoundRows:
 
     def __len__(self) -> int:
         return len(self.keys)
-
-    @classmethod
-    def of(cls, records: Sequence[ImageRecord]) -> FoundRows:
-        """Those of records."""
-        labels: dict[str | int, int] = {}
-        splits: dict[str, int] = {}
-        codes = [-1 if r.label is None else labels.setdefault(r.label, len(labels)) for r in records]
-        is_paired = any(r.mask is not None for r in records)
-        parts = [splits.setdefault(r.split, len(splits)) if r.split else -1 for r in records]
-        return cls(
-            pa.array([r.key for r in records], pa.string()),
-            pa.array([r.repeats or r.key for r in records], pa.string()),
-            pa.array([r.uri for r in records], pa.string()),
-            pa.array([r.size_bytes for r in records], pa.int64()),
-            pa.array([r.version for r in records], pa.string()),
-            np.array(codes, np.int32),
-            list(labels),
-            np.array(parts, np.int32),
-            list(splits),
-            pa.array([r.mask for r in records], pa.string()) if is_paired else None,
-            pa.array([r.mask_version for r in records], pa.string()) if is_paired else None,
-        )
-
-    def records(self) -> Iterator[ImageRecord]:
-        """One by one."""
-        columns = (self.keys, self.uris, self.sizes, self.versions, self.plain)
-        maps = (pa.nulls(len(self)) if column is None else column for column in (self.masks, self.mask_versions))
-        texts = (column.to_pylist() for column in (*columns, *maps))
-        rows = zip(self.labels.tolist(), self.splits.tolist(), *texts, strict=True)
-        for label, split, key, uri, size, version, plain, mask, mask_version in rows:
-            yield ImageRecord(
-                key,
-                uri,
-                None if label < 0 else self.label_values[label],
-                None if split < 0 else self.split_names[split],
-                size,
-                version,
-                None if plain == key else plain,
-                mask,
-                mask_version,
-            )
 
     def filter(self, mask: np.ndarray) -> FoundRows:
         """Those where a bool [N] is true."""
@@ -136,18 +95,6 @@ class Unusable:
         """Some of them."""
         self.number += len(uris)
         self.first += [unusable_reason(uri) or "" for uri in uris.slice(0, NAMED - len(self.first)).to_pylist()]
-
-
-def rows_of(records: Iterable[ImageRecord], each: int = 256) -> Iterator[FoundRows]:
-    """Records as columns, some at a time."""
-    held: list[ImageRecord] = []
-    for record in records:
-        held.append(record)
-        if len(held) == each:
-            yield FoundRows.of(held)
-            held = []
-    if held:
-        yield FoundRows.of(held)
 
 
 def states_of(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+from collections.abc import Callable
 
 import numpy as np
 
@@ -20,8 +21,13 @@ from seit_ray.tokenizers.codebook_only import encode_codebook
 from seit_ray.tokenizers.files import load_tokenizer
 
 
-def run_export(dataset: TokenDataset, output: Folder, on_progress: Progress = silent) -> dict[str, int]:
-    """Write the files of every split, the codebook and the synonyms; bytes written, by name.
+def run_export(
+    dataset: TokenDataset,
+    output: Folder,
+    on_progress: Progress = silent,
+    before_marker: Callable[[], None] = lambda: None,
+) -> dict[str, int]:
+    """Write the files of every split, the codebook and the synonyms, then what says that all are there; bytes by name.
 
     A split is held in memory, gzipped. ValueError for more codes than escape bytes can hold, for a split of which
     only some images have labels, and for a file that is there already with other bytes.
@@ -37,6 +43,7 @@ def run_export(dataset: TokenDataset, output: Folder, on_progress: Progress = si
     for split in dataset.info.splits:
         for name, data in encode_split(dataset, split, on_progress).items():
             sizes[f"{split}-{name}"] = write_new(output, f"{split}-{name}", data)
+    before_marker()
     sizes[ABOUT] = write_new(output, ABOUT, json.dumps(about, indent=1).encode())  # last: the export is whole
     return sizes
 

@@ -1,25 +1,22 @@
 """Parts: what a job has finished, a record of each, whose name carries its counts.
 
 Names are <split>/<part>.<rows>.<rejected>.json, so that a listing alone says what is done. A part of a tokenising
-job is a shard: its files lie in the dataset, and its record is written behind them.
+job is a shard: its files lie in the dataset, and its record is written behind them: see `part_records`.
 """
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 
 from seit_ray.images.known import known_file, known_name
 from seit_ray.progress import Times
-from seit_ray.shards.dataset import RejectFile, Shard, Split
 from seit_ray.shards.parquet import TokenRows, checksum
+from seit_ray.shards.part_records import PartRecord, decode_record, encode_record
 from seit_ray.shards.reading import read_all
-from seit_ray.shards.writing import WrittenShard, rejected_name, shard_name, write_rejects, write_shard
+from seit_ray.shards.writing import rejected_name, shard_name, write_rejects, write_shard
 from seit_ray.storage import Entry, Folder
 
 
@@ -91,91 +88,9 @@ def finished_part(folder: Folder, split: str, index: int) -> Part | None:
     return list_parts(folder, f"{split}/{index:06d}.").get(split, {}).get(index)
 
 
-@dataclass
-class PartRecord:
-    """What a part of a tokenising job has left: its files, what they add up to, and where its time went.
-
-    histogram int64 [K] as (code, count) of the codes that occur; label_counts int64 [C]; seconds by what took them.
-    """
-
-    source: tuple[str, str]  # name and SHA-256 of the file that says what it was made of
-    shard: Shard | None = None  # None where all images were rejected
-    rejects: RejectFile | None = None
-    source_bytes: int = 0
-    histogram: list[tuple[int, int]] = field(default_factory=list)
-    label_counts: list[int] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-    peak_bytes: int = 0  # of the process
-    listing: str = ""  # digest of the manifest that it is a part of
-    sizes: dict[str, int] = field(default_factory=dict)  # bytes of each of its files, by name in the dataset
-
-    def add_shard(self, made: WrittenShard) -> None:
-        """The shard, and what its rows add up to."""
-        codes = np.flatnonzero(made.histogram)
-        self.shard, self.source_bytes = made.shard, made.source_bytes
-        self.histogram = list(zip(codes.tolist(), made.histogram[codes].tolist(), strict=True))
-        self.label_counts = made.label_counts.tolist()
-
-    @property
-    def images(self) -> int:
-        """Those of the part."""
-        return (self.shard.rows if self.shard else 0) + (self.rejects.rows if self.rejects else 0)
-
-
-@dataclass
-class Spent:
-    """What the parts of a job have taken: seconds of their actors by what took them; the most memory of one."""
-
-    images: int = 0
-    seconds: Counter[str] = field(default_factory=Counter)
-    peak_bytes: int = 0
-
-    def add(self, record: PartRecord) -> None:
-        """Of one more part."""
-        self.seconds.update(record.seconds)
-        self.images += record.images
-        self.peak_bytes = max(self.peak_bytes, record.peak_bytes)
-
-    def words(self) -> str:
-        """'decode 71 %, encode 22 %, ...', the most first."""
-        total = max(sum(self.seconds.values()), 1e-9)
-        ordered = sorted(self.seconds.items(), key=lambda item: -item[1])
-        return ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in ordered)
-
-
-class Sums:
-    """The parts of one split, added up as their records are read: what they write into the marker."""
-
-    def __init__(self, num_codes: int, num_classes: int):
-        self.shards: list[Shard] = []
-        self.rejects: list[RejectFile] = []
-        self.source: dict[str, str] = {}
-        self.source_bytes = 0
-        self.histogram, self.labels = np.zeros(num_codes, np.int64), np.zeros(num_classes, np.int64)
-
-    def add(self, record: PartRecord) -> None:
-        """One more part."""
-        self.shards += [record.shard] if record.shard is not None else []
-        self.rejects += [record.rejects] if record.rejects is not None else []
-        self.source.update([record.source])
-        self.source_bytes += record.source_bytes
-        codes, counts = np.array(record.histogram, np.int64).reshape(-1, 2).T
-        self.histogram[codes] += counts
-        self.labels[: len(record.label_counts)] += np.array(record.label_counts, np.int64)
-
-    def split(self) -> Split:
-        """The entry of the marker."""
-        rows, rejected = sum(shard.rows for shard in self.shards), sum(file.rows for file in self.rejects)
-        return Split(
-            listed=rows + rejected,
-            rows=rows,
-            rejected=rejected,
-            source_bytes=self.source_bytes,
-            shards=self.shards,
-            rejects=self.rejects,
-            code_histogram=self.histogram.tolist(),
-            label_counts=self.labels.tolist(),
-        )
+def read_records(folder: Folder, parts: Sequence[Part]) -> Iterator[PartRecord | None]:
+    """The records of finished parts, in order; None for a damaged one, whose part is to be made again."""
+    yield from map(decode_record, read_all(folder, [part.name for part in parts]))
 
 
 @dataclass(frozen=True)
@@ -235,33 +150,3 @@ class PartFiles:
         part = Part(split, index, len(rows), len(rejected))
         self.records.write(part.name, encode_record(record))
         return part
-
-
-def encode_record(record: PartRecord) -> bytes:
-    """JSON and its SHA-256."""
-    data = json.dumps(asdict(record)).encode()
-    return data + b"\n" + checksum(data).encode()
-
-
-def read_records(folder: Folder, parts: Sequence[Part]) -> Iterator[PartRecord | None]:
-    """The records of finished parts, in order; None for a damaged one, whose part is to be made again."""
-    yield from map(decode_record, read_all(folder, [part.name for part in parts]))
-
-
-def decode_record(data: bytes) -> PartRecord | None:
-    """The inverse of `encode_record`; None for what is damaged."""
-    content = checked_content(data)
-    if content is None:
-        return None
-    values = json.loads(content)
-    shard, rejects = values.pop("shard"), values.pop("rejects")
-    values["source"] = tuple(values["source"])
-    return PartRecord(
-        shard=Shard(**shard) if shard else None, rejects=RejectFile(**rejects) if rejects else None, **values
-    )
-
-
-def checked_content(data: bytes) -> bytes | None:
-    """What stands before the checksum of a record; None when it does not fit."""
-    content, _, known = data.rpartition(b"\n")
-    return content if checksum(content) == known.decode(errors="replace") else None

@@ -152,5 +152,10 @@ def end_work(folder: Folder, parts: Collection[str]) -> None:
     for name in (*parts, JOURNAL):
         work.delete_tree(name)
     work.delete(PLAN)
-    if not work.is_remote and next(work.list(include_hidden=True), None) is None:
-        work.delete_tree()
+    remove_empty(work)
+
+
+def remove_empty(folder: Folder) -> None:
+    """Remove a folder of ours on disk, where nothing is left in it."""
+    if not folder.is_remote and next(folder.list(include_hidden=True), None) is None:
+        folder.delete_tree()

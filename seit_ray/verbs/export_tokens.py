@@ -6,6 +6,7 @@ seit-ray export_tokens dataset=runs/tokens output=published
 from seit_ray.config import ExportTokens
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
+from seit_ray.storage.lock import LOCK, locked
 from seit_ray.verbs.command.places import Rows, dataset_rows, folder_of, output_rows
 
 
@@ -31,8 +32,11 @@ def export_tokens(config: ExportTokens, progress: Progress = silent) -> Rows:
     output = folder_of(config.output, config.storage)
     check_export(dataset, output)
     claim_output(output, config)
-    begin_record(output, "export_tokens", config)  # first, since it says that the folder is ours
-    sizes = run_export(dataset, output, progress)
+    output.check_writable()
+    with locked(output, LOCK, on_note=lambda note: progress("lock", 1, 1, note)) as lock:
+        claim_output(output, config)  # another process may have begun there since
+        begin_record(output, "export_tokens", config)  # first, since it says that the folder is ours
+        sizes = run_export(dataset, output, progress, before_marker=lock.check)
     return [("token files", output.uri), *((name, f"{size} bytes") for name, size in sizes.items())]
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from seit_ray.config import FitTokenizer
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
+from seit_ray.storage.lock import LOCK, Lock, locked
 from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, listed, output_rows, source_rows
 from seit_ray.verbs.command.training import claim_run
 from seit_ray.verbs.command.unread import check_fit_keys
@@ -81,11 +82,16 @@ def fit_tokenizer(config: FitTokenizer, progress: Progress = silent) -> Rows:
     """Fit or train, and save; returns the table to print."""
     check_fit_keys(config)
     refuse_another(config)
-    if config.tokenizer == "centroid":
-        return fit_centroid(config, progress)
-    if config.published:
-        return import_published(config, config.published)
-    return train_vqgan(config, progress)
+    if config.tokenizer == "vit_vqgan" and not config.published:
+        return train_vqgan(config, progress)  # as any training, which locks its folder itself
+    output = folder_of(config.output, config.storage)
+    claim_run(output, *([] if config.published else [images_of(config)]))
+    output.check_writable()
+    with locked(output, LOCK, on_note=lambda note: progress("lock", 1, 1, note)) as lock:
+        refuse_another(config)  # another process may have made one since
+        if config.published:
+            return import_published(config, config.published, lock)
+        return fit_centroid(config, progress, lock)
 
 
 def load_weights(config: FitTokenizer, published: str) -> Tokenizer:
@@ -97,19 +103,23 @@ def load_weights(config: FitTokenizer, published: str) -> Tokenizer:
     return load_published(folder_of(place, config.storage), name, resize=config.vit_vqgan.resize)
 
 
-def import_published(config: FitTokenizer, published: str) -> Rows:
+def import_published(config: FitTokenizer, published: str, lock: Lock) -> Rows:
     """Save the tokenizer of published weights."""
+    tokenizer = load_weights(config, published)
+    made = save(config, tokenizer, {"published": published}, lock)
+    grid = f"{tokenizer.grid[0]}x{tokenizer.grid[1]}"
+    return [made, ("codes", f"K {len(tokenizer.codebook)}, grid {grid}")]
+
+
+def save(config: FitTokenizer, tokenizer: Tokenizer, report: dict[str, Any], lock: Lock) -> tuple[str, str]:
+    """Write record and tokenizer while the output is ours; the row that tells where it is."""
     from seit_ray.tokenizers.files import save_tokenizer
     from seit_ray.verbs.command.record import begin_record
 
     output = folder_of(config.output, config.storage)
-    claim_run(output)
-    output.check_writable()
-    tokenizer = load_weights(config, published)
-    begin_record(output, "fit_tokenizer", config)
-    fingerprint = save_tokenizer(tokenizer, output, {"published": published})
-    grid = f"{tokenizer.grid[0]}x{tokenizer.grid[1]}"
-    return [("tokenizer", f"{output.uri} ({fingerprint})"), ("codes", f"K {len(tokenizer.codebook)}, grid {grid}")]
+    lock.check()
+    begin_record(output, "fit_tokenizer", config)  # before the tokenizer: it says that this was fitted here
+    return ("tokenizer", f"{output.uri} ({save_tokenizer(tokenizer, output, report)})")
 
 
 def train_vqgan(config: FitTokenizer, progress: Progress) -> Rows:
@@ -135,14 +145,9 @@ def train_vqgan(config: FitTokenizer, progress: Progress) -> Rows:
     return rows
 
 
-def fit_centroid(config: FitTokenizer, progress: Progress) -> Rows:
+def fit_centroid(config: FitTokenizer, progress: Progress, lock: Lock) -> Rows:
     """Sample, decode, fit, save."""
-    from seit_ray.tokenizers.files import save_tokenizer
-    from seit_ray.verbs.command.record import begin_record
-
-    images, output = images_of(config), folder_of(config.output, config.storage)
-    claim_run(output, images)
-    output.check_writable()
+    images = images_of(config)
     how: dict[str, Any] = {"val_fraction": config.val_fraction, "seed": config.seed, "cluster": config.cluster}
     with listed(images, config.source, on_progress=progress, **how) as manifest:
         split = "train" if "train" in manifest.splits else next(iter(manifest.splits))
@@ -150,18 +155,10 @@ def fit_centroid(config: FitTokenizer, progress: Progress) -> Rows:
     fit = fit_on_cluster if config.centroid.num_workers else fit_here
     tokenizer, report = fit(config, rows, images, progress)
     progress("k-means", report["iterations"], report["iterations"], "done")
-    begin_record(output, "fit_tokenizer", config)  # before the tokenizer: it says that this was fitted here
-    fingerprint = save_tokenizer(tokenizer, output, report)
     return [
-        ("tokenizer", f"{output.uri} ({fingerprint})"),
-        (
-            "fitted on",
-            f"{report['images']} images, {report['patches']} patches, {report['iterations']} iterations",
-        ),
-        (
-            "objective",
-            f"{report['objective'][0]:.4f} -> {report['objective'][-1]:.4f} (mean squared distance)",
-        ),
+        save(config, tokenizer, report, lock),
+        ("fitted on", f"{report['images']} images, {report['patches']} patches, {report['iterations']} iterations"),
+        ("objective", f"{report['objective'][0]:.4f} -> {report['objective'][-1]:.4f} (mean squared distance)"),
         ("code usage", f"{report['code_usage']:.1%} of {len(tokenizer.codebook)}"),
         ("PSNR", f"{report['psnr_db']:.2f} dB" + held_out(report)),
     ]

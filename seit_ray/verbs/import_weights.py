@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from seit_ray.config import ImportWeights
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
+from seit_ray.storage.lock import LOCK, locked
 from seit_ray.storage.output import claim
 from seit_ray.verbs.command.places import Rows, dataset_rows, folder_of, output_rows
 
@@ -35,26 +36,34 @@ def import_weights(config: ImportWeights, progress: Progress = silent) -> Rows:
     """Read, check, build and write the run; returns the table to print."""
     from seit_ray.models.exports import export_model
     from seit_ray.models.published import load_published
-    from seit_ray.shards import TokenDataset
     from seit_ray.verbs.command.record import begin_record
 
     state, kind, settings, source = read_weights(config)
     run = folder_of(config.run, config.storage)
     if not existing(run, source):
         model = load_published(kind, settings, state)
-        dataset = TokenDataset(folder_of(config.dataset, config.storage))
-        about = {
-            **identity_for(kind, settings, dataset),
-            "init_from": None,
-            "data": dataset.folder.uri,
-            "class_names": dataset.info.class_names,
-            "metrics": {},
-            "imported": source,
-        }
-        begin_record(run, "import_weights", config)  # first, since it says that the folder is ours
-        export_model(run, model, kind=kind, settings=settings, about=about)
+        run.check_writable()
+        with locked(run, LOCK, on_note=lambda note: progress("lock", 1, 1, note)):
+            if not existing(run, source):  # another process may have made it since
+                begin_record(run, "import_weights", config)  # first, since it says that the folder is ours
+                export_model(run, model, kind=kind, settings=settings, about=about_run(config, kind, settings, source))
     progress("import", len(state), len(state), "tensors")
     return [("run", run.uri), *model_rows(kind, settings)]
+
+
+def about_run(config: ImportWeights, kind: str, settings: dict[str, Any], source: dict[str, Any]) -> dict[str, Any]:
+    """What the run says of itself beside the model: as a training would, and where it is from."""
+    from seit_ray.shards import TokenDataset
+
+    dataset = TokenDataset(folder_of(config.dataset, config.storage))
+    return {
+        **identity_for(kind, settings, dataset),
+        "init_from": None,
+        "data": dataset.folder.uri,
+        "class_names": dataset.info.class_names,
+        "metrics": {},
+        "imported": source,
+    }
 
 
 def identity_for(kind: str, settings: dict[str, Any], dataset: TokenDataset) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, left_ou
 
 if TYPE_CHECKING:
     from seit_ray.distributed.data.tokenize_begin import TokenizeJob
-    from seit_ray.shards.parts import Spent
+    from seit_ray.shards.part_records import Spent
 
 
 def check(config: TokenizeImages) -> Rows:

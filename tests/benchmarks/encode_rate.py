@@ -18,13 +18,13 @@ import torch
 
 from seit_ray.distributed.data.parts import PartSource
 from seit_ray.distributed.data.tokenize_parts import TokenizeParts
-from seit_ray.images import ImageRecord, write_manifest
 from seit_ray.images.decoded import FOUND, DecodedImages, Decoding
 from seit_ray.shards.parts import PartFiles
 from seit_ray.shards.rejects import RejectLimit
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.centroid_fit import fit_centroids
 from seit_ray.tokenizers.files import load_tokenizer, save_tokenizer
+from tests.images.found import ImageRecord, write_manifest
 
 
 def make_actor(work: Folder, tokenizer: Folder, rows: int, batch_size: int) -> TokenizeParts:

@@ -8,9 +8,9 @@ import pytest
 
 from seit_ray.evaluation.map_predictions import map_counts, map_name, map_tables
 from seit_ray.evaluation.prediction_folder import MARKER, PartsFolder
-from seit_ray.images import ImageRecord, write_manifest
 from seit_ray.shards.parquet import checksum
 from seit_ray.storage import Folder
+from tests.images.found import ImageRecord, write_manifest
 
 
 def part_with_map(place, key):

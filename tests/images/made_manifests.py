@@ -2,8 +2,8 @@
 
 import hashlib
 
-from seit_ray.images import ImageRecord, write_manifest
 from seit_ray.images.known import known_file, known_name
+from tests.images.found import ImageRecord, write_manifest
 
 
 def records(count, *, labels=("dog", "cat", None), split=None, size_bytes=10):

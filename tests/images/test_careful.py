@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from seit_ray.images import find_images, write_manifest
 from seit_ray.images.careful import ENDED, decoded_carefully
 from seit_ray.images.decoded import Decoding, decoded_chunks
 from seit_ray.storage import Folder
 from tests.images.deadly import DEADLY, Deadly
+from tests.images.found import find_images, write_manifest
 from tests.tiny_images import image_files, write_files
 
 FILES = image_files(12)

@@ -5,9 +5,10 @@ import threading
 import numpy as np
 import pytest
 
-from seit_ray.images import ImageError, decode_image, find_images, write_manifest
+from seit_ray.images import ImageError, decode_image
 from seit_ray.images.decoded import Decoding, ahead, decode_rows, decoded_chunks, one_ahead
 from seit_ray.storage import Folder, StorageError
+from tests.images.found import find_images, write_manifest
 from tests.tiny_images import image_bytes, image_files, write_files
 
 

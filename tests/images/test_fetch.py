@@ -7,9 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
 
-from seit_ray.images import ImageError, fetch_images, find_images
+from seit_ray.images import ImageError, fetch_images
 from seit_ray.storage import Folder, StorageError
 from tests.https_server import running_https_server
+from tests.images.found import find_images
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -6,11 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from seit_ray.images import write_manifest
 from seit_ray.images.known import KINDS, Changes, KnownImages, known_file, known_name
-from seit_ray.images.records import ImageRecord
-from seit_ray.images.rows import rows_of
 from seit_ray.storage import Folder
+from tests.images.found import ImageRecord, rows_of, write_manifest
 from tests.images.made_manifests import keep_known
 
 HOLD_OUT = {"val_fraction": 0.2, "seed": 0}

@@ -10,9 +10,10 @@ import uuid
 import pyarrow.parquet as pq
 import pytest
 
-from seit_ray.images import ImageRecord, find_images, load_manifest
-from seit_ray.images.manifest_writing import default_part_rows, write_manifest
+from seit_ray.images import load_manifest
+from seit_ray.images.manifest_writing import default_part_rows
 from seit_ray.storage import Folder, StorageError
+from tests.images.found import ImageRecord, find_images, write_manifest
 from tests.images.made_manifests import files, labels_of, records, rows_of, write
 
 

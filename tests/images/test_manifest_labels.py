@@ -2,9 +2,9 @@
 
 import pytest
 
-from seit_ray.images import load_manifest, write_manifest
-from seit_ray.images.records import ImageRecord
+from seit_ray.images import load_manifest
 from seit_ray.storage import Folder
+from tests.images.found import ImageRecord, write_manifest
 from tests.images.made_manifests import labels_of, records, rows_of, write
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 
-from seit_ray.images import find_images, listing, load_manifest, piece_writing, pieces
+from seit_ray.images import listing, load_manifest, piece_writing, pieces
 from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import PART_COLUMNS
 from seit_ray.images.piece_makers import make_here
@@ -24,6 +24,7 @@ from seit_ray.images.sources.division import Division
 from seit_ray.images.sources.find import DEFAULT
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder, StorageError
+from tests.images.found import find_images
 from tests.images.made_manifests import files
 from tests.images.made_sources import fill, write_parquet
 from tests.images.made_tars import sample, tar_bytes

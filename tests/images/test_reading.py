@@ -1,6 +1,5 @@
 """Rows of the manifest and their bytes in chunks: bounds, order, Parquet files read on, and patience."""
 
-import errno
 import random
 
 import numpy as np
@@ -14,11 +13,11 @@ from seit_ray.images.pairs import Pair
 from seit_ray.images.reading import HOST_PATIENCE_S, UNKNOWN_BYTES, read_chunks, runs_of
 from seit_ray.images.records import unusable
 from seit_ray.storage import Folder, StorageError
-from seit_ray.storage.errors import explained
-from seit_ray.storage.local import LocalFile
+from tests.images.bad_sectors import bad_sector
 from tests.images.made_sources import write_parquet
 from tests.images.made_tars import samples, tar_bytes
 
+__all__ = ["bad_sector"]
 DECODING = Decoding(16, "crop", max_bytes=1000, patience_s=60.0)
 
 
@@ -369,32 +368,14 @@ def test_a_parquet_file_that_stays_away_is_no_fault_of_its_images(tmp_path, cloc
     assert clock.slept
 
 
-@pytest.fixture
-def bad_sector(monkeypatch):
-    """Sets a byte of a file on disk that can no longer be read, as by the kernel: what lies before it comes."""
-
-    def of(name, offset):
-        class Disk(LocalFile):
-            def readinto(self, buffer):
-                if not str(self.name).endswith(name) or self.tell() > offset:
-                    return super().readinto(buffer)
-                with explained(str(self.name)):
-                    if self.tell() == offset:
-                        raise OSError(errno.EIO, "Input/output error")
-                    return super().readinto(memoryview(buffer)[: offset - self.tell()])
-
-        monkeypatch.setattr("seit_ray.storage.local.LocalFile", Disk)
-
-    return of
-
-
 def test_a_bad_sector_of_a_parquet_file_costs_its_row_group(tmp_path, clock, bad_sector):
     images = noise(12, 20_000)
     source = Folder(tmp_path)
     write_parquet(source, "a.parquet", {"image": images}, row_group_size=3)
     uris = [f"{source.uri}/a.parquet#{row}" for row in range(12)]
+    data = source.read("a.parquet")
     for first in (0, 6):  # the first row group, and one behind others
-        bad_sector("a.parquet", source.read("a.parquet").index(images[first + 1]) + 100)
+        bad_sector("a.parquet", data.index(images[first + 1]) + 100)
         (contents,) = chunks_of(uris, source, decoding=Decoding(16, "crop", patience_s=60.0))
         lost = contents[first : first + 3]
         assert contents[:first] + contents[first + 3 :] == images[:first] + images[first + 3 :]

@@ -5,9 +5,10 @@ import uuid
 
 import pytest
 
-from seit_ray.images import ImageError, fetch_images, find_images, write_manifest
+from seit_ray.images import ImageError, fetch_images
 from seit_ray.images.decoded import Decoding, decoded_chunks
 from seit_ray.storage import Folder, StorageError
+from tests.images.found import find_images, write_manifest
 from tests.images.made_sources import write_parquet
 from tests.images.made_tars import samples, tar_bytes
 from tests.images.pictures import encoded, quadrants

@@ -4,7 +4,7 @@ import pytest
 
 from seit_ray.shards import TokenDataset
 from seit_ray.shards.making import kept_shard, make_dataset, note_written, record_name, standing_dataset
-from seit_ray.shards.parts import PartRecord, encode_record
+from seit_ray.shards.part_records import PartRecord, encode_record
 from seit_ray.shards.writing import write_shard
 from seit_ray.storage import Folder
 from seit_ray.storage.lock import LOCK, LockedError, locked

@@ -11,18 +11,8 @@ import pytest
 from seit_ray.progress import Times
 from seit_ray.shards.dataset import RejectFile, Shard
 from seit_ray.shards.parquet import checksum, decode_shard
-from seit_ray.shards.parts import (
-    Part,
-    PartFiles,
-    PartRecord,
-    Sums,
-    decode_record,
-    encode_record,
-    finished_part,
-    list_parts,
-    read_records,
-    remove_doubles,
-)
+from seit_ray.shards.part_records import PartRecord, Sums, decode_record, encode_record
+from seit_ray.shards.parts import Part, PartFiles, finished_part, list_parts, read_records, remove_doubles
 from seit_ray.shards.reading import READ_TOGETHER
 from seit_ray.storage import Folder
 from tests.tiny_dataset import learnable_rows, reject_table

@@ -13,6 +13,8 @@ from seit_ray.verbs.command.hold_out import with_hold_out
 from seit_ray.verbs.evaluate import check, evaluate
 from tests.tiny_classifiers import write_classifier
 from tests.tiny_dataset import NUM_CLASSES, write_dataset
+from tests.tiny_images import contents
+from tests.verbs.killed import killed_at
 
 NAMES = [f"class {i}" for i in range(NUM_CLASSES)]
 
@@ -119,6 +121,17 @@ def test_files_of_others_beside_the_figures_stay(place):
     free = units.model_copy(update={"output": place.uri_of("free.json")})
     evaluate(free)
     evaluate(free)  # over what it has written itself
-    place.write("cut.html", b"page")
-    place.write("_cut.work/0.json", b"{}")  # as a kill among the files of a report leaves it
-    assert check(units.model_copy(update={"output": place.uri_of("cut.json")}))
+
+
+def test_a_report_that_a_kill_cut_short_is_written_by_the_same_command(place, monkeypatch):
+    cut = config_of(place, "occlusion=[0.5]", f"output={place.uri}/reports/cut.json")
+    reports = place.join("reports")
+    with monkeypatch.context() as killing:
+        killed_at(killing, "cut.json")
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(cut)
+    assert reports.exists("cut.html")
+    assert not reports.exists("cut.json")
+    assert check(cut)
+    evaluate(cut)
+    assert {*contents(reports)} == {f"cut.{ending}" for ending in ("csv", "html", "json", "svg")}

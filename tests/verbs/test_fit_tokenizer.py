@@ -5,10 +5,11 @@ from safetensors.torch import save as save_safetensors
 
 from seit_ray.config import FitTokenizer, load
 from seit_ray.storage import Folder
+from seit_ray.storage.lock import LOCK, LockedError, locked
 from seit_ray.tokenizers.contract import fingerprint
 from seit_ray.tokenizers.files import load_tokenizer
 from seit_ray.verbs.fit_tokenizer import check, fit_tokenizer
-from tests.tiny_images import contents
+from tests.tiny_images import contents, image_files, write_files
 from tests.tokenizers.vit_vqgan.tiny import tiny_network, tiny_tokenizer
 
 
@@ -56,3 +57,20 @@ def test_keys_that_would_do_nothing_are_refused(tmp_path, key, text):
 def test_a_fit_needs_images(tmp_path):
     with pytest.raises(ValueError, match="images is missing"):
         load(FitTokenizer, [], [f"output={tmp_path}"])
+
+
+@pytest.mark.parametrize("tokenizer", ["centroid", "published"])
+def test_one_job_at_a_time_writes_a_tokenizer(tmp_path, tokenizer):
+    output = Folder(tmp_path / "out")
+    if tokenizer == "centroid":
+        write_files(tmp_path / "images", image_files(4))
+        sizes = [f"centroid.{key}" for key in ("image_size=8", "patch_size=4", "codebook_size=4", "iterations=2")]
+        config = load(FitTokenizer, [], [f"images={tmp_path}/images", f"output={output.uri}", *sizes])
+    else:
+        config = load(FitTokenizer, [], words(tmp_path))
+    with locked(output, LOCK):
+        with pytest.raises(LockedError, match="is being written to by"):
+            fit_tokenizer(config)
+        assert list(contents(output)) == [LOCK]
+    fit_tokenizer(config)
+    assert set(contents(output)) == {"tokenizer.json", "tokenizer.safetensors", "fit_tokenizer.run.json"}

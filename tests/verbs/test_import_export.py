@@ -27,6 +27,7 @@ from seit_ray.shards import TokenDataset
 from seit_ray.shards.dataset import identity_of
 from seit_ray.shards.synonyms import read_synonyms
 from seit_ray.storage import Folder
+from seit_ray.storage.lock import LOCK, LockedError, locked
 from seit_ray.tokenizers.codebook_only import read_codebook
 from seit_ray.tokenizers.files import load_tokenizer, save_tokenizer
 from seit_ray.verbs.command.main import main
@@ -218,6 +219,20 @@ def test_importing_weights_twice_writes_once_and_never_over_another(tmp_path, re
     (tmp_path / "run" / "model.json").unlink()
     Folder(tmp_path / "run").write("checkpoints/step-1/checkpoint.json", b"{}")
     assert "holds an unfinished training" in refusal(import_weights, weights_config(tmp_path, state))
+
+
+def test_one_job_at_a_time_imports_weights_or_exports_tokens(tmp_path, release):
+    imported(release, tmp_path / "out")
+    weights = weights_config(tmp_path, seit_vit(read_codebook((release / "codebook.ckpt").read_bytes())).state_dict())
+    tokens = load(ExportTokens, [], [f"dataset={tmp_path}/out", f"output={tmp_path}/back"])
+    for function, config, output in ((import_weights, weights, "run"), (export_tokens, tokens, "back")):
+        folder = Folder(tmp_path / output)
+        with locked(folder, LOCK):
+            with pytest.raises(LockedError, match="is being written to by"):
+                function(config)
+            assert [path.name for path in (tmp_path / output).iterdir()] == [LOCK]
+        function(config)
+        assert not folder.exists(LOCK)
 
 
 def test_a_masked_model_is_imported(tmp_path, release):

@@ -14,6 +14,7 @@ from seit_ray import config
 from seit_ray.distributed.data import predict_job
 from seit_ray.shards.parquet import parquet_table
 from seit_ray.storage import Folder
+from seit_ray.storage.lock import LockedError, locked
 from seit_ray.verbs.evaluate import check as check_evaluate
 from seit_ray.verbs.evaluate import evaluate
 from seit_ray.verbs.finetune import check as check_finetune
@@ -26,6 +27,7 @@ from tests.tiny_classifiers import write_classifier
 from tests.tiny_dataset import write_dataset
 from tests.tiny_images import contents
 from tests.tiny_maps import VOID, camvid_files, scene, write_camvid, write_map_dataset
+from tests.verbs.killed import killed_at
 
 LOCAL = {"num_workers": 0}
 MODEL = {"size": "nano", "width": 32, "depth": 2, "num_heads": 2, "token_dim": 8, "stem_kernel": 1, "drop_path": 0}
@@ -95,6 +97,20 @@ def test_images_are_evaluated_too_and_keys_of_classifiers_are_refused(place):
         evaluate(config.Evaluate(**more))
     with pytest.raises(ValueError, match=r"occlusion with .*, a segmenter"):
         evaluate(config.Evaluate(dataset=str(place / "tokens"), run=str(place / "segmenter"), occlusion=[0.5]))
+
+
+def test_a_report_that_a_kill_cut_short_is_written_by_the_same_command(place, tmp_path, monkeypatch):
+    named = {"dataset": str(place / "tokens"), "run": str(place / "segmenter"), "output": f"{tmp_path}/cut.json"}
+    with monkeypatch.context() as killing:
+        killed_at(killing, "cut.json")
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(config.Evaluate(**named))
+    assert (tmp_path / "cut.html").exists()
+    assert check_evaluate(config.Evaluate(**named))
+    with locked(Folder(tmp_path), "_cut.lock"), pytest.raises(LockedError):
+        evaluate(config.Evaluate(**named))
+    evaluate(config.Evaluate(**named))
+    assert {*contents(Folder(tmp_path))} == {f"cut.{ending}" for ending in ("csv", "html", "json", "png")}
 
 
 def test_a_dataset_of_pairs_is_verified_and_shown_with_its_maps(place, tmp_path):

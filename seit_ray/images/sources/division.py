@@ -18,10 +18,11 @@ from seit_ray.storage import Entry, Folder
 
 PLAIN, MAY_REPEAT, COUNTED, MAP = range(4)  # what a key is: see Seen
 COUNTERS = ("left_out", "files", "size_bytes")
+NOT_STORED = ("head", "kept", "settings", "patience_ended")  # of a division
 
 
 class Seen(NamedTuple):
-    """An image as its piece knows it: `ImageRecord`, but for what hangs on other pieces.
+    """An image as its piece knows it: key, absolute uri, what the source says of it (None: nothing).
 
     place: of a test or val set, the folder it is in, which decides whether test serves as val; None where that is
     settled. of_key: whether the key is the only one (PLAIN), may come again (MAY_REPEAT), or is the name of numbered
@@ -135,7 +136,8 @@ class Division:
     folder: what names in it are relative to. weighed: layouts whose files are weighed against each other at the end.
     class_names: of a column of numbers; renamed: name of each label; listed: names of all classes, in order.
     by_path: whether rows are called by the path beside their bytes. columns: of a table, by field. kept: where slices
-    of an inventory lie. head and kept are not stored.
+    of an inventory lie. patience_ended: its files were asked for again and again, so that what stays away while
+    others come is at fault itself: see `faults`. head, kept and patience_ended are not stored.
     """
 
     kind: str
@@ -155,6 +157,7 @@ class Division:
     tally: Tally = field(default_factory=Tally)  # of dividing, beside that of the head
     head: Head | None = None
     kept: Folder | None = None
+    patience_ended: bool = False
 
     @cached_property
     def file_names(self) -> frozenset[str]:
@@ -163,7 +166,7 @@ class Division:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; without the head, and without settings and folder, which who reads it has."""
-        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("head", "kept", "settings")}
+        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in NOT_STORED}
         pieces = [asdict(piece) for piece in self.pieces]
         return {**kept, "pieces": pieces, "tally": self.tally.as_dict(), "folder": self.folder.uri}
 

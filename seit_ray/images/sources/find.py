@@ -12,10 +12,12 @@ from seit_ray.images.label_maps import MapLabels
 from seit_ray.images.sources import folders, parquet, tables, webdataset
 from seit_ray.images.sources.class_names import read_class_names, renamed
 from seit_ray.images.sources.division import COUNTED, Division, File, Head, Piece, Seen, SeenRun, Tally
+from seit_ray.images.sources.faults import read_named
 from seit_ray.images.sources.inventory import inventory_entries, keep_slices, sorted_inventory
 from seit_ray.images.sources.layout import LOOK, Beginning, found_layout, of_layout, visible
 from seit_ray.images.sources.maps import class_names_of_maps, void_of
 from seit_ray.images.sources.names import suffix_of
+from seit_ray.images.sources.parquet_files import DamagedParquetError, parquet_schema
 from seit_ray.images.sources.settings import EXCLUDED, SourceSettings
 from seit_ray.images.sources.tars import COMPRESSED, check_uncompressed
 from seit_ray.storage import ONE_STREAM, Entry, Folder, split_uri
@@ -53,7 +55,7 @@ def divide(
     folder, name = _file_of(source, settings) if settings.inventory is None else (source, "")
     kept = None if is_sample else kept
     if name:
-        found = _in_file(folder, name, settings, is_sample=is_sample)
+        found = read_named(partial(_in_file, folder, name, settings, is_sample=is_sample), folder, name)
     else:
         found = _in_folder(source, settings, kept, is_sample=is_sample)
     if settings.limit is not None:
@@ -188,7 +190,7 @@ def _in_folder(source: Folder, settings: SourceSettings, kept: Folder | None, *,
 def _has_images(source: Folder, settings: SourceSettings, name: str) -> bool:
     try:
         return parquet.has_image_column(source, name, settings.image_column)
-    except parquet.DamagedParquetError:  # beside files that hold images
+    except DamagedParquetError:  # beside files that hold images
         return False
 
 
@@ -231,7 +233,7 @@ def _in_file(folder: Folder, name: str, settings: SourceSettings, *, is_sample: 
     if kind == "auto":
         kind = "table"
         if suffix == ".parquet":
-            found = parquet.parquet_schema(folder, name).names
+            found = parquet_schema(folder, name).names
             kind = "parquet" if settings.image_column in found or settings.uri_column not in found else "table"
     if kind == "parquet" and suffix == ".parquet":
         return _grouped(Division("parquet", folder, settings, ()), file)

@@ -8,7 +8,6 @@ fewer files, the rows keep their keys. Rows that are put in front of others, or 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from collections import Counter
@@ -16,7 +15,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from seit_ray.images.sources.addresses import map_address, with_versions
 from seit_ray.images.sources.column_types import (
@@ -28,17 +26,16 @@ from seit_ray.images.sources.column_types import (
 )
 from seit_ray.images.sources.columns import cell_key, checked_label, present_columns
 from seit_ray.images.sources.division import COUNTED, MAY_REPEAT, PLAIN, Division, File, Piece, Seen, Tally
+from seit_ray.images.sources.faults import rest_of, until_fault
 from seit_ray.images.sources.names import one_form
+from seit_ray.images.sources.parquet_files import DamagedParquetError, parquet_schema, row_groups
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.images.sources.splits import split_name, split_of_cell, splits_of_files
-from seit_ray.storage import Entry, Folder
+from seit_ray.storage import Entry, Folder, StorageError
 
 _NUMBER = re.compile(r"[-_.]\d+[-_]of[-_]\d+(?=\.parquet$)", re.IGNORECASE)
+FIRST_FILES = 8  # that are tried for the columns that all have
 WITHOUT_IMAGES = ".parquet without a column of images"
-
-
-class DamagedParquetError(ValueError):
-    """A file that is no Parquet file, or a broken one."""
 
 
 def files_in(source: Folder, entries: Iterable[Entry], settings: SourceSettings, left_out: Counter[str]) -> list[File]:
@@ -55,11 +52,11 @@ def files_in(source: Folder, entries: Iterable[Entry], settings: SourceSettings,
 
 
 def shown_by_first(folder: Folder, files: Sequence[File], settings: SourceSettings) -> dict[str, Any]:
-    """What the first file tells of all of them, for a `Division`, before the work starts: whether the columns fit."""
+    """What the first file that can be read tells of all of them, for a `Division`, before the work starts."""
     if not files:
         return {}
-    name, columns = files[0].name, settings.columns
-    schema = parquet_schema(folder, name)
+    columns = settings.columns
+    name, schema = first_schema(folder, files)
     present_columns(schema.names, folder.uri_of(name), columns, "image")
     check_image_column(schema, columns.image, folder.uri_of(name))
     check_mask_column(schema, columns.mask, folder.uri_of(name))
@@ -70,22 +67,43 @@ def shown_by_first(folder: Folder, files: Sequence[File], settings: SourceSettin
     }
 
 
+def first_schema(folder: Folder, files: Sequence[File]) -> tuple[str, pa.Schema]:
+    """(name, schema) of the first file that can be read; the error of the first one where none of several can."""
+    first: Exception | None = None
+    for file in files[:FIRST_FILES]:
+        try:
+            return file.name, parquet_schema(folder, file.name)
+        except (DamagedParquetError, StorageError) as error:
+            first = first or error
+    assert first is not None  # there are files
+    raise first
+
+
 def seen(division: Division, piece: Piece, tally: Tally) -> Iterator[Seen]:
-    """The rows of some files of images, one file after the other."""
+    """The rows of some files of images, one file after the other; of a broken one those before, and one for the rest.
+
+    Of numbered files the rows behind it count on from there, as if it had been left out.
+    """
+    del tally  # nothing is left out here
     for file in piece.files:
-        yield from seen_in_file(division, file)
+        fault: list[str] = []
+        yield from until_fault(seen_in_file(division, file), division, fault)
+        yield from rest_of(file, division, fault)
 
 
 def seen_in_file(division: Division, file: File) -> Iterator[Seen]:
     """Those of one file; label maps are bytes in a column of their own, or lie at the addresses that it holds."""
     folder, mask, found = division.folder, division.settings.columns.mask, _seen(division, file)
     if not mask:
-        return found
+        yield from found
+        return
     uri, version = folder.uri_of(file.name), file.version
     schema = parquet_schema(folder, file.name, version or None)
     if mask in schema.names and is_text(schema.field(mask).type):
-        return with_versions(found, folder)
-    return (image._replace(mask=f"{uri}#{row}:{mask}", mask_version=version) for row, image in enumerate(found))
+        yield from with_versions(found, folder)
+        return
+    for row, image in enumerate(found):
+        yield image._replace(mask=f"{uri}#{row}:{mask}", mask_version=version)
 
 
 def _seen(division: Division, file: File) -> Iterator[Seen]:
@@ -173,60 +191,3 @@ def class_label_names(schema: pa.Schema, label_column: str) -> list[str] | None:
     except (KeyError, TypeError, ValueError):
         return None
     return [str(name) for name in names] if names else None
-
-
-@contextlib.contextmanager
-def open_parquet(
-    folder: Folder, name: str, buffer_bytes: int = 0, version: str | None = None
-) -> Iterator[pq.ParquetFile]:
-    """A Parquet file for reading by row group; DamagedParquetError for it and for what is read of it.
-
-    buffer_bytes: that much of a column is read at a time; all of a row group when 0. version: as for `Folder.open`.
-    """
-    with folder.open(name, version) as file:
-        try:
-            yield pq.ParquetFile(file, buffer_size=buffer_bytes, page_checksum_verification=True)  # of files with them
-        except (pa.ArrowException, OSError) as error:
-            raise damaged(folder.uri_of(name), error) from error
-
-
-def damaged(uri: str, error: Exception) -> DamagedParquetError:
-    """For what pyarrow says of a file that it cannot read."""
-    reason = " ".join(str(error).split())
-    return DamagedParquetError(f"{uri} cannot be read ({reason}); expected a Parquet file; write it again")
-
-
-def parquet_schema(folder: Folder, name: str, version: str | None = None) -> pa.Schema:
-    """The Arrow schema of a Parquet file."""
-    with open_parquet(folder, name, version=version) as file:
-        return file.schema_arrow
-
-
-def row_groups(
-    folder: Folder,
-    name: str,
-    fields: dict[str, str],
-    groups: tuple[int, int] | None = None,
-    version: str | None = None,
-) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """(number of rows, rows as field -> value) of each row group, or of some; no rows are read for no fields."""
-    with open_parquet(folder, name, version=version) as file:
-        for index in range(*(groups or (0, file.num_row_groups))):
-            num_rows = file.metadata.row_group(index).num_rows
-            if not fields:
-                yield num_rows, []
-                continue
-            table = file.read_row_group(index, columns=list(fields.values()))
-            yield num_rows, cells_of(table, fields)
-
-
-def cells_of(table: pa.Table, fields: dict[str, str]) -> list[dict[str, Any]]:
-    """Rows as field -> value; a column 'a.b' is the field b of the structs in a."""
-    columns = []
-    for column in fields.values():
-        if column in table.column_names:
-            columns.append(table[column].to_pylist())
-        else:
-            outer, _, inner = column.rpartition(".")
-            columns.append([value and value.get(inner) for value in table[outer].to_pylist()])
-    return [dict(zip(fields, values, strict=True)) for values in zip(*columns, strict=True)]

@@ -11,11 +11,12 @@ from seit_ray.images.sources.column_types import is_text
 from seit_ray.images.sources.columns import cell_key, checked_label, present_columns, text_label
 from seit_ray.images.sources.csv_rows import Span, csv_reader, header_of, slices_of
 from seit_ray.images.sources.division import MAY_REPEAT, Division, File, Piece, Seen, Tally
+from seit_ray.images.sources.faults import is_of_a_file, own_fault
 from seit_ray.images.sources.names import one_form, suffix_of
-from seit_ray.images.sources.parquet import open_parquet, parquet_schema, row_groups
+from seit_ray.images.sources.parquet_files import open_parquet, parquet_schema, row_groups
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.images.sources.splits import split_name, split_of_cell
-from seit_ray.storage import Folder
+from seit_ray.storage import Folder, StorageError
 
 SLICE_ROWS = 250_000  # of a piece
 Rows = Iterator[tuple[str, dict[str, Any]]]  # (where, for messages; field -> cell)
@@ -54,7 +55,12 @@ def seen(division: Division, piece: Piece, tally: Tally) -> Iterator[Seen]:
     """The rows of a piece of a table, in order."""
     del tally  # of a table nothing is left out
     found = _seen(division, piece)
-    return with_versions(found, division.folder) if division.settings.has_maps else found
+    try:
+        yield from with_versions(found, division.folder) if division.settings.has_maps else found
+    except StorageError as error:
+        if not is_of_a_file(error, division):
+            raise
+        raise own_fault(error) from error
 
 
 def _seen(division: Division, piece: Piece) -> Iterator[Seen]:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
 from seit_ray.images.formats import ImageError
+from seit_ray.images.sources.faults import BrokenFileError
 from seit_ray.images.sources.names import is_hidden
 from seit_ray.storage import Folder, StorageError, split_uri
 
@@ -25,7 +26,7 @@ END_BYTES = 2 * tarfile.RECORDSIZE  # behind the last member: two blocks of zero
 NOT_UTF8 = "name in a tar that is not UTF-8"
 
 
-class DamagedTarError(ValueError):
+class DamagedTarError(BrokenFileError):
     """A file that is no tar, or a broken one."""
 
 

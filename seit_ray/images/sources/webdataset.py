@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 from seit_ray.images.records import missing_column, no_map, unusable
 from seit_ray.images.sources.columns import LabelError, cell_key, checked_label, text_label
 from seit_ray.images.sources.division import MAY_REPEAT, Division, File, Piece, Seen, Tally
+from seit_ray.images.sources.faults import rest_of, until_fault
 from seit_ray.images.sources.names import kind_of, one_form, suffix_of
 from seit_ray.images.sources.pairing import WITHOUT
 from seit_ray.images.sources.settings import Columns, SourceSettings
 from seit_ray.images.sources.splits import splits_of_files
-from seit_ray.images.sources.tars import MAX_LABEL_BYTES, DamagedTarError, Member, check_uncompressed, tar_members
-from seit_ray.storage import Entry, Folder, StorageError
+from seit_ray.images.sources.tars import MAX_LABEL_BYTES, Member, check_uncompressed, tar_members
+from seit_ray.storage import Entry, Folder
 
 LONG_SAMPLE = 256  # members; longer runs are names with dots of their own, and are not held till their end
 
@@ -39,10 +40,10 @@ def files_in(source: Folder, entries: Iterable[Entry], settings: SourceSettings,
 def seen(division: Division, piece: Piece, tally: Tally) -> Iterator[Seen]:
     """The images of some tars, one after the other."""
     for file in piece.files:
-        yield from seen_in_tar(division.folder, file, division.settings, tally.left_out)
+        yield from seen_in_tar(division, file, tally.left_out)
 
 
-def seen_in_tar(folder: Folder, file: File, settings: SourceSettings, left_out: Counter[str]) -> Iterator[Seen]:
+def seen_in_tar(division: Division, file: File, left_out: Counter[str]) -> Iterator[Seen]:
     """The images of one tar, in its order; counts samples without an image.
 
     A sample's image is the member with the extension `image_column`, or under the default name the first with an image
@@ -52,16 +53,13 @@ def seen_in_tar(folder: Folder, file: File, settings: SourceSettings, left_out: 
     read, with the reason: nobody mends a tar in its place. Of a broken tar the whole members are listed, and what else
     it held is one such record.
     """
-    name, version, split = file
-    uri, asked = folder.uri_of(name), Asked(settings.columns, settings.image_suffixes, settings.map_extensions)
-    members = tar_members(folder, name, texts_of(asked.columns), left_out, version or None)
+    folder, settings = division.folder, division.settings
+    uri, asked = folder.uri_of(file.name), Asked(settings.columns, settings.image_suffixes, settings.map_extensions)
+    members = tar_members(folder, file.name, texts_of(asked.columns), left_out, file.version or None)
     fault: list[str] = []
-    for sample in samples_of(_until_damaged(members, fault), asked.extensions):
+    for sample in samples_of(until_fault(members, division, fault), asked.extensions):
         yield from seen_in_sample(sample, uri, file, asked, left_out)
-    for reason in fault:
-        rest = unusable(f"{reason}; this stands for all that it held beyond")
-        mask = rest if asked.extensions else None
-        yield Seen(f"{one_form(name)}#rest", rest, None, split, 0, version, of_key=MAY_REPEAT, mask=mask)
+    yield from rest_of(file, division, fault)
 
 
 class Asked(NamedTuple):
@@ -88,10 +86,9 @@ def seen_in_sample(sample: Sequence[Member], uri: str, file: File, asked: Asked,
         except LabelError as error:
             address = unusable(str(error))
         if extensions:
-            own = map_of(image, maps.values(), extensions, where, is_alone=len(found) == 1)
-            used.update([own.name] if own is not None else [])
-            wanted = " or ".join(f"{_stem(image)}.{extension}" for extension in extensions)
-            mask = no_map(f"there is no {wanted}") if own is None else span_of(uri, own)
+            own = maps_of(image, maps.values(), extensions, is_alone=len(found) == 1)
+            used.update(member.name for member in own)
+            mask = span_of(uri, own[0]) if len(own) == 1 else no_map(_why_none(image, own, extensions))
         version = None if mask is None else file.version
         place = (image.size, file.version, None, MAY_REPEAT)
         seen.append(Seen(one_form(key), address, label, file.split, *place, mask, version))
@@ -132,36 +129,20 @@ def map_stem(member: Member, extensions: Collection[str]) -> str | None:
     return None
 
 
-def map_of(
-    image: Member, maps: Collection[Member], extensions: Collection[str], where: str, *, is_alone: bool
-) -> Member | None:
-    """The label map of an image; of the only image of a sample also one that has the key alone before its extension.
-
-    ValueError for two of them.
-    """
+def maps_of(image: Member, maps: Collection[Member], extensions: Collection[str], *, is_alone: bool) -> list[Member]:
+    """The label maps of an image; of the only image of a sample also those with the key alone before the extension."""
     for stem in (_stem(image), image.key) if is_alone else (_stem(image),):
-        found = [member for member in maps if map_stem(member, extensions) == stem]
-        if len(found) > 1:
-            names = " and ".join(member.extension for member in found)
-            raise ValueError(
-                f"label maps {names} of {where}; expected one; set source.mask_column to the extension of those that "
-                "are meant"
-            )
-        if found:
-            return found[0]
-    return None
+        if found := [member for member in maps if map_stem(member, extensions) == stem]:
+            return found
+    return []
 
 
-def _until_damaged(members: Iterator[Member], fault: list[str]) -> Iterator[Member]:
-    """The members before a tar breaks, or goes away; the reason is added to fault."""
-    try:
-        yield from members
-    except DamagedTarError as error:
-        fault.append(str(error))
-    except StorageError as error:
-        if error.kind != "missing":
-            raise
-        fault.append(str(error))
+def _why_none(image: Member, own: Sequence[Member], extensions: Collection[str]) -> str:
+    """Why an image has no label map: there is none, or more than one."""
+    if not own:
+        return f"there is no {' or '.join(f'{_stem(image)}.{extension}' for extension in extensions)}"
+    names = " and ".join(member.name for member in own)
+    return f"there are {names}; expected one; set source.mask_column to the extension of those that are meant"
 
 
 def samples_of(members: Iterator[Member], of_maps: Collection[str] = ()) -> Iterator[list[Member]]:

@@ -71,12 +71,17 @@ def refuse_beside(kind: str, config: Evaluate) -> None:
     beside = [f"{stem}.{ending}" for ending in BESIDE.get(kind, ())]
     if beside and suffix != ".json":
         raise ValueError(f"output {config.output}; expected a name that ends in .json; {beside[0]} lies beside it")
-    begun = folder.exists(name) or any(folder.join(f"_{stem}.work").list())  # a kill leaves work without figures
+    begun = folder.exists(name) or any(work_of(folder, stem).list())  # a kill leaves work without figures
     other = None if begun else next(filter(folder.exists, beside), None)
     if other:
         raise ValueError(
             f"{folder.uri_of(other)} exists, which this output would replace; expected a free name; choose another one"
         )
+
+
+def work_of(folder: Folder, stem: str) -> Folder:
+    """What is kept, while a report is made, to go on from after a kill: see `report_files`."""
+    return folder.join(f"_{stem}.work")
 
 
 def figures_place(kind: str, config: Evaluate) -> tuple[Folder, str]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import posixpath
 from typing import Any
 
 from seit_ray.config import Evaluate
 from seit_ray.progress import Progress
 from seit_ray.storage import Folder, StorageError, split_uri
-from seit_ray.storage.lock import locked
-from seit_ray.verbs.command.figures_file import evaluated_what, figures_place, file_name
+from seit_ray.verbs.command.figures_file import evaluated_what, file_name
 from seit_ray.verbs.command.places import Rows, folder_of
+from seit_ray.verbs.command.report_files import ReportFiles, report_files
 from seit_ray.verbs.command.training import run_on_workers
 
 OF_CORRUPTIONS = {"corruptions", "severities", "strengths", "baseline"}
@@ -100,20 +99,15 @@ def evaluate_robustness(config: Evaluate, arguments: dict[str, Any], progress: P
     """Evaluate all cases; write figures, table, picture and page; returns the table to print. Goes on after a kill."""
     from seit_ray.evaluation.robustness import with_baseline
 
-    run: Folder = arguments["run"]
-    folder, name = figures_place(kind_of(config), config)
-    stem = posixpath.splitext(name)[0]
-    folder.check_writable()
-    with locked(folder, f"_{stem}.lock", on_note=lambda note: progress("evaluate", 0, 0, note)) as lock:
-        figures = cases_figures(config, arguments, folder.join(f"_{stem}.work"), progress)
+    with report_files(kind_of(config), config, progress) as report:
+        figures = cases_figures(config, arguments, report.work, progress)
         if config.baseline:
             uri, baseline = read_baseline(config, list(figures["corruptions"]), severities_of(config))
             figures = with_baseline(figures, baseline, uri)
         figures = {**evaluated_what(config), **figures}
-        lock.check()
-        write_report(config, figures, folder, name, stem)
-        end_work(folder.join(f"_{stem}.work"))
-    return summary(config, figures, run, folder, stem, folder.uri_of(name))
+        write_report(config, figures, report)
+        end_work(report.work)
+    return summary(config, figures, arguments["run"], report)
 
 
 def severities_of(config: Evaluate) -> list[int]:
@@ -150,20 +144,18 @@ def end_work(work: Folder) -> None:
     CaseRecords(work).end()
 
 
-def write_report(config: Evaluate, figures: dict[str, Any], folder: Folder, name: str, stem: str) -> None:
+def write_report(config: Evaluate, figures: dict[str, Any], report: ReportFiles) -> None:
     """Page, picture and table, the figures last."""
     from seit_ray.report.robustness import robustness_csv, robustness_page, severity_chart
     from seit_ray.verbs.command.record import record_of
 
     title = f"Robustness of {config.run.rstrip('/').rpartition('/')[2]}"
     page = robustness_page(title, figures, record_of("evaluate", config))
-    folder.write(f"{stem}.html", page.html().encode())
-    folder.write(f"{stem}.svg", severity_chart(figures).encode())
-    folder.write(f"{stem}.csv", robustness_csv(figures).encode())
-    folder.write(name, json.dumps(figures, indent=1).encode())
+    chart, table = severity_chart(figures).encode(), robustness_csv(figures).encode()
+    report.write(figures, html=page.html().encode(), svg=chart, csv=table)
 
 
-def summary(config: Evaluate, figures: dict[str, Any], run: Folder, folder: Folder, stem: str, output: str) -> Rows:
+def summary(config: Evaluate, figures: dict[str, Any], run: Folder, report: ReportFiles) -> Rows:
     """The table to print."""
     from seit_ray.report.robustness import robustness_rows
 
@@ -175,6 +167,6 @@ def summary(config: Evaluate, figures: dict[str, Any], run: Folder, folder: Fold
         ("run", run.uri),
         count,
         *robustness_rows(figures),
-        ("report", folder.uri_of(f"{stem}.html")),
-        ("figures", output),
+        ("report", report.uri("html")),
+        ("figures", report.uri("json")),
     ]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import posixpath
 from typing import Any
 
 from seit_ray.config import Evaluate
 from seit_ray.progress import Progress
 from seit_ray.storage import Folder
-from seit_ray.verbs.command.figures_file import evaluated_what, figures_place
+from seit_ray.verbs.command.figures_file import evaluated_what
 from seit_ray.verbs.command.places import Rows, folder_of
+from seit_ray.verbs.command.report_files import report_files
 from seit_ray.verbs.command.robustness import is_robustness
 from seit_ray.verbs.command.training import run_on_workers
 
@@ -46,18 +45,13 @@ def evaluate_report(config: Evaluate, arguments: dict[str, Any], progress: Progr
     arguments = {name: value for name, value in arguments.items() if name != "classes"}
     if "batch_size" not in config.model_fields_set:
         arguments["batch_size"] = MOST_BATCH
-    folder, name = figures_place("segments", config)
-    stem = posixpath.splitext(name)[0]
-    folder.check_writable()
-    found = run_on_workers(config, evaluate_segments, arguments, "evaluate", progress)
-    sheet = segment_sheet(pictures) if (pictures := found.pop("pictures")) else None
-    figures = {**evaluated_what(config), **found}
-    title = f"Segmentation by {config.run.rstrip('/').rpartition('/')[2]}"
-    folder.write(f"{stem}.html", segment_page(title, figures, sheet, record_of("evaluate", config)).html().encode())
-    if sheet is not None:
-        folder.write(f"{stem}.png", sheet)
-    folder.write(f"{stem}.csv", segment_csv(figures).encode())
-    folder.write(name, json.dumps(figures, indent=1).encode())
+    with report_files("segments", config, progress) as report:
+        found = run_on_workers(config, evaluate_segments, arguments, "evaluate", progress)
+        sheet = segment_sheet(pictures) if (pictures := found.pop("pictures")) else None
+        figures = {**evaluated_what(config), **found}
+        title = f"Segmentation by {config.run.rstrip('/').rpartition('/')[2]}"
+        page = segment_page(title, figures, sheet, record_of("evaluate", config))
+        report.write(figures, html=page.html().encode(), png=sheet, csv=segment_csv(figures).encode())
     counts = f"{figures['listed']} listed = {figures['samples']} evaluated"
     if left := figures["listed"] - figures["samples"] - len(figures["rejected"]):
         counts += f" + {left} with nothing but void"
@@ -65,6 +59,6 @@ def evaluate_report(config: Evaluate, arguments: dict[str, Any], progress: Progr
         ("run", run.uri),
         (f"{config.split} images", f"{counts} + {len(figures['rejected'])} rejected"),
         *segment_rows(figures),
-        ("report", folder.uri_of(f"{stem}.html")),
-        ("figures", folder.uri_of(name)),
+        ("report", report.uri("html")),
+        ("figures", report.uri("json")),
     ]

@@ -9,13 +9,13 @@ import ray
 
 from seit_ray.distributed.cluster import connected
 from seit_ray.distributed.data.decoding import decoded_by_tasks, spans_of
-from seit_ray.images import find_images, write_manifest
 from seit_ray.images.careful import ENDED
 from seit_ray.storage import Folder
 from tests.distributed.data.jobs import run
 from tests.distributed.data.oracle import check_same
 from tests.distributed.killing import Killer
 from tests.images.deadly import DEADLY, Deadly
+from tests.images.found import find_images, write_manifest
 from tests.tiny_images import image_bytes, write_files, write_tokenizer
 
 FILES = {f"{name}/{i}.jpg": image_bytes(name, i, side=90, format="JPEG") for name in ("cat", "dog") for i in range(6)}

@@ -22,7 +22,7 @@ from seit_ray.distributed.data.parts import (
 )
 from seit_ray.distributed.data.tokenize_parts import TokenizeParts
 from seit_ray.distributed.resources import Resources
-from seit_ray.images import decode_image, find_images, write_manifest
+from seit_ray.images import decode_image
 from seit_ray.images.decoded import Decoding
 from seit_ray.shards.dataset import DatasetInfo, TokenDataset
 from seit_ray.shards.parts import Part, list_parts
@@ -31,6 +31,7 @@ from seit_ray.storage import Folder, StorageError
 from seit_ray.tokenizers.contract import fingerprint
 from seit_ray.tokenizers.files import load_tokenizer
 from seit_ray.tokenizers.uploads import parts_on
+from tests.images.found import find_images, write_manifest
 from tests.tiny_images import contents, image_bytes, write_files, write_tokenizer
 
 FILES = {f"{name}/{i}.jpg": image_bytes(name, i, side=90, format="JPEG") for name in ("cat", "dog") for i in range(6)}

@@ -5,11 +5,11 @@ import uuid
 
 import pytest
 
-from seit_ray.images import find_images
 from seit_ray.images.records import unusable_reason
 from seit_ray.images.sources.addresses import address_in_parquet
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder, StorageError
+from tests.images.found import find_images
 
 PAIRS = SourceSettings(num_classes=3)
 

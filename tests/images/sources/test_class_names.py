@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from seit_ray.images import find_images
 from seit_ray.images.listing import list_images
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder
+from tests.images.found import find_images
 from tests.images.made_sources import fill, write_parquet
 
 

@@ -5,11 +5,11 @@ import random
 
 import pytest
 
-from seit_ray.images import find_images
 from seit_ray.images.sources import csv_rows
 from seit_ray.images.sources.csv_rows import csv_reader, slices_of
 from seit_ray.images.sources.division import File
 from seit_ray.storage import Folder
+from tests.images.found import find_images
 
 LIST = File("list.csv", "", None)
 PARTS = ('"', '"', ",", "a", "\n", "\r\n", "\r", " ", "é", "猫", '""', "x,")

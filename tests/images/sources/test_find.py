@@ -6,11 +6,10 @@ import uuid
 
 import pytest
 
-from seit_ray.images import find_images
 from seit_ray.images.listing import list_images
-from seit_ray.images.records import ImageRecord
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder, StorageError
+from tests.images.found import ImageRecord, find_images
 from tests.images.made_sources import fill, listed, write_parquet
 
 

@@ -8,9 +8,10 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
-from seit_ray.images import fetch_images, find_images
+from seit_ray.images import fetch_images
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder
+from tests.images.found import find_images
 from tests.tiny_images import image_files, write_files
 
 FILES = image_files(12) | {"notes.txt": b"", "_hidden/x.png": b"", "cat/größe und 猫.png": b"x", "cat-1/a.png": b"y"}
@@ -116,6 +117,21 @@ def test_keys_are_texts_and_versions_that_are_not_the_latest_are_passed_over(s3_
     uri = written(place, pa.table(table), "b.parquet")
     (record,) = find_images(source, SourceSettings(inventory=uri))
     assert (record.key, record.version) == ("12.png", None)
+
+
+def test_the_keys_of_s3s_own_csv_are_decoded_and_those_of_other_tables_are_not(tmp_path, s3_server):
+    bucket = Folder(f"s3://{s3_server.create_bucket('inventory-encoded')}", **s3_server.credentials)
+    names = ["100%25.png", "a b+c.png", "größe/猫.png", "12.png"]
+    source = write_files(bucket.join("images"), dict.fromkeys(names, b"x"))
+    encoded = ["images/100%2525.png", "images/a+b%2Bc.png", "images/gr%C3%B6%C3%9Fe/%E7%8C%AB.png", "images/12.png"]
+    rows = [f'"{bucket.uri[5:]}","{key}","true","1","5"\n' for key in encoded]  # as S3 writes them, without a header
+    schema = "Bucket, Key, IsLatest, Size, ETag"  # as manifest.json says it
+    plain = [f"images/{name},1\n" for name in names]
+    for name, text in (("s3.csv", f"{schema}\n" + "".join(rows)), ("plain.csv", "key,size\n" + "".join(plain))):
+        bucket.write(name, text.encode())
+        found = list(find_images(source, SourceSettings(inventory=bucket.uri_of(name))))
+        assert [record.key for record in found] == sorted(names, key=str.encode)
+        assert {record.version for record in found} == {"5" if name == "s3.csv" else None}
 
 
 def test_a_key_that_comes_twice_and_sizes_that_are_none(tmp_path):

@@ -3,11 +3,10 @@
 import pyarrow as pa
 import pytest
 
-from seit_ray.images import find_images, write_manifest
 from seit_ray.images.known import ADDED, KnownImages
-from seit_ray.images.rows import rows_of
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder
+from tests.images.found import find_images, rows_of, write_manifest
 from tests.images.made_manifests import keep_known
 from tests.images.made_sources import fill, listed, write_parquet
 from tests.images.made_tars import tar_bytes

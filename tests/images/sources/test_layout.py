@@ -5,11 +5,11 @@ import uuid
 
 import pytest
 
-from seit_ray.images import find_images
 from seit_ray.images.sources import find, layout
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder
 from seit_ray.storage.s3 import S3
+from tests.images.found import find_images
 from tests.images.made_sources import fill, listed, write_parquet
 from tests.images.made_tars import sample, tar_bytes
 

@@ -5,11 +5,12 @@ import os
 import pytest
 from PIL import Image
 
-from seit_ray.images import fetch_images, find_images
+from seit_ray.images import fetch_images
 from seit_ray.images.listing import left_out_words, list_images
 from seit_ray.images.sources.names import IMAGE_SUFFIXES
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder, local_files
+from tests.images.found import find_images
 from tests.images.made_sources import fill
 from tests.images.pictures import encoded, quadrants
 

@@ -4,10 +4,11 @@ import uuid
 
 import pytest
 
-from seit_ray.images import ImageError, fetch_images, find_images
+from seit_ray.images import ImageError, fetch_images
 from seit_ray.images.listing import list_images
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder
+from tests.images.found import find_images
 
 
 @pytest.fixture

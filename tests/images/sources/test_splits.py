@@ -2,10 +2,10 @@
 
 import pytest
 
-from seit_ray.images import find_images
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.images.sources.splits import split_of_file
 from seit_ray.storage import Folder
+from tests.images.found import find_images
 from tests.images.made_sources import fill, listed, write_parquet
 from tests.images.made_tars import sample, tar_bytes
 

@@ -5,10 +5,10 @@ import re
 import pyarrow as pa
 import pytest
 
-from seit_ray.images import find_images
-from seit_ray.images.records import ImageRecord, unusable_reason
+from seit_ray.images.records import unusable_reason
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder
+from tests.images.found import ImageRecord, find_images
 from tests.images.made_sources import fill, listed, write_parquet
 
 

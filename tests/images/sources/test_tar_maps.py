@@ -2,10 +2,11 @@
 
 import pytest
 
-from seit_ray.images import fetch_images, find_images
+from seit_ray.images import fetch_images
 from seit_ray.images.records import unusable_reason
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder
+from tests.images.found import find_images
 from tests.images.made_tars import sample, tar_bytes
 
 
@@ -51,12 +52,13 @@ def test_a_sample_without_its_map_says_which_names_it_might_have(source):
     assert left_out == {"label maps without an image": 1}
 
 
-def test_two_maps_of_a_sample_are_one_line_that_names_them(source):
-    members = [("1.jpg", b"i"), ("1.seg.png", b"1"), ("1.mask.png", b"2")]
-    with pytest.raises(ValueError, match=r"label maps seg.png and mask.png of .*a.tar#1; expected one; set") as caught:
-        maps_of(source, members)
-    assert "\n" not in str(caught.value)
-    assert maps_of(source, members, mask_column="mask.png")[0] == {"1.jpg": b"2"}
+def test_of_two_maps_none_is_taken_and_the_reason_names_them(source):
+    members = [("1.jpg", b"i"), ("1.seg.png", b"1"), ("1.mask.png", b"2"), ("2.jpg", b"i"), ("2.seg.png", b"3")]
+    reason = "no label map: there are 1.seg.png and 1.mask.png; expected one; set source.mask_column to the extension"
+    found, left_out = maps_of(source, members)
+    assert found.pop("1.jpg") == f"{reason} of those that are meant"
+    assert (found, left_out) == ({"2.jpg": b"3"}, {})
+    assert maps_of(source, members[:3], mask_column="mask.png")[0] == {"1.jpg": b"2"}
 
 
 def test_names_with_dots_of_their_own_have_maps_of_their_own(source):

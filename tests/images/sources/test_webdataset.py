@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seit_ray.images import ImageError, ImageRecord, fetch_images, find_images
+from seit_ray.images import ImageError, fetch_images
 from seit_ray.images.records import unusable_reason
 from seit_ray.images.sources import tars
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.images.sources.tars import END_BYTES, stretches
 from seit_ray.storage import Folder, StorageError
+from tests.images.found import ImageRecord, find_images
 from tests.images.made_sources import fill, listed
 from tests.images.made_tars import sample, samples, tar_bytes
 
