@@ -9,6 +9,7 @@ from seit_ray.config.space import Settings
 from seit_ray.config.sweep import stage_configs, trial_name
 from seit_ray.studies.trials import Stage, Trial
 from seit_ray.verbs import finetune, pretrain
+from seit_ray.verbs.command.known_tokens import KnownTokens, about_to_be
 from seit_ray.verbs.command.places import folder_of
 from seit_ray.verbs.command.pretrain_checks import check_pretrain
 from seit_ray.verbs.command.record import decided_by
@@ -59,12 +60,14 @@ def trial_of(config: Sweep, settings: Settings) -> Trial:
 
 def check_trial(config: Sweep, settings: Settings, dataset: TokenDataset) -> None:
     """ValueError for what a stage of the trial with these settings would refuse, as its verb says it."""
+    begun = None
     for name, stage in stage_configs(config, settings).items():
         try:
             if isinstance(stage, Pretrain):
                 check_pretrain(stage, dataset)
+                begun = about_to_be(stage, KnownTokens.of(dataset))
             else:
-                finetune.check_data(stage, dataset, starts=len(config.stages) > 1)
+                finetune.check_data(stage, dataset, begun)
         except ValueError as error:
             said = ", ".join(f"{key}={value}" for key, value in settings.items())
             raise ValueError(f"a {name} of the space, with {said}: {error}") from error
