@@ -7,6 +7,7 @@ seit-ray finetune task=segment dataset=runs/street-tokens init_from=runs/mtm run
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from seit_ray.config import Finetune
@@ -49,11 +50,16 @@ def check(config: Finetune) -> Rows:
     ]
 
 
-def check_data(config: Finetune, opened: TokenDataset | None = None, to_be: dict[str, Any] | None = None) -> Folder:
+def check_data(
+    config: Finetune,
+    opened: TokenDataset | None = None,
+    to_be: dict[str, Any] | None = None,
+    searched: Collection[str] = (),
+) -> Folder:
     """The dataset or the images; ValueError unless exactly one is named, and what goes with it fits.
 
     A sweep asks for each of its trials. opened: the dataset, where it has been opened; to_be: model.json of a run to
-    start from that is yet to be made.
+    start from that is yet to be made; searched: keys of the space.
     """
     named = config.dataset or config.images
     if not named or (config.dataset and config.images):
@@ -63,7 +69,7 @@ def check_data(config: Finetune, opened: TokenDataset | None = None, to_be: dict
         )
     if config.transfer and not config.init_from:
         raise ValueError("transfer without init_from; expected a finished run to start from; name one")
-    check_finetune_keys(config, starts=bool(to_be or config.init_from))
+    check_finetune_keys(config, starts=bool(to_be or config.init_from), searched=searched)
     check_size(config.model)
     data = folder_of(named, config.storage)
     start = folder_of(config.init_from, config.storage) if config.init_from else None
@@ -151,7 +157,7 @@ def check_tokens(
     dataset.split("train")
     if start and about and not config.transfer:
         check_same(about, identity_of(dataset), start.uri)
-    check_numbers(config, KnownTokens.of(dataset), about, start.uri if start else "the run before")
+    check_numbers(config, KnownTokens.of(dataset), about, start.uri if start else "the pre-training before it")
     if config.task == "segment":
         check_map_dataset(config, dataset)
     else:

@@ -37,13 +37,7 @@ def check(config: FitTokenizer) -> Rows:
     images = images_of(config)
     claim_run(output, images)
     rows = source_rows(images, config.source, val_fraction=config.val_fraction, seed=config.seed)
-    settings = getattr(config, config.tokenizer)
-    if settings.image_size % settings.patch_size:
-        raise ValueError(
-            f"{config.tokenizer}.image_size {settings.image_size}; expected a multiple of patch_size "
-            f"{settings.patch_size}"
-        )
-    side = settings.image_size // settings.patch_size
+    settings, side = getattr(config, config.tokenizer), check_whole_patches(config)
     rows.append(("tokenizer", f"{config.tokenizer}, {side}x{side} tokens an image, K {settings.codebook_size}"))
     if config.tokenizer == "centroid":
         most = f"{settings.sample_images} images, {settings.sample_patches} patches at most, seed {config.seed}"
@@ -56,6 +50,18 @@ def check(config: FitTokenizer) -> Rows:
         rows.append(("trained", f"{loop.epochs} epochs in batches of {loop.global_batch_size}"))
         rows += cluster_rows(config.cluster, config.workers)
     return [*rows, *output_rows(output)]
+
+
+def check_whole_patches(config: FitTokenizer) -> int:
+    """Tokens a side of an image; ValueError where patches do not tile it."""
+    settings = getattr(config, config.tokenizer)
+    if settings.image_size % settings.patch_size:
+        raise ValueError(
+            f"{config.tokenizer}.image_size {settings.image_size}; expected a multiple of patch_size "
+            f"{settings.patch_size}; correct one of them"
+        )
+    side: int = settings.image_size // settings.patch_size
+    return side
 
 
 def images_of(config: FitTokenizer) -> Folder:

@@ -130,6 +130,7 @@ def check(config: Quickstart) -> Rows:
     output = folder_of(config.output, config.storage)
     claim_all(config, output)
     config = sized(config)
+    check_parts(parts(config))
     side = config.centroid.image_size
     return [
         *rows,
@@ -152,6 +153,27 @@ def look(config: Quickstart) -> Rows:
             for loop in [config.finetune.loop, *([config.pretrain.loop] if config.pre_train else [])]:
                 check_steps(manifest, None, loop.settings(), images.uri)
         return manifest_rows(images, manifest, is_whole)
+
+
+def check_parts(each: Parts) -> None:
+    """ValueError for what a training would refuse, by the tokens that the phases before it are yet to make."""
+    from seit_ray.verbs import finetune, fit_tokenizer
+    from seit_ray.verbs.command.known_tokens import KnownTokens, about_to_be
+    from seit_ray.verbs.command.pretrain_checks import check_numbers
+    from seit_ray.verbs.command.shape_checks import mistakes_of
+    from seit_ray.verbs.command.unread import check_finetune_keys
+
+    fit_tokenizer.check_whole_patches(each["fit_tokenizer"])
+    sizes = each["fit_tokenizer"].centroid
+    tokens = KnownTokens.of_centroids("the tokens", sizes.image_size, sizes.patch_size, sizes.codebook_size)
+    begun = None
+    if "pretrain" in each:
+        with mistakes_of("pretrain"):
+            check_numbers(each["pretrain"], tokens)
+        begun = about_to_be(each["pretrain"], tokens)
+    with mistakes_of("finetune"):
+        check_finetune_keys(each["finetune"], starts=bool(begun))
+        finetune.check_numbers(each["finetune"], tokens, begun, "the pre-training before it")
 
 
 def claim_all(config: Quickstart, output: Folder) -> None:
@@ -178,6 +200,7 @@ def quickstart(config: Quickstart, progress: Progress = silent) -> Rows:
     output.check_writable()
     config = sized(config)
     each = parts(config)
+    check_parts(each)
     for name, part in each.items():
         if name != "evaluate" and isinstance(part, configs.Verb):
             refuse_other_settings(output.join(made_in(name)), name, part)

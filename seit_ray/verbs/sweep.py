@@ -20,6 +20,7 @@ from seit_ray.studies.trials import Outcome
 from seit_ray.verbs.command.contents import contents_of
 from seit_ray.verbs.command.places import Rows, dataset_rows, folder_of, output_rows, resources_of
 from seit_ray.verbs.command.training import loop_rows
+from seit_ray.verbs.command.unread import unread_of
 from seit_ray.verbs.sweep_trials import absolute, check_trial, configs_of, trial_of
 
 SHOWN_TRIALS = 20  # on the terminal; trials.csv and report.html have all
@@ -177,6 +178,8 @@ def write_best(config: Sweep, job: SweepJob, best: Outcome) -> dict[str, str]:
     for i, (verb, stage) in enumerate(configs.items()):
         name = "best.yaml" if i == len(configs) - 1 else f"best_{verb}.yaml"
         values = stage.model_dump(mode="json", exclude={"storage", "cluster"})
+        for key, _ in unread_of(stage.augment):  # off in the best trial: the verb would refuse what it does not read
+            del values["augment"][key]
         values |= {"output": absolute(config).output, "run": f"{config.run}-best-{verb}"}
         # of the storage, what is set; secrets are left to the environment
         secrets = {"access_key_id", "secret_access_key", "session_token"}

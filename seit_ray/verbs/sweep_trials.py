@@ -13,6 +13,7 @@ from seit_ray.verbs.command.known_tokens import KnownTokens, about_to_be
 from seit_ray.verbs.command.places import folder_of
 from seit_ray.verbs.command.pretrain_checks import check_pretrain
 from seit_ray.verbs.command.record import decided_by
+from seit_ray.verbs.command.shape_checks import mistakes_of
 from seit_ray.verbs.command.training import shared_arguments
 
 if TYPE_CHECKING:
@@ -60,17 +61,15 @@ def trial_of(config: Sweep, settings: Settings) -> Trial:
 
 def check_trial(config: Sweep, settings: Settings, dataset: TokenDataset) -> None:
     """ValueError for what a stage of the trial with these settings would refuse, as its verb says it."""
-    begun = None
+    begun, given = None, ", ".join(f"{key}={value}" for key, value in settings.items())
     for name, stage in stage_configs(config, settings).items():
-        try:
+        searched = {key.removeprefix(f"{name}.") for key in config.space}
+        with mistakes_of(f"a {name} of the space, with {given}"):
             if isinstance(stage, Pretrain):
-                check_pretrain(stage, dataset)
+                check_pretrain(stage, dataset, searched)
                 begun = about_to_be(stage, KnownTokens.of(dataset))
             else:
-                finetune.check_data(stage, dataset, begun)
-        except ValueError as error:
-            said = ", ".join(f"{key}={value}" for key, value in settings.items())
-            raise ValueError(f"a {name} of the space, with {said}: {error}") from error
+                finetune.check_data(stage, dataset, begun, searched)
 
 
 def own_arguments(stage: Pretrain | Finetune) -> dict[str, Any]:

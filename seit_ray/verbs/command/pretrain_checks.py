@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from seit_ray.config import Pretrain
@@ -11,7 +12,7 @@ from seit_ray.verbs.command.known_tokens import KnownTokens
 from seit_ray.verbs.command.places import folder_of
 from seit_ray.verbs.command.shape_checks import check_augment
 from seit_ray.verbs.command.training import check_size
-from seit_ray.verbs.command.unread import changed, refuse_unread
+from seit_ray.verbs.command.unread import changed, check_augment_keys, refuse_unread
 
 if TYPE_CHECKING:
     from seit_ray.shards.dataset import TokenDataset
@@ -31,10 +32,10 @@ def morphs(config: Pretrain) -> bool:
     return config.objective == "dtm" or (config.objective == "ccvit" and bool(weight))
 
 
-def check_pretrain(config: Pretrain, opened: TokenDataset | None = None) -> Folder:
+def check_pretrain(config: Pretrain, opened: TokenDataset | None = None, searched: Collection[str] = ()) -> Folder:
     """The dataset or the images; ValueError, before anything is read at length, for what does not fit.
 
-    opened: the dataset, where it has been opened: a sweep asks for each of its trials.
+    A sweep asks for each of its trials. opened: the dataset, where it has been opened; searched: keys of the space.
     """
     named = config.dataset or config.images
     if not named or (config.dataset and config.images):
@@ -52,18 +53,19 @@ def check_pretrain(config: Pretrain, opened: TokenDataset | None = None) -> Fold
 
     dataset = opened or TokenDataset(data)
     dataset.split("train")
-    check_numbers(config, KnownTokens.of(dataset))
+    check_numbers(config, KnownTokens.of(dataset), searched)
     if morphs(config) and config.dtm.target == "stream":
         check_stream(config, dataset)
     return data
 
 
-def check_numbers(config: Pretrain, tokens: KnownTokens | None) -> None:
-    """ValueError for numbers that do not go together, or do not fit the tokens, which may be yet to be made.
+def check_numbers(config: Pretrain, tokens: KnownTokens | None, searched: Collection[str] = ()) -> None:
+    """ValueError for keys that nothing reads, numbers that do not go together, or do not fit the tokens.
 
-    tokens: None of images.
+    tokens: those of a dataset, or yet to be made; None of images.
     """
     check_sections(config)
+    check_augment_keys(config, searched=searched)
     check_shape(config, tokens)
     if config.objective == "ccvit":
         grid = check_ccvit(config, tokens)
@@ -133,11 +135,8 @@ def check_sections(config: Pretrain) -> None:
 
 def check_ccvit(config: Pretrain, tokens: KnownTokens | None) -> tuple[int, int]:
     """The patches; ValueError when tokenizer, patches, counts or blocks do not fit CCViT."""
-    from seit_ray.augment.mask_counts import patch_grid_of
-    from seit_ray.augment.target_numbers import check_soft_labels
-    from seit_ray.models.variants import early_layers_of, model_grid
+    from seit_ray.models.variants import model_grid
 
-    check_soft_labels(config.ccvit.soft_tau, config.ccvit.loss)
     ccvit, unit = config.ccvit, config.model.stem_kernel
     if config.images:
         if not ccvit.tokenizer:
@@ -158,21 +157,30 @@ def check_ccvit(config: Pretrain, tokens: KnownTokens | None) -> tuple[int, int]
                 f"pixels.patch_size {given} with patches of {unit}x{unit} centroids of {patch}x{patch} pixels; "
                 f"expected {side}, which model.stem_kernel and the tokenizer decide; leave it out"
             )
-        grid, num_codes = (size // patch, size // patch), about["codebook_size"]
-    else:
-        assert tokens is not None  # one of the two is given
-        if ccvit.tokenizer:
-            raise ValueError("ccvit.tokenizer with dataset; expected none, since the dataset has its own; leave it out")
-        check_family(tokens.family, tokens.where)
-        if ccvit.sees == "pixels" and config.model.grid_side:
-            raise ValueError(
-                f"model.grid_side {config.model.grid_side} with ccvit.sees pixels; expected whole grids; leave it out, "
-                "and crop by pixels.crop_area"
-            )
-        grid, num_codes = model_grid(tokens.grid, config.model.grid_side), tokens.num_codes
+        return check_centroids(config, (size // patch, size // patch), about["codebook_size"])
+    assert tokens is not None  # one of the two is given
+    if ccvit.tokenizer:
+        raise ValueError("ccvit.tokenizer with dataset; expected none, since the dataset has its own; leave it out")
+    check_family(tokens.family, tokens.where)
+    if ccvit.sees == "pixels" and config.model.grid_side:
+        raise ValueError(
+            f"model.grid_side {config.model.grid_side} with ccvit.sees pixels; expected whole grids; leave it out, "
+            "and crop by pixels.crop_area"
+        )
+    return check_centroids(config, model_grid(tokens.grid, config.model.grid_side), tokens.num_codes)
+
+
+def check_centroids(config: Pretrain, grid: tuple[int, int], num_codes: int) -> tuple[int, int]:
+    """The patches of a grid of so many centroids; ValueError for counts, labels or blocks that do not fit CCViT."""
+    from seit_ray.augment.mask_counts import patch_grid_of
+    from seit_ray.augment.target_numbers import check_soft_labels
+    from seit_ray.models.variants import early_layers_of
+
+    ccvit = config.ccvit
+    check_soft_labels(ccvit.soft_tau, ccvit.loss)
     check_near(config, num_codes)
     early_layers_of(check_size(config.model).depth, ccvit.early_layers)
-    patch_grid = patch_grid_of(grid, unit)
+    patch_grid = patch_grid_of(grid, config.model.stem_kernel)
     ccvit.settings().counts(patch_grid, on_tokens=bool(config.dataset))
     return patch_grid
 
@@ -218,7 +226,7 @@ def check_morphing(config: Pretrain, tokens: KnownTokens | None, grid: tuple[int
         has_weights=bool(dtm.teacher_weights),
     )
     check_groups(config, grid)
-    if tokens is not None and kind == "run":
+    if tokens is not None and tokens.tokenizer is not None and kind == "run":
         check_target(config, tokens, grid)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from seit_ray.augment.numbers import Grids, check_adapter, check_angles
@@ -12,6 +14,15 @@ from seit_ray.verbs.command.places import folder_of
 if TYPE_CHECKING:
     from seit_ray.images.manifest import Manifest
     from seit_ray.verbs.command.known_tokens import KnownTokens
+
+
+@contextlib.contextmanager
+def mistakes_of(what: str) -> Iterator[None]:
+    """A block whose ValueErrors say of what they are, where there are several trainings."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from error
 
 
 def check_token_classifier(model: Classifier, tokens: KnownTokens, encoder: str) -> None:
