@@ -136,6 +136,13 @@ def test_numbers_that_do_not_fit_the_images_are_told_by_the_dry_run(place, keys,
         check(config_of(place, *sizes, *keys))
 
 
+def test_images_that_are_all_held_out_are_told_by_the_dry_run(tmp_path):
+    images = write_files(tmp_path / "photos", {f"val/{name}": data for name, data in image_files(6).items()})
+    config = load(Finetune, [], [f"images={images.uri}", f"output={tmp_path}", "run=a", "model.size=nano"])
+    with pytest.raises(ValueError, match=r"photos has no train split but val; expected one"):
+        check(config)
+
+
 def test_shares_of_one_sample_add_up_to_one_at_most(place):
     for one, other in (("synonym_prob", "swap_prob"), ("noise_prob", "color_adapt_prob")):
         with pytest.raises(ValueError, match=rf"{one} \+ augment.{other} of 1 at most, .*; they are 1.2"):

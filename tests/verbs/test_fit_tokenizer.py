@@ -8,7 +8,7 @@ from seit_ray.storage import Folder
 from seit_ray.tokenizers.contract import fingerprint
 from seit_ray.tokenizers.files import load_tokenizer
 from seit_ray.verbs.fit_tokenizer import check, fit_tokenizer
-from tests.tiny_images import contents
+from tests.tiny_images import contents, image_files, write_files
 from tests.tokenizers.vit_vqgan.tiny import tiny_network, tiny_tokenizer
 
 
@@ -56,3 +56,15 @@ def test_keys_that_would_do_nothing_are_refused(tmp_path, key, text):
 def test_a_fit_needs_images(tmp_path):
     with pytest.raises(ValueError, match="images is missing"):
         load(FitTokenizer, [], [f"output={tmp_path}"])
+
+
+@pytest.mark.parametrize("kind", ["centroid", "vit_vqgan"])
+def test_what_is_held_out_is_not_fitted_on(tmp_path, kind):
+    images = write_files(tmp_path / "photos", {f"val/{name}": data for name, data in image_files(6).items()})
+    keys = [f"tokenizer={kind}", f"images={images.uri}", f"output={tmp_path}/out", "workers.num_workers=0"]
+    if kind == "centroid":
+        keys[-1] = "centroid={image_size: 16, patch_size: 4, codebook_size: 4}"
+    for function in (check, fit_tokenizer):
+        with pytest.raises(ValueError, match=r"photos has no train split but val; expected one; name its folder train"):
+            function(load(FitTokenizer, [], keys))
+    assert ("found", "train 6") in check(load(FitTokenizer, [], [*keys, "source.find_splits=false"]))

@@ -100,13 +100,11 @@ def adapter_grids(augment: Augment, tokens: KnownTokens, storage: Storage) -> Gr
 
 
 def check_image_steps(manifest: Manifest, max_images: int | None, batch: int, epochs: int, uri: str) -> None:
-    """ValueError where the train images give not one step, if there are any, which the run itself asks."""
+    """ValueError where there are no train images, or they give not one step."""
     from seit_ray.batches.sampler import num_steps
+    from seit_ray.images.manifest import check_train
 
-    train = manifest.splits.get("train")
-    if train is None or not train.num_images:
-        return
-    try:
-        num_steps(min(train.num_images, max_images or train.num_images), batch, epochs)
-    except ValueError as error:
-        raise ValueError(f"{uri}: {error}") from error
+    check_train(manifest, uri)
+    num_images = manifest.splits["train"].num_images
+    with mistakes_of(uri):
+        num_steps(min(num_images, max_images or num_images), batch, epochs)
