@@ -12,6 +12,7 @@ from seit_ray.config import FitTokenizer
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, listed, output_rows, train_rows
+from seit_ray.verbs.command.shape_checks import check_whole_patches
 from seit_ray.verbs.command.training import claim_run
 from seit_ray.verbs.command.unread import check_fit_keys
 
@@ -50,18 +51,6 @@ def check(config: FitTokenizer) -> Rows:
         rows.append(("trained", f"{loop.epochs} epochs in batches of {loop.global_batch_size}"))
         rows += cluster_rows(config.cluster, config.workers)
     return [*rows, *output_rows(output)]
-
-
-def check_whole_patches(config: FitTokenizer) -> int:
-    """Tokens a side of an image; ValueError where patches do not tile it."""
-    settings = getattr(config, config.tokenizer)
-    if settings.image_size % settings.patch_size:
-        raise ValueError(
-            f"{config.tokenizer}.image_size {settings.image_size}; expected a multiple of patch_size "
-            f"{settings.patch_size}; correct one of them"
-        )
-    side: int = settings.image_size // settings.patch_size
-    return side
 
 
 def images_of(config: FitTokenizer) -> Folder:

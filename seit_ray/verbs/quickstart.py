@@ -24,6 +24,7 @@ from seit_ray.verbs.command.places import (
     manifest_rows,
     output_rows,
 )
+from seit_ray.verbs.command.study_checks import check_parts
 
 if TYPE_CHECKING:
     from seit_ray.studies.equal_bytes import Pixels
@@ -130,14 +131,15 @@ def check(config: Quickstart) -> Rows:
     output = folder_of(config.output, config.storage)
     claim_all(config, output)
     config = sized(config)
-    check_parts(parts(config))
+    each = parts(config)
+    check_parts(each)
     side = config.centroid.image_size
     return [
         *rows,
         ("seen at", f"{side}x{side} pixels, patches of {config.centroid.patch_size}x{config.centroid.patch_size}"),
         *output_rows(output),
         *cluster_rows(config.cluster, config.workers),
-        ("runs", ", ".join(parts(config))),
+        ("runs", ", ".join(each)),
     ]
 
 
@@ -153,27 +155,6 @@ def look(config: Quickstart) -> Rows:
             for loop in [config.finetune.loop, *([config.pretrain.loop] if config.pre_train else [])]:
                 check_steps(manifest, None, loop.settings(), images.uri)
         return manifest_rows(images, manifest, is_whole)
-
-
-def check_parts(each: Parts) -> None:
-    """ValueError for what a training would refuse, by the tokens that the phases before it are yet to make."""
-    from seit_ray.verbs import finetune, fit_tokenizer
-    from seit_ray.verbs.command.known_tokens import KnownTokens, about_to_be
-    from seit_ray.verbs.command.pretrain_checks import check_numbers
-    from seit_ray.verbs.command.shape_checks import mistakes_of
-    from seit_ray.verbs.command.unread import check_finetune_keys
-
-    fit_tokenizer.check_whole_patches(each["fit_tokenizer"])
-    sizes = each["fit_tokenizer"].centroid
-    tokens = KnownTokens.of_centroids("the tokens", sizes.image_size, sizes.patch_size, sizes.codebook_size)
-    begun = None
-    if "pretrain" in each:
-        with mistakes_of("pretrain"):
-            check_numbers(each["pretrain"], tokens)
-        begun = about_to_be(each["pretrain"], tokens)
-    with mistakes_of("finetune"):
-        check_finetune_keys(each["finetune"], starts=bool(begun))
-        finetune.check_numbers(each["finetune"], tokens, begun, "the pre-training before it")
 
 
 def claim_all(config: Quickstart, output: Folder) -> None:

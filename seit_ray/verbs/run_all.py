@@ -15,7 +15,8 @@ from seit_ray.report.shares import with_error
 from seit_ray.storage import Folder
 from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, output_rows
 from seit_ray.verbs.command.record import refuse_other_settings
-from seit_ray.verbs.quickstart import PHASES, check_parts, claim_all, look, parts, sized
+from seit_ray.verbs.command.study_checks import check_parts
+from seit_ray.verbs.quickstart import PHASES, claim_all, look, parts, sized
 
 
 def phases(config: RunAll) -> dict[str, Verb]:
@@ -30,9 +31,9 @@ def check(config: RunAll) -> Rows:
     """What would be run, and what is done."""
     output = folder_of(config.output, config.storage)
     claim_all(config, output)
-    sure = sized(config)
-    check_parts(parts(sure))
-    each = phases(sure)
+    config = sized(config)
+    check_parts(parts(config))
+    each = phases(config)
     todo = missing(output, each)
     rows = look(config)
     state = [(name, "to do" if name in todo else "done") for name in each]

@@ -9,6 +9,7 @@ from seit_ray.config.space import Settings
 from seit_ray.config.sweep import stage_configs, trial_name
 from seit_ray.studies.trials import Stage, Trial
 from seit_ray.verbs import finetune, pretrain
+from seit_ray.verbs.command.finetune_checks import check_data
 from seit_ray.verbs.command.known_tokens import KnownTokens, about_to_be
 from seit_ray.verbs.command.places import folder_of
 from seit_ray.verbs.command.pretrain_checks import check_pretrain
@@ -69,7 +70,7 @@ def check_trial(config: Sweep, settings: Settings, dataset: TokenDataset) -> Non
                 check_pretrain(stage, dataset, searched)
                 begun = about_to_be(stage, KnownTokens.of(dataset))
             else:
-                finetune.check_data(stage, dataset, begun, searched)
+                check_data(stage, dataset, begun, searched)
 
 
 def own_arguments(stage: Pretrain | Finetune) -> dict[str, Any]:

@@ -93,6 +93,10 @@ def test_what_is_off_in_some_trials_is_left_out_of_the_best_config(dataset, tmp_
 def test_optunas_proposals_are_asked_by_the_edges_of_each_key(dataset, tmp_path):
     keys = ["search.searcher=optuna", "space={dtm.weight: {uniform: [0.5, 1]}}"]
     assert "dtm.weight=0.5: dtm.weight with objective mtm" in said(config_of(dataset, tmp_path, *keys))
+    space = "space={masking.mask_ratio_min: {uniform: [0.1, %s]}, masking.mask_ratio_max: {uniform: [0.2, 0.3]}}"
+    keys = ["search.searcher=optuna", "pretrain.model.size=nano"]
+    assert job_of(config_of(dataset, tmp_path, *keys, space % 0.15))  # the default's least ratio is none of the space
+    assert "mask ratio minimum 0.25, maximum 0.2" in said(config_of(dataset, tmp_path, *keys, space % 0.25))
 
 
 def test_a_sweep_that_starts_from_other_weights_now_is_refused(dataset, tmp_path):

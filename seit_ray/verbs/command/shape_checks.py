@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from seit_ray.augment.numbers import Grids, check_adapter, check_angles
-from seit_ray.config import Augment, Classifier, Pixels, Storage
+from seit_ray.config import Augment, Classifier, FitTokenizer, Pixels, Storage
 from seit_ray.models.variants import check_pixel_rows, check_stem, model_grid, stem_grid
 from seit_ray.verbs.command.places import folder_of
 
@@ -23,6 +23,18 @@ def mistakes_of(what: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from error
+
+
+def check_whole_patches(config: FitTokenizer) -> int:
+    """Tokens a side of an image; ValueError where patches do not tile it."""
+    settings = getattr(config, config.tokenizer)
+    if settings.image_size % settings.patch_size:
+        raise ValueError(
+            f"{config.tokenizer}.image_size {settings.image_size}; expected a multiple of patch_size "
+            f"{settings.patch_size}; correct one of them"
+        )
+    side: int = settings.image_size // settings.patch_size
+    return side
 
 
 def check_token_classifier(model: Classifier, tokens: KnownTokens, encoder: str) -> None:

@@ -1,8 +1,8 @@
-"""The trainings of studies, checked as their verbs check them, by tokens that the studies are yet to make."""
+"""Trainings of studies, and of all verbs in a row, checked as their verbs do, by tokens that are yet to be made."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seit_ray.config import Augment, Classifier, Dtm, Finetune, Model, Pretrain, StudyStorageCurve, StudyTransfer
 from seit_ray.config.loop import check_best
@@ -10,14 +10,33 @@ from seit_ray.config.methods import STUDENT, PretrainPixels
 from seit_ray.config.transfer import TEACHER, StudyPretraining
 from seit_ray.runs.method_checks import target_kind
 from seit_ray.studies.methods import EMA_DECAY, METHODS, ON_PIXELS, Method, reads
-from seit_ray.verbs.command.known_tokens import KnownTokens
+from seit_ray.verbs.command.finetune_checks import check_numbers as check_classifier
+from seit_ray.verbs.command.known_tokens import KnownTokens, about_to_be
 from seit_ray.verbs.command.pretrain_checks import check_centroids, check_numbers
-from seit_ray.verbs.command.shape_checks import mistakes_of
-from seit_ray.verbs.command.unread import check_augment_keys, refuse_unread
-from seit_ray.verbs.finetune import check_numbers as check_classifier
+from seit_ray.verbs.command.shape_checks import check_whole_patches, mistakes_of
+from seit_ray.verbs.command.unread import check_augment_keys, check_finetune_keys, refuse_unread
+
+if TYPE_CHECKING:
+    from seit_ray.verbs.quickstart import Parts
 
 TARGETS = {"run": "target_run", "stream": "target_dataset"}
 MADE = "made by the study"  # in place of a run or a dataset that is yet to be made
+
+
+def check_parts(each: Parts) -> None:
+    """ValueError for what a training would refuse, by the tokens that the phases before it are yet to make."""
+    fit, last = each["fit_tokenizer"], each["finetune"]
+    check_whole_patches(fit)
+    sizes = fit.centroid
+    tokens = KnownTokens.of_centroids("the tokens", sizes.image_size, sizes.patch_size, sizes.codebook_size)
+    begun = None
+    if "pretrain" in each:
+        with mistakes_of("pretrain"):
+            check_numbers(each["pretrain"], tokens)
+        begun = about_to_be(each["pretrain"], tokens)
+    with mistakes_of("finetune"):
+        check_finetune_keys(last, starts=bool(begun))
+        check_classifier(last, tokens, begun, "the pre-training before it")
 
 
 def check_curve(config: StudyStorageCurve) -> None:
