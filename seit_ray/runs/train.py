@@ -39,6 +39,16 @@ def model_settings(model: ModelSettings, **decided: Any) -> dict[str, Any]:
     return {"size": size, **given, **decided}
 
 
+def checked_start(
+    kind: str, settings: dict[str, Any], folder: Folder, identity: dict[str, Any], *, transfer: bool
+) -> Taken:
+    """What a new classifier or segmenter of these settings takes over; ValueError for a run of other sizes."""
+    about = read_about(folder, *SOURCES)
+    taken = taken_over(kind, about, identity, transfer=transfer)
+    check_sizes(about, settings, folder.uri, taken)
+    return taken
+
+
 def start_from(net: Any, folder: Folder, weights: str, taken: Taken, *, train_only: str) -> None:
     """Load a finished run's weights into a new classifier or segmenter, and freeze what is not to be trained.
 
@@ -86,9 +96,7 @@ def train_and_export(
     """
     if init_from is not None:
         assert kind in CLASSIFIERS  # the other kinds start from nothing
-        about_start = read_about(init_from, *SOURCES)
-        taken = taken_over(kind, about_start, inputs.identity, transfer=transfer)
-        check_sizes(about_start, settings, init_from.uri, taken)
+        taken = checked_start(kind, settings, init_from, inputs.identity, transfer=transfer)
     torch.manual_seed(loop.seed)
     model = build_model(kind, **settings)
     if init_from is not None:
