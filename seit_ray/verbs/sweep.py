@@ -25,7 +25,7 @@ from seit_ray.verbs.command.training import loop_rows
 from seit_ray.verbs.command.unread import unread_of
 from seit_ray.verbs.sweep_trials import absolute, check_trial, configs_of, trial_of
 
-MOST_EDGES = 256  # settings that are checked before a search that proposes them on the way
+MOST_EDGES = 64  # settings that are checked before a search that proposes them on the way
 SHOWN_TRIALS = 20  # on the terminal; trials.csv and report.html have all
 
 

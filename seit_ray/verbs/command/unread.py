@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Iterable, Iterator
+from typing import Any
 
 from seit_ray.config import Augment, Finetune, FitTokenizer, Section
 
@@ -60,7 +61,7 @@ def unread_of(augment: Augment, searched: Collection[str] = ()) -> Iterator[tupl
 
 def check_augment_keys(config: Section, name: str = "augment", searched: Collection[str] = ()) -> None:
     """ValueError for a key of an augment section, of this name, that nothing reads since what it is about is off."""
-    augment = functools.reduce(getattr, name.split("."), config)
+    augment: Any = functools.reduce(getattr, name.split("."), config)
     for key, switch in unread_of(augment, searched):
         off = f"with {name}.{switch} {getattr(augment, switch)}"
         refuse_unread(config, [f"{name}.{key}"], off, f"set {name}.{switch}, or leave it out")
