@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seit_ray.augment.mask_counts import num_units_at
-from seit_ray.models.about import encoder_of
+from seit_ray.models.about import encoder_of, reading
 from seit_ray.models.starts import patches_of
 
 Severity = int | float  # of a corruption 1 to 5; of removed or shuffled units their share
@@ -52,5 +52,6 @@ def check_run_units(cases: Sequence[Case], about: dict[str, Any], uri: str) -> N
     """`check_units` of a finished run with this model.json; ValueError for one of BEiT."""
     if encoder_of(about) == "beit":  # whose positions are biases between all pairs of a whole grid
         raise ValueError(f"occlusion or shuffle of {uri}, whose encoder is BEiT; expected one of ViT; drop them")
-    height, width = patches_of(about["settings"])[1]
+    with reading(uri):
+        height, width = patches_of(about["settings"])[1]
     check_units(cases, height * width)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from seit_ray.models.about import encoder_of
+from seit_ray.models.about import encoder_of, reading
 from seit_ray.models.variants import Size, stem_grid
 
 __all__ = ["Taken", "check_patches", "check_sizes", "patches_of", "taken_over"]
@@ -46,7 +46,8 @@ def patches_of(settings: Mapping[str, Any]) -> tuple[tuple[int, int], tuple[int,
 
 def check_patches(about: Mapping[str, Any], grid: tuple[int, int], patch_grid: tuple[int, int], uri: str) -> None:
     """ValueError unless a run sees such a grid in such patches."""
-    (rows, columns), (high, wide) = patches_of(about["settings"])
+    with reading(uri):
+        (rows, columns), (high, wide) = patches_of(about["settings"])
     if ((rows, columns), (high, wide)) != (tuple(grid), tuple(patch_grid)):
         raise ValueError(
             f"{uri} sees {rows}x{columns} in {high}x{wide} patches; "
@@ -57,22 +58,21 @@ def check_patches(about: Mapping[str, Any], grid: tuple[int, int], patch_grid: t
 
 def check_sizes(about: Mapping[str, Any], settings: Mapping[str, Any], uri: str, taken: Taken) -> None:
     """ValueError where a run's weights have other shapes than a model with these keywords (`build_model`)."""
-    theirs, mine = about["settings"], settings
-    size = mine["size"]
-    is_beit = encoder_of(dict(about)) == "beit"
-    for name in BLOCKS if is_beit else BLOCKS[:2]:  # of ViT, no weight has a head's shape
-        refuse_other(uri, name, size_of(theirs["size"], name), size_of(size, name))
-    if taken.inputs and not is_beit:
-        for name in input_keys(mine):
-            refuse_other(uri, name, theirs.get(name, INPUT[name]), mine.get(name, INPUT[name]))
-        refuse_other(uri, "stem_pixels", *(given.get("pixel_side", 1) > 1 for given in (theirs, mine)))
-    if taken.places:
+    with reading(uri):
+        theirs, mine = about["settings"], settings
+        is_beit = encoder_of(dict(about)) == "beit"
+        for name in BLOCKS if is_beit else BLOCKS[:2]:  # of ViT, no weight has a head's shape
+            refuse_other(uri, name, size_of(theirs["size"], name), size_of(mine["size"], name))
+        if taken.inputs and not is_beit:
+            for name in input_keys(mine):
+                refuse_other(uri, name, theirs.get(name, INPUT[name]), mine.get(name, INPUT[name]))
+            refuse_other(uri, "stem_pixels", *(given.get("pixel_side", 1) > 1 for given in (theirs, mine)))
         (_, found), (_, wanted) = patches_of(theirs), patches_of(mine)
-        if found != wanted:
-            raise ValueError(
-                f"{uri} sees {found[0]}x{found[1]} patches; expected the {wanted[0]}x{wanted[1]} of the model here; "
-                "set model.stem_kernel and model.grid_side as that run has them, or transfer=true"
-            )
+    if taken.places and found != wanted:
+        raise ValueError(
+            f"{uri} sees {found[0]}x{found[1]} patches; expected the {wanted[0]}x{wanted[1]} of the model here; "
+            "set model.stem_kernel and model.grid_side as that run has them, or transfer=true"
+        )
 
 
 def input_keys(settings: Mapping[str, Any]) -> list[str]:

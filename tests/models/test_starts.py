@@ -59,3 +59,9 @@ def test_what_is_not_taken_over_may_be_another():
     check_sizes(ABOUT, settings(token_dim=4, stem_kernel=1, stem_layers=2), "run", PART)
     check_sizes(ABOUT, settings(size=Size(16, 2, 4, 4, 1, 2)), "run", WHOLE)  # no weight of ViT has a head's shape
     check_sizes(BEIT, settings(grid=(8, 8)), "run", PART)
+
+
+def test_a_record_that_says_nothing_of_sizes_is_told():
+    for about in ({"kind": "mtm", "settings": {}}, {"kind": "mtm", "settings": {**ABOUT["settings"], "grid": None}}):
+        with pytest.raises(ValueError, match=r"run/model.json cannot be read .*; export the run again"):
+            check_sizes(about, settings(), "run", WHOLE)

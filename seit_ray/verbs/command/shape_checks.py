@@ -93,7 +93,7 @@ def check_augment(augment: Augment, tokens: KnownTokens, grid_side: int | None, 
 
 def adapter_grids(augment: Augment, tokens: KnownTokens, storage: Storage) -> Grids | None:
     """The grids of a trained TokenAdapt; None where pixels take its place. ValueError for one of another tokenizer."""
-    from seit_ray.models.about import read_about
+    from seit_ray.models.about import read_about, reading
     from seit_ray.training.identity import check_same
 
     if augment.adapt == "pixels":
@@ -107,7 +107,8 @@ def adapter_grids(augment: Augment, tokens: KnownTokens, storage: Storage) -> Gr
     about = read_about(run, "tokenadapt")
     if tokens.tokenizer is not None:
         check_same(about, {"tokenizer": tokens.tokenizer}, run.uri)
-    grid, out_grid = (tuple(about["settings"][name]) for name in ("grid", "out_grid"))
+    with reading(run.uri):
+        grid, out_grid = (tuple(about["settings"][name]) for name in ("grid", "out_grid"))
     return grid, out_grid
 
 
