@@ -19,6 +19,7 @@ from seit_ray.augment.crops import center_crop, crop_codes, crop_resize
 from seit_ray.augment.geometry import apply_geometry
 from seit_ray.augment.mixing import mix_maps, mixed_labels
 from seit_ray.augment.noise import random_noise
+from seit_ray.augment.numbers import check_adapter
 from seit_ray.augment.random import StepRandom
 from seit_ray.augment.rows import global_draws, partners, split_pairs
 from seit_ray.augment.settings import AugmentSettings
@@ -88,23 +89,12 @@ class Augment:
                 f"synonyms {got} of {len(codebook)} codes; expected [{len(codebook)},S]; make them of this codebook"
             )
         if token_adapt is not None:
-            self._check_adapter(token_adapt)
-        self.mixes = any(self.settings.alphas) or (token_adapt is not None and any(self.settings.adapt_alphas))
+            s = self.settings
+            check_adapter(s, (token_adapt.grid, token_adapt.out_grid), (s.grid, s.result_grid))
+        self.mixes = self.settings.mixes(adapts=token_adapt is not None)
         self.keeps_tokens = not (
             self.settings.random_crop or self.settings.changes_colors or self.mixes or token_adapt is not None
         )
-
-    def _check_adapter(self, adapter: Adapter) -> None:
-        s = self.settings
-        if (adapter.grid, adapter.out_grid) != (s.grid, s.result_grid):
-            raise ValueError(
-                f"TokenAdapt of grids {adapter.grid} to {adapter.out_grid}; expected {s.grid} to "
-                f"{s.result_grid}; set the grids to its own or train another"
-            )
-        if s.changes_colors and not s.color_before_crop:
-            raise ValueError(
-                "color_before_crop False with TokenAdapt; expected True, since f reads the whole grid; set it"
-            )
 
     def eval_tokens(self, tokens: Tensor) -> Tensor:
         """Tokens [B,L'] of evaluation: the centre of tokens [B,L], or all; ValueError where out_grid is larger."""

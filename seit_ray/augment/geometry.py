@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seit_ray.augment.crops import crop_resize, random_boxes
+from seit_ray.augment.numbers import check_angles
 from seit_ray.augment.random import StepRandom
 from seit_ray.augment.rows import check_shares, global_draws
 from seit_ray.tokenizers.exact import exact_products
@@ -72,11 +73,7 @@ def draw_geometry(
     row in both. Probabilities outside [0,1] and limits below 0 are ValueErrors. Source: SeiT++, TokenAdapt.
     """
     check_shares(flip_prob=flip_prob, affine_prob=affine_prob, link_prob=link_prob)
-    if min(max_angle, max_translate, max_shear) < 0.0 or max_shear >= 90.0:
-        raise ValueError(
-            f"max_angle {max_angle}, max_translate {max_translate}, max_shear {max_shear}; expected 0 or more, and a "
-            "shear below 90 degrees; lower it or make it positive"
-        )
+    check_angles(max_angle, max_translate, max_shear)
     draws = global_draws(rng) if reference else rng
     on, value = draws.uniform("geometry links", 7), draws.uniform("geometry values", 5)
     links = (on[:, 1:2] < affine_prob) & (on[:, 2:] < link_prob)

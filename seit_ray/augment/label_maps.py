@@ -14,6 +14,7 @@ from torch import Tensor
 from seit_ray.augment.chain import Augment, Augmented
 from seit_ray.augment.crops import crop_at, random_boxes
 from seit_ray.augment.geometry import Geometry, apply_geometry, warp_labels, warp_pixels
+from seit_ray.augment.numbers import check_in_place
 from seit_ray.augment.random import StepRandom
 from seit_ray.augment.rows import check_shares, split_pairs
 from seit_ray.images.label_maps import VOID
@@ -96,11 +97,7 @@ class TokenMapAugment:
 
     def __init__(self, chain: Augment, *, num_classes: int, max_share: float = 0.75) -> None:
         check_shares(max_share=max_share)
-        if chain.mixes or chain.settings.swap_prob:
-            raise ValueError(
-                "augmentation that mixes samples or exchanges squares with label maps; expected none, since a pixel "
-                "has one class in its place; set augment.swap_prob and the alphas of MixUp and CutMix to 0"
-            )
+        check_in_place(chain.settings, adapts=chain.token_adapt is not None)
         self.chain, self.num_classes, self.max_share = chain, num_classes, max_share
         s = chain.settings
         self.embeds = s.changes_colors or chain.token_adapt is not None

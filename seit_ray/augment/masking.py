@@ -7,6 +7,7 @@ from statistics import NormalDist
 
 from torch import Tensor
 
+from seit_ray.augment.mask_counts import check_ratio
 from seit_ray.augment.random import StepRandom
 
 __all__ = ["mask_noise", "sample_mask_ratio"]
@@ -24,14 +25,8 @@ def sample_mask_ratio(rng: StepRandom, *, minimum: float, mu: float, std: float,
     negative std, or a fixed mu outside the bounds is a ValueError. Source: MAGE (Li et al. 2023), masking;
     SeiT++.
     """
-    if not 0.0 <= minimum <= maximum <= 1.0 or std < 0.0:
-        raise ValueError(
-            f"mask ratio minimum {minimum}, maximum {maximum}, std {std}; expected "
-            "0 <= minimum <= maximum <= 1 and std >= 0; put them in order"
-        )
+    check_ratio(minimum=minimum, mu=mu, std=std, maximum=maximum)
     if std == 0.0:
-        if not minimum <= mu <= maximum:
-            raise ValueError(f"fixed mask ratio {mu}; expected {minimum} to {maximum}; move the bounds or the ratio")
         return mu
     low, high = (minimum - mu) / std, (maximum - mu) / std
     # The lower tail is the precise one: an interval above the mean is mirrored into it.

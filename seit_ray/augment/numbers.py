@@ -1,8 +1,10 @@
-"""The numbers of the training-time chain: everything off by default. Imports no torch."""
+"""The numbers of the training-time chain: everything off by default; which do not go together. Imports no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+Grids = tuple[tuple[int, int], tuple[int, int]]  # of what comes in, and of what comes out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,3 +49,42 @@ class ChainSettings:
     max_shear: float = 15.0  # degrees
 
     reference: bool = False  # squares, geometry and units of noise with the oddities of the published code
+
+    @property
+    def changes_colors(self) -> bool:
+        """Whether samples have noise or their partner's colours."""
+        return self.color_share * (self.noise_prob + self.color_adapt_prob) > 0.0
+
+    def mixes(self, *, adapts: bool) -> bool:
+        """Whether samples are mixed. adapts: whether a share of them goes through TokenAdapt or pixels."""
+        own = max(self.mixup_alpha, self.cutmix_alpha)
+        return max(own, max(self.adapt_mixup_alpha, self.adapt_cutmix_alpha) if adapts else 0.0) > 0.0
+
+
+def check_angles(max_angle: float, max_translate: float, max_shear: float) -> None:
+    """ValueError for limits of a geometry below 0, or a shear that flattens everything."""
+    if min(max_angle, max_translate, max_shear) < 0.0 or max_shear >= 90.0:
+        raise ValueError(
+            f"max_angle {max_angle}, max_translate {max_translate}, max_shear {max_shear}; expected 0 or more, and a "
+            "shear below 90 degrees; lower it or make it positive"
+        )
+
+
+def check_adapter(settings: ChainSettings, found: Grids, wanted: Grids) -> None:
+    """ValueError where a TokenAdapt is of other grids (whole, cropped), or colours would change behind the crop."""
+    if found != wanted:
+        raise ValueError(
+            f"TokenAdapt of grids {found[0]} to {found[1]}; expected {wanted[0]} to {wanted[1]}; set the grids to its "
+            "own or train another"
+        )
+    if settings.changes_colors and not settings.color_before_crop:
+        raise ValueError("color_before_crop False with TokenAdapt; expected True, since f reads the whole grid; set it")
+
+
+def check_in_place(settings: ChainSettings, *, adapts: bool) -> None:
+    """ValueError where label maps, a class a pixel, would have samples mixed or squares exchanged under them."""
+    if settings.mixes(adapts=adapts) or settings.swap_prob:
+        raise ValueError(
+            "augmentation that mixes samples or exchanges squares with label maps; expected none, since a pixel "
+            "has one class in its place; set augment.swap_prob and the alphas of MixUp and CutMix to 0"
+        )

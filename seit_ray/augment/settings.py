@@ -116,8 +116,3 @@ class AugmentSettings(ChainSettings):
     def changes_tokens(self) -> bool:
         """Whether samples have synonyms or exchanged squares."""
         return bool(self.synonym_prob or self.swap_prob)
-
-    @property
-    def changes_colors(self) -> bool:
-        """Whether samples have noise or their partner's colours."""
-        return self.color_share * (self.noise_prob + self.color_adapt_prob) > 0.0

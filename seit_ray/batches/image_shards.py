@@ -32,7 +32,7 @@ Lost = dict[int, str]  # place of an image that cannot be read -> what is wrong 
 
 
 class ImageShards:
-    """Arrays "pixels" uint8 [N,3,H,W] and "labels" int64 [N], or label maps uint8 [N,H,W], of shards by number.
+    """Arrays "pixels" uint8 [N,3,H,W], "labels" int64 [N] or label maps uint8 [N,H,W], "read" bool [N], of shards.
 
     read_rows: number of a shard -> rows of the manifest; split, num_images: of all shards. A thread of the caller reads
     the files of a shard; num_threads, those of all shards, decode them.
@@ -61,6 +61,7 @@ class ImageShards:
         layout: Layout = {
             "pixels": ((len(rows), 3, size, size), np.dtype(np.uint8)),
             "labels": label_layout(len(rows), size if self.decoding.masks else None),
+            "read": ((len(rows),), np.dtype(bool)),
         }
         arrays = shared_arrays(key_of(rows, self.decoding), layout, lambda arrays: self.fill(arrays, rows, shard))
         self.decoded += len(rows)
@@ -83,6 +84,7 @@ class ImageShards:
                 f"none of {len(rows)} images around {reason} of {self.source.uri} can be read; expected images; check "
                 "the source"
             )
+        arrays["read"][:] = [place not in lost for place in range(len(rows))]
         gaps, stand_in = np.array(sorted(lost), np.int64), np.arange(len(rows))
         stand_in[gaps] = read[np.searchsorted(read, gaps) % len(read)]
         arrays["pixels"][gaps] = arrays["pixels"][stand_in[gaps]]

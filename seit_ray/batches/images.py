@@ -7,6 +7,7 @@ many are held as memory allows: all, if they fit.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ import pyarrow as pa
 import torch
 
 from seit_ray.batches.batch import Batch, HostBatch, taken
-from seit_ray.batches.held import HeldShards
+from seit_ray.batches.held import HeldShards, rotated
 from seit_ray.batches.image_shards import ImageShards
 from seit_ray.batches.memory import MOST_READERS, memory_budget, shared_out
 from seit_ray.batches.store import label_layout
@@ -71,6 +72,7 @@ class ImageStream:
 
     An image that cannot be read is told of (`on_progress`), and the next one that can, of its shard, stands in for it
     with its own label: numbers are decided by the listing alone. Too many of them are a ValueError (`ImageShards`).
+    Figures leave them out (`ReadImages`).
     """
 
     def __init__(
@@ -132,6 +134,12 @@ class ImageStream:
         parts = [slice(start, start + SHARD_ROWS) for start in range(0, len(self), SHARD_ROWS)]
         return np.concatenate([np.empty(0, np.int64), *(self.held.rows(part, ("labels",))[0] for part in parts)])
 
+    def rows_read(self) -> np.ndarray:
+        """Numbers int64 [M] of the images that can be read, in whose place no other stands. Decodes every image."""
+        starts = rotated(range(0, len(self), SHARD_ROWS))  # what one process of a node decodes, the others need not
+        read = {start: self.held.rows(slice(start, start + SHARD_ROWS), ("read",))[0] for start in starts}
+        return np.flatnonzero(np.concatenate([np.empty(0, bool), *(read[start] for start in sorted(read))]))
+
     def step_rows(self, global_batch_size: int, seed: int, step: int) -> np.ndarray:
         """Sample numbers int64 [G] of a step, for all ranks together; has what comes next decoded ahead."""
         return self.held.step_rows(global_batch_size, seed, step)
@@ -178,6 +186,35 @@ class ImageStream:
         if held == len(self):
             return f"{len(self)} images, {size} in memory"
         return f"{len(self)} images decoded ahead, {size} of them in memory, shuffled {self.shuffle_rows} at a time"
+
+
+class ReadImages:
+    """The images of a stream that can be read, those alone: what figures are of. The first to ask decodes them all."""
+
+    def __init__(self, stream: ImageStream) -> None:
+        self.stream = stream
+
+    @functools.cached_property
+    def rows(self) -> np.ndarray:
+        """Their numbers in the stream, int64 [M]; how many are left out is told."""
+        found, stream = self.stream.rows_read(), self.stream
+        if lost := len(stream) - len(found):
+            note = f"{lost} that cannot be read are left out of the figures"
+            stream.on_progress(f"{stream.images.split} images", len(found), len(stream), note)
+        return found
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels int64 [M] of the listing, -1 for none."""
+        return self.stream.labels[self.rows]
+
+    def batch(self, rows: np.ndarray | slice, device: torch.device) -> Batch:
+        """Images uint8 [B,3,H,W] and labels int64 [B] of the given ones of them."""
+        is_whole = len(self.rows) == len(self.stream)  # what follows a slice of the stream is read ahead
+        return self.stream.batch(rows if is_whole else self.rows[rows], device)
 
 
 def open_images(

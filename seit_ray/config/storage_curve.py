@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from seit_ray.config.augment import Augment
-from seit_ray.config.loop import FinetuneLoop, FinetuneOptimizer, check_schedule, refuse_seed
+from seit_ray.config.loop import FinetuneLoop, FinetuneOptimizer, check_best, check_schedule, refuse_seed
 from seit_ray.config.sections import Codes as Codes
 from seit_ray.config.sections import PositiveInt, Section, Share, Source
 from seit_ray.config.study import Study
@@ -73,6 +73,7 @@ class StudyStorageCurve(Study):
     @model_validator(mode="after")
     def _arms_that_can_be_compared(self) -> Self:
         check_schedule(self.loop, self.optimizer)
+        check_best(self.loop, "classify")
         refuse_seed("loop.seed", self.loop.seed)
         size, patch = self.pixels.image_size, self.pixels.patch_size
         if size % patch:

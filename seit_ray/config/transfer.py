@@ -7,7 +7,15 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from seit_ray.config.augment import Augment, Masking
-from seit_ray.config.loop import FinetuneLoop, FinetuneOptimizer, Loop, Optimizer, check_schedule, refuse_seed
+from seit_ray.config.loop import (
+    FinetuneLoop,
+    FinetuneOptimizer,
+    Loop,
+    Optimizer,
+    check_best,
+    check_schedule,
+    refuse_seed,
+)
 from seit_ray.config.methods import STUDENT, Ccvit, Dtm
 from seit_ray.config.sections import Codes, PositiveInt, Section, Share, Source, Texts
 from seit_ray.config.storage_curve import STEM
@@ -72,6 +80,7 @@ class StudyTraining(Section):
     @model_validator(mode="after")
     def _warmed_up(self) -> Self:
         check_schedule(self.loop, self.optimizer)
+        check_best(self.loop, "classify")
         return self
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+from seit_ray.augment.mask_counts import num_units_at
 from seit_ray.augment.masking import mask_noise
 from seit_ray.augment.random import StepRandom
 from seit_ray.batches.contract import Samples
 from seit_ray.evaluation.batches import eval_batches
-from seit_ray.models.mtm import MaskedTokenModel, num_units_at
+from seit_ray.models.mtm import MaskedTokenModel
 from seit_ray.training.world import World
 
 EVAL_SEED = 0x5E17  # masks of the val split are the same for every run, epoch and world size

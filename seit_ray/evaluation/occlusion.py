@@ -5,28 +5,15 @@ A unit is what the stem makes one patch of. What MTM is for, without images: Nas
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
+from seit_ray.augment.mask_counts import num_units_at
 from seit_ray.augment.random import StepRandom
 from seit_ray.evaluation.cases import Case
-from seit_ray.models.mtm import num_units_at
 from seit_ray.models.vit import TokenViT
 
 UNIT_SEED = 0x5E17  # the units are the same for every run and world size
-
-
-def check_units(cases: Sequence[Case], num_patches: int) -> None:
-    """ValueError for a case that leaves none of a model's units, or that moves fewer than two."""
-    for case in cases:
-        num = num_units_at(case.severity, num_patches)
-        if (case.corruption == "occlusion" and num == num_patches) or (case.corruption == "shuffle" and num < 2):
-            raise ValueError(
-                f"{case.corruption} {case.severity} of {num_patches} units; expected one to be left, and two to "
-                "change places; choose another share"
-            )
 
 
 def unit_order(rows: slice, num_samples: int, num_patches: int, device: torch.device) -> Tensor:

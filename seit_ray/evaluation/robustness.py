@@ -10,7 +10,7 @@ from seit_ray.evaluation.cases import Case, Severity
 from seit_ray.evaluation.corruptions.strengths import EXTRA, GROUPS
 from seit_ray.evaluation.standard_error import error_of
 
-SAME = ("strengths", "num_scored")  # what a baseline has to share, beside corruptions and severities
+SAME = ("strengths", "num_scored", "listed")  # what a baseline has to share, beside corruptions and severities
 
 
 def robustness_figures(cases: Sequence[Case], counts: dict[str, Any], class_names: Sequence[str]) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def with_baseline(figures: dict[str, Any], baseline: dict[str, Any], uri: str) -
     """The figures with mCE: of each corruption, errors over severities as a share of the baseline's; then the mean.
 
     relative_mce: of the errors beyond the clean one; None where the baseline has none. Source: Hendrycks & Dietterich
-    2019, section 4. ValueError for a baseline of other strengths or classes.
+    2019, section 4. ValueError for a baseline of other strengths, classes or images.
     """
     for name in SAME:
         if name in baseline and name in figures and baseline[name] != figures[name]:

@@ -178,3 +178,14 @@ def chosen_splits(manifest: Manifest, split: str | None, uri: str) -> list[str]:
     if split is not None and split not in manifest.splits:
         raise ValueError(f"split {split!r} of {uri}; expected one of {sorted(manifest.splits)}; correct it or drop it")
     return sorted(manifest.splits) if split is None else [split]
+
+
+def check_train(manifest: Manifest, uri: str) -> None:
+    """ValueError unless there are images to train or to fit on: those of other splits are held out."""
+    train = manifest.splits.get("train")
+    if train is None or not train.num_images:
+        found = ", ".join(sorted(manifest.splits)) or "no images"
+        raise ValueError(
+            f"{uri} has no train split but {found}; expected one; name its folder train, or set "
+            "source.find_splits=false, where these names are no splits"
+        )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from seit_ray.storage import Folder
@@ -31,6 +33,15 @@ def read_about(run: Folder, *kinds: str) -> dict[str, Any]:
         wanted = " or ".join(map(repr, kinds))
         raise ValueError(f"{run.uri} holds a model of kind {found!r}; expected {wanted}; name another run")
     return about
+
+
+@contextlib.contextmanager
+def reading(uri: str) -> Iterator[None]:
+    """A block that reads what model.json of a run says; ValueError where it does not say so."""
+    try:
+        yield
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{uri}/model.json cannot be read ({error!r}); export the run again") from error
 
 
 def check_weights(run: Folder, weights: str) -> None:

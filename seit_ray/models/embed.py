@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seit_ray.models.variants import stem_grid
+from seit_ray.models.variants import check_pixel_rows, check_positions, check_stem, stem_grid
 
 __all__ = ["CodebookEmbedding", "PixelEmbedding", "Stem", "TokenEmbedding", "as_grid", "sincos_positions"]
 
@@ -163,24 +163,14 @@ class Stem(nn.Module):
         pixel_side: int = 1,
     ) -> None:
         super().__init__()
-        if kernel < 1 or stride < 1 or not 0 <= padding < kernel:
-            raise ValueError(
-                f"stem kernel {kernel}, stride {stride}, padding {padding}; expected kernel >= 1, "
-                "stride >= 1 and 0 <= padding < kernel; take 4,2,1 (SeiT), 2,2,0 (SeiT++) or 1,1,0"
-            )
+        check_stem(kernel, stride, padding)
         if layers < 0 or (layers and (layer_width < NORM_GROUPS or layer_width % NORM_GROUPS)):
             raise ValueError(
                 f"{layers} stem layers, {layer_width} wide; expected 0 or more layers and a width that {NORM_GROUPS} "
                 "divides; take 3 layers of 64"
             )
         self.kernel, self.stride, self.padding = kernel, stride, padding
-        halvings = pixel_side.bit_length() - 1
-        if pixel_side != 2**halvings or halvings > layers or in_dim % pixel_side**2:
-            raise ValueError(
-                f"rows of {in_dim} values as pixels of {pixel_side}x{pixel_side}, with {layers} stem layers; expected "
-                "a side that is a power of two, a layer for each halving of it, and rows that are pixels; raise "
-                "stem_layers, or leave stem_pixels out"
-            )
+        halvings = check_pixel_rows(in_dim, pixel_side, layers)
         self.early = nn.Sequential()  # empty, it has no weights, and the stem the published names
         if pixel_side > 1:
             self.early.append(nn.PixelShuffle(pixel_side))
@@ -208,8 +198,7 @@ def sincos_positions(grid: tuple[int, int], width: int, class_slot: bool = True)
     10000^(-i/(width/4)). A width that 4 does not divide is a ValueError. Source: MAE (He et al. 2022),
     appendix.
     """
-    if width % 4:
-        raise ValueError(f"width {width} for sin-cos positions; expected a multiple of 4; take {width + 4 - width % 4}")
+    check_positions(width)
     height, length = grid
     quarter = width // 4
     # In float64, so that far positions keep their last digits; the table is stored as float32.

@@ -5,24 +5,18 @@ Legend: P units of U = unit*unit tokens, L = P*U, M masked units, V = P - num_dr
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from seit_ray.augment.mask_counts import check_left
 from seit_ray.models.blocks import LAYER_NORM_EPS, StreamNorm, build_blocks, init_xavier, stream
 from seit_ray.models.code_head import Judge, TiedCodeHead
 from seit_ray.models.embed import Stem, TokenEmbedding, as_grid, sincos_positions
 from seit_ray.models.variants import Size
 
-__all__ = ["MaskedTokenModel", "num_units_at"]
-
-
-def num_units_at(ratio: float, num_patches: int) -> int:
-    """Return how many of P units a ratio masks, ceil(P*ratio)."""
-    # The small step down keeps 0.55 of 100 at 55, where the product is 55.00000000000001.
-    return min(num_patches, math.ceil(num_patches * ratio - 1e-9))
+__all__ = ["MaskedTokenModel"]
 
 
 class MaskedTokenModel(nn.Module):
@@ -58,12 +52,7 @@ class MaskedTokenModel(nn.Module):
         self.patch_embed = Stem(token_dim, size.width, unit, unit)
         self.patch_grid = self.patch_embed.patch_grid(self.grid)
         self.num_patches = self.patch_grid[0] * self.patch_grid[1]
-        self.num_dropped = num_units_at(mask_ratio_min, self.num_patches)
-        if mask_ratio_min < 0.0 or self.num_dropped == self.num_patches:
-            raise ValueError(
-                f"mask_ratio_min {mask_ratio_min} of {self.num_patches} units; expected 0 or more, with a "
-                "unit left for the encoder; lower it"
-            )
+        self.num_dropped = check_left(mask_ratio_min, self.num_patches)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, size.width))
         self.mask_token_label = nn.Parameter(torch.zeros(1, 1, size.width))
         self.register_buffer("pos_embed", sincos_positions(self.patch_grid, size.width).unsqueeze(0))

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from seit_ray.models.beit import BeitEncoder
 from seit_ray.models.segment_heads import SegmentHead
-from seit_ray.models.segmenter import as_maps, taken_blocks
+from seit_ray.models.segmenter import as_maps
+from seit_ray.models.variants import taken_blocks
 
 __all__ = ["SegmentBeit"]
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seit_ray.models.blocks import LAYER_NORM_EPS
+from seit_ray.models.variants import LEVELS
 
 __all__ = ["HEADS", "AuxiliaryHead", "LinearHead", "PyramidHead", "SegmentHead"]
 
 HEADS = ("uper", "linear")
-LEVELS = 4  # maps that UPerNet reads
 NORM_GROUPS = 8
 POOL_SIDES = (1, 2, 3, 6)
 DROPOUT = 0.1

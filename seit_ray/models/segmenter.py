@@ -13,25 +13,11 @@ import torch
 from torch import Tensor
 
 from seit_ray.models.blocks import stream
-from seit_ray.models.segment_heads import LEVELS, SegmentHead
+from seit_ray.models.segment_heads import SegmentHead
+from seit_ray.models.variants import taken_blocks
 from seit_ray.models.vit import TokenViT
 
-__all__ = ["SegmentViT", "as_maps", "taken_blocks"]
-
-
-def taken_blocks(depth: int, blocks: Sequence[int] | None) -> tuple[int, ...]:
-    """Numbers of the four blocks, from 1, whose patches are read; by default a third, half, two thirds and the last.
-
-    Of 12 these are 4, 6, 8 and 12, as published (CCViT). ValueError for numbers that do not rise to the last block.
-    """
-    if blocks is None:
-        return tuple(max(1, round(depth * share)) for share in (1 / 3, 1 / 2, 2 / 3, 1))
-    if len(blocks) != LEVELS or sorted(blocks) != list(blocks) or blocks[0] < 1 or blocks[-1] != depth:
-        raise ValueError(
-            f"segment.blocks {list(blocks)} of {depth} blocks; expected {LEVELS} numbers from 1 on that do not fall, "
-            f"the last {depth}; correct them"
-        )
-    return tuple(blocks)
+__all__ = ["SegmentViT", "as_maps"]
 
 
 def as_maps(patches: Tensor, grid: tuple[int, int]) -> Tensor:

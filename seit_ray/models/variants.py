@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 __all__ = ["SIZES", "Size", "build_size"]
+
+LEVELS = 4  # maps that UPerNet reads, each of a block
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,33 @@ def model_grid(grid: tuple[int, int], grid_side: int | None) -> tuple[int, int]:
     return (grid_side, grid_side)
 
 
+def check_stem(kernel: int, stride: int, padding: int) -> None:
+    """ValueError for a stem that no grid has."""
+    if kernel < 1 or stride < 1 or not 0 <= padding < kernel:
+        raise ValueError(
+            f"stem kernel {kernel}, stride {stride}, padding {padding}; expected kernel >= 1, "
+            "stride >= 1 and 0 <= padding < kernel; take 4,2,1 (SeiT), 2,2,0 (SeiT++) or 1,1,0"
+        )
+
+
+def check_pixel_rows(dim: int, pixel_side: int, layers: int) -> int:
+    """How many layers halve the sides; ValueError where rows of a codebook are no such pixels, or layers too few."""
+    halvings = pixel_side.bit_length() - 1
+    if pixel_side != 2**halvings or halvings > layers or dim % pixel_side**2:
+        raise ValueError(
+            f"rows of {dim} values as pixels of {pixel_side}x{pixel_side}, with {layers} stem layers; expected "
+            "a side that is a power of two, a layer for each halving of it, and rows that are pixels; raise "
+            "stem_layers, or leave stem_pixels out"
+        )
+    return halvings
+
+
+def check_positions(width: int) -> None:
+    """ValueError for a width that sin-cos positions do not have."""
+    if width % 4:
+        raise ValueError(f"width {width} for sin-cos positions; expected a multiple of 4; take {width + 4 - width % 4}")
+
+
 def stem_grid(grid: tuple[int, int], kernel: int, stride: int, padding: int) -> tuple[int, int]:
     """(height, width) in patches of a grid under a stem; one that it does not tile is a ValueError."""
     free = [size + 2 * padding - kernel for size in grid]
@@ -110,3 +140,18 @@ def early_layers_of(depth: int, early_layers: int | None) -> int:
     if not 1 <= chosen <= depth:
         raise ValueError(f"early_layers {chosen} of {depth} blocks; expected 1 to {depth}; lower ccvit.early_layers")
     return chosen
+
+
+def taken_blocks(depth: int, blocks: Sequence[int] | None) -> tuple[int, ...]:
+    """Numbers of the four blocks, from 1, whose patches are read; by default a third, half, two thirds and the last.
+
+    Of 12 these are 4, 6, 8 and 12, as published (CCViT). ValueError for numbers that do not rise to the last block.
+    """
+    if blocks is None:
+        return tuple(max(1, round(depth * share)) for share in (1 / 3, 1 / 2, 2 / 3, 1))
+    if len(blocks) != LEVELS or sorted(blocks) != list(blocks) or blocks[0] < 1 or blocks[-1] != depth:
+        raise ValueError(
+            f"segment.blocks {list(blocks)} of {depth} blocks; expected {LEVELS} numbers from 1 on that do not fall, "
+            f"the last {depth}; correct them"
+        )
+    return tuple(blocks)

@@ -18,6 +18,7 @@ from seit_ray.augment.chain import Augmented
 from seit_ray.augment.mask_counts import check_counts, patch_grid_of
 from seit_ray.augment.random import StepRandom
 from seit_ray.augment.synonyms import nearest_codes
+from seit_ray.augment.target_numbers import check_soft_labels
 from seit_ray.objectives.ccvit_losses import (
     code_loss,
     expected_pixels,
@@ -81,8 +82,7 @@ class CentroidObjective:
                 f"loss {loss!r}, replace {replace!r}; expected one of {', '.join(LOSSES)} and one of "
                 f"{', '.join(REPLACES)}; choose"
             )
-        if soft_tau and loss == "two_ce_soft_shared":
-            raise ValueError(f"soft_tau {soft_tau} with loss {loss}, which has no labels; expected 0; leave it out")
+        check_soft_labels(soft_tau, loss)
         self.tokenizer, self.codebook, self.patch = tokenizer, tokenizer.codebook, tokenizer.patch_size
         self.grid, self.unit, self.sees, self.loss_name = (grid[0], grid[1]), unit, sees, loss
         self.patch_grid = patch_grid_of(grid, unit)

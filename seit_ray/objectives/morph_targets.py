@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from seit_ray.augment.target_numbers import stream_step
+
 __all__ = [
     "AverageTarget",
     "CodebookTarget",
@@ -52,15 +54,8 @@ class StreamTarget:
     """Rows of another tokenizer's codebook [K2,D2], whose tokens [B,L2] lie on a grid of k x k a patch."""
 
     def __init__(self, codebook: Tensor, grid: tuple[int, int], patch_grid: tuple[int, int]) -> None:
-        steps = {side // own if side % own == 0 else 0 for side, own in zip(grid, patch_grid, strict=True)}
-        step = steps.pop()
-        if steps or not step:
-            raise ValueError(
-                f"grid {grid[0]}x{grid[1]} of the target's tokens for {patch_grid[0]}x{patch_grid[1]} patches; "
-                "expected the same, or a multiple in both; take a dataset of such a grid"
-            )
-        self.codebook, self.grid, self.step = codebook, grid, step
-        self.dim = step * step * codebook.shape[1]
+        self.codebook, self.grid, self.step = codebook, grid, stream_step(grid, patch_grid)
+        self.dim = self.step**2 * codebook.shape[1]
 
     def __call__(self, core: nn.Module, given: MorphInputs, average: dict[str, Tensor] | None) -> Tensor:
         assert given.stream is not None  # the store brings it

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seit_ray.augment.random import StepRandom
+from seit_ray.augment.target_numbers import check_merges
 
 __all__ = [
     "DISTANCES",
@@ -66,13 +67,7 @@ def draw_schedules(
 
     Source: DTM, section 3.3 (dynamic scheduling).
     """
-    most = num_tokens if max_removed is None else max_removed
-    if levels < 1 or max_iterations < 1 or not 0 <= most <= num_tokens:
-        raise ValueError(
-            f"{levels} levels of at most {most} merges of {num_tokens} tokens in at most {max_iterations} iterations; "
-            "expected 1 level and 1 iteration or more, and no more merges than tokens; correct dtm.levels, "
-            "dtm.max_removed or dtm.max_iterations"
-        )
+    most = check_merges(levels, max_removed, max_iterations, num_tokens)
     schedules = []
     for level in range(levels):
         removed = int(rng.number(f"morph removed {level}") * (most + 1))

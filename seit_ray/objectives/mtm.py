@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seit_ray.augment.chain import Augmented
+from seit_ray.augment.mask_counts import check_ratio, num_units_at
 from seit_ray.augment.masking import mask_noise, sample_mask_ratio
 from seit_ray.augment.random import StepRandom
-from seit_ray.models.mtm import MaskedTokenModel, num_units_at
+from seit_ray.augment.target_numbers import check_masked_labels
+from seit_ray.models.mtm import MaskedTokenModel
 from seit_ray.objectives.code_cross_entropy import Judged, judge_codes
 from seit_ray.objectives.contract import Batch, unwrap
 
@@ -53,11 +55,7 @@ class MTMObjective:
     ) -> None:
         if loss not in LOSSES:
             raise ValueError(f"loss {loss!r}; expected one of {', '.join(LOSSES)}; choose one")
-        if not 0.0 <= label_smoothing < 1.0 or (label_smoothing and loss == "bce"):
-            raise ValueError(
-                f"label_smoothing {label_smoothing} with loss {loss!r}; expected 0 <= label_smoothing < 1, "
-                "and 0 with 'bce'; set it to 0"
-            )
+        check_masked_labels(label_smoothing, loss)
         self.label_smoothing, self.loss_name, self.augment = label_smoothing, loss, augment
         self.looks = True  # at the accuracy of a step
         self.ratio = {
@@ -66,8 +64,7 @@ class MTMObjective:
             "std": mask_ratio_std,
             "maximum": mask_ratio_max,
         }
-        # A draw now, so that wrong bounds are an error before the first step.
-        sample_mask_ratio(StepRandom(0, 0, slice(0, 1), 1), **self.ratio)
+        check_ratio(**self.ratio)
 
     def loss(self, model: nn.Module, batch: Batch, step_rng: StepRandom) -> tuple[Tensor, dict[str, Tensor]]:
         """Return loss and metrics `masked_accuracy` (if it looks) and `mask_ratio` of a `MaskedTokenModel`.

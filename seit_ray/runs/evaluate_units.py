@@ -11,8 +11,8 @@ from seit_ray.batches.contract import Samples
 from seit_ray.batches.stream import open_split
 from seit_ray.evaluation.batches import eval_batches
 from seit_ray.evaluation.case_counts import Tally, add_up
-from seit_ray.evaluation.cases import Case, unit_cases
-from seit_ray.evaluation.occlusion import UNIT_SEED, check_units, logits_under, unit_order
+from seit_ray.evaluation.cases import Case, check_run_units, unit_cases
+from seit_ray.evaluation.occlusion import UNIT_SEED, logits_under, unit_order
 from seit_ray.evaluation.robustness import robustness_figures
 from seit_ray.models.exports import import_model
 from seit_ray.models.vit import TokenViT
@@ -47,9 +47,7 @@ def evaluate_units(
     check_same(about, identity_of(tokens), run.uri)
     names = check_names(tokens, about, run)
     cases = unit_cases(occlusion, shuffle)
-    if not isinstance(model, TokenViT):  # BEiT's positions are biases between all pairs of a whole grid
-        raise ValueError(f"occlusion or shuffle of {run.uri}, whose encoder is BEiT; expected one of ViT; drop them")
-    check_units(cases, model.num_patches)
+    check_run_units(cases, about, run.uri)
     store = cropped(open_split(tokens, split, need_labels=True), tokens.info.grid, model.grid)
     with autocast(world.device, precision_of(about, world.device)):
         counts = unit_counts(model.to(world.device), store, cases, world, batch_size, on_progress)

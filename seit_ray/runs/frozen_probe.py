@@ -13,7 +13,7 @@ from seit_ray.progress import Progress, silent
 from seit_ray.runs.finetune import read_for
 from seit_ray.runs.inputs import seen_train
 from seit_ray.runs.settings import ClassifierSettings, PixelSettings
-from seit_ray.runs.train import start_from
+from seit_ray.runs.train import checked_start, start_from
 from seit_ray.storage import Folder
 from seit_ray.training.world import World
 
@@ -55,7 +55,8 @@ def probe_frozen(
     torch.manual_seed(seed)
     net = build_model("classifier", **settings)
     if init_from is not None:
-        start_from(net, init_from, "model", inputs.identity, transfer=True, train_only="all")
+        taken = checked_start("classifier", settings, init_from, inputs.identity, transfer=True)
+        start_from(net, init_from, "model", taken, train_only="all")
     found = probe_metrics(
         net.to(world.device),
         seen_train(inputs),

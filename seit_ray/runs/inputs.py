@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from seit_ray.batches.contract import Samples, SampleStore, TokenSamples
 from seit_ray.batches.crop import Centred
-from seit_ray.batches.images import ImageStream, open_images
+from seit_ray.batches.images import ImageStream, ReadImages, open_images
 from seit_ray.batches.stream import open_split
 from seit_ray.images.decoded import Decoding
 from seit_ray.images.labels import refuse_unlabelled
+from seit_ray.images.manifest import check_train
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.models.variants import model_grid
 from seit_ray.progress import Progress, silent
@@ -28,7 +30,7 @@ class Inputs:
     """Stores of the splits, and what the data decides: of the run's `identity`, and the grid that the model sees."""
 
     train: SampleStore
-    val: SampleStore | None
+    val: Samples | None
     class_names: list[str] | None
     identity: dict[str, Any]
     grid: tuple[int, int]
@@ -134,7 +136,7 @@ def image_inputs(
 ) -> Inputs:
     """The train and val splits of a source of images, decoded as they are needed, for a classifier of pixels.
 
-    masks: with label maps in place of labels, for a segmenter.
+    val: what of it can be read. masks: with label maps in place of labels, for a segmenter.
     """
     size = pixels.image_size
     streams = image_streams(
@@ -158,12 +160,17 @@ def image_inputs(
         refuse_unlabelled(unlabelled, split, images.uri)
     return Inputs(
         train=streams["train"],
-        val=streams.get("val"),
+        val=val_of(streams),
         class_names=streams["train"].class_names,
         identity={"image_size": size, "patch_size": pixels.patch_size, "resize": pixels.resize},
         grid=(size, size),
         where=images.uri,
     )
+
+
+def val_of(streams: Mapping[str, ImageStream]) -> ReadImages | None:
+    """The val split, where there is one, as figures are of it."""
+    return ReadImages(streams["val"]) if "val" in streams else None
 
 
 def image_streams(
@@ -186,11 +193,11 @@ def image_streams(
     The hold-out and the sample of max_images are drawn by `seed`, which is not that of the training.
     """
     manifest = listed_once(images, source, run, world, val_fraction=val_fraction, seed=seed, on_progress=on_progress)
-    if not ("train" in manifest.splits and manifest.splits["train"].num_images):
+    try:
+        check_train(manifest, images.uri)
+    except ValueError:
         forget_listing(run, world)
-        raise ValueError(
-            f"{images.uri} has no train split but {', '.join(manifest.splits)}; expected one; name its folder train"
-        )
+        raise
     return open_images(
         manifest,
         images,

@@ -11,6 +11,7 @@ from seit_ray.batches.stream import open_split
 from seit_ray.models.about import TARGETS, read_about
 from seit_ray.models.exports import import_model
 from seit_ray.models.published import published_state
+from seit_ray.models.starts import check_patches
 from seit_ray.models.teacher import build_teacher
 from seit_ray.objectives.morph_loss import Morphing
 from seit_ray.objectives.morph_targets import AverageTarget, CodebookTarget, FrozenTarget, StreamTarget, Target
@@ -109,13 +110,8 @@ def run_target(run: Folder, reads: Reads, inputs: Inputs, world: World) -> Froze
     """A finished run on the same tokens, with as many patches."""
     about = read_about(run, *TARGETS)
     check_same(about, inputs.identity, run.uri)
+    check_patches(about, inputs.grid, reads.patch_grid, run.uri)
     model, _ = import_model(run, about["kind"])
-    if tuple(model.grid) != tuple(inputs.grid) or tuple(model.patch_grid) != tuple(reads.patch_grid):
-        raise ValueError(
-            f"{run.uri} sees {model.grid[0]}x{model.grid[1]} in {model.patch_grid[0]}x{model.patch_grid[1]} patches; "
-            f"expected {inputs.grid[0]}x{inputs.grid[1]} in {reads.patch_grid[0]}x{reads.patch_grid[1]}, as the run; "
-            "take a run of the same model.grid_side and model.stem_kernel"
-        )
     return FrozenTarget(model.to(world.device), model.cls_token.shape[-1])
 
 

@@ -18,7 +18,7 @@ from seit_ray.evaluation.segmentation import WindowedSegmenter, figures_of, segm
 from seit_ray.images.decoded import Decoding
 from seit_ray.images.sources.maps import check_resize
 from seit_ray.images.sources.settings import SourceSettings
-from seit_ray.models.segmenter import taken_blocks
+from seit_ray.models.variants import taken_blocks
 from seit_ray.objectives import SegmentObjective
 from seit_ray.progress import silent
 from seit_ray.runs.augmentation import token_augmentation

@@ -10,7 +10,7 @@ from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.models.tokenadapt import TokenAdapt
 from seit_ray.objectives.tokenadapt import TokenAdaptObjective
 from seit_ray.progress import silent
-from seit_ray.runs.inputs import Inputs, image_streams
+from seit_ray.runs.inputs import Inputs, image_streams, val_of
 from seit_ray.runs.settings import GeometrySettings, TokenAdaptSettings
 from seit_ray.runs.train import train_and_export
 from seit_ray.storage import Folder
@@ -62,7 +62,7 @@ def train_tokenadapt(
     num_codes, dim = coder.codebook.shape
     inputs = Inputs(
         train=streams["train"],
-        val=streams.get("val"),
+        val=val_of(streams),
         class_names=None,
         identity={
             "tokenizer": about["fingerprint"],

@@ -9,7 +9,8 @@ import torch
 
 from seit_ray.models.about import CLASSIFIERS, SOURCES, check_weights, read_about, weights_mark
 from seit_ray.models.build import build_model
-from seit_ray.models.exports import export_model, import_model
+from seit_ray.models.exports import export_model
+from seit_ray.models.starts import Taken, check_sizes, patches_of, taken_over
 from seit_ray.models.transfer import freeze_all_but, transfer_weights
 from seit_ray.models.variants import build_size
 from seit_ray.models.vit import TokenViT
@@ -38,9 +39,17 @@ def model_settings(model: ModelSettings, **decided: Any) -> dict[str, Any]:
     return {"size": size, **given, **decided}
 
 
-def start_from(
-    net: Any, folder: Folder, weights: str, identity: dict[str, Any], *, transfer: bool, train_only: str
-) -> None:
+def checked_start(
+    kind: str, settings: dict[str, Any], folder: Folder, identity: dict[str, Any], *, transfer: bool
+) -> Taken:
+    """What a new classifier or segmenter of these settings takes over; ValueError for a run of other sizes."""
+    about = read_about(folder, *SOURCES)
+    taken = taken_over(kind, about, identity, transfer=transfer)
+    check_sizes(about, settings, folder.uri, taken)
+    return taken
+
+
+def start_from(net: Any, folder: Folder, weights: str, taken: Taken, *, train_only: str) -> None:
     """Load a finished run's weights into a new classifier or segmenter, and freeze what is not to be trained.
 
     A segmenter may have another grid than the run: its positions are resampled. weights: model, ema or best;
@@ -49,19 +58,13 @@ def start_from(
     check_weights(folder, weights)
     state = load_weights(folder.read(f"{weights}.safetensors"))
     about = read_about(folder, *SOURCES)
-    is_segmenter = hasattr(net, "taken")  # by attribute: the one of BEiT is of timm, which takes seconds to import
-    transfer = transfer or is_segmenter
+    patch_grid = patches_of(about["settings"])[1]
     if not isinstance(net, TokenViT):
         from seit_ray.models.beit_transfer import init_beit  # of timm, which takes seconds to import
 
-        trained, _ = import_model(folder, about["kind"])
-        new = init_beit(net, state, trained.patch_grid, transfer=transfer)
-    elif transfer:
-        trained, _ = import_model(folder, about["kind"])
-        same = about.get("tokenizer") is not None and about["tokenizer"] == identity.get("tokenizer")
-        if is_segmenter:  # of pixels, the patches are what has to agree
-            same = same or about.get("patch_size") == identity.get("patch_size", -1)
-        new = transfer_weights(net, state, trained.patch_grid, same_tokens=same)
+        new = init_beit(net, state, patch_grid, transfer=not taken.places)
+    elif not taken.places:
+        new = transfer_weights(net, state, patch_grid, same_tokens=taken.inputs)
     else:
         new = init_from_pretrained(net, state)
     freeze_all_but(net, train_only, new)
@@ -91,11 +94,13 @@ def train_and_export(
     contents: marks of the weights that the run reads from elsewhere, by the key that names them.
     more: what else its model.json says.
     """
+    if init_from is not None:
+        assert kind in CLASSIFIERS  # the other kinds start from nothing
+        taken = checked_start(kind, settings, init_from, inputs.identity, transfer=transfer)
     torch.manual_seed(loop.seed)
     model = build_model(kind, **settings)
     if init_from is not None:
-        assert kind in CLASSIFIERS  # the other kinds start from nothing
-        start_from(model, init_from, init_weights, inputs.identity, transfer=transfer, train_only=train_only)
+        start_from(model, init_from, init_weights, taken, train_only=train_only)
     marks = dict(contents or {}) | ({"init_from": weights_mark(init_from, init_weights)} if init_from else {})
     identity = {"kind": kind, **inputs.identity, "init_from": init_from.uri if init_from else None, CONTENTS: marks}
     trainer = Trainer(

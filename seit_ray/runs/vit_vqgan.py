@@ -17,7 +17,7 @@ from seit_ray.models.weights import load_named
 from seit_ray.objectives.autoencoder import AutoencoderObjective
 from seit_ray.progress import Progress, silent
 from seit_ray.runs.contents import file_mark
-from seit_ray.runs.inputs import image_streams
+from seit_ray.runs.inputs import image_streams, val_of
 from seit_ray.runs.settings import VqganSettings
 from seit_ray.storage import Folder, split_uri
 from seit_ray.tokenizers.files import save_tokenizer
@@ -120,7 +120,7 @@ def train_vit_vqgan(
     """
     progress = hooks.get("on_progress", silent)
     streams = streams_of(images, source, run, vit_vqgan, val_fraction, seed, loop, world, progress)
-    train, val = streams["train"], streams.get("val")
+    train, val = streams["train"], val_of(streams)
     model = started_model(vit_vqgan, train, loop.seed)
     perceptual = perceptual_of(vit_vqgan, run)
     objective = AutoencoderObjective(perceptual=perceptual, **{key: getattr(vit_vqgan, key) for key in OBJECTIVE_KEYS})

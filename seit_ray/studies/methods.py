@@ -32,6 +32,7 @@ METHODS = {
     "ccvit_images": Method("ccvit", on_images=True),
     "dtm_images": Method("dtm", "teacher", on_images=True),
 }
+EMA_DECAY = 0.996  # of what morphing compares with, where the loop has no average of its own
 SCRATCH, SCRATCH_CCVIT, ON_PIXELS = "scratch", "scratch_ccvit", "pixels"
 DRAWN = (SCRATCH, SCRATCH_CCVIT)  # not trained before
 

@@ -26,15 +26,13 @@ from seit_ray.runs.settings import (
 )
 from seit_ray.storage import Folder
 from seit_ray.studies.image_set import ImageSet
-from seit_ray.studies.methods import Method
+from seit_ray.studies.methods import EMA_DECAY, Method
 from seit_ray.studies.picture_store import picture_source, picture_subset
 from seit_ray.studies.storage_stages import as_many_steps, pixels_model
 from seit_ray.studies.stored import MARKER, read_stored
 from seit_ray.studies.transfer import Pretraining
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
 from seit_ray.training.world import World
-
-EMA_DECAY = 0.996  # of what morphing compares with, where the loop has no average of its own
 
 
 def pretrain(

@@ -23,7 +23,14 @@ from seit_ray.verbs.command.places import (
     manifest_rows,
     tokenizer_folder,
 )
-from seit_ray.verbs.command.robustness import check_keys, evaluate_robustness, is_robustness, robustness_plan
+from seit_ray.verbs.command.robustness import (
+    check_keys,
+    check_units_of,
+    evaluate_robustness,
+    is_robustness,
+    refuse_other_baseline,
+    robustness_plan,
+)
 from seit_ray.verbs.command.robustness import kind_of as robustness_kind
 from seit_ray.verbs.command.segments import check_segments, evaluate_report, is_segmenter
 from seit_ray.verbs.command.training import Run, run_on_workers
@@ -38,6 +45,7 @@ def check(config: Evaluate) -> Rows:
     config = config if config.dataset else with_hold_out(config)
     rows = dataset_rows_of(config, data) if config.dataset else images_rows(config, data)
     refuse_other_figures(kind_of_figures(config), config)
+    refuse_other_baseline(config)
     return [
         *rows,
         ("run", f"{config.run}, weights {config.weights}"),
@@ -80,6 +88,8 @@ def dataset_rows_of(config: Evaluate, folder: Folder) -> Rows:
         check_segments(config)
         check_maps(dataset)
         check_void(dataset.info.void, about, dataset.folder.uri, run.uri)
+    elif config.occlusion or config.shuffle:
+        check_units_of(config, about, run)
     return dataset_rows(dataset.folder)
 
 
@@ -108,6 +118,7 @@ def evaluate(config: Evaluate, progress: Progress = silent) -> Rows:
     config = config if config.dataset else with_hold_out(config)
     check_run(config, data)
     refuse_other_figures(kind_of_figures(config), config)
+    refuse_other_baseline(config)
     function, arguments = function_of(config, data)
     if is_segmenter(config):
         return evaluate_report(config, arguments, progress)

@@ -13,13 +13,11 @@ from seit_ray.config import Finetune
 from seit_ray.config.loading import flow
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
-from seit_ray.verbs.command.hold_out import refuse_seen_images, refuse_seen_tokens
+from seit_ray.verbs.command.finetune_checks import check_data
 from seit_ray.verbs.command.places import Rows, cluster_rows, dataset_rows, folder_of, output_rows
-from seit_ray.verbs.command.shape_checks import check_pixel_classifier, check_synonyms, check_token_classifier
 from seit_ray.verbs.command.training import (
     augment_arguments,
     check_run,
-    check_size,
     loop_rows,
     replay_rows,
     run_folder,
@@ -27,10 +25,9 @@ from seit_ray.verbs.command.training import (
     train,
     training_rows,
 )
-from seit_ray.verbs.command.unread import check_finetune_keys
 
 if TYPE_CHECKING:
-    from seit_ray.shards.dataset import TokenDataset
+    pass
 
 
 def check(config: Finetune) -> Rows:
@@ -43,123 +40,6 @@ def check(config: Finetune) -> Rows:
         *output_rows(run_folder(config)),
         *cluster_rows(config.cluster, config.workers),
     ]
-
-
-def check_data(config: Finetune, opened: TokenDataset | None = None, *, starts: bool = False) -> Folder:
-    """The dataset or the images; ValueError unless exactly one is named, and what goes with it fits.
-
-    A sweep asks for each of its trials. opened: the dataset, where it has been opened; starts: from a run that is yet
-    to be made.
-    """
-    named = config.dataset or config.images
-    if not named or (config.dataset and config.images):
-        raise ValueError(
-            f"dataset {config.dataset} and images {config.images}; expected one of them; dataset=FOLDER trains on "
-            "tokens, images=FOLDER on pixels"
-        )
-    if config.transfer and not config.init_from:
-        raise ValueError("transfer without init_from; expected a finished run to start from; name one")
-    check_finetune_keys(config, starts=starts or bool(config.init_from))
-    check_size(config.model)
-    data = folder_of(named, config.storage)
-    start = folder_of(config.init_from, config.storage) if config.init_from else None
-    if config.dataset:
-        check_tokens(config, data, start, opened)
-        return checked_start(config, data, start)
-    check_pixel_classifier(config.model, config.pixels, config.model.encoder or "vit")
-    if config.task == "segment":
-        check_map_source(config)
-    if start:
-        about = check_start(start)
-        if not config.transfer and "image_size" not in about:
-            raise ValueError(
-                "images with init_from; expected transfer=true, since that run was trained on tokens; set it"
-            )
-        refuse_seen_images(start, data, config.pixels.val_fraction, config.pixels.seed, "pixels.")
-    return checked_start(config, data, start)
-
-
-def checked_start(config: Finetune, data: Folder, start: Folder | None) -> Folder:
-    """The dataset or the images; ValueError when the run to start from has not the weights or blocks that are asked."""
-    if start:
-        from seit_ray.models.about import check_weights
-
-        check_weights(start, config.init_weights)
-    check_encoder(config, start)
-    return data
-
-
-def check_map_source(config: Finetune) -> None:
-    """ValueError unless the images have label maps, and all of them is seen."""
-    from seit_ray.images.sources.maps import check_resize
-
-    source = config.source.settings()
-    if not source.has_maps:
-        raise ValueError(
-            "task=segment with images and without source.masks; expected the folder of their label maps; set "
-            "source.masks, or source.mask_column of tables and tars, source.class_names and, where it is not 255, "
-            "source.void"
-        )
-    check_resize(source, config.pixels.resize)
-
-
-def check_encoder(config: Finetune, start: Folder | None) -> None:
-    """ValueError when the blocks are not those of the run to start from, or read what they cannot."""
-    from seit_ray.models.about import encoder_of
-
-    found = encoder_of(check_start(start)) if start else None
-    wanted = config.model.encoder
-    if wanted and found and wanted != found:
-        raise ValueError(f"model.encoder {wanted} with a run of {found}; expected {found}; leave model.encoder out")
-    if config.dataset and (wanted or found) == "beit" and config.model.inputs != "codebook":
-        raise ValueError(
-            f"model.inputs {config.model.inputs} of encoder beit; expected codebook, whose rows are pixels; set "
-            "model.inputs=codebook"
-        )
-
-
-def check_tokens(config: Finetune, folder: Folder, start: Folder | None, opened: TokenDataset | None = None) -> None:
-    """ValueError when the token dataset has no classes, or is not of the tokens of the run to start from."""
-    from seit_ray.models.about import encoder_of
-    from seit_ray.models.variants import model_grid
-    from seit_ray.shards.dataset import TokenDataset, check_classes, identity_of
-    from seit_ray.training.identity import check_same
-
-    dataset = opened or TokenDataset(folder)
-    dataset.split("train")
-    encoder = config.model.encoder or (encoder_of(check_start(start)) if start else "vit")
-    check_token_classifier(config.model, model_grid(dataset.info.grid, config.model.grid_side), encoder)
-    check_synonyms(config.augment, dataset.info.codebook_size)
-    if config.task == "segment":
-        check_map_dataset(config, dataset)
-    else:
-        check_classes(dataset.info.class_names, dataset.folder.uri)
-    if start and config.init_from:
-        about = check_start(start)
-        if not config.transfer:
-            check_same(about, identity_of(dataset), config.init_from)
-        refuse_seen_tokens(start, folder)
-
-
-def check_map_dataset(config: Finetune, dataset: TokenDataset) -> None:
-    """ValueError when a dataset has no label maps, or windows would leave tokens out."""
-    from seit_ray.models.variants import model_grid
-    from seit_ray.shards.dataset import check_maps
-
-    check_maps(dataset)
-    window, stride = min(model_grid(dataset.info.grid, config.model.grid_side)), config.segment.stride
-    if stride is not None and stride > window:
-        raise ValueError(
-            f"segment.stride {stride} of windows of {window} tokens a side; expected at most {window}, so that nothing "
-            "is left out; lower it"
-        )
-
-
-def check_start(run: Folder) -> dict[str, Any]:
-    """model.json of the run to start from; ValueError when it is none that a classifier can start from."""
-    from seit_ray.models.about import SOURCES, read_about
-
-    return read_about(run, *SOURCES)
 
 
 def image_rows(config: Finetune, images: Folder) -> Rows:

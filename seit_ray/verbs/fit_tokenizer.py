@@ -12,7 +12,8 @@ from seit_ray.config import FitTokenizer
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 from seit_ray.storage.lock import LOCK, Lock, locked
-from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, listed, output_rows, source_rows
+from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, listed, output_rows, train_rows
+from seit_ray.verbs.command.shape_checks import check_whole_patches
 from seit_ray.verbs.command.training import claim_run
 from seit_ray.verbs.command.unread import check_fit_keys
 
@@ -37,14 +38,8 @@ def check(config: FitTokenizer) -> Rows:
         return [("tokenizer", f"vit_vqgan, {codes}"), *output_rows(output)]
     images = images_of(config)
     claim_run(output, images)
-    rows = source_rows(images, config.source, val_fraction=config.val_fraction, seed=config.seed)
-    settings = getattr(config, config.tokenizer)
-    if settings.image_size % settings.patch_size:
-        raise ValueError(
-            f"{config.tokenizer}.image_size {settings.image_size}; expected a multiple of patch_size "
-            f"{settings.patch_size}"
-        )
-    side = settings.image_size // settings.patch_size
+    rows = train_rows(images, config.source, val_fraction=config.val_fraction, seed=config.seed)
+    settings, side = getattr(config, config.tokenizer), check_whole_patches(config)
     rows.append(("tokenizer", f"{config.tokenizer}, {side}x{side} tokens an image, K {settings.codebook_size}"))
     if config.tokenizer == "centroid":
         most = f"{settings.sample_images} images, {settings.sample_patches} patches at most, seed {config.seed}"
@@ -147,11 +142,13 @@ def train_vqgan(config: FitTokenizer, progress: Progress) -> Rows:
 
 def fit_centroid(config: FitTokenizer, progress: Progress, lock: Lock) -> Rows:
     """Sample, decode, fit, save."""
+    from seit_ray.images.manifest import check_train
+
     images = images_of(config)
     how: dict[str, Any] = {"val_fraction": config.val_fraction, "seed": config.seed, "cluster": config.cluster}
     with listed(images, config.source, on_progress=progress, **how) as manifest:
-        split = "train" if "train" in manifest.splits else next(iter(manifest.splits))
-        rows = manifest.sample(split, config.centroid.sample_images, config.seed)
+        check_train(manifest, images.uri)
+        rows = manifest.sample("train", config.centroid.sample_images, config.seed)
     fit = fit_on_cluster if config.centroid.num_workers else fit_here
     tokenizer, report = fit(config, rows, images, progress)
     progress("k-means", report["iterations"], report["iterations"], "done")

@@ -11,8 +11,9 @@ from seit_ray.config import Finetune, Pretrain, fields
 from seit_ray.config.loading import flow
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
+from seit_ray.verbs.command.morph_checks import morphs
 from seit_ray.verbs.command.places import Rows, cluster_rows, dataset_rows, folder_of, output_rows
-from seit_ray.verbs.command.pretrain_checks import check_pretrain, morphs
+from seit_ray.verbs.command.pretrain_checks import check_pretrain
 from seit_ray.verbs.command.training import (
     augment_arguments,
     check_run,

@@ -24,6 +24,7 @@ from seit_ray.verbs.command.places import (
     manifest_rows,
     output_rows,
 )
+from seit_ray.verbs.command.study_checks import check_parts
 
 if TYPE_CHECKING:
     from seit_ray.studies.equal_bytes import Pixels
@@ -130,13 +131,15 @@ def check(config: Quickstart) -> Rows:
     output = folder_of(config.output, config.storage)
     claim_all(config, output)
     config = sized(config)
+    each = parts(config)
+    check_parts(each)
     side = config.centroid.image_size
     return [
         *rows,
         ("seen at", f"{side}x{side} pixels, patches of {config.centroid.patch_size}x{config.centroid.patch_size}"),
         *output_rows(output),
         *cluster_rows(config.cluster, config.workers),
-        ("runs", ", ".join(parts(config))),
+        ("runs", ", ".join(each)),
     ]
 
 
@@ -178,6 +181,7 @@ def quickstart(config: Quickstart, progress: Progress = silent) -> Rows:
     output.check_writable()
     config = sized(config)
     each = parts(config)
+    check_parts(each)
     for name, part in each.items():
         if name != "evaluate" and isinstance(part, configs.Verb):
             refuse_other_settings(output.join(made_in(name)), name, part)

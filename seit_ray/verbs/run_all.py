@@ -15,6 +15,7 @@ from seit_ray.report.shares import with_error
 from seit_ray.storage import Folder
 from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, output_rows
 from seit_ray.verbs.command.record import refuse_other_settings
+from seit_ray.verbs.command.study_checks import check_parts
 from seit_ray.verbs.quickstart import PHASES, claim_all, look, parts, sized
 
 
@@ -30,7 +31,9 @@ def check(config: RunAll) -> Rows:
     """What would be run, and what is done."""
     output = folder_of(config.output, config.storage)
     claim_all(config, output)
-    each = phases(sized(config))
+    config = sized(config)
+    check_parts(parts(config))
+    each = phases(config)
     todo = missing(output, each)
     rows = look(config)
     state = [(name, "to do" if name in todo else "done") for name in each]
@@ -46,6 +49,7 @@ def run_all(config: RunAll, progress: Progress = silent) -> Rows:
     look(config)
     output.check_writable()
     config = sized(config)
+    check_parts(parts(config))
     each = phases(config)
     todo = missing(output, each)
     if config.submit:

@@ -21,8 +21,11 @@ from seit_ray.storage.output import refuse_overlap
 from seit_ray.studies.arms import CentroidSettings
 from seit_ray.studies.study import Study
 from seit_ray.studies.trials import Outcome
+from seit_ray.verbs.command.known_tokens import KnownTokens
 from seit_ray.verbs.command.places import Rows, folder_of, looked_at, manifest_rows, tokenizer_folder
+from seit_ray.verbs.command.shape_checks import check_token_classifier
 from seit_ray.verbs.command.study import check_same_images, closing_rows, run_trials, study_of, study_rows
+from seit_ray.verbs.command.training import check_size
 
 VERB = "study_continual"
 CENTROID = dataclasses.fields(CentroidSettings)
@@ -73,7 +76,7 @@ def job_of(config: StudyContinual) -> Study:
     images, folder = folder_of(config.images, config.storage), folder_of(config.output, config.storage)
     refuse_overlap(folder, images, "images")
     size, resize, side = seen_as(config)
-    check_stem(config, size // side)
+    check_model(config, size, side)
     check_budgets(config)
     found = LabelledImages(
         images=images,
@@ -128,15 +131,11 @@ def seen_as(config: StudyContinual) -> tuple[int, str, int]:
     return centroid.image_size, centroid.resize, centroid.patch_size
 
 
-def check_stem(config: StudyContinual, grid_side: int) -> None:
-    """ValueError where the stem does not tile the grid of tokens."""
-    model = config.model
-    free = grid_side + 2 * model.stem_padding - model.stem_kernel
-    if free < 0 or free % (model.stem_stride or model.stem_kernel):
-        raise ValueError(
-            f"model.stem_kernel {model.stem_kernel} on a grid of {grid_side}x{grid_side} tokens; expected one that "
-            "tiles it; choose another stem, or another side of image or patch"
-        )
+def check_model(config: StudyContinual, image_size: int, token_side: int) -> None:
+    """ValueError for sizes of the transformer that do not go together, or a stem that does not fit the tokens."""
+    check_size(config.model)
+    tokens = KnownTokens.of_centroids("the study's tokens", image_size, token_side, config.centroid.codebook_size)
+    check_token_classifier(config.model, tokens, config.model.encoder or "vit")
 
 
 def shared_bytes(config: StudyContinual) -> int:

@@ -15,6 +15,7 @@ from seit_ray.studies.storage_curve import Curve, CurveTraining
 from seit_ray.studies.study import Study
 from seit_ray.verbs.command.places import Rows, folder_of, looked_at, manifest_rows
 from seit_ray.verbs.command.study import check_same_images, closing_rows, run_trials, study_of, study_rows
+from seit_ray.verbs.command.study_checks import check_curve
 
 NAME = "study_storage_curve"
 
@@ -45,6 +46,7 @@ def look(config: StudyStorageCurve) -> Rows:
     """The images, as far as a moment shows them; ValueError for what would end every trial."""
     from seit_ray.images.recode import check_writes
 
+    check_curve(config)
     for kind in ("jpeg", "webp", "avif"):
         if getattr(config.pictures, kind):
             check_writes(kind)

@@ -14,11 +14,12 @@ from seit_ray.progress import Progress, silent
 from seit_ray.storage.output import refuse_overlap
 from seit_ray.studies.arms import CentroidSettings
 from seit_ray.studies.image_set import ImageSet, check_splits, check_steps
-from seit_ray.studies.methods import METHODS, ON_PIXELS, reads
+from seit_ray.studies.methods import reads
 from seit_ray.studies.study import Study
 from seit_ray.studies.transfer import Pretraining, Training, Transfer
 from seit_ray.verbs.command.places import Rows, folder_of, looked_at, manifest_rows
 from seit_ray.verbs.command.study import check_same_images, closing_rows, run_trials, study_of, study_rows
+from seit_ray.verbs.command.study_checks import check_transfer, parts_read
 from seit_ray.verbs.command.training import morph_sources
 
 NAME = "study_transfer"
@@ -48,7 +49,8 @@ def study_transfer(config: StudyTransfer, progress: Progress = silent) -> Rows:
 
 def look(config: StudyTransfer) -> Rows:
     """All sets, as far as a moment shows them; ValueError for what would end every trial."""
-    pixels, rows = config.pixels, list[tuple[str, str]]()
+    check_transfer(config)
+    pixels, is_read, rows = config.pixels, parts_read(config), list[tuple[str, str]]()
     output = folder_of(config.output, config.storage)
     for uri in (config.images, *config.targets):
         images = folder_of(uri, config.storage)
@@ -57,8 +59,10 @@ def look(config: StudyTransfer) -> Rows:
         with looked as (manifest, is_whole):
             if is_whole:
                 check_splits(manifest, images.uri)
-                for part in (config.pretrain, config.supervised) if uri == config.images else (config.finetune,):
-                    check_steps(manifest, pixels.max_images, part.loop.settings(), images.uri)
+                for name in ("pretrain", "supervised") if uri == config.images else ("finetune",):
+                    if is_read[name]:
+                        loop = getattr(config, name).loop.settings()
+                        check_steps(manifest, pixels.max_images, loop, images.uri)
             rows += manifest_rows(images, manifest, is_whole)
     return rows
 
@@ -90,19 +94,14 @@ def study_of_transfer(config: StudyTransfer) -> Study:
 
 
 def unheeded(config: StudyTransfer) -> Rows:
-    """What is said of the model and some rows do not heed, and of trainings that no row has, a line each."""
+    """What is said of the model and some rows do not heed, a line each."""
     found: dict[str, list[str]] = {}
     for row in config.rows:
         for name, value in reads(row).items():
             said = getattr(config.model, name)
             if name in config.model.model_fields_set and said != value:
                 found.setdefault(f"model.{name} {said}", []).append(f"{row} ({value})")
-    lines = [("not heeded", f"{what} by rows {', '.join(rows)}, whose encoders fix it") for what, rows in found.items()]
-    for name, trained in (("supervised", {"supervised", ON_PIXELS}), ("pretrain", set(METHODS))):
-        part = getattr(config, name)
-        if part.model_dump() != type(part)().model_dump() and not trained & set(config.rows):
-            lines.append(("not heeded", f"section {name}, as none of the rows {', '.join(config.rows)} is trained so"))
-    return lines
+    return [("not heeded", f"{what} by rows {', '.join(rows)}, whose encoders fix it") for what, rows in found.items()]
 
 
 def image_set(config: StudyTransfer, uri: str) -> ImageSet:

@@ -4,13 +4,15 @@ seit-ray sweep --config sweep_masking_augment dataset=runs/all/tokens run=maskin
 """
 
 import functools
+import itertools
+import math
 import shlex
 
 import yaml
 
 from seit_ray.config import Sweep
 from seit_ray.config.loading import flow
-from seit_ray.config.space import Settings
+from seit_ray.config.space import Range, Settings
 from seit_ray.config.sweep import is_better_low, metric_of, space_of, stage_configs, trials_of
 from seit_ray.progress import Progress, silent
 from seit_ray.storage.output import claim
@@ -20,8 +22,10 @@ from seit_ray.studies.trials import Outcome
 from seit_ray.verbs.command.contents import contents_of
 from seit_ray.verbs.command.places import Rows, dataset_rows, folder_of, output_rows, resources_of
 from seit_ray.verbs.command.training import loop_rows
+from seit_ray.verbs.command.unread import unread_of
 from seit_ray.verbs.sweep_trials import absolute, check_trial, configs_of, trial_of
 
+MOST_EDGES = 64  # settings that are checked before a search that proposes them on the way
 SHOWN_TRIALS = 20  # on the terminal; trials.csv and report.html have all
 
 
@@ -82,7 +86,7 @@ def job_of(config: Sweep) -> SweepJob:
     config = absolute(config)
     ranges, metric = space_of(config), metric_of(config)
     trials = trials_of(config, ranges)
-    samples = trials or [{key: value} for key, found in ranges.items() for value in found.edges()]
+    samples = trials or edges_of(ranges)
     check_data(config, metric, samples)
     each = [stage_configs(config, settings) for settings in samples]
     job = SweepJob(
@@ -100,6 +104,14 @@ def job_of(config: Sweep) -> SweepJob:
     claim(job.folder, ("sweep.run.json",))
     job.check()
     return job
+
+
+def edges_of(ranges: dict[str, Range]) -> list[Settings]:
+    """Settings at the edges of a space: all combinations where these are few, since keys bound each other."""
+    each = {key: list(found.edges()) for key, found in ranges.items()}
+    if math.prod(map(len, each.values())) > MOST_EDGES:
+        return [{key: value} for key, values in each.items() for value in values]
+    return [dict(zip(each, values, strict=True)) for values in itertools.product(*each.values())]
 
 
 def write_results(config: Sweep, job: SweepJob, outcomes: list[Outcome]) -> Rows:
@@ -177,6 +189,8 @@ def write_best(config: Sweep, job: SweepJob, best: Outcome) -> dict[str, str]:
     for i, (verb, stage) in enumerate(configs.items()):
         name = "best.yaml" if i == len(configs) - 1 else f"best_{verb}.yaml"
         values = stage.model_dump(mode="json", exclude={"storage", "cluster"})
+        for key, _ in unread_of(stage.augment):  # off in the best trial: the verb would refuse what it does not read
+            del values["augment"][key]
         values |= {"output": absolute(config).output, "run": f"{config.run}-best-{verb}"}
         # of the storage, what is set; secrets are left to the environment
         secrets = {"access_key_id", "secret_access_key", "session_token"}

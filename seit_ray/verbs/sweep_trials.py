@@ -9,9 +9,12 @@ from seit_ray.config.space import Settings
 from seit_ray.config.sweep import stage_configs, trial_name
 from seit_ray.studies.trials import Stage, Trial
 from seit_ray.verbs import finetune, pretrain
+from seit_ray.verbs.command.finetune_checks import check_data
+from seit_ray.verbs.command.known_tokens import KnownTokens, about_to_be
 from seit_ray.verbs.command.places import folder_of
 from seit_ray.verbs.command.pretrain_checks import check_pretrain
 from seit_ray.verbs.command.record import decided_by
+from seit_ray.verbs.command.shape_checks import mistakes_of
 from seit_ray.verbs.command.training import shared_arguments
 
 if TYPE_CHECKING:
@@ -59,15 +62,15 @@ def trial_of(config: Sweep, settings: Settings) -> Trial:
 
 def check_trial(config: Sweep, settings: Settings, dataset: TokenDataset) -> None:
     """ValueError for what a stage of the trial with these settings would refuse, as its verb says it."""
+    begun, given = None, ", ".join(f"{key}={value}" for key, value in settings.items())
     for name, stage in stage_configs(config, settings).items():
-        try:
+        searched = {key.removeprefix(f"{name}.") for key in config.space}
+        with mistakes_of(f"a {name} of the space, with {given}"):
             if isinstance(stage, Pretrain):
-                check_pretrain(stage, dataset)
+                check_pretrain(stage, dataset, searched)
+                begun = about_to_be(stage, KnownTokens.of(dataset))
             else:
-                finetune.check_data(stage, dataset, starts=len(config.stages) > 1)
-        except ValueError as error:
-            said = ", ".join(f"{key}={value}" for key, value in settings.items())
-            raise ValueError(f"a {name} of the space, with {said}: {error}") from error
+                check_data(stage, dataset, begun, searched)
 
 
 def own_arguments(stage: Pretrain | Finetune) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from PIL import Image
 from seit_ray.batches import image_shards, memory, shared
 from seit_ray.batches import images as module
 from seit_ray.batches.image_shards import ImageShards
-from seit_ray.batches.images import ImageRows, ImageStream, open_images
+from seit_ray.batches.images import ImageRows, ImageStream, ReadImages, open_images
 from seit_ray.batches.sampler import rank_span
 from seit_ray.images import decode_image, reading
 from seit_ray.images.decoded import Decoding
@@ -160,6 +160,28 @@ def test_an_unreadable_image_has_the_next_of_its_shard_in_its_place(tmp_path):
     notes = [note for phase, _, _, note in told if phase == "train images"]
     assert notes[-1].startswith("3 that cannot be read, others in their place; the last: cat/")
     assert ("decode train", 20, 20, "images") in told
+
+
+def test_figures_are_of_the_images_that_can_be_read(tmp_path, monkeypatch):
+    files = {f"{name}/{number:02}.png": image_bytes(name, number) for name in ("cat", "dog") for number in range(12)}
+    source = write_files(tmp_path / "photos", files | {"cat/03.png": b"no picture", "dog/11.png": b""})
+    manifest, told = listing_of(source, tmp_path), []
+    stream = stream_of(manifest, source, 20, on_progress=lambda *state: told.append(state))
+    read = ReadImages(stream)
+    assert not told  # nothing is decoded before it is asked for
+    assert (len(read), read.rows.tolist()) == (22, [n for n in range(24) if n not in (3, 23)])
+    assert told[-1] == ("train images", 22, 24, "2 that cannot be read are left out of the figures")
+    assert read.labels.tolist() == [0] * 11 + [1] * 11
+    batch, whole = read.batch(slice(2, 5), CPU), stream.batch(np.array([2, 4, 5]), CPU)
+    assert torch.equal(batch.inputs, whole.inputs)
+    assert batch.labels.tolist() == [0, 0, 0]
+    fine = ReadImages(
+        stream_of(manifest, source, 20, rows=ImageRows(manifest, "train", manifest.read_part("train", 1)))
+    )
+    asked = []
+    monkeypatch.setattr(fine.stream, "batch", lambda rows, device: asked.append(rows))
+    fine.batch(slice(0, 4), CPU)
+    assert (len(fine), asked) == (10, [slice(0, 4)])  # as it comes, and so with what follows read ahead
 
 
 def test_too_many_that_cannot_be_read(tmp_path):

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from seit_ray.evaluation.cases import Case, cases_of, unit_cases
+from seit_ray.evaluation.cases import Case, cases_of, check_units, unit_cases
 
 
 def test_cases():
@@ -37,3 +37,13 @@ def test_a_dry_run_needs_no_torch():
     code = f"import sys, {modules}; assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_shares_that_leave_nothing_to_see():
+    check_units(unit_cases([0.75], [0.5]), 4)
+    for case, words in (
+        (Case("occlusion", 0.9), "occlusion 0.9 of 4 units"),
+        (Case("shuffle", 0.1), "shuffle 0.1 of 4"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            check_units([case], 4)

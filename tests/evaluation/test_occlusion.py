@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from seit_ray.evaluation.cases import Case, unit_cases
-from seit_ray.evaluation.occlusion import check_units, logits_under, unit_order
+from seit_ray.evaluation.cases import Case
+from seit_ray.evaluation.occlusion import logits_under, unit_order
 from tests.tiny_trainers import tiny_classifier, tiny_store
 
 CPU = torch.device("cpu")
@@ -56,13 +56,3 @@ def test_the_order_is_that_of_the_row():
     assert torch.equal(unit_order(slice(4, 7), 10, 6, CPU), whole[4:7])
     assert (whole.sort(1).values == torch.arange(6)).all()
     assert len({tuple(row) for row in whole.tolist()}) > 5
-
-
-def test_shares_that_leave_nothing_to_see():
-    check_units(unit_cases([0.75], [0.5]), 4)
-    for case, words in (
-        (Case("occlusion", 0.9), "occlusion 0.9 of 4 units"),
-        (Case("shuffle", 0.1), "shuffle 0.1 of 4"),
-    ):
-        with pytest.raises(ValueError, match=words):
-            check_units([case], 4)

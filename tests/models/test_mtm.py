@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from seit_ray.models.mtm import MaskedTokenModel, num_units_at
+from seit_ray.models.mtm import MaskedTokenModel
 from seit_ray.models.variants import SIZES, Size
 
 TINY = Size(16, 2, 2, 12, 1, 3)
@@ -200,11 +200,6 @@ def test_base_has_the_published_shape():
     assert shapes["mlm_layer.fc.weight"] == [128, 512]
     assert (len(model.blocks), len(model.decoder_blocks), model.num_dropped) == (12, 4, 79)
     assert "decoder_pos_embed" not in shapes
-
-
-def test_counts_of_units_are_ceilings_without_rounding_noise():
-    assert [num_units_at(r, 100) for r in (0.0, 0.001, 0.55, 0.551, 1.0)] == [0, 1, 55, 56, 100]
-    assert num_units_at(0.4, 196) == 79
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from seit_ray.models.mtm import MaskedTokenModel, num_units_at
+from seit_ray.augment.mask_counts import num_units_at
+from seit_ray.models.mtm import MaskedTokenModel
 from seit_ray.models.variants import Size
 from seit_ray.models.weights import load_named
 

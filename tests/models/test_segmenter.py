@@ -7,9 +7,9 @@ from seit_ray.models.beit_transfer import init_beit
 from seit_ray.models.build import build_model
 from seit_ray.models.mtm import MaskedTokenModel
 from seit_ray.models.segment_heads import SegmentHead
-from seit_ray.models.segmenter import as_maps, taken_blocks
+from seit_ray.models.segmenter import as_maps
 from seit_ray.models.transfer import freeze_all_but, resample_positions, transfer_weights
-from seit_ray.models.variants import Size
+from seit_ray.models.variants import Size, taken_blocks
 from seit_ray.training.optimizer import parameter_groups
 
 SIZE = Size(16, 4, 2, decoder_width=8, decoder_depth=1, decoder_num_heads=2)

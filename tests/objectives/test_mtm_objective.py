@@ -9,9 +9,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from seit_ray.augment.mask_counts import num_units_at
 from seit_ray.augment.masking import mask_noise, sample_mask_ratio
 from seit_ray.augment.random import StepRandom
-from seit_ray.models.mtm import MaskedTokenModel, num_units_at
+from seit_ray.models.mtm import MaskedTokenModel
 from seit_ray.models.variants import Size
 from seit_ray.models.weights import load_named
 from seit_ray.objectives import OBJECTIVES, Batch, MTMObjective

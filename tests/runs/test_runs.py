@@ -206,7 +206,7 @@ def test_kinds_of_run_are_not_mixed_up(dataset, pretrained, tmp_path):
 
 
 def test_a_smaller_encoder_does_not_fit(dataset, pretrained, tmp_path):
-    with pytest.raises(ValueError, match=r"weights that differ in .* entries"):
+    with pytest.raises(ValueError, match=r"has a model of depth 2; expected 1, .*; set model.depth=2"):
         finetune(dataset, Folder(tmp_path / "run"), pretrained, depth=1)
 
 

@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
@@ -337,7 +336,7 @@ def test_the_hold_out_of_pixels_does_not_depend_on_the_seed_of_the_training(tmp_
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
                 "seit_ray.runs.finetune.train_and_export",
-                lambda *a, **more: seen.append(a[3].val.keys(np.arange(len(a[3].val)))),
+                lambda *a, **more: seen.append(a[3].val.stream.keys(a[3].val.rows)),
             )
             finetune(run, loop={"global_batch_size": 8, **loop}, **data, **hooks)
         return sorted(seen[0])

@@ -277,6 +277,12 @@ def test_a_curve_that_goes_on_does_nothing_twice_and_refuses_other_arms(finished
         (["seeds=[0,0]"], r"one seed or more, none of them twice"),
         (["output=PHOTOS/new"], r"expected two folders, neither of them in the other"),
         (["model.train_only=attention"], r"model\.train_only attention; expected all, since nothing is pre-trained"),
+        (["model.width=30", "model.num_heads=4"], r"width 30 with num_heads 4; expected a width that the heads divide"),
+        (["augment.synonym_prob=1", "augment.num_synonyms=8"], r"augment\.num_synonyms 8 of 8 codes; expected 1 to 7"),
+        (["augment.adapt_run=PHOTOS"], r"no finished run in .*; expected model\.json"),
+        (["augment.synonym_share=0.5"], r"augment\.synonym_share with augment\.synonym_prob 0\.0; expected none"),
+        (["model.encoder=beit"], r"model\.inputs learned of encoder beit; expected codebook"),
+        (["loop.keep_best=val_topp1"], r"loop\.keep_best val_topp1; did you mean val_top1"),
     ],
 )
 def test_mistakes_are_one_line_before_any_work(photos, tmp_path, words, message):

@@ -19,6 +19,7 @@ from seit_ray.storage import Folder
 from seit_ray.studies import transfer_stages
 from seit_ray.studies.image_set import ImageSet
 from seit_ray.studies.lines import Line
+from seit_ray.studies.methods import METHODS
 from seit_ray.studies.transfer_report import efficiency_rows
 from seit_ray.studies.transfer_stages import refuse_other_images
 from seit_ray.studies.trials import Outcome, read_outcomes, trial_folder
@@ -43,7 +44,15 @@ def sets(tmp_path_factory):
     return place
 
 
+CCVIT = {"early_layers": 1, "head_layers": 1, "num_near": 4}
+
+
 def transfer_config(sets, output, *words, **changes):
+    """A small study; of the trainings what its rows read, unless `changes` say more."""
+    rows = changes.get("rows", StudyTransfer.model_fields["rows"].default)
+    learnt = [METHODS[row].objective for row in rows if row in METHODS]
+    trained = {"pretrain": {**SHORT, **({"ccvit": CCVIT} if "ccvit" in learnt else {})}} if learnt else {}
+    trained |= {"supervised": SHORT} if {"supervised", "pixels"} & set(rows) else {}
     values = {
         "images": sets.uri_of("a"),
         "targets": [sets.uri_of("b")],
@@ -53,8 +62,7 @@ def transfer_config(sets, output, *words, **changes):
         "pixels": {"image_size": 16, "patch_size": 4, "crop_area": None},
         "tokenizer": {"patch_size": 4, "codebook_size": 8},
         "model": {"size": "nano", "width": 32, "depth": 2, "num_heads": 2, "drop_path": 0.0},
-        "pretrain": {**SHORT, "ccvit": {"early_layers": 1, "head_layers": 1, "num_near": 4}},
-        "supervised": SHORT,
+        **trained,
         "finetune": SHORT,
         "trials": {"max_concurrent": 0},
         **changes,
@@ -110,7 +118,7 @@ def morphed(sets, tmp_path_factory):
         place / "study",
         rows=NEW_ROWS,
         columns=["probe_tokens", "finetune_tokens"],
-        pretrain={**SHORT, "ccvit": {"early_layers": 1, "head_layers": 1, "num_near": 4}, "dtm": dtm},
+        pretrain={**SHORT, "ccvit": CCVIT, "dtm": dtm},
         pixels={"image_size": 40, "patch_size": 4, "crop_area": None, "max_images": 60},  # in 10x10, as the teacher
         second_codebook_size=16,
     )
@@ -264,14 +272,49 @@ def test_what_some_rows_do_not_heed_is_said(sets, tmp_path):
     trials = [trial for trial in study_of_transfer(config).trials if "row" in trial.settings]
     layers = {trial.settings["row"]: trial.stages[-1].arguments["model"].stem_layers for trial in trials}
     assert layers == {"scratch": 2, "mtm": 0, "ccvit": 0}
-    assert said(check(config)) == [
-        "model.stem_layers 2 by rows mtm (0), ccvit (0), whose encoders fix it",
-        "section supervised, as none of the rows scratch, mtm, ccvit is trained so",
-    ]
-    config = transfer_config(sets, tmp_path / "new", rows=["scratch", "supervised"], model={"stem_layers": 2})
-    assert said(check(config)) == ["section pretrain, as none of the rows scratch, supervised is trained so"]
-    config = transfer_config(sets, tmp_path / "new", rows=["pixels", "mtm"])
-    assert said(check(config)) == []
+    assert said(check(config)) == ["model.stem_layers 2 by rows mtm (0), ccvit (0), whose encoders fix it"]
+    assert said(check(transfer_config(sets, tmp_path / "new", rows=["pixels", "mtm"]))) == []
+
+
+UNREAD = {
+    "rows=[mtm] supervised.loop.epochs=9": "supervised.loop.epochs with rows mtm; expected none, .*; add what is train",
+    "rows=[scratch,supervised] pretrain.loop.epochs=99": "pretrain.loop.epochs with rows scratch, supervised",
+    "rows=[mtm] columns=[probe_tokens]": "finetune.loop.epochs with columns probe_tokens",
+    "rows=[mtm] pretrain.dtm.levels=3": "pretrain.dtm.levels with rows mtm; expected none, since it is not read",
+    "rows=[mtm] pretrain.ccvit.num_near=3": "pretrain.ccvit.num_near with rows mtm",
+    "rows=[ccvit] pretrain.masking.loss=bce": "pretrain.masking.loss with rows ccvit",
+    "rows=[ccvit] pretrain.ccvit.sees=pixels pretrain.augment.random_crop=true": "pretrain.augment.random_crop with ro",
+    "rows=[mtm,ccvit] model.stem_layers=2": "model.stem_layers with rows mtm, ccvit, whose encoders fix it",
+    "rows=[mtm] finetune.augment.synonym_share=0.5": "finetune.augment.synonym_share with finetune.augment.synonym_pro",
+}
+WRONG = {
+    "rows=[mtm] pretrain.masking.mask_ratio_max=0.2": "row mtm: mask ratio minimum 0.4, maximum 0.2",
+    "rows=[scratch] model.width=30": "row scratch: width 30 with num_heads 4",
+    "rows=[mtm] pretrain.augment.synonym_prob=1 pretrain.augment.num_synonyms=8": "row mtm: augment.num_synonyms 8 of",
+    "rows=[mtm] pretrain.loop.keep_best=val_topp1": "loop.keep_best val_topp1",
+    "rows=[ccvit] pretrain.ccvit.num_near=8": "row ccvit: ccvit.num_near 8 of 8 codes; expected fewer",
+    "rows=[ccvit] pretrain.ccvit.early_layers=5": "row ccvit: early_layers 5 of 4 blocks",
+    "rows=[ccvit_images] pretrain.ccvit.num_masked=17": "row ccvit_images: 17 masked and 2 replaced patches of 16",
+    "rows=[dtm] pretrain.dtm.max_removed=17": "row dtm: 2 levels of at most 17 merges of 16 tokens",
+    "rows=[mtm,dtm_run] pretrain.dtm.max_removed=17": "row dtm_run: 2 levels of at most 17 merges",
+    "rows=[mtm] finetune.augment.adapt_run=SETS": "row mtm: no finished run in .*a; expected model.json",
+    "rows=[scratch_ccvit] finetune.augment.max_shear=90 finetune.augment.adapt=pixels": "row scratch_ccvit: max_angle",
+    "rows=[scratch] finetune.loop.keep_best=val_loss1": "loop.keep_best val_loss1; did you mean val_loss",
+}
+
+
+@pytest.mark.parametrize("words", [*UNREAD, *WRONG])
+def test_what_is_not_read_or_would_end_a_row_is_told_by_the_dry_run(sets, tmp_path, words):
+    values = {"images": sets.uri_of("a"), "targets": [sets.uri_of("b")], "output": str(tmp_path / "new")}
+    values |= {"pixels": {"image_size": 16, "patch_size": 4}, "tokenizer": {"patch_size": 4, "codebook_size": 8}}
+    values |= {"model": {"size": "nano"}, "finetune": {"loop": {"epochs": 99}}, "trials": {"max_concurrent": 0}}
+    if "ccvit" in words and "num_near" not in words:
+        values["pretrain"] = {"ccvit": {"num_near": 4}} if "rows=[scratch_ccvit]" not in words else {}
+    given = [f"{key}={json.dumps(value)}" for key, value in values.items()]
+    with pytest.raises(ValueError, match=(UNREAD | WRONG)[words]) as caught:
+        check(load(StudyTransfer, [], [*given, *words.replace("SETS", sets.uri_of("a")).split()]))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "new").exists()
 
 
 def said(rows):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from seit_ray.config import Evaluate
+from seit_ray.config import Evaluate, load
 from seit_ray.evaluation.case_records import CaseRecords
 from seit_ray.storage import Folder
 from seit_ray.verbs import evaluate as evaluating
@@ -204,3 +204,36 @@ def test_a_run_that_was_not_evaluated_is_no_baseline(capsys, place):
     words = [f"images={place.uri_of('images')}", f"run={place.uri_of('run')}", "split=train", "corruptions=fog"]
     text = refused(capsys, "evaluate", *words, f"baseline={place.uri_of('other')}", "--dry-run")
     assert "has no robustness-train.json; expected a run that was evaluated with corruptions" in text
+
+
+def test_a_baseline_on_other_images_is_refused(capsys, place, tmp_path):
+    asked = {"corruptions": ["fog"], "severities": [5]}
+    evaluated(tmp_path, place, "base.json", **asked)
+    figures = json.loads((tmp_path / "base.json").read_text())
+    others = write_files(tmp_path / "images", image_files(12, classes=("cat", "dog", "emu")))
+    words = [f"run={place.uri_of('run')}", "split=train", "corruptions=fog", "severities=5", "--dry-run"]
+    words += [f"baseline={tmp_path}/base.json", f"output={tmp_path}/new.json"]
+    main(["evaluate", f"images={place.uri_of('images')}", *words])
+    for change, more in (
+        ("data", [f"images={others.uri}"]),
+        ("source", [f"images={place.uri_of('images')}", "source.limit=12"]),
+        ("hold_out", [f"images={place.uri_of('images')}", "val_fraction=0.1"]),
+        ("scored_classes", [f"images={place.uri_of('images')}", "classes=present"]),
+    ):
+        text = refused(capsys, "evaluate", *more, *words)
+        assert f"base.json has figures of {change} {figures[change]!r}; expected" in text
+        config = load(Evaluate, [], [word for word in (*more, *words) if word != "--dry-run"])
+        with pytest.raises(ValueError, match=rf"has figures of {change} "):
+            evaluating.evaluate(config)
+    (tmp_path / "base.json").write_text(json.dumps({**figures, "listed": 14}))
+    with pytest.raises(ValueError, match="has listed 14; expected 13, as here"):
+        evaluated(tmp_path, place, "new.json", baseline=f"{tmp_path}/base.json", **asked)
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_units_that_a_run_has_not(capsys, dataset, tmp_path, dry):
+    words = [f"dataset={dataset.uri_of('tokens')}", f"run={dataset.uri_of('run')}", f"output={tmp_path}/units.json"]
+    text = refused(capsys, "evaluate", *words, "occlusion=[0.5,0.99]", *dry)
+    assert "occlusion 0.99 of 16 units; expected one to be left" in text
+    assert "shuffle 0.01 of 16 units" in refused(capsys, "evaluate", *words, "shuffle=0.01", *dry)
+    assert not list(tmp_path.iterdir())

@@ -5,12 +5,13 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from seit_ray.config import Evaluate, Predict
+from seit_ray.config import Evaluate, Finetune, Predict, load
 from seit_ray.storage import Folder
 from seit_ray.studies.run_list import list_runs
 from seit_ray.verbs import evaluate as evaluating
 from seit_ray.verbs import predict as predicting
 from seit_ray.verbs.command.main import main
+from seit_ray.verbs.finetune import finetune
 from tests.tiny_classifiers import write_classifier
 from tests.tiny_images import contents, image_files, write_files, write_tokenizer
 
@@ -120,3 +121,27 @@ def test_predict_is_planned_without_a_trace(capsys, place, tmp_path):
         (["run=/no/such/run"], "/no/such/run does not exist"),
     ):
         assert text in refused(capsys, "predict", *arguments, *more, "--dry-run")
+
+
+def test_a_training_on_pixels_and_an_evaluation_leave_out_the_same_images(tmp_path):
+    files = {f"train/{name}": data for name, data in image_files(24, side=16).items()}
+    files |= {f"val/{name}": data for name, data in image_files(20, side=16, first=100).items()}
+    lost = sorted(name for name in files if name.startswith("val/"))[3]
+    images = write_files(tmp_path / "photos", files | {lost: b"no picture"})
+    small = [*("model.size=nano", "model.width=16", "model.depth=1", "model.num_heads=2", "model.dropout=0")]
+    small += ["pixels.image_size=16", "pixels.patch_size=4", "loop.epochs=1", "loop.global_batch_size=12"]
+    small += [
+        "optimizer.warmup_epochs=0",
+        "workers.num_workers=0",
+        f"images={images.uri}",
+        f"output={tmp_path}",
+        "run=a",
+    ]
+    told = []
+    finetune(load(Finetune, [], small), lambda *state: told.append(state[1:]))
+    assert (19, 20, "1 that cannot be read are left out of the figures") in told
+    metrics = json.loads((tmp_path / "a" / "model.json").read_text())["metrics"]
+    evaluating.evaluate(load(Evaluate, [], [f"images={images.uri}", f"run={tmp_path}/a", f"output={tmp_path}/b.json"]))
+    figures = json.loads((tmp_path / "b.json").read_text())
+    assert (figures["samples"], len(figures["rejected"])) == (19, 1)
+    assert [figures[name] for name in ("top1", "loss")] == pytest.approx([metrics["val_top1"], metrics["val_loss"]])

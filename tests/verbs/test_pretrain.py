@@ -33,7 +33,7 @@ SMALL = f"{MODEL} {DECODER} {LOOP} workers.num_workers=0"
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """tokens/, second/ of the same rows, photos/, tokenizer/, seen/ and classifier/; not to be changed."""
+    """tokens/, second/ of the same rows, photos/, tokenizer/, seen/, classifier/ and target/; not to be changed."""
     place = tmp_path_factory.mktemp("place")
     write_dataset(place / "tokens", sizes={"train": 40, "val": 10}, patch_size=4)
     write_dataset(place / "second", sizes={"train": 40, "val": 10}, side=2, tokenizer_seed=3)
@@ -42,6 +42,7 @@ def place(tmp_path_factory):
     write_tokenizer(place / "tokenizer")
     write_tokenizer(place / "seen" / "tokenizer")
     write_classifier(Folder(place / "classifier"), Folder(place / "seen"))
+    write_classifier(Folder(place / "target"), Folder(place / "tokens"))
     return place
 
 
@@ -140,6 +141,22 @@ MISTAKES = {
     "objective=dtm dataset=@tokens dtm.target=codebook dtm.label_share=0.1": "dtm.label_share 0.1 with dtm.loss",
     "objective=dtm dataset=@tokens dtm.target=codebook dtm.loss=labels dtm.distance=l1": "dtm.distance l1 with",
     "objective=ccvit dataset=@tokens dtm.weight=1 dtm.target=codebook dtm.loss=labels": "dtm.loss labels with",
+    "dataset=@tokens masking.mask_ratio_max=0.2": "mask ratio minimum 0.4, maximum 0.2",
+    "dataset=@tokens masking.mask_ratio_min=1": "mask_ratio_min 1.0 of 4 units",
+    "dataset=@tokens masking.mask_ratio_std=0 masking.mask_ratio_mu=0.2": "fixed mask ratio 0.2",
+    "dataset=@tokens masking.label_smoothing=1": "label_smoothing 1.0 with loss 'ce'",
+    "dataset=@tokens masking.label_smoothing=0.1 masking.loss=bce": "label_smoothing 0.1 with loss 'bce'",
+    "dataset=@tokens model.width=18": "width 18 for sin-cos positions",
+    "dataset=@tokens augment.adapt=pixels augment.adapt_mixup_alpha=1": "augment.adapt_mixup_alpha of a pre-training",
+    "dataset=@tokens augment.adapt_run=@classifier": "holds a model of kind 'classifier'",
+    "dataset=@tokens augment.synonym_share=0.5": "augment.synonym_share with augment.synonym_prob 0.0",
+    "objective=ccvit dataset=@tokens ccvit.soft_tau=1 ccvit.loss=two_ce_soft_shared": "soft_tau 1.0 with loss two_ce_s",
+    "objective=ccvit dataset=@tokens dtm.weight=1 dtm.target=codebook dtm.max_removed=5": "at most 5 merges of 4 token",
+    "objective=dtm dataset=@tokens dtm.target=codebook dtm.max_removed=5": "at most 5 merges of 4 tokens",
+    "objective=dtm dataset=@tokens dtm.target=codebook dtm.on=codes dtm.max_removed=17": "at most 17 merges of 16 toke",
+    f"objective=dtm {IMAGES} pixels.patch_size=8 dtm.target=average loop.ema_decay=0.9 dtm.max_removed=5": "5 merges o",
+    "objective=dtm dataset=@tokens dtm.target=stream dtm.target_dataset=@second model.stem_kernel=1": "grid 2x2 of the",
+    "objective=dtm dataset=@tokens dtm.target=run dtm.target_run=@target": "target sees 4x4 in 4x4 patches; expected 4",
 }
 
 

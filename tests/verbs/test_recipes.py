@@ -10,6 +10,10 @@ from seit_ray.augment.numbers import ChainSettings
 from seit_ray.augment.settings import AugmentSettings
 from seit_ray.config import load
 from seit_ray.verbs.command.arguments import VERBS, joined
+from seit_ray.verbs.command.pretrain_checks import check_sections
+from seit_ray.verbs.command.study_checks import check_curve, check_parts, check_transfer
+from seit_ray.verbs.command.unread import check_augment_keys, check_finetune_keys
+from seit_ray.verbs.quickstart import parts
 
 FILES = (Path(__file__).parents[2] / "pipelines" / "configs").glob("*.yaml")
 CONFIGS = sorted(file for file in FILES if file.name != "prices.yaml")  # which is no recipe
@@ -42,7 +46,7 @@ def test_the_header_says_what_to_expect(file):
 def test_every_command_parses(file):
     found = list(commands(file))
     if file.stem == "quickstart":
-        load(VERBS["quickstart"], ["quickstart"], [])
+        CHECKS["quickstart"](load(VERBS["quickstart"], ["quickstart"], []))
         return
     assert found
     for verb, words in found:
@@ -51,9 +55,25 @@ def test_every_command_parses(file):
         config = load(VERBS[verb], named, overrides)
         if hasattr(config, "augment"):
             check_augmentation(config)
+        CHECKS.get(verb, lambda config: None)(config)
     verb, words = found[-1]
     assert file.stem in words
     assert file.stem.startswith(verb)
+
+
+def check_pretraining(config):
+    check_sections(config)
+    check_augment_keys(config)
+
+
+CHECKS = {  # what a dry run tells without data
+    "pretrain": check_pretraining,
+    "finetune": lambda config: check_finetune_keys(config, starts=bool(config.init_from)),
+    "study_transfer": check_transfer,
+    "study_storage_curve": check_curve,
+    "quickstart": lambda config: check_parts(parts(config)),
+    "run_all": lambda config: check_parts(parts(config)),
+}
 
 
 def check_augmentation(config):

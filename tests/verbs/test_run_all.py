@@ -60,6 +60,14 @@ MISTAKES = {
     "tokenize.val_fraction=0": r"images has no val images but train; expected both train and val; .*tokenize",
     "pretrain.loop.global_batch_size=500": r"500",
     "source.include=['cat/*']": r"1 classes",
+    "finetune.model.stem_kernel=3": r"finetune: grid 4x4 under a stem of kernel 3",
+    "finetune.model.grid_side=300": r"finetune: model.grid_side 300; expected at most 4",
+    "finetune.model.width=64": r"finetune: the pre-training before it has a model of width 128; expected 64",
+    "finetune.augment.adapt_share=0.4": r"finetune: augment.adapt_share with augment.adapt none",
+    "pretrain.model.stem_kernel=3": r"pretrain: grid 4x4 in patches of 3x3",
+    "pretrain.masking.mask_ratio_min=1": r"pretrain: mask_ratio_min 1.0 of 4 units",
+    "pretrain.dtm.weight=2": r"pretrain: dtm.weight with objective mtm on tokens",
+    "centroid.image_size=18": r"centroid.image_size 18; expected a multiple of patch_size 4",
 }
 
 

@@ -113,7 +113,9 @@ def test_a_dry_run_says_what_a_tokenizer_takes(photos, tmp_path):
         (["arms=[tokens]"], "arm 'tokens'; expected one of tokens_compact"),
         (["num_steps=4"], "num_steps 4 of 3 classes; expected 2 to 3"),
         (["centroid.patch_size=5"], "centroid.image_size 16 with centroid.patch_size 5; expected a multiple"),
-        (["model.stem_kernel=3"], "model.stem_kernel 3 on a grid of 4x4 tokens; expected one that tiles it"),
+        (["model.stem_kernel=3"], "grid 4x4 under a stem of kernel 3, stride 3, padding 0; expected"),
+        (["model.width=30", "model.num_heads=4"], "width 30 with num_heads 4; expected a width that the heads divide"),
+        (["model.encoder=beit"], "model.standardize True with encoder beit; expected none"),
     ],
 )
 def test_mistakes_are_told_before_work_begins(photos, tmp_path, words, message):

@@ -9,6 +9,7 @@ from seit_ray.config import Finetune, Pretrain, Sweep, load
 from seit_ray.storage import Folder
 from seit_ray.studies.contents import note_contents
 from seit_ray.studies.trials import Outcome
+from seit_ray.verbs.command.pretrain_checks import check_pretrain
 from seit_ray.verbs.command.record import decided_by
 from seit_ray.verbs.sweep import check, command_of, job_of, write_best
 from tests.tiny_classifiers import write_classifier
@@ -33,6 +34,9 @@ PRETRAIN = {
     "space={objective: [mtm, ccvit]} pretrain.masking.loss=bce": r"objective=ccvit: masking.loss with objective ccvit",
     "space={pixels.flip_prob: [0.1]}": r"pixels.flip_prob with objective mtm on tokens",
     "space={model.stem_kernel: [1, 3]}": r"model.stem_kernel=3: grid 4x4 in patches of 3x3",
+    "space={masking.mask_ratio_max: [0.9, 0.2]}": r"mask_ratio_max=0.2: mask ratio minimum 0.4, maximum 0.2",
+    "space={augment.synonym_share: [0.1, 0.2]}": r"augment.synonym_share=0.1: augment.synonym_share with augment.syn",
+    "space={optimizer.lr: [1e-3]} pretrain.augment.adapt_run=photos": r"photos does not exist",
     "space={model.width: [128, 126]}": r"model.width=126: width 126 with num_heads",
 }
 FINETUNE = {
@@ -64,13 +68,35 @@ def test_a_fine_tuning_that_would_end(dataset, tmp_path, keys):
 
 
 def test_of_two_stages_each_is_asked(dataset, tmp_path):
-    keys = ["stages=[pretrain,finetune]", "space={finetune.model.grid_side: [2, 5]}"]
+    keys = ["stages=[pretrain,finetune]", "space={finetune.model.grid_side: [4, 5]}"]
     assert "a finetune of the space, with finetune.model.grid_side=5" in said(config_of(dataset, tmp_path, *keys))
+    keys[1] = "space={finetune.model.width: [768, 96]}"
+    assert "with finetune.model.width=96: the pre-training before it has a model of width 768; expected 96" in said(
+        config_of(dataset, tmp_path, *keys)
+    )
+    keys[1] = "space={pretrain.objective: [ccvit]}"
+    text = said(config_of(dataset, tmp_path, *keys, "pretrain.ccvit.num_near=3"))
+    assert "objective=ccvit: model.inputs learned of encoder beit; expected codebook" in text
+
+
+def test_what_is_off_in_some_trials_is_left_out_of_the_best_config(dataset, tmp_path):
+    space = "space={augment.noise_prob: [0.0, 0.5]}"
+    config = config_of(dataset, tmp_path, space, "pretrain.model.size=nano", "pretrain.augment.noise_std=0.5")
+    job = job_of(config)
+    for trial, kept in zip(job.listed().values(), (1.0, 0.5), strict=True):
+        outcome = Outcome(trial.name, trial.settings, "finished", 0.5, 1.0)
+        best = load(Pretrain, [job.folder.uri_of(write_best(config, job, outcome)["pretrain"])], [])
+        assert best.augment.noise_std == kept
+        check_pretrain(best)
 
 
 def test_optunas_proposals_are_asked_by_the_edges_of_each_key(dataset, tmp_path):
     keys = ["search.searcher=optuna", "space={dtm.weight: {uniform: [0.5, 1]}}"]
     assert "dtm.weight=0.5: dtm.weight with objective mtm" in said(config_of(dataset, tmp_path, *keys))
+    space = "space={masking.mask_ratio_min: {uniform: [0.1, %s]}, masking.mask_ratio_max: {uniform: [0.2, 0.3]}}"
+    keys = ["search.searcher=optuna", "pretrain.model.size=nano"]
+    assert job_of(config_of(dataset, tmp_path, *keys, space % 0.15))  # the default's least ratio is none of the space
+    assert "mask ratio minimum 0.25, maximum 0.2" in said(config_of(dataset, tmp_path, *keys, space % 0.25))
 
 
 def test_a_sweep_that_starts_from_other_weights_now_is_refused(dataset, tmp_path):
@@ -78,6 +104,7 @@ def test_a_sweep_that_starts_from_other_weights_now_is_refused(dataset, tmp_path
     names = [f"class {i}" for i in range(NUM_CLASSES)]
     run = write_classifier(place.join("start"), Folder(dataset), class_names=names, ema_seed=1)
     keys = ["stages=[finetune]", "space={optimizer.lr: [1e-3]}", f"init_from={run.uri}", "transfer=true"]
+    keys += [f"finetune.model.{key}" for key in ("width=16", "depth=2", "num_heads=2", "token_dim=8", "stem_kernel=1")]
     config = config_of(dataset, tmp_path, *keys)
     job = job_of(config)
     assert set(job.contents) == {f"{dataset}/dataset.json", run.uri_of("model.safetensors")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+from collections.abc import Iterable
 from typing import Any
 
 from seit_ray.config import Evaluate
@@ -56,12 +57,16 @@ def refuse_other_figures(kind: str, config: Evaluate) -> None:
     except ValueError:  # no figures of ours, or cut short
         return
     now = evaluated_what(config)
-    for key in COMPARED:
-        if key in before and key in now and before[key] != now[key]:
-            raise ValueError(
-                f"{run.uri_of(name)} holds figures of {key} {before[key]!r}; expected {now[key]!r}; set "
-                "output=FILE.json for these, or delete that file"
-            )
+    if key := other_key(before, now):
+        raise ValueError(
+            f"{run.uri_of(name)} holds figures of {key} {before[key]!r}; expected {now[key]!r}; set "
+            "output=FILE.json for these, or delete that file"
+        )
+
+
+def other_key(before: dict[str, Any], now: dict[str, Any], keys: Iterable[str] = COMPARED) -> str | None:
+    """The first of the keys by which two figures are of other things; None where those that both have agree."""
+    return next((key for key in keys if key in before and key in now and before[key] != now[key]), None)
 
 
 def refuse_beside(kind: str, config: Evaluate) -> None:

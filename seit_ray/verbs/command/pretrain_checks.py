@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from seit_ray.config import Pretrain
 from seit_ray.config.methods import STUDENT
 from seit_ray.storage import Folder
+from seit_ray.verbs.command.known_tokens import KnownTokens
+from seit_ray.verbs.command.morph_checks import check_morphing, check_stream, morphs, patches_of
 from seit_ray.verbs.command.places import folder_of
-from seit_ray.verbs.command.shape_checks import check_synonyms
+from seit_ray.verbs.command.shape_checks import check_augment
 from seit_ray.verbs.command.training import check_size
-from seit_ray.verbs.command.unread import changed, refuse_unread
+from seit_ray.verbs.command.unread import changed, check_augment_keys, refuse_unread
 
 if TYPE_CHECKING:
     from seit_ray.shards.dataset import TokenDataset
 
+MIXING = ("mixup_alpha", "cutmix_alpha", "adapt_mixup_alpha", "adapt_cutmix_alpha")
+RATIO = {"minimum": "min", "mu": "mu", "std": "std", "maximum": "max"}
 UNREAD = {  # objective -> sections that it does not read, on tokens and on images
     "mtm": (("source", "pixels", "ccvit", "dtm"), ()),
     "ccvit": (("source", "masking"), ("masking", "augment")),
@@ -22,16 +27,10 @@ UNREAD = {  # objective -> sections that it does not read, on tokens and on imag
 }
 
 
-def morphs(config: Pretrain) -> bool:
-    """Whether a loss of morphing is added."""
-    weight = config.dtm.weight
-    return config.objective == "dtm" or (config.objective == "ccvit" and bool(weight))
-
-
-def check_pretrain(config: Pretrain, opened: TokenDataset | None = None) -> Folder:
+def check_pretrain(config: Pretrain, opened: TokenDataset | None = None, searched: Collection[str] = ()) -> Folder:
     """The dataset or the images; ValueError, before anything is read at length, for what does not fit.
 
-    opened: the dataset, where it has been opened: a sweep asks for each of its trials.
+    A sweep asks for each of its trials. opened: the dataset, where it has been opened; searched: keys of the space.
     """
     named = config.dataset or config.images
     if not named or (config.dataset and config.images):
@@ -41,31 +40,66 @@ def check_pretrain(config: Pretrain, opened: TokenDataset | None = None) -> Fold
         )
     if config.images and config.objective == "mtm":
         raise ValueError("images with objective mtm; expected tokens; set dataset, or objective=ccvit or dtm")
-    check_sections(config)
     data = folder_of(named, config.storage)
-    dataset = opened
-    if config.dataset:
-        from seit_ray.shards.dataset import TokenDataset
+    if not config.dataset:
+        check_numbers(config, None)
+        return data
+    from seit_ray.shards.dataset import TokenDataset
 
-        dataset = opened or TokenDataset(data)
-        dataset.split("train")
-    check_shape(config, dataset)
-    if config.objective == "ccvit":
-        check_ccvit(config, dataset)
-    if morphs(config):
-        check_morphing(config, dataset)
+    dataset = opened or TokenDataset(data)
+    dataset.split("train")
+    check_numbers(config, KnownTokens.of(dataset), searched)
+    if morphs(config) and config.dtm.target == "stream":
+        check_stream(config, dataset)
     return data
 
 
-def check_shape(config: Pretrain, dataset: TokenDataset | None) -> None:
-    """ValueError for sizes that do not go together, or patches that do not tile the tokens."""
-    from seit_ray.augment.mask_counts import patch_grid_of
-    from seit_ray.models.variants import model_grid
+def check_numbers(config: Pretrain, tokens: KnownTokens | None, searched: Collection[str] = ()) -> None:
+    """ValueError for keys that nothing reads, numbers that do not go together, or do not fit the tokens.
 
+    tokens: those of a dataset, or yet to be made; None of images.
+    """
+    check_sections(config)
+    check_augment_keys(config, searched=searched)
+    check_shape(config, tokens)
+    if config.objective == "ccvit":
+        grid = check_ccvit(config, tokens)
+    else:
+        grid = check_student(config) if tokens is None else check_masking(config, tokens)
+    if morphs(config):
+        check_morphing(config, tokens, grid)
+
+
+def check_shape(config: Pretrain, tokens: KnownTokens | None) -> None:
+    """ValueError for sizes that do not go together, patches that do not tile the tokens, or augmentation of others."""
     check_size(config.model)
-    if dataset is not None:
-        patch_grid_of(model_grid(dataset.info.grid, config.model.grid_side), config.model.stem_kernel)
-        check_synonyms(config.augment, dataset.info.codebook_size)
+    if tokens is not None:
+        patches_of(config, tokens)
+        check_augment(config.augment, tokens, config.model.grid_side, config.storage)
+
+
+def check_student(config: Pretrain) -> tuple[int, int]:
+    """The patches of a student of images; ValueError where these do not tile them, or too many are masked."""
+    from seit_ray.augment.mask_counts import check_counts, num_masked_of, patch_grid_of
+
+    size = config.pixels.image_size
+    grid = patch_grid_of((size, size), config.pixels.patch_size)
+    check_counts(grid, num_masked_of(grid, config.dtm.num_masked))
+    return grid
+
+
+def check_masking(config: Pretrain, tokens: KnownTokens) -> tuple[int, int]:
+    """The patches; ValueError for mask ratios, labels or widths that masked token modelling has not."""
+    from seit_ray.augment.mask_counts import check_left, check_ratio
+    from seit_ray.augment.target_numbers import check_masked_labels
+    from seit_ray.models.variants import check_positions
+
+    masking, (height, width) = config.masking, patches_of(config, tokens)
+    check_masked_labels(masking.label_smoothing, masking.loss)
+    check_ratio(**{name: getattr(masking, f"mask_ratio_{end}") for name, end in RATIO.items()})
+    check_left(masking.mask_ratio_min, height * width)
+    check_positions(check_size(config.model).width)
+    return height, width
 
 
 def check_sections(config: Pretrain) -> None:
@@ -80,16 +114,15 @@ def check_sections(config: Pretrain) -> None:
     for name in unread:
         hint = "set dtm.weight" if (name, config.objective) == ("dtm", "ccvit") else "leave it out"
         refuse_unread(config, (name,), where, hint)
-    refuse_unread(config, ("augment.mixup_alpha", "augment.cutmix_alpha"), "of a pre-training, which has no labels")
+    refuse_unread(config, [f"augment.{name}" for name in MIXING], "of a pre-training, which has no labels")
     stray = [key for key in STUDENT if changed(config.dtm, key)]
     if stray and morphs(config) and not (config.objective == "dtm" and on_images):
         raise ValueError(f"dtm.{stray[0]} beside another objective; expected none, since it is not read; leave it out")
 
 
-def check_ccvit(config: Pretrain, dataset: TokenDataset | None) -> None:
-    """ValueError when tokenizer, patches, counts or blocks do not fit CCViT."""
-    from seit_ray.augment.mask_counts import patch_grid_of
-    from seit_ray.models.variants import early_layers_of, model_grid
+def check_ccvit(config: Pretrain, tokens: KnownTokens | None) -> tuple[int, int]:
+    """The patches; ValueError when tokenizer, patches, counts or blocks do not fit CCViT."""
+    from seit_ray.models.variants import model_grid
 
     ccvit, unit = config.ccvit, config.model.stem_kernel
     if config.images:
@@ -111,22 +144,32 @@ def check_ccvit(config: Pretrain, dataset: TokenDataset | None) -> None:
                 f"pixels.patch_size {given} with patches of {unit}x{unit} centroids of {patch}x{patch} pixels; "
                 f"expected {side}, which model.stem_kernel and the tokenizer decide; leave it out"
             )
-        grid, num_codes = (size // patch, size // patch), about["codebook_size"]
-    else:
-        assert dataset is not None  # one of the two is given
-        if ccvit.tokenizer:
-            raise ValueError("ccvit.tokenizer with dataset; expected none, since the dataset has its own; leave it out")
-        info = dataset.info
-        check_family(info.family, dataset.folder.uri)
-        if ccvit.sees == "pixels" and config.model.grid_side:
-            raise ValueError(
-                f"model.grid_side {config.model.grid_side} with ccvit.sees pixels; expected whole grids; leave it out, "
-                "and crop by pixels.crop_area"
-            )
-        grid, num_codes = model_grid(info.grid, config.model.grid_side), info.codebook_size
+        return check_centroids(config, (size // patch, size // patch), about["codebook_size"])
+    assert tokens is not None  # one of the two is given
+    if ccvit.tokenizer:
+        raise ValueError("ccvit.tokenizer with dataset; expected none, since the dataset has its own; leave it out")
+    check_family(tokens.family, tokens.where)
+    if ccvit.sees == "pixels" and config.model.grid_side:
+        raise ValueError(
+            f"model.grid_side {config.model.grid_side} with ccvit.sees pixels; expected whole grids; leave it out, "
+            "and crop by pixels.crop_area"
+        )
+    return check_centroids(config, model_grid(tokens.grid, config.model.grid_side), tokens.num_codes)
+
+
+def check_centroids(config: Pretrain, grid: tuple[int, int], num_codes: int) -> tuple[int, int]:
+    """The patches of a grid of so many centroids; ValueError for counts, labels or blocks that do not fit CCViT."""
+    from seit_ray.augment.mask_counts import patch_grid_of
+    from seit_ray.augment.target_numbers import check_soft_labels
+    from seit_ray.models.variants import early_layers_of
+
+    ccvit = config.ccvit
+    check_soft_labels(ccvit.soft_tau, ccvit.loss)
     check_near(config, num_codes)
-    ccvit.settings().counts(patch_grid_of(grid, unit), on_tokens=bool(config.dataset))
-    early_layers_of(depth_of(config), ccvit.early_layers)
+    early_layers_of(check_size(config.model).depth, ccvit.early_layers)
+    patch_grid = patch_grid_of(grid, config.model.stem_kernel)
+    ccvit.settings().counts(patch_grid, on_tokens=bool(config.dataset))
+    return patch_grid
 
 
 def check_near(config: Pretrain, num_codes: int) -> None:
@@ -135,13 +178,6 @@ def check_near(config: Pretrain, num_codes: int) -> None:
     how = ccvit.settings().how(on_tokens=bool(config.dataset))
     if ccvit.num_near >= num_codes and (ccvit.soft_tau or how == "near"):
         raise ValueError(f"ccvit.num_near {ccvit.num_near} of {num_codes} codes; expected fewer; lower it")
-
-
-def depth_of(config: Pretrain) -> int:
-    """Blocks of the encoder."""
-    from seit_ray.models.variants import build_size
-
-    return build_size(config.model.size, depth=config.model.depth).depth
 
 
 def check_family(family: str, where: str) -> None:
@@ -158,54 +194,3 @@ def read_tokenizer(folder: Folder) -> dict[str, Any]:
     from seit_ray.tokenizers.about import read_about
 
     return read_about(folder)
-
-
-def check_morphing(config: Pretrain, dataset: TokenDataset | None) -> None:
-    """ValueError when targets, loss or patches of the morphing do not fit."""
-    from seit_ray.augment.mask_counts import check_counts, num_masked_of, patch_grid_of
-    from seit_ray.runs.method_checks import check_dtm
-
-    dtm = config.dtm
-    on_tokens = bool(config.dataset) and not (config.objective == "ccvit" and config.ccvit.sees == "pixels")
-    kind = check_dtm(
-        dtm.settings(),
-        objective=config.objective,
-        on_tokens=on_tokens,
-        has_codebook=config.objective == "ccvit" or bool(config.dataset),
-        ema_decay=config.loop.ema_decay,
-        has_run=bool(dtm.target_run),
-        has_dataset=bool(dtm.target_dataset),
-        has_weights=bool(dtm.teacher_weights),
-    )
-    if config.objective == "dtm" and config.images:
-        size = config.pixels.image_size
-        grid = patch_grid_of((size, size), config.pixels.patch_size)
-        check_counts(grid, num_masked_of(grid, dtm.num_masked))
-    if dataset is not None and kind == "run":
-        from seit_ray.models.about import TARGETS, read_about
-        from seit_ray.shards.dataset import identity_of
-        from seit_ray.training.identity import check_same
-
-        about = read_about(folder_of(dtm.target_run or "", config.storage), *TARGETS)
-        check_same(about, identity_of(dataset), dtm.target_run or "")
-    if dataset is not None and kind == "stream":
-        check_stream(config, dataset)
-
-
-def check_stream(config: Pretrain, dataset: TokenDataset) -> None:
-    """ValueError unless the second dataset is of as many images, and augmentation leaves places alone."""
-    from seit_ray.shards.dataset import TokenDataset
-
-    second = TokenDataset(folder_of(config.dtm.target_dataset or "", config.storage))
-    rows = [dataset.split("train").rows, second.split("train").rows]
-    if rows[0] != rows[1]:
-        raise ValueError(
-            f"{rows[1]} rows in split 'train' of {second.folder.uri}; expected the {rows[0]} of {dataset.folder.uri}; "
-            "tokenise the same images"
-        )
-    augment = config.augment
-    if augment.random_crop or augment.swap_prob or augment.adapt != "none" or config.model.grid_side:
-        raise ValueError(
-            "dtm.target stream with augmentation that moves tokens, or model.grid_side; expected none, since the "
-            "second stream stays; leave augment.random_crop, swap_prob, adapt and model.grid_side out"
-        )

@@ -8,7 +8,7 @@ from typing import Any
 from seit_ray.config import Evaluate
 from seit_ray.progress import Progress
 from seit_ray.storage import Folder, StorageError, split_uri
-from seit_ray.verbs.command.figures_file import evaluated_what, file_name
+from seit_ray.verbs.command.figures_file import COMPARED, evaluated_what, file_name, other_key
 from seit_ray.verbs.command.places import Rows, folder_of
 from seit_ray.verbs.command.report_files import ReportFiles, report_files
 from seit_ray.verbs.command.training import run_on_workers
@@ -43,6 +43,28 @@ def check_keys(config: Evaluate) -> None:
     unit_cases(config.occlusion, config.shuffle)
     if config.baseline is not None:
         read_baseline(config, names, severities)
+
+
+def check_units_of(config: Evaluate, about: dict[str, Any], run: Folder) -> None:
+    """ValueError for shares that leave none of the units of a run with this model.json, or move fewer than two."""
+    from seit_ray.evaluation.cases import check_run_units, unit_cases
+
+    check_run_units(unit_cases(config.occlusion, config.shuffle), about, run.uri)
+
+
+def refuse_other_baseline(config: Evaluate) -> None:
+    """ValueError where the baseline's figures are of other images, another hold-out or other classes."""
+    if config.baseline is None:
+        return
+    from seit_ray.evaluation.corruptions.strengths import corruption_names
+
+    uri, figures = read_baseline(config, corruption_names(config.corruptions), severities_of(config))
+    now = {**evaluated_what(config), "split": config.split}
+    if key := other_key(figures, now, (*COMPARED, "split")):
+        raise ValueError(
+            f"baseline {uri} has figures of {key} {figures[key]!r}; expected {now[key]!r}, the images of this "
+            "evaluation; evaluate it on these, or name another baseline"
+        )
 
 
 def read_baseline(config: Evaluate, names: list[str], severities: list[int]) -> tuple[str, dict[str, Any]]:

@@ -15,6 +15,7 @@ from seit_ray.storage.output import claim, refuse_overlap
 from seit_ray.verbs.command.places import Rows, folder_of, looked_at, manifest_rows
 
 if TYPE_CHECKING:
+    from seit_ray.models.variants import Size
     from seit_ray.runs.morph_sources import MorphSources
 
 # What a run writes first, one or the other; tokenizer.json is that of a tokenizer that is trained.
@@ -79,11 +80,11 @@ def training_rows(config: Pretrain | Finetune, images: Folder) -> Rows:
         return manifest_rows(images, manifest, is_whole)
 
 
-def check_size(model: Model) -> None:
-    """ValueError for sizes that do not go together; asked before a model is built."""
+def check_size(model: Model) -> Size:
+    """The numbers of a model; ValueError for those that do not go together, before it is built."""
     from seit_ray.models.variants import Size, build_size
 
-    build_size(model.size, **{field.name: getattr(model, field.name) for field in fields(Size)})
+    return build_size(model.size, **{field.name: getattr(model, field.name) for field in fields(Size)})
 
 
 def steps_row(config: Training, steps: str) -> tuple[str, str]:

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
 
-from seit_ray.config import Finetune, FitTokenizer, Section
+from seit_ray.config import Augment, Finetune, FitTokenizer, Section
 
 OF_TRAINING = ("loop", "optimizer", "workers", "replay")
 IMAGE_MIXING = ("mixup_alpha", "cutmix_alpha", "mix_prob", "switch_prob", "mix_mode")  # of augment, on images
 OF_TOKENS = ("inputs", "token_dim", "stem_kernel", "stem_stride", "stem_padding", "stem_pixels", "standardize")
+
+COLORS = ("noise_prob", "color_adapt_prob")
+OF_ADAPT = ("flip_prob", "affine_prob", "max_angle", "max_translate", "max_shear")
+# Of augment: keys of which one has to be on -> keys that are read then
+READ_WITH = {
+    ("synonym_prob",): ("synonym_share", "num_synonyms", "synonym_metric"),
+    ("random_crop",): ("crop_area", "crop_aspect"),
+    ("noise_prob",): ("noise_scale", "noise_std"),
+    COLORS: ("color_per", "color_share"),
+    (*COLORS, "adapt"): ("color_before_crop",),  # which adapt implies
+    ("mixup_alpha", "cutmix_alpha", "adapt_mixup_alpha", "adapt_cutmix_alpha"): IMAGE_MIXING[2:],
+    ("adapt",): ("adapt_run", "adapt_share", "adapt_mixup_alpha", "adapt_cutmix_alpha", *OF_ADAPT),
+}
 
 
 def changed(section: Section, name: str) -> bool:
@@ -19,14 +34,12 @@ def changed(section: Section, name: str) -> bool:
 
 def said(config: Section, name: str) -> str | None:
     """The first key, in dotted form, that says something at a name, which is a key or a section; None if none does."""
-    section, last = config, name
-    if "." in name:
-        first, last = name.split(".")
-        section = getattr(config, first)
+    *sections, last = name.split(".")
+    section = functools.reduce(getattr, sections, config)
     value = getattr(section, last)
     if not isinstance(value, Section):
         return name if changed(section, last) else None
-    return next((f"{name}.{key}" for key in type(value).model_fields if changed(value, key)), None)
+    return next(filter(None, (said(config, f"{name}.{key}") for key in type(value).model_fields)), None)
 
 
 def refuse_unread(config: Section, names: Iterable[str], where: str, hint: str = "leave it out") -> None:
@@ -34,6 +47,24 @@ def refuse_unread(config: Section, names: Iterable[str], where: str, hint: str =
     for name in names:
         if key := said(config, name):
             raise ValueError(f"{key} {where}; expected none, since it is not read; {hint}")
+
+
+def unread_of(augment: Augment, searched: Collection[str] = ()) -> Iterator[tuple[str, str]]:
+    """(key, key that would have to be on) of what an augment section says and nothing reads.
+
+    searched: keys that a sweep turns on and off, in dotted form.
+    """
+    for switches, keys in READ_WITH.items():
+        if not any(changed(augment, key) or f"augment.{key}" in searched for key in switches):
+            yield from ((key, switches[0]) for key in keys if changed(augment, key))
+
+
+def check_augment_keys(config: Section, name: str = "augment", searched: Collection[str] = ()) -> None:
+    """ValueError for a key of an augment section, of this name, that nothing reads since what it is about is off."""
+    augment: Any = functools.reduce(getattr, name.split("."), config)
+    for key, switch in unread_of(augment, searched):
+        off = f"with {name}.{switch} {getattr(augment, switch)}"
+        refuse_unread(config, [f"{name}.{key}"], off, f"set {name}.{switch}, or leave it out")
 
 
 def check_fit_keys(config: FitTokenizer) -> None:
@@ -50,8 +81,11 @@ def check_fit_keys(config: FitTokenizer) -> None:
         )
 
 
-def check_finetune_keys(config: Finetune, *, starts: bool) -> None:
-    """ValueError for keys of the other input, and for those that lack what they are about. starts: from another run."""
+def check_finetune_keys(config: Finetune, *, starts: bool, searched: Collection[str] = ()) -> None:
+    """ValueError for keys of the other input, and for those that lack what they are about.
+
+    starts: from another run; searched: as of `check_augment_keys`.
+    """
     if not starts:
         of_start = ("init_weights", "model.train_only")
         refuse_unread(config, of_start, "without init_from", "name a finished run in init_from, or leave it out")
@@ -59,10 +93,12 @@ def check_finetune_keys(config: Finetune, *, starts: bool) -> None:
         refuse_unread(config, ("source", "pixels"), "with dataset", "give images, or leave it out")
         if config.model.inputs == "codebook":
             refuse_unread(config, ("model.token_dim",), "with model.inputs codebook")
+        check_augment_keys(config, searched=searched)
         return
     kept = IMAGE_MIXING if config.task == "classify" else ()
     chain = [f"augment.{key}" for key in type(config.augment).model_fields if key not in kept]
     model = [f"model.{key}" for key in (*OF_TOKENS, "grid_side")]
     refuse_unread(config, [*model, "augment.adapt", *chain], "with images", "give dataset, or leave it out")
+    check_augment_keys(config, searched=searched)
     if config.model.dropout:  # of the table of tokens; none is what images have
         refuse_unread(config, ("model.dropout",), "with images", "leave it out")

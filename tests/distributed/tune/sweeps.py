@@ -4,7 +4,7 @@ from seit_ray.config import Sweep, load
 
 PRETRAIN = {
     "model": {"size": "nano", "width": 32, "depth": 1, "num_heads": 2, "dropout": 0.0},
-    "loop": {"epochs": 3, "global_batch_size": 40, "log_every_steps": 1},
+    "loop": {"epochs": 3, "global_batch_size": 40, "log_every_steps": 1, "max_skipped_steps": 1},
     "optimizer": {"lr": 3e-3, "warmup_epochs": 1},
 }
 FINETUNE = PRETRAIN | {"model": PRETRAIN["model"] | {"drop_path": 0.0}}

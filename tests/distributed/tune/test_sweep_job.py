@@ -23,7 +23,7 @@ from tests.distributed.data.jobs import Interruption
 from tests.distributed.tune.sweeps import FINETUNE, PRETRAIN, progress_of, sweep_config
 from tests.tiny_dataset import write_dataset
 
-GRID = {"masking.mask_ratio_max": [1.0, 0.2], "optimizer.lr": [1e-3, 3e-3]}  # 0.2 is below the least ratio
+GRID = {"optimizer.weight_decay": [0.05, 1e38], "optimizer.lr": [1e-3, 3e-3]}  # of 1e38 no loss stays finite
 
 
 @pytest.fixture(scope="module")
@@ -55,17 +55,17 @@ def test_a_grid_on_two_cpus_ends_and_mistakes_are_in_the_table(grid):
     lines = table(folder)
     assert [line["status"] for line in lines] == ["finished", "finished", "failed", "failed"]
     assert float(lines[0]["probe_linear_top1"]) >= float(lines[1]["probe_linear_top1"]) > 0.25
-    assert {(line["masking.mask_ratio_max"], line["optimizer.lr"]) for line in lines} == {
-        (ratio, lr) for ratio in ("1.0", "0.2") for lr in ("0.001", "0.003")
+    assert {(line["optimizer.weight_decay"], line["optimizer.lr"]) for line in lines} == {
+        (decay, lr) for decay in ("0.05", "1e+38") for lr in ("0.001", "0.003")
     }
-    assert all("mask ratio" in line["error"] and not line["probe_linear_top1"] for line in lines[2:])
+    assert all("gradients not finite" in line["error"] and not line["probe_linear_top1"] for line in lines[2:])
     assert [line["epoch"] for line in lines] == ["3.0", "3.0", "", ""]
     assert all(float(line["seconds"]) > 0 for line in lines[:2])
     texts = dict(rows)
     assert texts[f"1. {lines[0]['trial']}"].startswith(
-        f"{float(lines[0]['probe_linear_top1']):.4f}; mask_ratio_max=1 lr=0.00"
+        f"{float(lines[0]['probe_linear_top1']):.4f}; weight_decay=0.05 lr=0.00"
     )
-    assert texts[f"4. {lines[3]['trial']}"].startswith("failed: mask ratio")
+    assert texts[f"4. {lines[3]['trial']}"].startswith("failed: loss or gradients not finite")
     assert states[0] == (0, 4, "started")
     assert states[-1][:2] == (4, 4)
     assert [done for done, _, _ in states] == sorted(done for done, _, _ in states)
@@ -77,7 +77,7 @@ def test_the_report_shows_every_trial_and_three_pictures(grid):
     assert page.count("<svg") == 3
     for line in table(folder):
         assert line["trial"] in page
-    assert "mask_ratio_max" in page
+    assert "weight_decay" in page
     assert json.loads(folder.read("sweep.run.json"))["config"]["run"] == "sweep"
 
 
@@ -151,8 +151,10 @@ def test_an_interrupted_sweep_goes_on(ray_cluster, grid, dataset, tmp_path):
 
 
 def test_a_sweep_without_a_trial_that_finishes_says_why(ray_cluster, dataset, tmp_path):
-    config = sweep_config(dataset, tmp_path, space={"masking.mask_ratio_max": [0.1]})
-    with pytest.raises(ValueError, match=r"none of 1 trials finished: mask ratio .*trials.csv has all errors"):
+    config = sweep_config(dataset, tmp_path, space={"optimizer.weight_decay": [1e38]})
+    with pytest.raises(
+        ValueError, match=r"none of 1 trials finished: loss or gradients not finite .*trials.csv has all errors"
+    ):
         sweep(config)
     assert [line["status"] for line in table(Folder(tmp_path).join("sweep"))] == ["failed"]
 

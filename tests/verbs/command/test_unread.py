@@ -4,7 +4,7 @@ import pytest
 
 from seit_ray.config import Finetune, FitTokenizer, load
 from seit_ray.verbs import fit_tokenizer as fitting
-from seit_ray.verbs.command.unread import check_finetune_keys, check_fit_keys, said
+from seit_ray.verbs.command.unread import check_augment_keys, check_finetune_keys, check_fit_keys, said, unread_of
 from seit_ray.verbs.finetune import check_data
 
 TOKENIZER = ["images=photos", "output=out"]
@@ -26,6 +26,17 @@ TOKENS = {
     "init_weights=best": "init_weights without init_from",
     "model.train_only=attention": "model.train_only without init_from; expected none, .*; name a finished run",
     "model.inputs=codebook model.token_dim=7": "model.token_dim with model.inputs codebook",
+    "augment.synonym_share=0.5": "augment.synonym_share with augment.synonym_prob 0.0; expected none, .*; set augment.",
+    "augment.num_synonyms=3": "augment.num_synonyms with augment.synonym_prob 0.0",
+    "augment.adapt_share=0.4": "augment.adapt_share with augment.adapt none; expected none, .*; set augment.adapt, or",
+    "augment.adapt_cutmix_alpha=1": "augment.adapt_cutmix_alpha with augment.adapt none",
+    "augment.max_angle=9": "augment.max_angle with augment.adapt none",
+    "augment.adapt=none augment.adapt_run=a": "augment.adapt_run with augment.adapt none",
+    "augment.crop_area=[0.2,1]": "augment.crop_area with augment.random_crop False",
+    "augment.color_adapt_prob=0.5 augment.noise_std=2": "augment.noise_std with augment.noise_prob 0.0",
+    "augment.color_share=0.5": "augment.color_share with augment.noise_prob 0.0",
+    "augment.color_before_crop=true": "augment.color_before_crop with augment.noise_prob 0.0",
+    "augment.mix_mode=pair": "augment.mix_mode with augment.mixup_alpha 0.0",
 }
 IMAGES = {
     "augment.random_crop=true": "augment.random_crop with images; expected none, since it is not read; give dataset",
@@ -36,6 +47,7 @@ IMAGES = {
     "model.grid_side=2": "model.grid_side with images",
     "model.dropout=0.5": "model.dropout with images",
     "task=segment augment.mix_prob=0.5": "augment.mix_prob with images",
+    "augment.mix_prob=0.5": "augment.mix_prob with augment.mixup_alpha 0.0",
 }
 
 
@@ -79,3 +91,26 @@ def test_the_first_key_that_says_something():
     assert said(config, "pixels") == said(config, "pixels.flip_prob") == "pixels.flip_prob"
     assert said(config, "pixels.seed") is None  # the default, said again
     assert said(config, "dataset") == "dataset"
+
+
+def test_augmentation_that_is_on_is_read():
+    on = [
+        *(
+            "augment.synonym_prob=0.5",
+            "augment.synonym_share=0.5",
+            "augment.random_crop=true",
+            "augment.crop_aspect=[1,2]",
+        ),
+        *("augment.color_adapt_prob=0.5", "augment.color_share=0.5", "augment.adapt=pixels", "augment.adapt_share=0.4"),
+        *("augment.adapt_mixup_alpha=1", "augment.mix_mode=pair", "augment.affine_prob=0"),
+    ]
+    assert check_augment_keys(load(Finetune, [], ["dataset=a", "run=a", *on])) is None
+    check_augment_keys(load(Finetune, [], ["dataset=a", "run=a", "augment.adapt=pixels"]))  # which implies another key
+
+
+def test_what_a_sweep_turns_off_is_read_in_other_trials():
+    config = load(Finetune, [], ["dataset=a", "run=a", "augment.noise_std=0.5"])
+    assert list(unread_of(config.augment)) == [("noise_std", "noise_prob")]
+    check_augment_keys(config, searched={"augment.noise_prob"})
+    with pytest.raises(ValueError, match=r"augment.noise_std with augment.noise_prob 0.0"):
+        check_augment_keys(config, searched={"augment.noise_std", "loop.epochs"})
