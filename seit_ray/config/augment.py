@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from seit_ray.config.sections import CropArea, CropAspect, NonNegativeFloat, PositiveInt, Section, Share
+
+COLORS = ("noise_prob", "color_adapt_prob")
+OF_MIXING = ("mix_prob", "switch_prob", "mix_mode")
+OF_ADAPT = ("flip_prob", "affine_prob", "max_angle", "max_translate", "max_shear")
+# Keys of which one has to be on -> keys that are read then; off is their default.
+READ_WITH = {
+    ("synonym_prob",): ("synonym_share", "num_synonyms", "synonym_metric"),
+    ("random_crop",): ("crop_area", "crop_aspect"),
+    ("noise_prob",): ("noise_scale", "noise_std"),
+    COLORS: ("color_per", "color_share"),
+    (*COLORS, "adapt"): ("color_before_crop",),  # which adapt implies
+    ("mixup_alpha", "cutmix_alpha", "adapt_mixup_alpha", "adapt_cutmix_alpha"): OF_MIXING,
+    ("adapt",): ("adapt_run", "adapt_share", "adapt_mixup_alpha", "adapt_cutmix_alpha", *OF_ADAPT),
+}
 
 
 class Masking(Section):
@@ -91,3 +105,16 @@ class Augment(Section):
         if self.adapt != "none" and "color_before_crop" not in given:
             self.color_before_crop = True
         return self
+
+
+def forget_unread(values: dict[str, Any], more: dict[str, Any]) -> None:
+    """Take out of an augment section what is not read once `more`, laid over it, turns off what it is about.
+
+    So that a recipe's augmentation is turned off by one key; what `more` itself says stays, and is refused.
+    """
+    default = {name: field.get_default() for name, field in Augment.model_fields.items()}
+    after = default | values | more
+    for switches, keys in READ_WITH.items():
+        if any(key in more for key in switches) and all(after[key] == default[key] for key in switches):
+            for key in keys:
+                values.pop(key, None)

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from seit_ray.config.augment import forget_unread
 from seit_ray.config.keys import fields, holds_secret
 from seit_ray.config.sections import Section
 from seit_ray.config.verbs import Verb
@@ -41,10 +42,15 @@ def load(verb: type[Verb], files: Sequence[str], overrides: Sequence[str]) -> An
     values: dict[str, Any] = {}
     for file in files:
         lay_over(values, read_yaml(str(config_file(file))))
+    given: dict[str, Any] = {}
     for text in overrides:
         key, sep, value = text.partition("=")
         if not sep or not key:
             raise ValueError(f"argument {text!r}; expected key=value; see --help for the keys")
+        set_key(given, key.split("."), parse_value(key, value))
+    turn_off(values, given)
+    for text in overrides:
+        key, _, value = text.partition("=")
         set_key(values, key.split("."), parse_value(key, value))
     try:
         return verb.model_validate(values)
@@ -65,8 +71,18 @@ def config_file(name: str) -> Path:
     raise ValueError(f"config file {name}: no such file or recipe; expected a readable YAML file; {hint}")
 
 
+def turn_off(values: dict[str, Any], more: dict[str, Any]) -> None:
+    """Take out what keys that are laid over leave without a meaning, in place."""
+    for key, value in more.items():
+        if isinstance(value, dict) and isinstance(values.get(key), dict):
+            if key == "augment":
+                forget_unread(values[key], value)
+            turn_off(values[key], value)
+
+
 def lay_over(values: dict[str, Any], more: dict[str, Any]) -> None:
     """Put keys over others, in place; sections are joined, everything else is replaced."""
+    turn_off(values, more)
     for key, value in more.items():
         if isinstance(value, dict) and isinstance(values.get(key), dict) and key != "space":
             lay_over(values[key], value)

@@ -455,3 +455,18 @@ def test_all_phases_have_one_seed(key):
         ValueError, match=rf"{key} 5; expected none, as the seed comes from seed; drop it, and set seed"
     ):
         load(Quickstart, [], [f"{key}=5", "pre_train=true"])
+
+
+@pytest.mark.parametrize("how", ["key", "file"])
+def test_what_a_recipe_augments_is_turned_off_by_one_key(tmp_path, how):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("augment: {adapt: pixels, adapt_share: 0.7, max_angle: 5, noise_prob: 0.5, noise_scale: 0.1}")
+    off = tmp_path / "off.yaml"
+    off.write_text("augment: {adapt: none}")
+    words = ["dataset=a", "output=b", "run=c"]
+    files, words = ([recipe, off], words) if how == "file" else ([recipe], [*words, "augment.adapt=none"])
+    augment = load(Finetune, [str(file) for file in files], words).augment
+    assert (augment.adapt, augment.adapt_share, augment.max_angle) == ("none", 0.5, 30.0)  # as if nobody had said them
+    assert (augment.noise_prob, augment.noise_scale) == (0.5, 0.1)
+    both = load(Finetune, [str(recipe)], [*words, "augment.adapt=none", "augment.adapt_share=0.7"]).augment
+    assert both.adapt_share == 0.7  # said in one breath: it stays, and is refused

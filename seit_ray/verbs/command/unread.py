@@ -7,23 +7,11 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from seit_ray.config import Augment, Finetune, FitTokenizer, Section
+from seit_ray.config.augment import OF_MIXING, READ_WITH
 
 OF_TRAINING = ("loop", "optimizer", "workers", "replay")
-IMAGE_MIXING = ("mixup_alpha", "cutmix_alpha", "mix_prob", "switch_prob", "mix_mode")  # of augment, on images
+IMAGE_MIXING = ("mixup_alpha", "cutmix_alpha", *OF_MIXING)  # of augment, on images
 OF_TOKENS = ("inputs", "token_dim", "stem_kernel", "stem_stride", "stem_padding", "stem_pixels", "standardize")
-
-COLORS = ("noise_prob", "color_adapt_prob")
-OF_ADAPT = ("flip_prob", "affine_prob", "max_angle", "max_translate", "max_shear")
-# Of augment: keys of which one has to be on -> keys that are read then
-READ_WITH = {
-    ("synonym_prob",): ("synonym_share", "num_synonyms", "synonym_metric"),
-    ("random_crop",): ("crop_area", "crop_aspect"),
-    ("noise_prob",): ("noise_scale", "noise_std"),
-    COLORS: ("color_per", "color_share"),
-    (*COLORS, "adapt"): ("color_before_crop",),  # which adapt implies
-    ("mixup_alpha", "cutmix_alpha", "adapt_mixup_alpha", "adapt_cutmix_alpha"): IMAGE_MIXING[2:],
-    ("adapt",): ("adapt_run", "adapt_share", "adapt_mixup_alpha", "adapt_cutmix_alpha", *OF_ADAPT),
-}
 
 
 def changed(section: Section, name: str) -> bool:
