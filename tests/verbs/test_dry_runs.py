@@ -1,8 +1,5 @@
 """Dry runs: every mistake that shows without the work, and the plan, without torch, ray, or a trace."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +10,7 @@ from tests.end_to_end.processes import here
 from tests.tiny_classifiers import write_classifier
 from tests.tiny_dataset import write_dataset
 from tests.tiny_images import image_files, write_files, write_tokenizer
+from tests.verbs.light import run_light
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("photos", "tokenizer", "out")
@@ -37,6 +35,7 @@ COMMANDS = {
     "study_continual": "images=photos output=new num_steps=3 val_fraction=0.3",
 }
 # These read tensors: weights to be imported, codebooks of releases, a tokenizer whose geometry is tried.
+SHARED = ("numpy", "pyarrow.parquet", "PIL.Image", "safetensors.numpy")
 WITH_TORCH = {"import_tokens", "import_weights", "train_tokenadapt"}
 
 
@@ -60,22 +59,21 @@ def test_every_verb_has_a_dry_run_here():
     assert set(COMMANDS) | WITH_TORCH == set(VERBS)
 
 
+@pytest.fixture(scope="module")
+def dry(place, tmp_path_factory):
+    """What came of each dry run, by its verb."""
+    commands = [[verb, *words.split(), "--dry-run"] for verb, words in COMMANDS.items()]
+    said = run_light(commands, tmp_path_factory.mktemp("said") / "dry", cwd=place.uri, shared=SHARED)
+    return dict(zip(COMMANDS, said, strict=True))
+
+
 @pytest.mark.parametrize("verb", COMMANDS)
-def test_a_dry_run_imports_neither_torch_nor_ray_and_writes_nothing(place, verb):
-    variables = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "seit_ray", verb, *COMMANDS[verb].split(), "--dry-run"],
-        cwd=place.uri,
-        env=variables,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+def test_a_dry_run_imports_neither_torch_nor_ray_and_writes_nothing(place, dry, verb):
+    done = dry[verb]
     assert done.returncode == 0, done.stderr[-2000:]
     assert "dry run, nothing is done" in done.stdout
-    packages = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "seit_ray" in packages  # so it is seen what is imported
-    assert not packages & {"torch", "ray", "timm", "torchvision"}
+    assert "seit_ray" in done.packages  # so it is seen what is imported
+    assert not done.packages & {"torch", "ray", "timm", "torchvision"}
     assert not Path(place.uri, "new").exists() or not any(p.is_file() for p in Path(place.uri, "new").rglob("*"))
 
 

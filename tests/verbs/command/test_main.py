@@ -14,6 +14,7 @@ from seit_ray.config import fields
 from seit_ray.storage import StorageError
 from seit_ray.verbs.command.arguments import VERBS, config_files, joined, keys_help, parse
 from seit_ray.verbs.command.main import main
+from tests.verbs.light import run_light
 
 ROOT = Path(__file__).parents[3]
 HEAVY = ("torch", "ray", "pyarrow", "numpy", "timm", "s3fs")
@@ -84,14 +85,22 @@ def test_help_says_what_must_be_given_and_what_holds_otherwise():
     assert lines[-2].split("=")[0].strip().startswith("cluster.")  # what few need comes last
 
 
-@pytest.mark.parametrize("arguments", [["--help"], *([verb, "--help"] for verb in VERBS)])
-def test_help_in_a_process_of_its_own_imports_nothing_heavy(arguments):
-    done = python("-X", "importtime", "-m", "seit_ray", *arguments)
+HELPS = [["--help"], *([verb, "--help"] for verb in VERBS)]
+
+
+@pytest.fixture(scope="module")
+def helps(tmp_path_factory):
+    """What came of each call for help, by its words."""
+    return dict(zip(map(tuple, HELPS), run_light(HELPS, tmp_path_factory.mktemp("said") / "helps"), strict=True))
+
+
+@pytest.mark.parametrize("arguments", HELPS)
+def test_help_imports_nothing_heavy(helps, arguments):
+    done = helps[tuple(arguments)]
     assert done.returncode == 0
     assert done.stdout.startswith("usage: seit-ray")
-    packages = imported(done)
-    assert {"yaml", "pydantic", "seit_ray"} <= packages  # so it is seen what is imported
-    assert not packages & set(HEAVY)
+    assert {"yaml", "pydantic", "seit_ray"} <= done.packages  # so it is seen what is imported
+    assert not done.packages & set(HEAVY)
 
 
 def test_help_is_quick():
