@@ -68,8 +68,7 @@ def kept_shard(
     if output.size(f"{split}/{record.shard.name}") != record.shard.bytes:
         return None
     histogram, labels = np.zeros(num_codes, np.int64), np.zeros(num_classes, np.int64)
-    for code, count in record.histogram:
-        histogram[code] = count
+    histogram[np.array(record.codes, np.int64)] = record.code_counts
     labels[: len(record.label_counts)] = record.label_counts
     return WrittenShard(record.shard, histogram, labels, record.source_bytes)
 

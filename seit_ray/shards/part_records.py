@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 
 import numpy as np
 
@@ -17,14 +17,16 @@ from seit_ray.shards.writing import WrittenShard
 class PartRecord:
     """What a part of a tokenising job has left: its files, what they add up to, and where its time went.
 
-    histogram int64 [K] as (code, count) of the codes that occur; label_counts int64 [C]; seconds by what took them.
+    codes, code_counts: int64 [N], those of K that occur and how often; label_counts: int64 [C]; seconds: by what took
+    them.
     """
 
     source: tuple[str, str]  # name and SHA-256 of the file that says what it was made of
     shard: Shard | None = None  # None where all images were rejected
     rejects: RejectFile | None = None
     source_bytes: int = 0
-    histogram: list[tuple[int, int]] = field(default_factory=list)
+    codes: list[int] = field(default_factory=list)
+    code_counts: list[int] = field(default_factory=list)
     label_counts: list[int] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     peak_bytes: int = 0  # of the process
@@ -35,13 +37,16 @@ class PartRecord:
         """The shard, and what its rows add up to."""
         codes = np.flatnonzero(made.histogram)
         self.shard, self.source_bytes = made.shard, made.source_bytes
-        self.histogram = list(zip(codes.tolist(), made.histogram[codes].tolist(), strict=True))
+        self.codes, self.code_counts = codes.tolist(), made.histogram[codes].tolist()
         self.label_counts = made.label_counts.tolist()
 
     @property
     def images(self) -> int:
         """Those of the part."""
         return (self.shard.rows if self.shard else 0) + (self.rejects.rows if self.rejects else 0)
+
+
+FIELDS = {field.name for field in fields(PartRecord)}
 
 
 @dataclass
@@ -81,8 +86,7 @@ class Sums:
         self.rejects += [record.rejects] if record.rejects is not None else []
         self.source.update([record.source])
         self.source_bytes += record.source_bytes
-        codes, counts = np.array(record.histogram, np.int64).reshape(-1, 2).T
-        self.histogram[codes] += counts
+        self.histogram[np.array(record.codes, np.int64)] += np.array(record.code_counts, np.int64)
         self.labels[: len(record.label_counts)] += np.array(record.label_counts, np.int64)
 
     def split(self) -> Split:
@@ -102,16 +106,17 @@ class Sums:
 
 def encode_record(record: PartRecord) -> bytes:
     """JSON and its SHA-256."""
-    data = json.dumps(asdict(record)).encode()
+    parts = {name: asdict(file) if (file := getattr(record, name)) else None for name in ("shard", "rejects")}
+    data = json.dumps(vars(record) | parts).encode()  # asdict of the whole would copy each count of a code
     return data + b"\n" + checksum(data).encode()
 
 
 def decode_record(data: bytes) -> PartRecord | None:
-    """The inverse of `encode_record`; None for what is damaged."""
+    """The inverse of `encode_record`; None for what is damaged, or was written by a version with other fields."""
     content = checked_content(data)
-    if content is None:
+    values = json.loads(content) if content is not None else {}
+    if values.keys() != FIELDS:
         return None
-    values = json.loads(content)
     shard, rejects = values.pop("shard"), values.pop("rejects")
     values["source"] = tuple(values["source"])
     return PartRecord(

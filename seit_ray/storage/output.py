@@ -132,10 +132,11 @@ def noted_names(folder: Folder) -> set[str]:
 def remove_unknown(folder: Folder, known: Collection[str]) -> None:
     """Remove what the journal names and `known` does not, and what killed writers left of any of them."""
     noted, ours = noted_names(folder), {*known, LOCK}
-    if not noted - ours and folder.is_remote:
+    unknown, targets = noted - ours, set() if folder.is_remote else noted | ours
+    if not unknown and folder.is_remote:
         return
     for entry in list(folder.list(include_hidden=True)):
-        if entry.name in noted - ours or (not folder.is_remote and target_of(entry.name) in noted | ours):
+        if entry.name in unknown or target_of(entry.name) in targets:
             folder.delete(entry.name)
 
 
