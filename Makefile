@@ -4,6 +4,7 @@
 #   make test                       the whole test suite (ARGS='tests/shards -x' for a part of it)
 # For work on the code: make lint (style and types), make reference (docs/reference.md from the config models)
 PYTHON ?= python3
+unexport PYTHONDONTWRITEBYTECODE  # else each of many processes compiles the package and the tests anew
 VENV   := .venv
 PIP    := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint cluster/constraints.txt
 
