@@ -1,5 +1,6 @@
 """What tests of several packages share."""
 
+import atexit
 import contextlib
 import gc
 import os
@@ -57,6 +58,7 @@ def pytest_collection_finish(session):
     """Keep what imports and the collection of tests have made from being looked through again and again."""
     gc.collect()
     gc.freeze()
+    atexit.register(gc.unfreeze)  # else libraries say at the end what they have not been asked to free
 
 
 def file_of(item) -> str:
@@ -66,7 +68,6 @@ def file_of(item) -> str:
 
 def pytest_sessionfinish(session):
     """In the process that has started the others, which have ended: end what they shared."""
-    gc.unfreeze()  # else libraries say at the end what they have not been asked to free
     if hasattr(session.config, "_tmp_path_factory") and not hasattr(session.config, "workerinput"):
         end_shared_s3_server(session.config._tmp_path_factory.getbasetemp() / "s3")
 

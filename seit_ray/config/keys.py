@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import types
 import typing
 from typing import Annotated, Any, Literal
@@ -16,22 +17,30 @@ def section_of(annotation: Any) -> type[Section] | None:
     return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
 
 
-def fields(section: type[Section], prefix: str = "") -> typing.Iterator[tuple[str, tuple[Any, str, Any]]]:
+@functools.cache
+def fields(section: type[Section]) -> tuple[tuple[str, tuple[Any, str, Any]], ...]:
     """Every key of a section in dotted form: (key, (type, description, default))."""
+    found: list[tuple[str, tuple[Any, str, Any]]] = []
     for name, info in section.model_fields.items():
         inner = section_of(info.annotation)
         if inner is None:
-            yield prefix + name, (info.annotation, info.description or "", info.default)
+            found.append((name, (info.annotation, info.description or "", info.default)))
         else:
             default = info.get_default(call_default_factory=True)
-            for key, (kind, text, _) in fields(inner, f"{prefix}{name}."):
-                yield key, (kind, text, _value_at(default, key[len(prefix + name) + 1 :]))
+            for key, (kind, text, _) in fields(inner):
+                found.append((f"{name}.{key}", (kind, text, _value_at(default, key))))
+    return tuple(found)
+
+
+@functools.cache
+def secret_keys(verb: type[Section]) -> tuple[str, ...]:
+    """The keys that are secrets, in dotted form."""
+    return tuple(name for name, (kind, _, _) in fields(verb) if SecretStr in (kind, *typing.get_args(kind)))
 
 
 def holds_secret(verb: type[Section], key: str) -> bool:
     """Whether a key in dotted form is a secret or a section with one; its value is never shown."""
-    names = (name for name, (kind, _, _) in fields(verb) if SecretStr in (kind, *typing.get_args(kind)))
-    return any(f"{name}.".startswith(f"{key}.") for name in names)
+    return any(f"{name}.".startswith(f"{key}.") for name in secret_keys(verb))
 
 
 def _value_at(section: Any, key: str) -> Any:
