@@ -16,12 +16,12 @@ from seit_ray.images.gather import Gathered, check_splits
 from seit_ray.images.piece_writing import PieceCounts
 from seit_ray.images.pieces import Pieces, pieces_in, place_of
 from seit_ray.images.sources.division import Tally
-from seit_ray.images.sources.faults import FILE_PATIENCE_S
+from seit_ray.images.sources.faults import FILE_PATIENCE_S, answers
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 from seit_ray.storage.errors import StorageError, may_pass
-from seit_ray.storage.patience import patiently
+from seit_ray.storage.patience import doubted, patiently
 
 FEW_PIECES = 8  # that one process lists, whatever else there is
 STREAMS = 16  # pieces of a bucket that one process lists at a time, which keeps a core busy; a disk lets none wait
@@ -141,7 +141,8 @@ def listed_so_far(pieces: Pieces, is_enough: Callable[[int], bool], on_progress:
 def make_patiently(pieces: Pieces, number: int, tell: Callable[[int], bool], patience_s: float) -> PieceCounts:
     """Make a piece; patience_s: how long it is begun again while the storage does not answer.
 
-    What of a file still stays away then, though the storage answers, is the file's own fault: see `faults`.
+    What of a file still stays away then, and again each time that the storage has answered since, is the file's own
+    fault: see `faults`.
     """
     division = pieces.division
     has_files = bool(division.pieces[number].files)
@@ -151,6 +152,11 @@ def make_patiently(pieces: Pieces, number: int, tell: Callable[[int], bool], pat
         return patiently(lambda: pieces.make(number, tell), patience_s)
     except StorageError as error:
         if not has_files or not may_pass(error):
+            raise
+    try:
+        return doubted(lambda: pieces.make(number, tell), lambda: answers(division))
+    except StorageError as error:
+        if not may_pass(error) or not answers(division):
             raise
     return replace(pieces, division=replace(division, patience_ended=True)).make(number, tell)
 

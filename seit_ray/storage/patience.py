@@ -11,6 +11,7 @@ from seit_ray.storage.errors import StorageError, explain, may_pass
 
 T = TypeVar("T")
 PATIENCE_S, FIRST_PAUSE_S, LONGEST_PAUSE_S = 180.0, 1.0, 30.0
+DOUBTS, DOUBT_PAUSE_S = 3, 5.0  # of an outage that may have ended between a request and a look at others
 REQUESTS, REQUESTS_OF_CHECKS = 6, 2  # at most of each kind; with the pauses about 20 s, and a second
 REQUEST_PAUSE_S = 0.5  # before the second request, then twice as long each time
 
@@ -26,6 +27,21 @@ def patiently(function: Callable[[], T], patience_s: float = PATIENCE_S) -> T:
                 raise
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE_S)
+
+
+def doubted(function: Callable[[], T], answers: Callable[[], bool]) -> T:
+    """function() a few times more, while what it asks for may be at fault itself; its error once it stays.
+
+    answers: whether the storage answers, when function() has failed: if not, the outage is raised at once.
+    """
+    for attempts_left in reversed(range(DOUBTS)):
+        time.sleep(DOUBT_PAUSE_S)
+        try:
+            return function()
+        except StorageError as error:
+            if not attempts_left or not may_pass(error) or not answers():
+                raise
+    raise AssertionError("there are doubts")
 
 
 async def repeated(request: Callable[[], Awaitable[T]], requests: int) -> T:

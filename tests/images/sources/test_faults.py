@@ -14,6 +14,7 @@ from seit_ray.images.sources.faults import FILE_PATIENCE_S
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder, StorageError
 from seit_ray.storage.errors import explain
+from seit_ray.storage.patience import DOUBT_PAUSE_S, DOUBTS
 from tests.images.bad_sectors import bad_sector
 from tests.images.made_manifests import rows_of
 from tests.images.made_sources import write_parquet
@@ -60,7 +61,25 @@ def test_a_bad_sector_among_the_headers_of_a_tar_costs_what_is_behind_it(
     images[number] = [] if at_the_start else images[number][:2]
     found = [(row["key"], row["uri"]) for row in rows if row is not rest]
     assert fetch_images(found, source) == [image for part in images for image in part]
-    assert 10 < sum(pauses) <= FILE_PATIENCE_S  # it was asked for again and again
+    assert 10 < sum(pauses) <= FILE_PATIENCE_S + DOUBTS * DOUBT_PAUSE_S  # it was asked for again and again
+
+
+@pytest.mark.parametrize("failures", [1, 2, 3])
+def test_an_outage_that_ends_costs_no_tar(tmp_path, monkeypatch, failures):
+    """The first requests fail; when somebody looks whether anything comes, it does."""
+    source, opened, opens = Folder(tmp_path / "source"), [], Folder.open
+    images, _ = tars(source)
+    monkeypatch.setattr("seit_ray.images.piece_makers.FILE_PATIENCE_S", 0.0)  # as in a bucket, for who has no patience
+
+    def out(folder, name, version=None):
+        opened.append(name)
+        if len(opened) in (1, 2, 4)[:failures]:  # the third, after two failures, is the look
+            raise explain(OSError(errno.EIO, "Input/output error"), folder.uri_of(name))
+        return opens(folder, name, version)
+
+    monkeypatch.setattr(Folder, "open", out)
+    rows = listed(source, Folder(tmp_path / "list"))
+    assert fetch_images([(row["key"], row["uri"]) for row in rows], source) == [i for part in images for i in part]
 
 
 def test_while_nothing_else_comes_a_tar_is_not_at_fault(tmp_path, monkeypatch):
