@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -11,15 +12,15 @@ from seit_ray.config.sections import CropArea, CropAspect, NonNegativeFloat, Pos
 COLORS = ("noise_prob", "color_adapt_prob")
 OF_MIXING = ("mix_prob", "switch_prob", "mix_mode")
 OF_ADAPT = ("flip_prob", "affine_prob", "max_angle", "max_translate", "max_shear")
-# Keys of which one has to be on -> keys that are read then; off is their default.
+# Keys of which one has to be on -> keys that are read then, some of which turn on others below; off is their default.
 READ_WITH = {
     ("synonym_prob",): ("synonym_share", "num_synonyms", "synonym_metric"),
     ("random_crop",): ("crop_area", "crop_aspect"),
     ("noise_prob",): ("noise_scale", "noise_std"),
     COLORS: ("color_per", "color_share"),
     (*COLORS, "adapt"): ("color_before_crop",),  # which adapt implies
-    ("mixup_alpha", "cutmix_alpha", "adapt_mixup_alpha", "adapt_cutmix_alpha"): OF_MIXING,
     ("adapt",): ("adapt_run", "adapt_share", "adapt_mixup_alpha", "adapt_cutmix_alpha", *OF_ADAPT),
+    ("mixup_alpha", "cutmix_alpha", "adapt_mixup_alpha", "adapt_cutmix_alpha"): OF_MIXING,
 }
 
 
@@ -107,14 +108,18 @@ class Augment(Section):
         return self
 
 
-def forget_unread(values: dict[str, Any], more: dict[str, Any]) -> None:
-    """Take out of an augment section what is not read once `more`, laid over it, turns off what it is about.
+def forget_unread(values: dict[str, Any], layers: Sequence[dict[str, Any]]) -> None:
+    """Take out of an augment section what a later layer of it has left unread, by turning off what it is about.
 
-    So that a recipe's augmentation is turned off by one key; what `more` itself says stays, and is refused.
+    So that a recipe's augmentation is turned off by one key; what is said together with it, or later, stays, and is
+    refused. values: the layers, laid over each other.
     """
     default = {name: field.get_default() for name, field in Augment.model_fields.items()}
-    after = default | values | more
+    said = {key: number for number, layer in enumerate(layers) for key in layer}  # where last
     for switches, keys in READ_WITH.items():
-        if any(key in more for key in switches) and all(after[key] == default[key] for key in switches):
-            for key in keys:
-                values.pop(key, None)
+        off = all(values.get(key, default.get(key)) == default.get(key) for key in switches)
+        turned = max((said[key] for key in switches if key in said), default=-1)
+        for key in keys:
+            if off and key in values and said[key] < turned:
+                del values[key]
+                said[key] = turned

@@ -39,19 +39,18 @@ def load(verb: type[Verb], files: Sequence[str], overrides: Sequence[str]) -> An
 
     A file is a path, or the name of a recipe with or without .yaml.
     """
+    layers = [read_yaml(str(config_file(file))) for file in files]
     values: dict[str, Any] = {}
-    for file in files:
-        lay_over(values, read_yaml(str(config_file(file))))
+    for layer in layers:
+        lay_over(values, layer)
     given: dict[str, Any] = {}
     for text in overrides:
         key, sep, value = text.partition("=")
         if not sep or not key:
             raise ValueError(f"argument {text!r}; expected key=value; see --help for the keys")
-        set_key(given, key.split("."), parse_value(key, value))
-    turn_off(values, given)
-    for text in overrides:
-        key, _, value = text.partition("=")
-        set_key(values, key.split("."), parse_value(key, value))
+        for place in (given, values):
+            set_key(place, key.split("."), parse_value(key, value))
+    turn_off(values, [*layers, given])
     try:
         return verb.model_validate(values)
     except ValidationError as error:
@@ -71,18 +70,18 @@ def config_file(name: str) -> Path:
     raise ValueError(f"config file {name}: no such file or recipe; expected a readable YAML file; {hint}")
 
 
-def turn_off(values: dict[str, Any], more: dict[str, Any]) -> None:
-    """Take out what keys that are laid over leave without a meaning, in place."""
-    for key, value in more.items():
-        if isinstance(value, dict) and isinstance(values.get(key), dict):
+def turn_off(values: dict[str, Any], layers: Sequence[dict[str, Any]]) -> None:
+    """Take out, in place, what earlier of the layers say of an augmentation that a later one turns off."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            below = [part if isinstance(part := layer.get(key), dict) else {} for layer in layers]
             if key == "augment":
-                forget_unread(values[key], value)
-            turn_off(values[key], value)
+                forget_unread(value, below)
+            turn_off(value, below)
 
 
 def lay_over(values: dict[str, Any], more: dict[str, Any]) -> None:
     """Put keys over others, in place; sections are joined, everything else is replaced."""
-    turn_off(values, more)
     for key, value in more.items():
         if isinstance(value, dict) and isinstance(values.get(key), dict) and key != "space":
             lay_over(values[key], value)

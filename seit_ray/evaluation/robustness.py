@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seit_ray.evaluation.cases import Case, Severity
 from seit_ray.evaluation.corruptions.strengths import EXTRA, GROUPS
 from seit_ray.evaluation.standard_error import error_of
 
-SAME = ("strengths", "num_scored", "listed")  # what a baseline has to share, beside corruptions and severities
+# What a baseline has to share, beside corruptions and severities
+SAME = ("strengths", "num_scored", "listed", "keys_sha256")
 
 
 def robustness_figures(cases: Sequence[Case], counts: dict[str, Any], class_names: Sequence[str]) -> dict[str, Any]:
@@ -95,18 +96,22 @@ def check_baseline(baseline: Any, names: Sequence[str], severities: Sequence[Sev
         raise ValueError(f"baseline {uri} has no error at {perfect[0]}; expected one to divide by; leave that out")
 
 
+def refuse_other(found: Mapping[str, Any], baseline: Mapping[str, Any], uri: str) -> None:
+    """ValueError for a baseline of other strengths, classes or images than what is found so far of figures."""
+    for name in SAME:
+        if name in baseline and name in found and baseline[name] != found[name]:
+            raise ValueError(
+                f"baseline {uri} has {name} {baseline[name]!r}; expected {found[name]!r}, as here; evaluate it on the "
+                "same images in the same way, or name another baseline"
+            )
+
+
 def with_baseline(figures: dict[str, Any], baseline: dict[str, Any], uri: str) -> dict[str, Any]:
     """The figures with mCE: of each corruption, errors over severities as a share of the baseline's; then the mean.
 
     relative_mce: of the errors beyond the clean one; None where the baseline has none. Source: Hendrycks & Dietterich
-    2019, section 4. ValueError for a baseline of other strengths, classes or images.
+    2019, section 4.
     """
-    for name in SAME:
-        if name in baseline and name in figures and baseline[name] != figures[name]:
-            raise ValueError(
-                f"baseline {uri} has {name} {baseline[name]!r}; expected {figures[name]!r}, as here; evaluate it in "
-                "the same way"
-            )
     names = counted(list(figures["corruptions"]))
     errors: dict[str, dict[str, Any]] = {}
     for name in names:

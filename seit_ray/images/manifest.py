@@ -12,6 +12,7 @@ the tables from code to label, and to what the source calls it, that every read 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Iterator
@@ -56,6 +57,13 @@ class Manifest:
     def map_labels(self) -> MapLabels | None:
         """What the values of the label maps mean; None for images without maps."""
         return None if self.void is None else MapLabels(len(self.class_names or []), self.void)
+
+    def keys_digest(self, split: str) -> str:
+        """SHA-256 of the keys of a split, in order: the same images at any address have the same."""
+        digest = hashlib.sha256()
+        for index in range(self._listing(split).num_parts):
+            digest.update("".join(f"{key}\n" for key in self.read_part(split, index)["key"].to_pylist()).encode())
+        return digest.hexdigest()
 
     def read_part(self, split: str, index: int) -> pa.Table:
         """id, state and size_bytes int64, key, uri, version string, label int32 (null: none), [up to rows_per_part].

@@ -16,7 +16,7 @@ from seit_ray.evaluation.cases import Case, cases_of
 from seit_ray.evaluation.corruptions.corrupt import corrupted
 from seit_ray.evaluation.corruptions.strengths import strengths_for
 from seit_ray.evaluation.image_classifier import ImageClassifier
-from seit_ray.evaluation.robustness import robustness_figures
+from seit_ray.evaluation.robustness import refuse_other, robustness_figures
 from seit_ray.images.decode import MAX_PIXELS
 from seit_ray.images.decoded import DecodedImages, Decoding, ahead, decoded_chunks
 from seit_ray.images.fetch import MAX_BYTES
@@ -50,6 +50,7 @@ def evaluate_corruptions(
     classes: str,
     work: Folder,
     world: World,
+    baseline: tuple[str, Mapping[str, Any]] | None = None,
     max_bytes: int = MAX_BYTES,
     max_pixels: int = MAX_PIXELS,
     on_progress: Progress = silent,
@@ -58,7 +59,8 @@ def evaluate_corruptions(
     """`robustness_figures` of a split of a source, and listed = samples + the images in rejected.
 
     Corruptions act on the pixels that the run's own preprocessing gives, before its tokenizer. Parts that an earlier
-    call has finished, whose records are in `work`, are not done again. ValueError as of `evaluate_images`.
+    call has finished, whose records are in `work`, are not done again. baseline: address and figures of what mCE will
+    divide by. ValueError as of `evaluate_images`, and for a baseline of other images.
     """
     del hooks  # one pass over a split: no metrics on the way
     classifier = ImageClassifier.load(run, tokenizer=tokenizer, weights=weights).to(world.device)
@@ -73,6 +75,9 @@ def evaluate_corruptions(
         chosen = scored_classes(classes, manifest, split, numbers, len(names))
         settings: dict[str, Any] = {"split": split, "weights": weights, "classes": classes, "strengths": strengths}
         settings |= {"image_size": classifier.image_size, "num_scored": len(names if chosen is None else chosen)}
+        settings |= {"listed": manifest.splits[split].num_images, "keys_sha256": manifest.keys_digest(split)}
+        if baseline is not None:
+            refuse_other(settings, baseline[1], baseline[0])
         plan = {**settings, "source": source.as_dict(), "listing": manifest.digest, "limits": [max_bytes, max_pixels]}
         plan |= {"model": weights_mark(run, weights), "cases": [[case.corruption, case.severity] for case in cases]}
         records = CaseRecords(work)
@@ -219,4 +224,4 @@ def figures_of(
             f"({rejected[0]['reason']}); expected images; mend them"
         )
     told = [{name: row[name] for name in ("key", "reason")} for row in rejected]
-    return {**robustness_figures(cases, counts, names), "listed": total, "rejected": told}
+    return {**robustness_figures(cases, counts, names), "rejected": told}

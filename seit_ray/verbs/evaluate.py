@@ -45,7 +45,6 @@ def check(config: Evaluate) -> Rows:
     config = config if config.dataset else with_hold_out(config)
     rows = dataset_rows_of(config, data) if config.dataset else images_rows(config, data)
     refuse_other_figures(kind_of_figures(config), config)
-    refuse_other_baseline(config)
     return [
         *rows,
         ("run", f"{config.run}, weights {config.weights}"),
@@ -108,6 +107,7 @@ def images_rows(config: Evaluate, images: Folder) -> Rows:
             check_void(manifest.void, read_about(run, "segmenter"), images.uri, run.uri)
         elif is_whole:
             label_table(manifest, config.split, found.class_names, images.uri, run.uri)
+            refuse_other_baseline(config, manifest)
         rows = manifest_rows(images, manifest, is_whole)
     return [*rows, ("seen as", found.words())]
 
@@ -118,7 +118,6 @@ def evaluate(config: Evaluate, progress: Progress = silent) -> Rows:
     config = config if config.dataset else with_hold_out(config)
     check_run(config, data)
     refuse_other_figures(kind_of_figures(config), config)
-    refuse_other_baseline(config)
     function, arguments = function_of(config, data)
     if is_segmenter(config):
         return evaluate_report(config, arguments, progress)

@@ -470,3 +470,20 @@ def test_what_a_recipe_augments_is_turned_off_by_one_key(tmp_path, how):
     assert (augment.noise_prob, augment.noise_scale) == (0.5, 0.1)
     both = load(Finetune, [str(recipe)], [*words, "augment.adapt=none", "augment.adapt_share=0.7"]).augment
     assert both.adapt_share == 0.7  # said in one breath: it stays, and is refused
+
+
+def test_what_is_turned_off_and_on_again_keeps_its_numbers(tmp_path):
+    for name, text in (("on", "{noise_prob: 0.5, noise_scale: 2}"), ("off", "{noise_prob: 0}")):
+        (tmp_path / f"{name}.yaml").write_text(f"augment: {text}")
+    files = [str(tmp_path / "on.yaml"), str(tmp_path / "off.yaml")]
+    words = ["dataset=a", "output=b", "run=c"]
+    assert load(Finetune, files, words).augment.noise_scale == 1.0
+    assert load(Finetune, files, [*words, "augment.noise_prob=0.5"]).augment.noise_scale == 2.0
+
+
+def test_what_is_turned_off_by_that_is_turned_off_too(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("augment: {adapt: pixels, adapt_mixup_alpha: 0.8, mix_prob: 0.3}")
+    words = ["dataset=a", "output=b", "run=c", "augment.adapt=none"]
+    augment = load(Finetune, [str(recipe)], words).augment
+    assert (augment.adapt_mixup_alpha, augment.mix_prob) == (0.0, 1.0)

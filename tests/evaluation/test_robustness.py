@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from seit_ray.evaluation.cases import cases_of
-from seit_ray.evaluation.robustness import check_baseline, counted, robustness_figures, with_baseline
+from seit_ray.evaluation.robustness import check_baseline, counted, refuse_other, robustness_figures, with_baseline
 
 NAMES, SEVERITIES, NUM = ["fog", "snow", "spatter"], [1, 3], 50
 CASES = cases_of(NAMES, SEVERITIES)
@@ -112,4 +112,4 @@ def test_a_baseline_that_does_not_fit(change, words):
 def test_a_baseline_that_was_evaluated_otherwise(name, value):
     figures = figures_of(hits_of())
     with pytest.raises(ValueError, match=f"baseline base has {name} {value!r}; expected {figures[name]!r}"):
-        with_baseline(figures, {**figures, name: value}, "base")
+        refuse_other(figures, {**figures, name: value}, "base")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Iterable
 from typing import Any
 
 from seit_ray.config import Evaluate
@@ -37,7 +36,7 @@ def evaluated_what(config: Evaluate) -> dict[str, Any]:
         from seit_ray.shards import TokenDataset
 
         return {**found, "tokenizer": TokenDataset(named).info.tokenizer}
-    hold_out = {"val_fraction": config.val_fraction, "seed": config.seed}
+    hold_out = {"val_fraction": config.val_fraction, "seed": config.seed if config.val_fraction else 0}
     source = {key: value for key, value in deciding(config).items() if key.startswith("source.")}
     return {**found, "hold_out": hold_out, "scored_classes": config.classes, "source": source}
 
@@ -64,9 +63,9 @@ def refuse_other_figures(kind: str, config: Evaluate) -> None:
         )
 
 
-def other_key(before: dict[str, Any], now: dict[str, Any], keys: Iterable[str] = COMPARED) -> str | None:
+def other_key(before: dict[str, Any], now: dict[str, Any]) -> str | None:
     """The first of the keys by which two figures are of other things; None where those that both have agree."""
-    return next((key for key in keys if key in before and key in now and before[key] != now[key]), None)
+    return next((key for key in COMPARED if key in before and key in now and before[key] != now[key]), None)
 
 
 def refuse_beside(kind: str, config: Evaluate) -> None:

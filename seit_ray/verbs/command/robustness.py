@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seit_ray.config import Evaluate
 from seit_ray.progress import Progress
 from seit_ray.storage import Folder, StorageError, split_uri
-from seit_ray.verbs.command.figures_file import COMPARED, evaluated_what, file_name, other_key
+from seit_ray.verbs.command.figures_file import evaluated_what, file_name
 from seit_ray.verbs.command.places import Rows, folder_of
 from seit_ray.verbs.command.report_files import ReportFiles, report_files
 from seit_ray.verbs.command.training import run_on_workers
+
+if TYPE_CHECKING:
+    from seit_ray.images.manifest import Manifest
 
 OF_CORRUPTIONS = {"corruptions", "severities", "strengths", "baseline"}
 OF_UNITS = {"occlusion", "shuffle"}
@@ -52,19 +55,22 @@ def check_units_of(config: Evaluate, about: dict[str, Any], run: Folder) -> None
     check_run_units(unit_cases(config.occlusion, config.shuffle), about, run.uri)
 
 
-def refuse_other_baseline(config: Evaluate) -> None:
-    """ValueError where the baseline's figures are of other images, another hold-out or other classes."""
-    if config.baseline is None:
-        return
+def refuse_other_baseline(config: Evaluate, manifest: Manifest) -> None:
+    """ValueError where the baseline's figures are of other images than a whole listing has."""
+    if baseline := baseline_of(config):
+        from seit_ray.evaluation.robustness import refuse_other
+
+        listed = manifest.splits[config.split].num_images
+        refuse_other({"listed": listed, "keys_sha256": manifest.keys_digest(config.split)}, baseline[1], baseline[0])
+
+
+def baseline_of(config: Evaluate) -> tuple[str, dict[str, Any]] | None:
+    """(address, figures) of the baseline, where one is asked for."""
     from seit_ray.evaluation.corruptions.strengths import corruption_names
 
-    uri, figures = read_baseline(config, corruption_names(config.corruptions), severities_of(config))
-    now = {**evaluated_what(config), "split": config.split}
-    if key := other_key(figures, now, (*COMPARED, "split")):
-        raise ValueError(
-            f"baseline {uri} has figures of {key} {figures[key]!r}; expected {now[key]!r}, the images of this "
-            "evaluation; evaluate it on these, or name another baseline"
-        )
+    if config.baseline is None:
+        return None
+    return read_baseline(config, corruption_names(config.corruptions), severities_of(config))
 
 
 def read_baseline(config: Evaluate, names: list[str], severities: list[int]) -> tuple[str, dict[str, Any]]:
@@ -123,9 +129,8 @@ def evaluate_robustness(config: Evaluate, arguments: dict[str, Any], progress: P
 
     with report_files(kind_of(config), config, progress) as report:
         figures = cases_figures(config, arguments, report.work, progress)
-        if config.baseline:
-            uri, baseline = read_baseline(config, list(figures["corruptions"]), severities_of(config))
-            figures = with_baseline(figures, baseline, uri)
+        if baseline := baseline_of(config):
+            figures = with_baseline(figures, baseline[1], baseline[0])
         figures = {**evaluated_what(config), **figures}
         write_report(config, figures, report)
         end_work(report.work)
@@ -155,6 +160,7 @@ def cases_figures(config: Evaluate, arguments: dict[str, Any], work: Folder, pro
         "severities": severities_of(config),
         "strengths": config.strengths,
         "work": work,
+        "baseline": baseline_of(config),
     }
     return run_on_workers(config, evaluate_corruptions, arguments | more, "evaluate", progress)
 
