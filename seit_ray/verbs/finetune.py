@@ -7,7 +7,7 @@ seit-ray finetune task=segment dataset=runs/street-tokens init_from=runs/mtm run
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from seit_ray.config import Finetune
 from seit_ray.config.loading import flow
@@ -25,9 +25,6 @@ from seit_ray.verbs.command.training import (
     train,
     training_rows,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def check(config: Finetune) -> Rows:

@@ -43,10 +43,12 @@ def import_weights(config: ImportWeights, progress: Progress = silent) -> Rows:
     if not existing(run, source):
         model = load_published(kind, settings, state)
         run.check_writable()
-        with locked(run, LOCK, on_note=lambda note: progress("lock", 1, 1, note)):
+        with locked(run, LOCK, on_note=lambda note: progress("lock", 1, 1, note)) as lock:
             if not existing(run, source):  # another process may have made it since
                 begin_record(run, "import_weights", config)  # first, since it says that the folder is ours
-                export_model(run, model, kind=kind, settings=settings, about=about_run(config, kind, settings, source))
+                about = about_run(config, kind, settings, source)
+                lock.check()
+                export_model(run, model, kind=kind, settings=settings, about=about)
     progress("import", len(state), len(state), "tensors")
     return [("run", run.uri), *model_rows(kind, settings)]
 

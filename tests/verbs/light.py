@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FORKS = """
-import importlib, json, os, runpy, sys
+import importlib, json, os, runpy, sys, traceback
 
 place, commands, shared = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3:]
 for name in ("seit_ray.verbs.command.main", "seit_ray.config", *shared):
@@ -22,15 +22,17 @@ for number, words in enumerate(commands):
     if pid == 0:
         for stream, name in ((1, "out"), (2, "error")):
             os.dup2(os.open(f"{place}/{number}.{name}", os.O_CREAT | os.O_WRONLY), stream)
-        sys.argv, status = ["seit-ray", *words], 0
+        sys.argv, status = ["seit-ray", *words], 1
         try:
             runpy.run_module("seit_ray", run_name="__main__", alter_sys=True)
+            status = 0
         except SystemExit as end:
-            status = end.code
-        finally:
-            sys.stdout.flush()
-            with open(f"{place}/{number}.modules", "w") as file:
-                json.dump([status or 0, sorted(sys.modules)], file)
+            status = end.code or 0
+        except BaseException:
+            traceback.print_exc()
+        sys.stdout.flush()
+        with open(f"{place}/{number}.modules", "w") as file:
+            json.dump([status, sorted(sys.modules)], file)
         os._exit(0)
     os.waitpid(pid, 0)
 """
