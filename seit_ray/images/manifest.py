@@ -59,10 +59,11 @@ class Manifest:
         return None if self.void is None else MapLabels(len(self.class_names or []), self.void)
 
     def keys_digest(self, split: str) -> str:
-        """SHA-256 of the keys of a split, in order: the same images at any address have the same."""
+        """SHA-256 of keys and sizes of a split's images, in order: the same images at any address have the same."""
         digest = hashlib.sha256()
         for index in range(self._listing(split).num_parts):
-            digest.update("".join(f"{key}\n" for key in self.read_part(split, index)["key"].to_pylist()).encode())
+            rows = self.read_part(split, index).select(["key", "size_bytes"]).to_pylist()
+            digest.update("".join(f"{row['key']} {row['size_bytes']}\n" for row in rows).encode())
         return digest.hexdigest()
 
     def read_part(self, split: str, index: int) -> pa.Table:

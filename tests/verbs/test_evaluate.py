@@ -123,6 +123,26 @@ def test_files_of_others_beside_the_figures_stay(place):
     evaluate(free)  # over what it has written itself
 
 
+@pytest.mark.parametrize("cases", [True, False])
+def test_figures_lie_over_figures_of_the_same_kind_alone(place, cases):
+    more = ["occlusion=[0.5]"] if cases else []
+    config = config_of(place, *more, f"output={place.uri}/a.json")
+    other = config_of(place, *([] if cases else ["occlusion=[0.5]"]), f"output={place.uri}/a.json")
+    place.write("a.json", b'{"my": "notes"}')
+    place.write("folder.json/b", b"")
+    for asked in (check, evaluate):
+        with pytest.raises(ValueError, match=r"a.json exists, which this output would replace; expected a free name"):
+            asked(config)
+        with pytest.raises(ValueError, match=r"folder.json is a folder; expected the name of a file"):
+            asked(config.model_copy(update={"output": place.uri_of("folder.json")}))
+    place.delete("a.json")
+    evaluate(config)
+    for asked in (check, evaluate):
+        with pytest.raises(ValueError, match=r"a.(json|html) exists, which this output would replace"):
+            asked(other)
+    evaluate(config)
+
+
 def test_a_report_that_a_kill_cut_short_is_written_by_the_same_command(place, monkeypatch):
     cut = config_of(place, "occlusion=[0.5]", f"output={place.uri}/reports/cut.json")
     reports = place.join("reports")

@@ -8,7 +8,7 @@ from typing import Any
 
 from seit_ray.config import Evaluate
 from seit_ray.config.deciding import deciding
-from seit_ray.storage import Folder, split_uri
+from seit_ray.storage import Folder, StorageError, split_uri
 from seit_ray.verbs.command.places import folder_of
 
 COMPARED = ("data", "hold_out", "scored_classes", "source")  # what tells figures of one name apart
@@ -69,18 +69,37 @@ def other_key(before: dict[str, Any], now: dict[str, Any]) -> str | None:
 
 
 def refuse_beside(kind: str, config: Evaluate) -> None:
-    """ValueError where page, picture or table would lie over the figures, or over files that are not theirs."""
+    """ValueError where figures, page, picture or table would lie over each other, or over files that are not theirs."""
     folder, name = figures_place(kind, config)
     stem, suffix = posixpath.splitext(name)
     beside = [f"{stem}.{ending}" for ending in BESIDE.get(kind, ())]
     if beside and suffix != ".json":
         raise ValueError(f"output {config.output}; expected a name that ends in .json; {beside[0]} lies beside it")
-    begun = folder.exists(name) or any(work_of(folder, stem).list())  # a kill leaves work without figures
+    if not folder.exists(name) and any(folder.list(f"{name}/", include_hidden=True)):
+        raise ValueError(f"output {config.output} is a folder; expected the name of a file; choose another one")
+    ours = is_of_kind(folder, name, kind)
+    begun = ours or any(work_of(folder, stem).list())  # a kill leaves work without figures
     other = None if begun else next(filter(folder.exists, beside), None)
+    if other is None and folder.exists(name) and not ours:
+        other = name
     if other:
         raise ValueError(
             f"{folder.uri_of(other)} exists, which this output would replace; expected a free name; choose another one"
         )
+
+
+def is_of_kind(folder: Folder, name: str, kind: str) -> bool:
+    """Whether a file holds figures of ours of this kind."""
+    try:
+        found = json.loads(folder.read(name)) if folder.exists(name) else None
+    except StorageError:
+        raise
+    except ValueError:
+        return False
+    if not isinstance(found, dict) or "samples" not in found:
+        return False
+    cases, segments = kind in ("robustness", "units"), kind == "segments"
+    return ("corruptions" in found) == cases and ("miou" in found) == segments
 
 
 def work_of(folder: Folder, stem: str) -> Folder:
