@@ -30,7 +30,7 @@ def objective_metrics(
             part = value.double() * len(batch.inputs)
             sums[name] = sums.get(name, torch.zeros_like(part)) + part
         total += len(batch.inputs)
-    names = next(filter(None, world.gather(list(sums))), [])  # of a rank that has a chunk: others may have none
+    names = max(world.gather(list(sums)), key=len)  # a rank may have no chunk, and so none
     zero = torch.zeros_like(total)
     *values, samples = world.sum(torch.stack([*(sums.get(name, zero) for name in names), total])).tolist()
     return {name: value / samples for name, value in zip(names, values, strict=True)}
