@@ -1,8 +1,12 @@
 """A tiny classifier, masked model, store and trainer, with every setting open."""
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 
 from seit_ray.augment.chain import Augment
+from seit_ray.batches.batch import Batch
 from seit_ray.batches.store import TokenStore
 from seit_ray.evaluation.classification import classification_metrics
 from seit_ray.models.build import build_model
@@ -40,6 +44,26 @@ def tiny_store(num=64, seed=0):
     """Learnable rows in memory."""
     rows = learnable_rows(num, seed=seed)
     return TokenStore(rows.tokens, rows.meta["label"].to_numpy().astype("int64"))
+
+
+@dataclass(frozen=True)
+class DamagedStore(TokenStore):
+    """Rows of which those of the numbers `lost` cannot be read."""
+
+    lost: tuple[int, ...] = ()
+
+    def batch(self, rows, device):
+        """Those of the rows that can be."""
+        whole, read = super().batch(rows, device), ~np.isin(np.arange(len(self))[rows], self.lost)
+        if read.all():
+            return whole
+        places = torch.from_numpy(read.nonzero()[0])
+        return Batch(whole.inputs[places], whole.labels[places], places)
+
+
+def damaged(store, lost):
+    """The store, of which some rows cannot be read."""
+    return DamagedStore(store.tokens, store.labels, lost=tuple(lost))
 
 
 def tiny_codebook():

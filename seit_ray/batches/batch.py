@@ -13,11 +13,13 @@ from torch import Tensor
 class Batch:
     """This rank's rows of the global batch: tokens int64 [B,L] or images uint8 [B,3,H,W]; labels int64 [B] or None.
 
-    A label of -1 is that of an unlabelled row. Where a class a pixel is learnt, labels are maps uint8 [B,H,W].
+    A label of -1 is that of an unlabelled row. Where a class a pixel is learnt, labels are maps uint8 [B,H,W]. places
+    int64 [B], on the host: which of the rows that were asked for these are, where some cannot be read; None for all.
     """
 
     inputs: Tensor
     labels: Tensor | None = None
+    places: Tensor | None = None
 
 
 @dataclass(frozen=True)

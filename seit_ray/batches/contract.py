@@ -21,7 +21,7 @@ class Samples(Protocol):
         """N."""
 
     def batch(self, rows: np.ndarray | slice, device: torch.device) -> Batch:
-        """The given rows on a device, with their labels."""
+        """The given rows on a device, with their labels; where some cannot be read, the others (`Batch.places`)."""
 
 
 class SampleStore(Samples, Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -34,4 +34,4 @@ class DecodedSamples:
     def batch(self, rows: np.ndarray | slice, device: torch.device) -> Batch:
         """Images uint8 [B,3,H,W] of the given rows."""
         found = self.store.batch(rows, device)
-        return Batch(decode_pixels(self.tokenizer, found.inputs, self.grid).to(device), found.labels)
+        return replace(found, inputs=decode_pixels(self.tokenizer, found.inputs, self.grid).to(device))

@@ -7,16 +7,15 @@ many are held as memory allows: all, if they fit.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import torch
 
 from seit_ray.batches.batch import Batch, HostBatch, taken
-from seit_ray.batches.held import HeldShards, rotated
+from seit_ray.batches.held import HeldShards
 from seit_ray.batches.image_shards import ImageShards
 from seit_ray.batches.memory import MOST_READERS, memory_budget, shared_out
 from seit_ray.batches.store import label_layout
@@ -134,22 +133,21 @@ class ImageStream:
         parts = [slice(start, start + SHARD_ROWS) for start in range(0, len(self), SHARD_ROWS)]
         return np.concatenate([np.empty(0, np.int64), *(self.held.rows(part, ("labels",))[0] for part in parts)])
 
-    def rows_read(self) -> np.ndarray:
-        """Numbers int64 [M] of the images that can be read, in whose place no other stands. Decodes every image."""
-        starts = rotated(range(0, len(self), SHARD_ROWS))  # what one process of a node decodes, the others need not
-        read = {start: self.held.rows(slice(start, start + SHARD_ROWS), ("read",))[0] for start in starts}
-        return np.flatnonzero(np.concatenate([np.empty(0, bool), *(read[start] for start in sorted(read))]))
-
     def step_rows(self, global_batch_size: int, seed: int, step: int) -> np.ndarray:
         """Sample numbers int64 [G] of a step, for all ranks together; has what comes next decoded ahead."""
         return self.held.step_rows(global_batch_size, seed, step)
 
     def host_batch(self, rows: np.ndarray | slice, *, pinned: bool = False) -> HostBatch:
         """The given rows on the host."""
-        size = self.decoding.image_size
-        found = self.held.rows(rows, ("pixels", "labels"))
-        pixels, labels = found or (np.empty((0, 3, size, size), np.uint8), np.empty(*label_layout(0, self.map_side)))
+        pixels, labels, _ = self.arrays(rows)
         return HostBatch(taken(pixels, pinned=pinned), taken(labels, pinned=pinned))
+
+    def arrays(self, rows: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Pixels and labels of the given rows, and which of them bool [B] can be read: others have a stand-in."""
+        size = self.decoding.image_size
+        if found := self.held.rows(rows, ("pixels", "labels", "read")):
+            return found[0], found[1], found[2]
+        return np.empty((0, 3, size, size), np.uint8), np.empty(*label_layout(0, self.map_side)), np.empty(0, bool)
 
     def batch(self, rows: np.ndarray | slice, device: torch.device) -> Batch:
         """Images uint8 [B,3,H,W] and labels int64 [B] of the given rows."""
@@ -189,32 +187,40 @@ class ImageStream:
 
 
 class ReadImages:
-    """The images of a stream that can be read, those alone: what figures are of. The first to ask decodes them all."""
+    """The images of a stream by their numbers there, as figures are of them: those that cannot be read are left out.
+
+    Which they are is known of what was decoded alone: no image is decoded to find them.
+    """
 
     def __init__(self, stream: ImageStream) -> None:
         self.stream = stream
-
-    @functools.cached_property
-    def rows(self) -> np.ndarray:
-        """Their numbers in the stream, int64 [M]; how many are left out is told."""
-        found, stream = self.stream.rows_read(), self.stream
-        if lost := len(stream) - len(found):
-            note = f"{lost} that cannot be read are left out of the figures"
-            stream.on_progress(f"{stream.images.split} images", len(found), len(stream), note)
-        return found
+        self.lost = set[int]()  # numbers of those that batches have left out
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.stream)
 
     @property
     def labels(self) -> np.ndarray:
-        """Labels int64 [M] of the listing, -1 for none."""
-        return self.stream.labels[self.rows]
+        """Labels int64 [N] of the listing, -1 for none."""
+        return self.stream.labels
 
     def batch(self, rows: np.ndarray | slice, device: torch.device) -> Batch:
-        """Images uint8 [B,3,H,W] and labels int64 [B] of the given ones of them."""
-        is_whole = len(self.rows) == len(self.stream)  # what follows a slice of the stream is read ahead
-        return self.stream.batch(rows if is_whole else self.rows[rows], device)
+        """Images uint8 [B,3,H,W] and labels int64 [B] of the given ones that can be read."""
+        pixels, labels, read = self.stream.arrays(rows)
+        pinned = device.type == "cuda"
+        if read.all():
+            return HostBatch(taken(pixels, pinned=pinned), taken(labels, pinned=pinned)).to(device)
+        self.leave_out(np.arange(len(self))[rows][~read])
+        found = HostBatch(taken(pixels[read], pinned=pinned), taken(labels[read], pinned=pinned)).to(device)
+        return replace(found, places=torch.from_numpy(np.flatnonzero(read)))
+
+    def leave_out(self, numbers: np.ndarray) -> None:
+        """Tell how many are left out, once for each."""
+        before, stream = len(self.lost), self.stream
+        self.lost.update(numbers.tolist())
+        if (lost := len(self.lost)) > before:
+            note = f"{lost} that cannot be read are left out of the figures"
+            stream.on_progress(f"{stream.images.split} images", len(self) - lost, len(self), note)
 
 
 def open_images(

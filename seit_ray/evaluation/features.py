@@ -57,26 +57,23 @@ def split_features(
     *,
     batch_size: int = 512,
 ) -> tuple[Tensor, Tensor]:
-    """Features float32 [N,D] and labels int64 [N] of a store that is not empty, on every rank's device.
+    """Features float32 [N,D] and labels int64 [N] of what a store can read, on every rank's device.
 
     `encode` makes [B,D] of a batch's inputs; each rank encodes its chunks. All are held at once: take a
     `labelled_sample` of a large split.
     """
     width, found = 0, []
-    labels = torch.zeros(len(store), dtype=torch.int64, device=world.device)
+    labels, read = told = torch.zeros(2, len(store), dtype=torch.int64, device=world.device)
     for _, rows, batch in eval_batches(store, batch_size, world):
         values = encode(batch.inputs).float()
         width = values.shape[1]
         found.append((rows, values))
         labels[rows] = -1 if batch.labels is None else batch.labels  # of an image that stands in for another, its own
+        read[rows] = 1
     # Zeros elsewhere: the sum over ranks is then the features themselves, to the bit.
-    width = width_of(width, world)
+    width = max(world.gather(width))  # a rank may have no chunk
     features = torch.zeros(len(store), width, device=world.device)
     for rows, values in found:
         features[rows] = values
-    return world.sum(features), world.sum(labels)
-
-
-def width_of(width: int, world: World) -> int:
-    """The width that the first rank found: it always has a chunk, others may have none."""
-    return int(world.sum(torch.tensor(width * world.is_main, device=world.device)))
+    features, (labels, read) = world.sum(features), world.sum(told)
+    return (features, labels) if read.all() else (features[read > 0], labels[read > 0])

@@ -31,9 +31,10 @@ def masked_metrics(model: MaskedTokenModel, store: Samples, world: World, batch_
     num_dropped = min(num_units_at(DROPPED, num_units), num_units - 1)
     sums = torch.zeros(3, dtype=torch.float64, device=world.device)
     for _, rows, batch in eval_batches(store, batch_size, world):
-        noise = mask_noise(StepRandom(EVAL_SEED, 0, rows, len(store), world.device), num_units)
+        random = StepRandom(EVAL_SEED, 0, rows, len(store), world.device)
+        noise, numbers = mask_noise(random, num_units), random.host_rows()
         for index, ratio in enumerate(RATIOS):
-            alike = slice((index - rows.start) % len(RATIOS), None, len(RATIOS))
+            alike = [place for place, number in enumerate(numbers) if number % len(RATIOS) == index]
             tokens, num_masked = batch.inputs[alike], max(1, num_units_at(ratio, num_units))
             if not len(tokens):
                 continue

@@ -16,7 +16,7 @@ from seit_ray.models.vit import TokenViT
 UNIT_SEED = 0x5E17  # the units are the same for every run and world size
 
 
-def unit_order(rows: slice, num_samples: int, num_patches: int, device: torch.device) -> Tensor:
+def unit_order(rows: slice | Tensor, num_samples: int, num_patches: int, device: torch.device) -> Tensor:
     """A random order of the units [B,P] of rows of a split: those of a smaller share are among those of a larger."""
     random = StepRandom(UNIT_SEED, 0, rows, num_samples, device)
     return random.uniform("units", num_patches).argsort(dim=1, stable=True)

@@ -19,17 +19,18 @@ __all__ = ["objective_metrics"]
 def objective_metrics(
     model: nn.Module, objective: Objective, store: Samples, world: World, batch_size: int = 256
 ) -> dict[str, float]:
-    """Means over the split of loss and metrics, with masks drawn from a fixed seed; alike on any number of ranks."""
+    """Means over what can be read of loss and metrics, with masks of a fixed seed; alike on any number of ranks."""
     model.eval()
     sums: dict[str, torch.Tensor] = {}
-    names: list[str] = []
+    total = torch.zeros((), dtype=torch.float64, device=world.device)
     for chunk, rows, batch in eval_batches(store, batch_size, world):
         random = StepRandom(EVAL_SEED, chunk, rows, len(store), world.device)
         loss, metrics = objective.loss(model, batch, random)
         for name, value in {"loss": loss, **metrics}.items():
-            part = value.double() * (rows.stop - rows.start)
+            part = value.double() * len(batch.inputs)
             sums[name] = sums.get(name, torch.zeros_like(part)) + part
-    names = world.gather(list(sums))[0]  # the first rank always has a chunk, others may have none
-    zero = torch.zeros((), dtype=torch.float64, device=world.device)
-    totals = world.sum(torch.stack([sums.get(name, zero) for name in names]))
-    return {name: value / len(store) for name, value in zip(names, totals.tolist(), strict=True)}
+        total += len(batch.inputs)
+    names = max(world.gather(list(sums)), key=len)  # a rank may have no chunk, and so none
+    zero = torch.zeros_like(total)
+    *values, samples = world.sum(torch.stack([*(sums.get(name, zero) for name in names), total])).tolist()
+    return {name: value / samples for name, value in zip(names, values, strict=True)}

@@ -43,8 +43,8 @@ def probe_metrics(
     probe_linear_top1, probe_knn_top1 (shares), probe_rankme; probe_linear_ridge (that was taken), probe_linear_epochs,
     probe_knn_k, probe_knn_temperature, probe_..._samples. Fitted on a seeded sample of `max_train` labelled rows of
     train, scored on `max_val` of val; RankMe of as many of train, labelled or not; k is lowered to the number of train
-    rows. No top-1 where train has not two classes or val no label. The model is left in the mode it was in, and no
-    global generator is drawn from. ValueError for an unknown method.
+    rows. No top-1 where train has not two classes or val no labelled row that can be read. The model is left in the
+    mode it was in, and no global generator is drawn from. ValueError for an unknown method.
     """
     unknown = [m for m in methods if m not in METHODS]
     if unknown:
@@ -61,6 +61,7 @@ def probe_metrics(
         if scores and val is not None:
             found["train"] = split_features(encode, train, world, batch_size=batch_size)
             found["val"] = split_features(encode, val, world, batch_size=batch_size)
+            scores = scores if len(found["val"][0]) else set()
         if "rankme" in methods and len(seen):
             is_same = "train" in found and np.array_equal(seen.rows, train.rows)
             found["rankme"] = found["train"] if is_same else split_features(encode, seen, world, batch_size=batch_size)

@@ -15,12 +15,14 @@ from seit_ray.batches import images as module
 from seit_ray.batches.image_shards import ImageShards
 from seit_ray.batches.images import ImageRows, ImageStream, ReadImages, open_images
 from seit_ray.batches.sampler import rank_span
+from seit_ray.evaluation.batches import eval_batches
 from seit_ray.images import decode_image, reading
 from seit_ray.images.decoded import Decoding
 from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import load_manifest
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder, StorageError
+from seit_ray.training.world import World
 from tests.tiny_images import image_bytes, image_files, write_files
 from tests.tiny_maps import camvid_settings, write_camvid
 
@@ -162,26 +164,72 @@ def test_an_unreadable_image_has_the_next_of_its_shard_in_its_place(tmp_path):
     assert ("decode train", 20, 20, "images") in told
 
 
-def test_figures_are_of_the_images_that_can_be_read(tmp_path, monkeypatch):
-    files = {f"{name}/{number:02}.png": image_bytes(name, number) for name in ("cat", "dog") for number in range(12)}
-    source = write_files(tmp_path / "photos", files | {"cat/03.png": b"no picture", "dog/11.png": b""})
-    manifest, told = listing_of(source, tmp_path), []
+def damaged_listing(tmp_path, num):
+    """Of so many images, two of which are none: numbers 3 and num - 1."""
+    files = {f"cat/{number:03}.png": image_bytes("cat", number) for number in range(num // 2)}
+    files |= {f"dog/{number:03}.png": image_bytes("dog", number) for number in range(num // 2)}
+    lost = {"cat/003.png": b"no picture", f"dog/{num // 2 - 1:03}.png": b""}
+    source = write_files(tmp_path / "photos", files | lost)
+    return listing_of(source, tmp_path), source
+
+
+def test_figures_are_of_the_images_that_can_be_read(tmp_path):
+    manifest, source = damaged_listing(tmp_path, 24)
+    told = []
     stream = stream_of(manifest, source, 20, on_progress=lambda *state: told.append(state))
     read = ReadImages(stream)
+    assert (len(read), read.labels.tolist()) == (24, [0] * 12 + [1] * 12)
     assert not told  # nothing is decoded before it is asked for
-    assert (len(read), read.rows.tolist()) == (22, [n for n in range(24) if n not in (3, 23)])
-    assert told[-1] == ("train images", 22, 24, "2 that cannot be read are left out of the figures")
-    assert read.labels.tolist() == [0] * 11 + [1] * 11
-    batch, whole = read.batch(slice(2, 5), CPU), stream.batch(np.array([2, 4, 5]), CPU)
-    assert torch.equal(batch.inputs, whole.inputs)
-    assert batch.labels.tolist() == [0, 0, 0]
-    fine = ReadImages(
-        stream_of(manifest, source, 20, rows=ImageRows(manifest, "train", manifest.read_part("train", 1)))
-    )
-    asked = []
-    monkeypatch.setattr(fine.stream, "batch", lambda rows, device: asked.append(rows))
-    fine.batch(slice(0, 4), CPU)
-    assert (len(fine), asked) == (10, [slice(0, 4)])  # as it comes, and so with what follows read ahead
+    whole = stream.batch(slice(0, 24), CPU)
+    for rows, places in ((slice(2, 5), [0, 2]), (slice(20, 24), [0, 1, 2]), (np.array([23, 4, 3, 0]), [1, 3])):
+        batch = read.batch(rows, CPU)
+        numbers = np.arange(24)[rows][places]
+        assert batch.places.tolist() == places
+        assert torch.equal(batch.inputs, whole.inputs[numbers])
+        assert batch.labels.tolist() == whole.labels[numbers].tolist()
+    assert read.batch(slice(4, 23), CPU).places is None
+    assert read.batch(slice(3, 4), CPU).inputs.shape == (0, 3, SIZE, SIZE)
+    notes = [(done, total, note) for _, done, total, note in told if "left out" in note]
+    assert notes == [(24 - n, 24, f"{n} that cannot be read are left out of the figures") for n in (1, 2)]
+
+
+def test_an_evaluation_decodes_no_image_twice(tmp_path):
+    """Of chunks that end with shards, however few are held: what cannot be read is found on the way."""
+    manifest, source = damaged_listing(tmp_path, 90)
+    stream = stream_of(manifest, source, 20)
+    read = ReadImages(stream)
+    for evaluation in (1, 2):
+        found = list(eval_batches(read, 10, World(device=CPU)))
+        assert sum(len(batch.inputs) for _, _, batch in found) == 88
+        assert stream.shards.decoded <= 90 * evaluation
+    rows = np.concatenate([np.arange(90)[rows] for _, rows, _ in found])
+    assert rows.tolist() == [n for n in range(90) if n not in (3, 89)]
+
+
+def test_a_node_decodes_its_own_chunks_of_an_evaluation(tmp_path, monkeypatch):
+    """And the shard behind each of them, which its one reader reads ahead."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    manifest, source = damaged_listing(tmp_path, 160)
+    seen = []
+    for rank in range(4):
+        stream = stream_of(manifest, source, 400)
+        found = list(eval_batches(ReadImages(stream), 10, World(rank, 4, CPU)))
+        seen += [np.arange(160)[rows] for _, rows, _ in found]
+        for coming in list(stream.held._coming.values()):
+            coming.result()
+        assert 40 <= stream.shards.decoded <= 80
+    assert sorted(np.concatenate(seen).tolist()) == [n for n in range(160) if n not in (3, 159)]
+
+
+def test_chunks_are_asked_for_as_slices_though_an_image_cannot_be_read(tmp_path, monkeypatch):
+    """What follows a slice is read ahead; what follows numbers one by one is not."""
+    manifest, source = damaged_listing(tmp_path, 24)
+    stream, asked = stream_of(manifest, source, 100), []
+    plain = stream.held.rows
+    monkeypatch.setattr(stream.held, "rows", lambda rows, names: asked.append(rows) or plain(rows, names))
+    for _ in eval_batches(ReadImages(stream), 10, World(device=CPU)):
+        assert len(asked) == 3 or {*stream.held._coming, *stream.held._held} >= {len(asked)}
+    assert asked == [slice(0, 10), slice(10, 20), slice(20, 24)]
 
 
 def test_too_many_that_cannot_be_read(tmp_path):

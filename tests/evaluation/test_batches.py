@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from seit_ray.batches.store import TokenStore
 from seit_ray.evaluation.batches import eval_batches
 from seit_ray.training.world import World
+from tests.tiny_trainers import damaged
 
 
 def store_of(num):
@@ -44,3 +45,15 @@ def test_chunks_say_which_rows_they_are():
 @pytest.mark.parametrize("rank", [3, 4])
 def test_a_rank_may_have_nothing_to_do(rank):
     assert chunks_of(5, 2, rank, 5) == []
+
+
+def test_chunks_are_without_what_cannot_be_read():
+    """Their rows keep the numbers of the split, whatever the number of ranks; a chunk of nothing is none."""
+    store, cpu = damaged(store_of(10), [0, 1, 2, 5]), torch.device("cpu")
+    found = list(eval_batches(store, 3, World(device=cpu)))
+    assert [chunk for chunk, *_ in found] == [1, 2, 3]
+    assert [np.arange(10)[rows].tolist() for _, rows, _ in found] == [[3, 4], [6, 7, 8], [9]]
+    assert found[1][1] == slice(6, 9)
+    assert [batch.labels.tolist() for *_, batch in found] == [[3, 4], [6, 7, 8], [9]]
+    dealt = [chunk for rank in range(3) for chunk, *_ in eval_batches(store, 3, World(rank, 3, cpu))]
+    assert sorted(dealt) == [1, 2, 3]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from seit_ray.batches.store import TokenStore
 from seit_ray.evaluation.features import Subset, labelled_sample, split_features
 from seit_ray.training.world import World
+from tests.tiny_trainers import damaged
 
 
 def store_of(labels):
@@ -26,12 +27,16 @@ def encode(tokens):
 
 @dataclass(frozen=True)
 class Ranks(World):
-    """One of several ranks: the width is as the others found it, features are summed afterwards."""
+    """One of several ranks: width and labels are as all found them, features are summed afterwards."""
 
     width: int = 0
+    told: torch.Tensor | None = None
 
     def sum(self, values):
-        return values if values.ndim else torch.tensor(self.width)
+        return values if values.is_floating_point() else self.told
+
+    def gather(self, value):
+        return [value, self.width]
 
 
 @given(st.lists(st.integers(-1, 3), min_size=1, max_size=60), st.integers(1, 70), st.integers(0, 9))
@@ -64,5 +69,15 @@ def test_ranks_add_up_to_what_one_process_finds(num, batch_size, size):
     assert labels.tolist() == [1] * num
     total = torch.zeros_like(alone)
     for rank in range(size):
-        total += split_features(encode, subset, Ranks(rank, size, torch.device("cpu"), 3), batch_size=batch_size)[0]
+        world = Ranks(rank, size, torch.device("cpu"), 3, torch.ones(2, num, dtype=torch.int64))
+        total += split_features(encode, subset, world, batch_size=batch_size)[0]
     assert torch.equal(total, alone)
+
+
+def test_features_are_of_what_can_be_read():
+    store = store_of([0, 1, -1, 3, 2, 1, 0, 2, 2])
+    subset = Subset(damaged(store, [0, 1, 4, 7]), np.array([7, 0, 1, 3, 4, 5, 2]))
+    for batch_size in (2, 3, 10):  # a chunk of nothing among them
+        features, labels = split_features(encode, subset, World(device=torch.device("cpu")), batch_size=batch_size)
+        assert torch.equal(features, encode(store.batch(np.array([3, 5, 2]), torch.device("cpu")).inputs))
+        assert labels.tolist() == [3, 1, -1]

@@ -10,7 +10,7 @@ from seit_ray.augment.masking import mask_noise
 from seit_ray.augment.random import StepRandom
 from seit_ray.evaluation.masked import EVAL_SEED, RATIOS, masked_metrics
 from seit_ray.training.world import World
-from tests.tiny_trainers import CPU, tiny_masked, tiny_store
+from tests.tiny_trainers import CPU, damaged, tiny_masked, tiny_store
 
 
 class Part(World):
@@ -71,3 +71,13 @@ def test_ranks_add_up():
     assert total == 23
     assert loss / total == pytest.approx(whole["loss"])
     assert accuracy / total == pytest.approx(whole["masked_accuracy"])
+
+
+def test_a_row_has_its_ratio_and_mask_though_others_cannot_be_read():
+    model, store, lost = tiny_masked(), tiny_store(12), (0, 5, 10)
+    alone = [
+        masked_metrics(model, damaged(store, set(range(12)) - {row}), CPU, 4) for row in range(12) if row not in lost
+    ]
+    found = masked_metrics(model, damaged(store, lost), CPU, batch_size=5)
+    for name, value in found.items():
+        assert value == pytest.approx(sum(one[name] for one in alone) / 9, rel=1e-5)

@@ -20,7 +20,7 @@ from seit_ray.evaluation.rankme import rankme
 from seit_ray.shards import TokenDataset
 from tests.evaluation.probing import main as probe_in_process
 from tests.tiny_dataset import learnable_rows, write_dataset
-from tests.tiny_trainers import CPU, tiny_classifier, tiny_masked, tiny_store
+from tests.tiny_trainers import CPU, damaged, tiny_classifier, tiny_masked, tiny_store
 from tests.warm import processes as warm
 
 ROOT = Path(__file__).parents[2]
@@ -125,6 +125,14 @@ def test_rows_without_a_label_are_left_out():
     kept = np.arange(20, 48)
     fewer = TokenStore(val.tokens[kept], val.labels[kept])
     assert probed(val=without_label(val, slice(0, 20)))["probe_knn_top1"] == probed(val=fewer)["probe_knn_top1"]
+
+
+def test_rows_of_val_that_cannot_be_read_are_left_out():
+    val, methods = tiny_store(48, seed=1), {"methods": ("linear", "knn")}
+    fewer = TokenStore(val.tokens[20:], val.labels[20:])
+    assert probed(val=damaged(val, range(20)), **methods) == probed(val=fewer, **methods)
+    nothing = probed(val=damaged(val, range(48)), **methods)
+    assert nothing == {"probe_train_samples": 96, "probe_val_samples": 0}
 
 
 def test_nothing_to_tell_apart_leaves_what_needs_no_labels():

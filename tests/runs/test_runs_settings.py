@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from seit_ray.models.about import read_about
 from seit_ray.models.build import build_model
 from seit_ray.models.exports import import_model
 from seit_ray.models.weights import load_weights
+from seit_ray.runs.evaluate_images import evaluate_images
 from seit_ray.runs.evaluate_tokens import evaluate_tokens
 from seit_ray.runs.finetune import finetune as run_finetune
 from seit_ray.runs.finetune import pixel_settings, token_settings
@@ -317,6 +319,30 @@ def test_from_tokens_to_pixels(pretrained, images, tmp_path):
     assert json.loads(json.dumps(trained))["size"] == about["settings"]["size"]
 
 
+def test_figures_of_val_are_those_of_evaluate_though_an_image_cannot_be_read(images, tmp_path):
+    place, run = Folder(tmp_path / "pictures"), Folder(tmp_path / "run")
+    write_files(place, {entry.name: images.read(entry.name) for entry in images.list("")})
+    place.write("val/dog/00041.png", b"no picture")
+    pixels = config.Pixels(image_size=16, patch_size=4).settings()
+    source = config.Source().settings()
+    metrics = finetune(run, loop={"epochs": 1, "global_batch_size": 8}, images=place, source=source, pixels=pixels)
+    found = evaluate_images(
+        images=place,
+        source=source,
+        run=run,
+        split="val",
+        val_fraction=0.0,
+        seed=0,
+        tokenizer=None,
+        weights="model",
+        batch_size=5,
+        world=CPU,
+    )
+    assert (found["samples"], found["listed"], len(found["rejected"])) == (11, 12, 1)
+    for name in ("loss", "top1", "top5"):
+        assert metrics[f"val_{name}"] == pytest.approx(found[name], rel=1e-5)
+
+
 def test_unlabelled_pictures_are_no_training_set(tmp_path):
     folder = write_files(tmp_path / "flat", {f"{i}.png": data for i, data in enumerate(image_files(6).values())})
     data = {"images": folder, "source": config.Source().settings()}
@@ -336,7 +362,7 @@ def test_the_hold_out_of_pixels_does_not_depend_on_the_seed_of_the_training(tmp_
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
                 "seit_ray.runs.finetune.train_and_export",
-                lambda *a, **more: seen.append(a[3].val.stream.keys(a[3].val.rows)),
+                lambda *a, **more: seen.append(a[3].val.stream.keys(np.arange(len(a[3].val)))),
             )
             finetune(run, loop={"global_batch_size": 8, **loop}, **data, **hooks)
         return sorted(seen[0])
