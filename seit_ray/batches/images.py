@@ -219,8 +219,10 @@ class ReadImages:
         before, stream = len(self.lost), self.stream
         self.lost.update(numbers.tolist())
         if (lost := len(self.lost)) > before:
-            note = f"{lost} that cannot be read are left out of the figures"
-            stream.on_progress(f"{stream.images.split} images", len(self) - lost, len(self), note)
+            note = f"{lost} of {len(self)} images that cannot be read are left out of the figures"
+            stream.on_progress(
+                f"{stream.images.split} faults", lost, lost, note
+            )  # as of work that is done: none is lost
 
 
 def open_images(

@@ -160,7 +160,7 @@ def test_an_unreadable_image_has_the_next_of_its_shard_in_its_place(tmp_path):
     assert np.array_equal(found.inputs.numpy(), np.stack(expected))
     assert found.labels.tolist() == [int(name.startswith("dog")) for name in names]
     notes = [note for phase, _, _, note in told if phase == "train images"]
-    assert notes[-1].startswith("3 that cannot be read, others in their place; the last: cat/")
+    assert notes[-1].startswith("3 images that cannot be read, others in their place; the last: cat/")
     assert ("decode train", 20, 20, "images") in told
 
 
@@ -190,7 +190,7 @@ def test_figures_are_of_the_images_that_can_be_read(tmp_path):
     assert read.batch(slice(4, 23), CPU).places is None
     assert read.batch(slice(3, 4), CPU).inputs.shape == (0, 3, SIZE, SIZE)
     notes = [(done, total, note) for _, done, total, note in told if "left out" in note]
-    assert notes == [(24 - n, 24, f"{n} that cannot be read are left out of the figures") for n in (1, 2)]
+    assert notes == [(n, n, f"{n} of 24 images that cannot be read are left out of the figures") for n in (1, 2)]
 
 
 def test_an_evaluation_decodes_no_image_twice(tmp_path):
