@@ -184,9 +184,10 @@ def stage_configs(sweep: Sweep, settings: Settings) -> dict[str, Pretrain | Fine
     """Stage -> its config under these settings, in order; `run` is the stage's name. ValueError names a bad value."""
     shared = {"dataset": sweep.dataset, "output": sweep.output, "storage": sweep.storage, "cluster": sweep.cluster}
     values: dict[str, dict[str, Any]] = {
-        stage: getattr(sweep, stage).model_dump() | shared | {"run": stage, "workers": sweep.workers}
-        for stage in sweep.stages
-    }
+        stage: {**part.model_dump(), "augment": part.augment.model_dump(exclude_unset=True), **shared}
+        | {"run": stage, "workers": sweep.workers}
+        for stage, part in ((stage, getattr(sweep, stage)) for stage in sweep.stages)
+    }  # of augment what is said: what one of its keys implies of others is up to the trial
     for key, value in settings.items():
         stage, path = (sweep.stages[0], key) if len(sweep.stages) == 1 else key.split(".", 1)
         set_key(values[stage], path.split("."), value)

@@ -47,6 +47,13 @@ def unread_of(augment: Augment, searched: Collection[str] = ()) -> Iterator[tupl
             yield from ((key, switches[0]) for key in keys if changed(augment, key))
 
 
+def without_unread(augment: Augment) -> Augment:
+    """An augment section with the default of all that nothing reads, as long as there is some."""
+    while found := [key for key, _ in unread_of(augment)]:
+        augment = augment.model_copy(update={key: Augment.model_fields[key].get_default() for key in found})
+    return augment
+
+
 def check_augment_keys(config: Section, name: str = "augment", searched: Collection[str] = ()) -> None:
     """ValueError for a key of an augment section, of this name, that nothing reads since what it is about is off."""
     augment: Any = functools.reduce(getattr, name.split("."), config)
