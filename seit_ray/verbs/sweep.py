@@ -218,12 +218,14 @@ def write_best(config: Sweep, job: SweepJob, best: Outcome) -> dict[str, str]:
 
 def check_data(config: Sweep, metric: str, samples: list[Settings]) -> None:
     """ValueError when the dataset cannot give the metric, and for what the training of a trial would refuse."""
+    from seit_ray.models.about import reading_once
     from seit_ray.shards import TokenDataset
     from seit_ray.shards.dataset import check_classes
 
     dataset = TokenDataset(folder_of(config.dataset, config.storage))
-    for settings in samples:
-        check_trial(config, settings, dataset)
+    with reading_once():
+        for settings in samples:
+            check_trial(config, settings, dataset)
     if not metric.startswith("train_"):
         dataset.split("val")
     if metric in ("probe_linear_top1", "probe_knn_top1"):

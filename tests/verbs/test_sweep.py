@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shlex
+from collections import Counter
 
 import pytest
 
@@ -84,6 +85,10 @@ def test_a_fine_tuning_that_would_end(dataset, tmp_path, keys):
 def test_of_two_stages_each_is_asked(dataset, tmp_path):
     keys = ["stages=[pretrain,finetune]", "space={finetune.model.grid_side: [4, 5]}"]
     assert "a finetune of the space, with finetune.model.grid_side=5" in said(config_of(dataset, tmp_path, *keys))
+    keys[1] = "space={finetune.model.grid_side: [4, 2]}"
+    assert said(config_of(dataset, tmp_path, *keys)).endswith(
+        "set finetune.model.stem_kernel and finetune.model.grid_side as that run has them"
+    )
     keys[1] = "space={finetune.model.width: [768, 96]}"
     assert "with finetune.model.width=96: the pre-training before it has a model of width 768; expected 96" in said(
         config_of(dataset, tmp_path, *keys)
@@ -161,6 +166,33 @@ def test_a_sweep_that_starts_from_other_weights_now_is_refused(dataset, tmp_path
     with pytest.raises(ValueError, match=r"a has trials that read another .*start/model.safetensors"):
         job_of(config)
     job_of(config_of(dataset, tmp_path, *keys, "init_weights=ema"))
+
+
+@pytest.mark.parametrize("reads", ["adapt_run", "init_from"])
+def test_a_run_that_all_trials_read_is_asked_for_once(dataset, tmp_path, monkeypatch, reads):
+    keys = [
+        "space={optimizer.lr: [1, 2, 3, 4, 5]}",
+        "pretrain.model.size=nano",
+        f"pretrain.augment.adapt_run={tmp_path}/run",
+    ]
+    if reads == "adapt_run":
+        run = write_about(tmp_path / "run", "tokenadapt", dataset, grid=[4, 4], out_grid=[4, 4])
+    else:
+        run = write_classifier(Folder(tmp_path / "run"), Folder(dataset), class_names=["a"], ema_seed=1)
+        small = ("width=16", "depth=2", "num_heads=2", "token_dim=8", "stem_kernel=1")
+        keys = [keys[0], "stages=[finetune]", *(f"finetune.model.{key}" for key in small)]
+        keys += [f"init_from={run.uri}", "transfer=true"]
+    asked = []
+    for name in ("exists", "read"):
+        real = getattr(Folder, name)
+        monkeypatch.setattr(Folder, name, lambda self, file, _r=real: asked.append(self.uri_of(file)) or _r(self, file))
+    assert len(job_of(config_of(dataset, tmp_path / "out", *keys)).listed()) == 5
+    assert asked.count(run.uri_of("model.json")) == 2  # whether it is there, and what it says
+    before = len(asked)
+    job_of(config_of(dataset, tmp_path / "out", *keys))  # another check asks anew
+    assert asked.count(run.uri_of("model.json")) == 4
+    assert len(asked) == 2 * before
+    assert max(Counter(asked[:before]).values()) < 5, asked[:before]  # nothing is asked for by each trial
 
 
 def test_the_command_of_a_trial_of_two_stages_is_of_its_own_pre_training(dataset, tmp_path):

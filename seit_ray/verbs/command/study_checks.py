@@ -36,7 +36,7 @@ def check_parts(each: Parts) -> None:
         begun = about_to_be(each["pretrain"], tokens)
     with mistakes_of("finetune"):
         check_finetune_keys(last, starts=bool(begun))
-        check_classifier(last, tokens, begun, "the pre-training before it")
+        check_classifier(last, tokens, begun)
 
 
 def check_curve(config: StudyStorageCurve) -> None:
@@ -51,7 +51,7 @@ def check_curve(config: StudyStorageCurve) -> None:
 def check_on_tokens(config: Any, augment: Augment, model: Classifier, tokens: KnownTokens) -> None:
     """ValueError where a classifier, with this augmentation, does not fit tokens."""
     made = Finetune(dataset=MADE, run=MADE, storage=config.storage)
-    check_classifier(made.model_copy(update={"model": model, "augment": augment}), tokens, None, "")
+    check_classifier(made.model_copy(update={"model": model, "augment": augment}), tokens, None)
 
 
 def stem_of(model: Classifier, kernel: int, **more: Any) -> Classifier:
