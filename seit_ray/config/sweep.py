@@ -15,7 +15,7 @@ from seit_ray.config.loading import explain, set_key
 from seit_ray.config.loop import FinetuneLoop, Loop, check_metric, reported
 from seit_ray.config.quickstart import FinetunePart, PretrainPart
 from seit_ray.config.sections import NonNegativeInt, PositiveInt, Section, Seed, described
-from seit_ray.config.space import Range, Settings, list_trials, parse_space
+from seit_ray.config.space import Range, Settings, edges_of, list_trials, parse_space
 from seit_ray.config.training import Probe, WorkersHere
 from seit_ray.config.trainings import Finetune, Pretrain
 from seit_ray.config.verbs import Verb
@@ -125,10 +125,10 @@ def check_stages(sweep: Sweep) -> None:
 
 
 def space_of(sweep: Sweep) -> dict[str, Range]:
-    """The checked space: a key -> its range; with two stages every key begins with its stage.
+    """The space: a key -> its range; with two stages every key begins with its stage.
 
-    ValueError for an unknown key, with the nearest known one, for one that decides no result, and for a value that a
-    training would refuse.
+    ValueError for an unknown key, with the nearest known one, and for one that decides no result. Values are checked
+    together (`trials_of`), since keys bound each other.
     """
     check_stages(sweep)
     ranges = {full_key(sweep, key): found for key, found in parse_space(sweep.space).items()}
@@ -139,9 +139,6 @@ def space_of(sweep: Sweep) -> dict[str, Range]:
                 f"key {key} of the space decides no result; expected one that does; set it in the section "
                 f"{key.partition('.')[0] if len(sweep.stages) > 1 else sweep.stages[0]}"
             )
-    for key, found in ranges.items():
-        for value in found.edges():
-            stage_configs(sweep, {key: value})
     for key in sweep.heat_map or ():
         full_key(sweep, key, ranges)
     return ranges
@@ -167,17 +164,40 @@ def full_key(sweep: Sweep, key: str, known: Any = None) -> str:
 
 
 def trials_of(sweep: Sweep, ranges: dict[str, Range]) -> list[Settings] | None:
-    """All settings of a grid or random search, each checked; None where Optuna proposes them on the way."""
+    """All settings of a grid or random search; None where Optuna proposes them on the way, by the edges of the space.
+
+    ValueError for settings that a training would refuse.
+    """
     search = sweep.search
     if search.searcher == "optuna":
         grids = [key for key, found in ranges.items() if found.kind == "grid"]
         if grids:
             raise ValueError(f"space.{grids[0]} is a grid with search.searcher optuna; expected choice; write choice")
+        for settings in edges_of(ranges):
+            stage_configs(sweep, settings)
         return None
+    if search.searcher == "random":
+        refuse_edges(sweep, ranges)
     trials = list_trials(ranges, search.searcher, search.num_trials, search.seed)
     for settings in trials:
         stage_configs(sweep, settings)
     return trials
+
+
+def refuse_edges(sweep: Sweep, ranges: dict[str, Range]) -> None:
+    """ValueError for a value at the edge of a range with which a training is refused whatever the other keys are."""
+    refused: dict[tuple[str, str], ValueError] = {}
+    passed: set[tuple[str, str]] = set()
+    for settings in edges_of(ranges):
+        values = [(key, repr(value)) for key, value in settings.items()]
+        try:
+            stage_configs(sweep, settings)
+            passed.update(values)
+        except ValueError as error:
+            refused |= {value: error for value in values if value not in refused}
+    for value, error in refused.items():
+        if value not in passed:
+            raise error
 
 
 def stage_configs(sweep: Sweep, settings: Settings) -> dict[str, Pretrain | Finetune]:
