@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,6 +115,22 @@ def edges_of(ranges: dict[str, Range]) -> list[Settings]:
     count = max(MOST_EDGES, *map(len, each.values()))
     drawn = {key: _shuffled(key, edges, count) for key, edges in each.items()}
     return [{key: edges[i] for key, edges in drawn.items()} for i in range(count)]
+
+
+def refuse_edges(ranges: dict[str, Range], check: Callable[[Settings], object]) -> None:
+    """The ValueError of a check of settings, for a value at an edge that it refuses whatever the other keys are."""
+    refused: dict[tuple[str, str], ValueError] = {}
+    passed: set[tuple[str, str]] = set()
+    for settings in edges_of(ranges):
+        values = [(key, repr(value)) for key, value in settings.items()]
+        try:
+            check(settings)
+            passed.update(values)
+        except ValueError as error:
+            refused |= {value: error for value in values if value not in refused}
+    for value, error in refused.items():
+        if value not in passed:
+            raise error
 
 
 def list_trials(ranges: dict[str, Range], searcher: str, num_trials: int, seed: int) -> list[Settings]:

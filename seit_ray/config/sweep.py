@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import json
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from seit_ray.config.loading import explain, set_key
 from seit_ray.config.loop import FinetuneLoop, Loop, check_metric, reported
 from seit_ray.config.quickstart import FinetunePart, PretrainPart
 from seit_ray.config.sections import NonNegativeInt, PositiveInt, Section, Seed, described
-from seit_ray.config.space import Range, Settings, edges_of, list_trials, parse_space
+from seit_ray.config.space import Range, Settings, edges_of, list_trials, parse_space, refuse_edges
 from seit_ray.config.training import Probe, WorkersHere
 from seit_ray.config.trainings import Finetune, Pretrain
 from seit_ray.config.verbs import Verb
@@ -177,27 +178,11 @@ def trials_of(sweep: Sweep, ranges: dict[str, Range]) -> list[Settings] | None:
             stage_configs(sweep, settings)
         return None
     if search.searcher == "random":
-        refuse_edges(sweep, ranges)
+        refuse_edges(ranges, functools.partial(stage_configs, sweep))
     trials = list_trials(ranges, search.searcher, search.num_trials, search.seed)
     for settings in trials:
         stage_configs(sweep, settings)
     return trials
-
-
-def refuse_edges(sweep: Sweep, ranges: dict[str, Range]) -> None:
-    """ValueError for a value at the edge of a range with which a training is refused whatever the other keys are."""
-    refused: dict[tuple[str, str], ValueError] = {}
-    passed: set[tuple[str, str]] = set()
-    for settings in edges_of(ranges):
-        values = [(key, repr(value)) for key, value in settings.items()]
-        try:
-            stage_configs(sweep, settings)
-            passed.update(values)
-        except ValueError as error:
-            refused |= {value: error for value in values if value not in refused}
-    for value, error in refused.items():
-        if value not in passed:
-            raise error
 
 
 def stage_configs(sweep: Sweep, settings: Settings) -> dict[str, Pretrain | Finetune]:
