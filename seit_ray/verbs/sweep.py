@@ -170,7 +170,7 @@ def stage_words(config: Sweep, best: Settings, settings: Settings) -> dict[str, 
 
     A searched key that the trial does not read is said where the best one's config says something else.
     """
-    config, found = absolute(config), {}
+    config, found = absolute(config), dict[str, dict[str, Any]]()
     trained, theirs = stage_configs(config, settings), as_read(stage_configs(config, best))
     for name, stage in as_read(trained).items():
         mine, before, given = deciding(stage), deciding(theirs[name]), deciding(trained[name])
