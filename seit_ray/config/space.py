@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ KINDS = {
     "quniform": "[low, high, step]",
 }
 Settings = dict[str, Any]
+MOST_EDGES = 64  # settings that stand for a space whose trials are proposed on the way
 DRAWS_A_TRIAL = 50  # so often a random search looks for settings that it has not drawn yet
 
 
@@ -103,6 +104,35 @@ def parse_range(key: str, value: Any) -> Range:
     return Range(kind, numbers)
 
 
+def edges_of(ranges: dict[str, Range]) -> list[Settings]:
+    """Settings of all keys, at the edges of a space: all combinations where these are few, else seeded draws of them.
+
+    Every edge is in one of them; always of all keys, since keys bound each other.
+    """
+    each = {key: found.edges() for key, found in ranges.items()}
+    if math.prod(map(len, each.values())) <= MOST_EDGES:
+        return [dict(zip(each, values, strict=True)) for values in itertools.product(*each.values())]
+    count = max(MOST_EDGES, *map(len, each.values()))
+    drawn = {key: _shuffled(key, edges, count) for key, edges in each.items()}
+    return [{key: edges[i] for key, edges in drawn.items()} for i in range(count)]
+
+
+def refuse_edges(ranges: dict[str, Range], check: Callable[[Settings], object]) -> None:
+    """The ValueError of a check of settings, for a value at an edge that it refuses whatever the other keys are."""
+    refused: dict[tuple[str, str], ValueError] = {}
+    passed: set[tuple[str, str]] = set()
+    for settings in edges_of(ranges):
+        values = [(key, repr(value)) for key, value in settings.items()]
+        try:
+            check(settings)
+            passed.update(values)
+        except ValueError as error:
+            refused |= {value: error for value in values if value not in refused}
+    for value, error in refused.items():
+        if value not in passed:
+            raise error
+
+
 def list_trials(ranges: dict[str, Range], searcher: str, num_trials: int, seed: int) -> list[Settings]:
     """The distinct settings of a grid or random search: a pure function of its arguments.
 
@@ -141,6 +171,14 @@ def _draws(ranges: dict[str, Range], count: int, seed: str) -> list[Settings]:
         if len(found) == wanted:
             break
     return found
+
+
+def _shuffled(key: str, values: list[Any], count: int) -> list[Any]:
+    """So many of some values: all of them in an order of the key's own, and again in others."""
+    found: list[Any] = []
+    while len(found) < count:
+        found += random.Random(f"{key}/{len(found)}").sample(values, len(values))
+    return found[:count]
 
 
 def _number_in(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import json
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from seit_ray.config.loading import explain, set_key
 from seit_ray.config.loop import FinetuneLoop, Loop, check_metric, reported
 from seit_ray.config.quickstart import FinetunePart, PretrainPart
 from seit_ray.config.sections import NonNegativeInt, PositiveInt, Section, Seed, described
-from seit_ray.config.space import Range, Settings, list_trials, parse_space
+from seit_ray.config.space import Range, Settings, edges_of, list_trials, parse_space, refuse_edges
 from seit_ray.config.training import Probe, WorkersHere
 from seit_ray.config.trainings import Finetune, Pretrain
 from seit_ray.config.verbs import Verb
@@ -125,10 +126,10 @@ def check_stages(sweep: Sweep) -> None:
 
 
 def space_of(sweep: Sweep) -> dict[str, Range]:
-    """The checked space: a key -> its range; with two stages every key begins with its stage.
+    """The space: a key -> its range; with two stages every key begins with its stage.
 
-    ValueError for an unknown key, with the nearest known one, for one that decides no result, and for a value that a
-    training would refuse.
+    ValueError for an unknown key, with the nearest known one, and for one that decides no result. Values are checked
+    together (`trials_of`), since keys bound each other.
     """
     check_stages(sweep)
     ranges = {full_key(sweep, key): found for key, found in parse_space(sweep.space).items()}
@@ -139,9 +140,6 @@ def space_of(sweep: Sweep) -> dict[str, Range]:
                 f"key {key} of the space decides no result; expected one that does; set it in the section "
                 f"{key.partition('.')[0] if len(sweep.stages) > 1 else sweep.stages[0]}"
             )
-    for key, found in ranges.items():
-        for value in found.edges():
-            stage_configs(sweep, {key: value})
     for key in sweep.heat_map or ():
         full_key(sweep, key, ranges)
     return ranges
@@ -167,13 +165,20 @@ def full_key(sweep: Sweep, key: str, known: Any = None) -> str:
 
 
 def trials_of(sweep: Sweep, ranges: dict[str, Range]) -> list[Settings] | None:
-    """All settings of a grid or random search, each checked; None where Optuna proposes them on the way."""
+    """All settings of a grid or random search; None where Optuna proposes them on the way, by the edges of the space.
+
+    ValueError for settings that a training would refuse.
+    """
     search = sweep.search
     if search.searcher == "optuna":
         grids = [key for key, found in ranges.items() if found.kind == "grid"]
         if grids:
             raise ValueError(f"space.{grids[0]} is a grid with search.searcher optuna; expected choice; write choice")
+        for settings in edges_of(ranges):
+            stage_configs(sweep, settings)
         return None
+    if search.searcher == "random":
+        refuse_edges(ranges, functools.partial(stage_configs, sweep))
     trials = list_trials(ranges, search.searcher, search.num_trials, search.seed)
     for settings in trials:
         stage_configs(sweep, settings)
@@ -184,9 +189,10 @@ def stage_configs(sweep: Sweep, settings: Settings) -> dict[str, Pretrain | Fine
     """Stage -> its config under these settings, in order; `run` is the stage's name. ValueError names a bad value."""
     shared = {"dataset": sweep.dataset, "output": sweep.output, "storage": sweep.storage, "cluster": sweep.cluster}
     values: dict[str, dict[str, Any]] = {
-        stage: getattr(sweep, stage).model_dump() | shared | {"run": stage, "workers": sweep.workers}
-        for stage in sweep.stages
-    }
+        stage: {**part.model_dump(), "augment": part.augment.model_dump(exclude_unset=True), **shared}
+        | {"run": stage, "workers": sweep.workers}
+        for stage, part in ((stage, getattr(sweep, stage)) for stage in sweep.stages)
+    }  # of augment what is said: what one of its keys implies of others is up to the trial
     for key, value in settings.items():
         stage, path = (sweep.stages[0], key) if len(sweep.stages) == 1 else key.split(".", 1)
         set_key(values[stage], path.split("."), value)

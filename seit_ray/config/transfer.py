@@ -16,7 +16,7 @@ from seit_ray.config.loop import (
     check_schedule,
     refuse_seed,
 )
-from seit_ray.config.methods import STUDENT, Ccvit, Dtm
+from seit_ray.config.methods import Ccvit, Dtm
 from seit_ray.config.sections import Codes, PositiveInt, Section, Share, Source, Texts
 from seit_ray.config.storage_curve import STEM
 from seit_ray.config.study import Study
@@ -131,7 +131,7 @@ class StudyTransfer(Study):
                 raise ValueError(f"model.{name}; expected none, as each row has its own; drop it")
         if self.pretrain.ccvit.tokenizer:
             raise ValueError("pretrain.ccvit.tokenizer; expected none, as the study fits its own; drop it")
-        check_morphing(self.pretrain.dtm, self.rows, self.second_codebook_size)
+        check_morphing(self.pretrain.dtm, self.rows)
         for part in ("pretrain", "supervised", "finetune"):
             refuse_seed(f"{part}.loop.seed", getattr(self, part).loop.seed)
         names = [name_of(target) for target in self.targets]
@@ -145,8 +145,8 @@ class StudyTransfer(Study):
         return self
 
 
-def check_morphing(dtm: Dtm, rows: tuple[str, ...], second_codes: int | None) -> None:
-    """ValueError for a target that a row has of its own, and for what a row lacks or nobody reads."""
+def check_morphing(dtm: Dtm, rows: tuple[str, ...]) -> None:
+    """ValueError for a target that a row has of its own, and for what a row lacks."""
     if dtm.target not in (None, "average", "codebook"):
         raise ValueError(
             f"pretrain.dtm.target {dtm.target}; expected average or codebook, as the others have rows of their own; "
@@ -157,14 +157,6 @@ def check_morphing(dtm: Dtm, rows: tuple[str, ...], second_codes: int | None) ->
             raise ValueError(f"pretrain.dtm.{name}; expected none, as the study makes its own; drop it")
     if "dtm_run" in rows and "mtm" not in rows:
         raise ValueError("row dtm_run without mtm, whose run it compares with; expected both; add mtm to rows")
-    if second_codes and "dtm_stream" not in rows:
-        raise ValueError("second_codebook_size without the row dtm_stream; expected none, as nothing reads it; drop it")
-    for name in (*TEACHER, *STUDENT):
-        if getattr(dtm, name) != Dtm.model_fields[name].default and "dtm_images" not in rows:
-            raise ValueError(
-                f"pretrain.dtm.{name} with rows {', '.join(rows)}; expected none, as nothing reads it; drop it, or add "
-                "dtm_images to rows"
-            )
     for name in TEACHER:
         if "dtm_images" in rows and not getattr(dtm, name):
             raise ValueError(

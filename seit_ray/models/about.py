@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import hashlib
 import json
 from collections.abc import Iterator
@@ -16,14 +17,12 @@ TARGETS = ("mtm", "ccvit", "dtm", "classifier")  # kinds of runs whose patches m
 SOURCES = (*TARGETS, "segmenter")  # kinds of runs that one of CLASSIFIERS may start from
 CLASSIFIERS = ("classifier", "segmenter")  # of images, of pixels
 BEIT = ("ccvit", "dtm")  # of BEiT's blocks
+KNOWN = contextvars.ContextVar[dict[str, bytes] | None]("KNOWN", default=None)  # uri -> model.json, in `reading_once`
 
 
 def read_about(run: Folder, *kinds: str) -> dict[str, Any]:
     """model.json of a finished run; ValueError when there is none or it is of none of the kinds."""
-    if not run.exists("model.json"):
-        run.check_readable()
-        raise ValueError(f"no finished run in {run.uri}; expected model.json; let the run end first")
-    text = run.read("model.json")
+    text = record_of(run)
     try:
         about = json.loads(text)
         found = about["kind"]
@@ -33,6 +32,30 @@ def read_about(run: Folder, *kinds: str) -> dict[str, Any]:
         wanted = " or ".join(map(repr, kinds))
         raise ValueError(f"{run.uri} holds a model of kind {found!r}; expected {wanted}; name another run")
     return about
+
+
+def record_of(run: Folder) -> bytes:
+    """model.json of a finished run as it is; ValueError when there is none."""
+    known = KNOWN.get()
+    if known is not None and run.uri in known:
+        return known[run.uri]
+    if not run.exists("model.json"):
+        run.check_readable()
+        raise ValueError(f"no finished run in {run.uri}; expected model.json; let the run end first")
+    text = run.read("model.json")
+    if known is not None:
+        known[run.uri] = text
+    return text
+
+
+@contextlib.contextmanager
+def reading_once() -> Iterator[None]:
+    """A block in which model.json of a run is asked for once: a check of many trials that read the same runs."""
+    token = KNOWN.set({})
+    try:
+        yield
+    finally:
+        KNOWN.reset(token)
 
 
 @contextlib.contextmanager

@@ -56,22 +56,31 @@ def check_patches(about: Mapping[str, Any], grid: tuple[int, int], patch_grid: t
         )
 
 
-def check_sizes(about: Mapping[str, Any], settings: Mapping[str, Any], uri: str, taken: Taken) -> None:
-    """ValueError where a run's weights have other shapes than a model with these keywords (`build_model`)."""
+def check_sizes(
+    about: Mapping[str, Any], settings: Mapping[str, Any], uri: str, taken: Taken, *, behind: str = ""
+) -> None:
+    """ValueError where a run's weights have other shapes than a model with these keywords (`build_model`).
+
+    behind: the section of the model's keys, where the run is one that this call makes before it: it cannot be another,
+    and what fits of it cannot be taken over instead.
+    """
+    model, other = (f"{behind}.model", "") if behind else ("model", ", or name another run")
     with reading(uri):
         theirs, mine = about["settings"], settings
         is_beit = encoder_of(dict(about)) == "beit"
         for name in BLOCKS if is_beit else BLOCKS[:2]:  # of ViT, no weight has a head's shape
-            refuse_other(uri, name, size_of(theirs["size"], name), size_of(mine["size"], name))
+            refuse_other(uri, name, size_of(theirs["size"], name), size_of(mine["size"], name), model, other)
         if taken.inputs and not is_beit:
             for name in input_keys(mine):
-                refuse_other(uri, name, theirs.get(name, INPUT[name]), mine.get(name, INPUT[name]))
-            refuse_other(uri, "stem_pixels", *(given.get("pixel_side", 1) > 1 for given in (theirs, mine)))
+                refuse_other(uri, name, theirs.get(name, INPUT[name]), mine.get(name, INPUT[name]), model, other)
+            pixels = [given.get("pixel_side", 1) > 1 for given in (theirs, mine)]
+            refuse_other(uri, "stem_pixels", *pixels, model, other)
         (_, found), (_, wanted) = patches_of(theirs), patches_of(mine)
     if taken.places and found != wanted:
         raise ValueError(
             f"{uri} sees {found[0]}x{found[1]} patches; expected the {wanted[0]}x{wanted[1]} of the model here; "
-            "set model.stem_kernel and model.grid_side as that run has them, or transfer=true"
+            f"set {model}.stem_kernel and {model}.grid_side as that run has them"
+            + ("" if behind else ", or transfer=true")
         )
 
 
@@ -89,10 +98,10 @@ def size_of(size: Size | Mapping[str, int], name: str) -> int:
     return found
 
 
-def refuse_other(uri: str, name: str, found: Any, wanted: Any) -> None:
-    """ValueError unless the two are the same."""
+def refuse_other(uri: str, name: str, found: Any, wanted: Any, model: str, other: str) -> None:
+    """ValueError unless the two are the same. model: the section of the key; other: what one may do instead."""
     if found != wanted:
         raise ValueError(
             f"{uri} has a model of {name} {found}; expected {wanted}, that of the model here; set "
-            f"model.{name}={found}, or name another run"
+            f"{model}.{name}={found}{other}"
         )

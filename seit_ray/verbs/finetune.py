@@ -14,6 +14,7 @@ from seit_ray.config.loading import flow
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 from seit_ray.verbs.command.finetune_checks import check_data
+from seit_ray.verbs.command.older_records import as_recorded
 from seit_ray.verbs.command.places import Rows, cluster_rows, dataset_rows, folder_of, output_rows
 from seit_ray.verbs.command.training import (
     augment_arguments,
@@ -29,7 +30,7 @@ from seit_ray.verbs.command.training import (
 
 def check(config: Finetune) -> Rows:
     """What would be trained, from what, on what, with which resources."""
-    data = check_data(config)
+    data = check_data(as_recorded(config, run_folder(config), "finetune"))
     check_run(config, "finetune", data)
     return [
         *(image_rows(config, data) if config.images else [*dataset_rows(data), *loop_rows(config, data)]),
@@ -49,7 +50,7 @@ def image_rows(config: Finetune, images: Folder) -> Rows:
 
 def finetune(config: Finetune, progress: Progress = silent) -> Rows:
     """Train; returns the table to print."""
-    data = check_data(config)
+    data = check_data(as_recorded(config, run_folder(config), "finetune"))
     import pkgutil
 
     run_function, run = pkgutil.resolve_name(run_name(config)), run_folder(config)

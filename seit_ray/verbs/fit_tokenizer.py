@@ -12,6 +12,7 @@ from seit_ray.config import FitTokenizer
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 from seit_ray.storage.lock import LOCK, Lock, locked
+from seit_ray.verbs.command.older_records import as_recorded
 from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, listed, output_rows, train_rows
 from seit_ray.verbs.command.shape_checks import check_whole_patches
 from seit_ray.verbs.command.training import claim_run
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 def check(config: FitTokenizer) -> Rows:
     """What would be read, fitted and written."""
-    check_fit_keys(config)
+    check_fit_keys(as_recorded(config, folder_of(config.output, config.storage), "fit_tokenizer"))
     refuse_another(config)
     output = folder_of(config.output, config.storage)
     if config.published:
@@ -75,7 +76,7 @@ def refuse_another(config: FitTokenizer) -> None:
 
 def fit_tokenizer(config: FitTokenizer, progress: Progress = silent) -> Rows:
     """Fit or train, and save; returns the table to print."""
-    check_fit_keys(config)
+    check_fit_keys(as_recorded(config, folder_of(config.output, config.storage), "fit_tokenizer"))
     refuse_another(config)
     if config.tokenizer == "vit_vqgan" and not config.published:
         return train_vqgan(config, progress)  # as any training, which locks its folder itself

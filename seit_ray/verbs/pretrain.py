@@ -12,6 +12,7 @@ from seit_ray.config.loading import flow
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 from seit_ray.verbs.command.morph_checks import morphs
+from seit_ray.verbs.command.older_records import as_recorded
 from seit_ray.verbs.command.places import Rows, cluster_rows, dataset_rows, folder_of, output_rows
 from seit_ray.verbs.command.pretrain_checks import check_pretrain
 from seit_ray.verbs.command.training import (
@@ -29,7 +30,7 @@ from seit_ray.verbs.command.training import (
 
 def check(config: Pretrain) -> Rows:
     """What would be trained, on what, with which resources."""
-    data = check_pretrain(config)
+    data = check_pretrain(as_recorded(config, run_folder(config), "pretrain"))
     check_run(config, "pretrain", data)
     return [
         *(image_rows(config, data) if config.images else [*dataset_rows(data), *loop_rows(config, data)]),
@@ -51,7 +52,8 @@ def pretrain(config: Pretrain, progress: Progress = silent) -> Rows:
     """Train; returns the table to print."""
     import pkgutil
 
-    data, run = check_pretrain(config), run_folder(config)
+    run = run_folder(config)
+    data = check_pretrain(as_recorded(config, run, "pretrain"))
     arguments = own_arguments(config) | data_arguments(config, data)
     metrics = train(
         config, "pretrain", pkgutil.resolve_name(run_name(config)), arguments, run, progress, sources=[data]

@@ -19,7 +19,7 @@ from seit_ray.studies.study import Study
 from seit_ray.studies.transfer import Pretraining, Training, Transfer
 from seit_ray.verbs.command.places import Rows, folder_of, looked_at, manifest_rows
 from seit_ray.verbs.command.study import check_same_images, closing_rows, run_trials, study_of, study_rows
-from seit_ray.verbs.command.study_checks import check_transfer, parts_read
+from seit_ray.verbs.command.study_checks import check_transfer, parts_read, unread_parts
 from seit_ray.verbs.command.training import morph_sources
 
 NAME = "study_transfer"
@@ -94,14 +94,16 @@ def study_of_transfer(config: StudyTransfer) -> Study:
 
 
 def unheeded(config: StudyTransfer) -> Rows:
-    """What is said of the model and some rows do not heed, a line each."""
+    """What is said of the model and some rows do not heed, and what is of rows or columns left out, a line each."""
     found: dict[str, list[str]] = {}
     for row in config.rows:
         for name, value in reads(row).items():
             said = getattr(config.model, name)
             if name in config.model.model_fields_set and said != value:
                 found.setdefault(f"model.{name} {said}", []).append(f"{row} ({value})")
-    return [("not heeded", f"{what} by rows {', '.join(rows)}, whose encoders fix it") for what, rows in found.items()]
+    lines = [f"{what} by rows {', '.join(rows)}, whose encoders fix it" for what, rows in found.items()]
+    lines += [f"{what}, {why}" for what, why in unread_parts(config)]
+    return [("not heeded", line) for line in lines]
 
 
 def image_set(config: StudyTransfer, uri: str) -> ImageSet:

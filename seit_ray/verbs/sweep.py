@@ -4,15 +4,14 @@ seit-ray sweep --config sweep_masking_augment dataset=runs/all/tokens run=maskin
 """
 
 import functools
-import itertools
-import math
 import shlex
+from typing import Any
 
 import yaml
 
-from seit_ray.config import Sweep
+from seit_ray.config import Finetune, Pretrain, Sweep, deciding
 from seit_ray.config.loading import flow
-from seit_ray.config.space import Range, Settings
+from seit_ray.config.space import Settings, edges_of
 from seit_ray.config.sweep import is_better_low, metric_of, space_of, stage_configs, trials_of
 from seit_ray.progress import Progress, silent
 from seit_ray.storage.output import claim
@@ -22,10 +21,9 @@ from seit_ray.studies.trials import Outcome
 from seit_ray.verbs.command.contents import contents_of
 from seit_ray.verbs.command.places import Rows, dataset_rows, folder_of, output_rows, resources_of
 from seit_ray.verbs.command.training import loop_rows
-from seit_ray.verbs.command.unread import unread_of
+from seit_ray.verbs.command.unread import without_unread
 from seit_ray.verbs.sweep_trials import absolute, check_trial, configs_of, trial_of
 
-MOST_EDGES = 64  # settings that are checked before a search that proposes them on the way
 SHOWN_TRIALS = 20  # on the terminal; trials.csv and report.html have all
 
 
@@ -106,14 +104,6 @@ def job_of(config: Sweep) -> SweepJob:
     return job
 
 
-def edges_of(ranges: dict[str, Range]) -> list[Settings]:
-    """Settings at the edges of a space: all combinations where these are few, since keys bound each other."""
-    each = {key: list(found.edges()) for key, found in ranges.items()}
-    if math.prod(map(len, each.values())) > MOST_EDGES:
-        return [{key: value} for key, values in each.items() for value in values]
-    return [dict(zip(each, values, strict=True)) for values in itertools.product(*each.values())]
-
-
 def write_results(config: Sweep, job: SweepJob, outcomes: list[Outcome]) -> Rows:
     """Write table, page and best configs, best trial first; the rows for the terminal.
 
@@ -125,10 +115,12 @@ def write_results(config: Sweep, job: SweepJob, outcomes: list[Outcome]) -> Rows
     from seit_ray.verbs.command.record import record_of
 
     outcomes = ranked(outcomes, job.mode)
-    job.folder.write(
-        "trials.csv", trials_csv(outcomes, job.metric, functools.partial(command_of, config, job)).encode()
-    )
     finished = [outcome for outcome in outcomes if outcome.status == "finished"]
+
+    def command(outcome: Outcome) -> str:
+        return command_of(config, job, finished[0], outcome) if finished else ""  # which is by the best one's config
+
+    job.folder.write("trials.csv", trials_csv(outcomes, job.metric, command).encode())
     if not finished:
         raise ValueError(
             f"none of {len(outcomes)} trials finished: {outcomes[0].error if outcomes else 'there was none'}; expected "
@@ -154,26 +146,45 @@ def write_results(config: Sweep, job: SweepJob, outcomes: list[Outcome]) -> Rows
         *([("...", f"{more} more")] if more else []),
         ("metric", f"{job.metric}, {'lowest' if job.mode == 'min' else 'highest'} is best"),
         *((f"best, for {verb}", job.folder.uri_of(name)) for verb, name in files.items()),
-        ("best again", command_of(config, job, finished[0])),
+        ("best again", command(finished[0])),
         ("table", f"{job.folder.uri_of('trials.csv')} (with the command of each trial)"),
         ("report", job.folder.uri_of("report.html")),
     ]
 
 
-def command_of(config: Sweep, job: SweepJob, outcome: Outcome) -> str:
-    """The command of each stage that trains a trial again, by the best one's configs and this trial's settings."""
+def command_of(config: Sweep, job: SweepJob, best: Outcome, outcome: Outcome) -> str:
+    """The command of each stage that trains a trial again, by the best one's configs and what this trial differs in."""
+    words = stage_words(config, best.settings, outcome.settings)
     if len(config.stages) == 1:
-        return stage_command(config.stages[0], job, "best.yaml", outcome.settings, f"run={outcome.name}")
+        return stage_command(config.stages[0], job, "best.yaml", words[config.stages[0]], f"run={outcome.name}")
     first, last = config.stages
-    own: dict[str, Settings] = {first: {}, last: {}}
-    for key, value in outcome.settings.items():
-        stage, _, name = key.partition(".")
-        own[stage][name] = value
     begun = f"{outcome.name}-{first}"
     start = folder_of(absolute(config).output, config.storage).join(begun).uri
-    before = stage_command(first, job, f"best_{first}.yaml", own[first], f"run={begun}")
-    after = stage_command(last, job, "best.yaml", own[last], f"init_from={start}", f"run={outcome.name}")
+    before = stage_command(first, job, f"best_{first}.yaml", words[first], f"run={begun}")
+    after = stage_command(last, job, "best.yaml", words[last], f"init_from={start}", f"run={outcome.name}")
     return f"{before} && {after}"
+
+
+def stage_words(config: Sweep, best: Settings, settings: Settings) -> dict[str, dict[str, Any]]:
+    """Stage -> what a trial with these settings says over the best one's config: the searched keys, and what differs.
+
+    A searched key that the trial does not read is said where the best one's config says something else.
+    """
+    config, found = absolute(config), dict[str, dict[str, Any]]()
+    trained, theirs = stage_configs(config, settings), as_read(stage_configs(config, best))
+    for name, stage in as_read(trained).items():
+        mine, before, given = deciding(stage), deciding(theirs[name]), deciding(trained[name])
+        searched = [key if len(trained) == 1 else key.removeprefix(f"{name}.") for key in settings]
+        said = [key for key in searched if key in mine and mine[key] == given[key]]
+        found[name] = {key: mine[key] for key in [*said, *(k for k in mine if k not in said and mine[k] != before[k])]}
+    return found
+
+
+def as_read(configs: dict[str, Pretrain | Finetune]) -> dict[str, Pretrain | Finetune]:
+    """Configs with the default of what nothing reads: the same trainings, and their verbs refuse nothing."""
+    return {
+        name: stage.model_copy(update={"augment": without_unread(stage.augment)}) for name, stage in configs.items()
+    }
 
 
 def stage_command(stage: str, job: SweepJob, name: str, settings: Settings, *places: str) -> str:
@@ -184,13 +195,11 @@ def stage_command(stage: str, job: SweepJob, name: str, settings: Settings, *pla
 
 def write_best(config: Sweep, job: SweepJob, best: Outcome) -> dict[str, str]:
     """Verb -> file of the config that gives the best trial's run; with two stages best.yaml is that of the last."""
-    configs = configs_of(absolute(config), best.settings)
+    configs = as_read(configs_of(absolute(config), best.settings))
     files = {}
     for i, (verb, stage) in enumerate(configs.items()):
         name = "best.yaml" if i == len(configs) - 1 else f"best_{verb}.yaml"
         values = stage.model_dump(mode="json", exclude={"storage", "cluster"})
-        for key, _ in unread_of(stage.augment):  # off in the best trial: the verb would refuse what it does not read
-            del values["augment"][key]
         values |= {"output": absolute(config).output, "run": f"{config.run}-best-{verb}"}
         # of the storage, what is set; secrets are left to the environment
         secrets = {"access_key_id", "secret_access_key", "session_token"}
@@ -209,12 +218,14 @@ def write_best(config: Sweep, job: SweepJob, best: Outcome) -> dict[str, str]:
 
 def check_data(config: Sweep, metric: str, samples: list[Settings]) -> None:
     """ValueError when the dataset cannot give the metric, and for what the training of a trial would refuse."""
+    from seit_ray.models.about import reading_once
     from seit_ray.shards import TokenDataset
     from seit_ray.shards.dataset import check_classes
 
     dataset = TokenDataset(folder_of(config.dataset, config.storage))
-    for settings in samples:
-        check_trial(config, settings, dataset)
+    with reading_once():
+        for settings in samples:
+            check_trial(config, settings, dataset)
     if not metric.startswith("train_"):
         dataset.split("val")
     if metric in ("probe_linear_top1", "probe_knn_top1"):

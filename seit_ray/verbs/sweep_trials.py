@@ -63,8 +63,9 @@ def trial_of(config: Sweep, settings: Settings) -> Trial:
 def check_trial(config: Sweep, settings: Settings, dataset: TokenDataset) -> None:
     """ValueError for what a stage of the trial with these settings would refuse, as its verb says it."""
     begun, given = None, ", ".join(f"{key}={value}" for key, value in settings.items())
+    # of nested keys too: settings have all keys of the space, with dots
     for name, stage in stage_configs(config, settings).items():
-        searched = {key.removeprefix(f"{name}.") for key in config.space}
+        searched = {key.removeprefix(f"{name}.") for key in settings}
         with mistakes_of(f"a {name} of the space, with {given}"):
             if isinstance(stage, Pretrain):
                 check_pretrain(stage, dataset, searched)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from seit_ray.config.space import list_trials, parse_range, parse_space
+from seit_ray.config.space import MOST_EDGES, edges_of, list_trials, parse_range, parse_space
 
 
 def space(**ranges):
@@ -102,3 +102,16 @@ def test_a_random_search_is_made_for_each_point_of_a_grid():
     assert [t["a"] for t in trials] == [1, 1, 1, 2, 2, 2]
     assert len({t["b"] for t in trials}) == 6
     assert len(list_trials(space(a={"grid": [1, 2]}), "random", 3, 0)) == 2
+
+
+def test_edges_are_of_all_keys_and_each_is_in_one_of_them():
+    few = space(lr={"uniform": [0, 1]}, size=["nano", "tiny"])
+    assert edges_of(few) == [{"lr": lr, "size": size} for lr in (0, 0.382, 1) for size in ("nano", "tiny")]
+    many = few | space(a={"uniform": [0, 1]}, b={"uniform": [0, 1]}, c={"quniform": [0, 90, 1]})
+    found = edges_of(many)
+    assert found == edges_of(many)
+    assert len(found) == 91 > MOST_EDGES
+    assert all(list(settings) == list(many) for settings in found)
+    for key, each in many.items():
+        assert {settings[key] for settings in found} == set(each.edges())
+    assert len({(settings["a"], settings["b"]) for settings in found}) == 9  # not one with the other alone

@@ -175,3 +175,16 @@ def test_probes_are_not_searched_and_yet_decide_a_sweep():
 def test_what_decides_no_result_is_no_part_of_a_name():
     names = {trial_name(stage_configs(sweep(f"pretrain.loop.{key}"), {})) for key in ("seed=0", "log_every_steps=7")}
     assert len(names) == 1
+
+
+@pytest.mark.parametrize("searcher", ["grid", "random", "optuna"])
+def test_keys_that_bound_each_other_are_judged_together(searcher):
+    """The default's warm-up is longer than these epochs, and adapt alone lacks its run."""
+    for space in (
+        "loop.epochs: [2, 3], optimizer.warmup_epochs: [1]",
+        "augment: {adapt: [tokenadapt], adapt_run: [a, b]}",
+    ):
+        both = sweep(f"space={{{space}}}", f"search.searcher={searcher}", space=None)
+        assert (all_of(both) is None) == (searcher == "optuna")
+    longer = "space={loop.epochs: [2, 3], optimizer.warmup_epochs: [1, 2]}"
+    assert "warmup_epochs 2 of loop.epochs 2" in refusal(sweep(longer, f"search.searcher={searcher}", space=None))

@@ -1,5 +1,7 @@
 """What a classifier takes over from a run, by its record alone."""
 
+import re
+
 import pytest
 
 from seit_ray.models.starts import Taken, check_patches, check_sizes, patches_of, taken_over
@@ -53,6 +55,15 @@ def test_other_sizes_are_refused(about, changes, taken, message):
     check_sizes(about, settings(), "run", WHOLE)
     with pytest.raises(ValueError, match=message):
         check_sizes(about, settings(**changes), "run", taken)
+
+
+def test_of_a_run_that_comes_before_in_the_same_call_no_other_way_is_shown():
+    for changes, told in (({"grid": (2, 2)}, "or transfer=true"), ({"token_dim": 4}, "or name another run")):
+        with pytest.raises(ValueError, match=told):
+            check_sizes(ABOUT, settings(**changes), "run", WHOLE)
+        with pytest.raises(ValueError, match=r"; set finetune\.model\.") as caught:
+            check_sizes(ABOUT, settings(**changes), "the run before", WHOLE, behind="finetune")
+        assert not re.search(r"transfer|another|set model", str(caught.value))
 
 
 def test_what_is_not_taken_over_may_be_another():

@@ -82,3 +82,15 @@ def check_augmentation(config):
     own = {field.name: getattr(settings, field.name) for field in fields(ChainSettings)}
     side = config.model.grid_side or 32
     AugmentSettings(grid=(32, 32), out_grid=(side, side), **own)
+
+
+TRANSFERS = [file for file in CONFIGS if file.stem.startswith("study_transfer")]
+PARTS = ("rows=[scratch]", "rows=[supervised]", "rows=[scratch,mtm]", "rows=[ccvit]", "columns=[probe_tokens]")
+
+
+@pytest.mark.parametrize("file", TRANSFERS, ids=lambda file: file.stem)
+def test_rows_and_columns_of_a_recipe_may_be_left_out(file):
+    for part in PARTS:
+        rows = ["rows=[mtm]"] if part.startswith("columns") else []
+        words = ["images=a", "targets=[b]", "output=c", *rows, part]
+        check_transfer(load(VERBS["study_transfer"], [file.stem], words))

@@ -1,17 +1,24 @@
 """What a sweep refuses before its first trial: whatever would end a trial, and keys that nothing reads."""
 
+import csv
+import io
+import json
 import re
 import shlex
+from collections import Counter
 
 import pytest
 
-from seit_ray.config import Finetune, Pretrain, Sweep, load
+from seit_ray.config import Finetune, Pretrain, Sweep, deciding, load
+from seit_ray.config.sweep import stage_configs
+from seit_ray.shards.dataset import TokenDataset
 from seit_ray.storage import Folder
 from seit_ray.studies.contents import note_contents
 from seit_ray.studies.trials import Outcome
-from seit_ray.verbs.command.pretrain_checks import check_pretrain
+from seit_ray.verbs.command.finetune_checks import check_data
 from seit_ray.verbs.command.record import decided_by
-from seit_ray.verbs.sweep import check, command_of, job_of, write_best
+from seit_ray.verbs.command.unread import without_unread
+from seit_ray.verbs.sweep import check, command_of, job_of, write_best, write_results
 from tests.tiny_classifiers import write_classifier
 from tests.tiny_dataset import NUM_CLASSES, write_dataset
 
@@ -19,6 +26,14 @@ from tests.tiny_dataset import NUM_CLASSES, write_dataset
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     return write_dataset(tmp_path_factory.mktemp("tokens"), sizes={"train": 40, "val": 10}).uri
+
+
+def write_about(path, kind, dataset, **settings):
+    """The folder of a run of this kind on a dataset, as far as checks read it."""
+    tokenizer = TokenDataset(Folder(dataset)).info.tokenizer
+    run = Folder(path)
+    run.write("model.json", json.dumps({"kind": kind, "tokenizer": tokenizer, "settings": settings}).encode())
+    return run
 
 
 def config_of(dataset, output, *keys):
@@ -70,6 +85,10 @@ def test_a_fine_tuning_that_would_end(dataset, tmp_path, keys):
 def test_of_two_stages_each_is_asked(dataset, tmp_path):
     keys = ["stages=[pretrain,finetune]", "space={finetune.model.grid_side: [4, 5]}"]
     assert "a finetune of the space, with finetune.model.grid_side=5" in said(config_of(dataset, tmp_path, *keys))
+    keys[1] = "space={finetune.model.grid_side: [4, 2]}"
+    assert said(config_of(dataset, tmp_path, *keys)).endswith(
+        "set finetune.model.stem_kernel and finetune.model.grid_side as that run has them"
+    )
     keys[1] = "space={finetune.model.width: [768, 96]}"
     assert "with finetune.model.width=96: the pre-training before it has a model of width 768; expected 96" in said(
         config_of(dataset, tmp_path, *keys)
@@ -79,24 +98,56 @@ def test_of_two_stages_each_is_asked(dataset, tmp_path):
     assert "objective=ccvit: model.inputs learned of encoder beit; expected codebook" in text
 
 
-def test_what_is_off_in_some_trials_is_left_out_of_the_best_config(dataset, tmp_path):
-    space = "space={augment.noise_prob: [0.0, 0.5]}"
-    config = config_of(dataset, tmp_path, space, "pretrain.model.size=nano", "pretrain.augment.noise_std=0.5")
+SWITCHED = {  # what is searched turns other keys on and off
+    "space={augment.noise_prob: [0.0, 0.5]}": ["augment.noise_scale=2.0"],
+    "space={augment: {noise_prob: [0.0, 0.5], noise_std: [0.5, 1.0]}}": [],
+    "space={augment.adapt: [none, pixels]}": [
+        *("augment.adapt_mixup_alpha=0.8", "augment.mix_prob=0.5", "augment.mix_mode=pair", "augment.random_crop=true"),
+    ],
+    "space={augment.adapt: [none, tokenadapt]}": ["augment.adapt_run=ADAPTER", "augment.adapt_share=0.7"],
+    "space={augment.mixup_alpha: [0.0, 0.8], augment.adapt: [none, pixels]}": ["augment.mix_prob=0.5"],
+}
+
+
+@pytest.mark.parametrize("space", SWITCHED)
+def test_the_command_of_each_trial_trains_what_the_trial_did(dataset, tmp_path, space):
+    adapter = write_about(tmp_path / "adapter", "tokenadapt", dataset, grid=[4, 4], out_grid=[4, 4])
+    keys = [f"finetune.{key}".replace("ADAPTER", adapter.uri) for key in SWITCHED[space]]
+    config = config_of(dataset, tmp_path, space, "stages=[finetune]", "finetune.model.size=nano", *keys)
     job = job_of(config)
-    for trial, kept in zip(job.listed().values(), (1.0, 0.5), strict=True):
-        outcome = Outcome(trial.name, trial.settings, "finished", 0.5, 1.0)
-        best = load(Pretrain, [job.folder.uri_of(write_best(config, job, outcome)["pretrain"])], [])
-        assert best.augment.noise_std == kept
-        check_pretrain(best)
+    outcomes = [Outcome(trial.name, trial.settings, "finished", 0.5, 1.0) for trial in job.listed().values()]
+    for best in outcomes:
+        file = job.folder.uri_of(write_best(config, job, best)["finetune"])
+        base = load(Finetune, [file], [])
+        check_data(base)
+        for outcome in outcomes:
+            words = shlex.split(command_of(config, job, best, outcome))
+            assert words[:4] == ["seit-ray", "finetune", "--config", file]
+            made, trained = load(Finetune, [file], words[4:]), stage_configs(config, outcome.settings)["finetune"]
+            check_data(made)
+            assert deciding(made) == deciding(trained.model_copy(update={"augment": without_unread(trained.augment)}))
+            assert (made.output, made.run) == (base.output, outcome.name)
+
+
+def test_without_a_best_trial_there_is_no_config_that_a_command_could_name(dataset, tmp_path):
+    config = config_of(dataset, tmp_path, "space={optimizer.lr: [1e-3]}")
+    job = job_of(config)
+    (trial,) = job.listed().values()
+    with pytest.raises(ValueError, match="none of 1 trials finished: it broke"):
+        write_results(config, job, [Outcome(trial.name, trial.settings, "failed", error="it broke")])
+    (row,) = csv.DictReader(io.StringIO(job.folder.read("trials.csv").decode()))
+    assert (row["trial"], row["command"], job.folder.exists("best.yaml")) == (trial.name, "", False)
 
 
 def test_optunas_proposals_are_asked_by_the_edges_of_each_key(dataset, tmp_path):
     keys = ["search.searcher=optuna", "space={dtm.weight: {uniform: [0.5, 1]}}"]
     assert "dtm.weight=0.5: dtm.weight with objective mtm" in said(config_of(dataset, tmp_path, *keys))
-    space = "space={masking.mask_ratio_min: {uniform: [0.1, %s]}, masking.mask_ratio_max: {uniform: [0.2, 0.3]}}"
+    bounds = "masking.mask_ratio_min: {uniform: [0.1, %s]}, masking.mask_ratio_max: {uniform: [0.2, 0.3]}"
+    more = "optimizer.lr: {loguniform: [1e-4, 1e-3]}, optimizer.weight_decay: {uniform: [0, 0.1]}"  # 81 combinations
     keys = ["search.searcher=optuna", "pretrain.model.size=nano"]
-    assert job_of(config_of(dataset, tmp_path, *keys, space % 0.15))  # the default's least ratio is none of the space
-    assert "mask ratio minimum 0.25, maximum 0.2" in said(config_of(dataset, tmp_path, *keys, space % 0.25))
+    for space in (f"space={{{bounds}}}", f"space={{{bounds}, {more}}}"):
+        assert job_of(config_of(dataset, tmp_path, *keys, space % 0.15))  # the default's least ratio is none of it
+        assert "mask ratio minimum 0.25, maximum 0.2" in said(config_of(dataset, tmp_path, *keys, space % 0.25))
 
 
 def test_a_sweep_that_starts_from_other_weights_now_is_refused(dataset, tmp_path):
@@ -117,6 +168,33 @@ def test_a_sweep_that_starts_from_other_weights_now_is_refused(dataset, tmp_path
     job_of(config_of(dataset, tmp_path, *keys, "init_weights=ema"))
 
 
+@pytest.mark.parametrize("reads", ["adapt_run", "init_from"])
+def test_a_run_that_all_trials_read_is_asked_for_once(dataset, tmp_path, monkeypatch, reads):
+    keys = [
+        "space={optimizer.lr: [1, 2, 3, 4, 5]}",
+        "pretrain.model.size=nano",
+        f"pretrain.augment.adapt_run={tmp_path}/run",
+    ]
+    if reads == "adapt_run":
+        run = write_about(tmp_path / "run", "tokenadapt", dataset, grid=[4, 4], out_grid=[4, 4])
+    else:
+        run = write_classifier(Folder(tmp_path / "run"), Folder(dataset), class_names=["a"], ema_seed=1)
+        small = ("width=16", "depth=2", "num_heads=2", "token_dim=8", "stem_kernel=1")
+        keys = [keys[0], "stages=[finetune]", *(f"finetune.model.{key}" for key in small)]
+        keys += [f"init_from={run.uri}", "transfer=true"]
+    asked = []
+    for name in ("exists", "read"):
+        real = getattr(Folder, name)
+        monkeypatch.setattr(Folder, name, lambda self, file, _r=real: asked.append(self.uri_of(file)) or _r(self, file))
+    assert len(job_of(config_of(dataset, tmp_path / "out", *keys)).listed()) == 5
+    assert asked.count(run.uri_of("model.json")) == 2  # whether it is there, and what it says
+    before = len(asked)
+    job_of(config_of(dataset, tmp_path / "out", *keys))  # another check asks anew
+    assert asked.count(run.uri_of("model.json")) == 4
+    assert len(asked) == 2 * before
+    assert max(Counter(asked[:before]).values()) < 5, asked[:before]  # nothing is asked for by each trial
+
+
 def test_the_command_of_a_trial_of_two_stages_is_of_its_own_pre_training(dataset, tmp_path):
     space = "space={pretrain.masking.mask_ratio_mu: [0.5, 0.6], finetune.optimizer.weight_decay: [0.1]}"
     small = [f"{stage}.model.size=nano" for stage in ("pretrain", "finetune")]
@@ -124,7 +202,7 @@ def test_the_command_of_a_trial_of_two_stages_is_of_its_own_pre_training(dataset
     job = job_of(config)
     first, other = (Outcome(trial.name, trial.settings, "finished", 0.5, 1.0) for trial in job.listed().values())
     write_best(config, job, first)
-    commands = [shlex.split(part) for part in command_of(config, job, other).split(" && ")]
+    commands = [shlex.split(part) for part in command_of(config, job, first, other).split(" && ")]
     made = [load(verb, [words[3]], words[4:]) for verb, words in zip((Pretrain, Finetune), commands, strict=True)]
     trained = job.build(other.settings).stages
     assert [words[:3] for words in commands] == [["seit-ray", s, "--config"] for s in ("pretrain", "finetune")]
@@ -132,6 +210,13 @@ def test_the_command_of_a_trial_of_two_stages_is_of_its_own_pre_training(dataset
     assert made[1].init_from == f"{made[0].output}/{made[0].run}"
     theirs = [stage.arguments["decided_by"] for stage in trained]
     assert [decided_by(config) | {"init_from": None} for config in made] == [d | {"init_from": None} for d in theirs]
+
+
+@pytest.mark.parametrize("space", ["augment.noise_prob: [0, 0.5]", "augment: {noise_prob: [0, 0.5]}"])
+def test_what_a_space_turns_off_may_be_set_beside_it_however_it_is_written(dataset, tmp_path, space):
+    keys = ["pretrain.augment.noise_std=0.5", "pretrain.model.size=nano"]
+    for text in (space, f"pretrain: {{{space}}}"):
+        assert len(job_of(config_of(dataset, tmp_path, f"space={{{text}}}", *keys)).listed()) == 2
 
 
 def test_keys_that_are_read_are_searched(dataset, tmp_path):

@@ -101,10 +101,12 @@ def check_encoder(config: Finetune, start: dict[str, Any] | None) -> str:
     return wanted or found or "vit"
 
 
-def check_numbers(config: Finetune, tokens: KnownTokens, start: dict[str, Any] | None, where: str) -> None:
+def check_numbers(
+    config: Finetune, tokens: KnownTokens, start: dict[str, Any] | None, where: str | None = None
+) -> None:
     """ValueError for sizes and augmentation that do not fit the tokens, which may be yet to be made, or the start.
 
-    start: model.json of the run to start from, which lies in `where`, if there is one.
+    start: model.json of the run to start from, if there is one; it lies in `where`, or is yet to be made.
     """
     from seit_ray.augment.numbers import check_in_place
 
@@ -128,7 +130,7 @@ def check_tokens(
     dataset.split("train")
     if start and about and not config.transfer:
         check_same(about, identity_of(dataset), start.uri)
-    check_numbers(config, KnownTokens.of(dataset), about, start.uri if start else "the pre-training before it")
+    check_numbers(config, KnownTokens.of(dataset), about, start.uri if start else None)
     if config.task == "segment":
         check_map_dataset(config, dataset)
     else:

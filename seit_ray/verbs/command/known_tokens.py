@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from seit_ray.shards.dataset import TokenDataset
 
 OF_INPUT = ("inputs", "token_dim", "stem_kernel", "stem_stride", "stem_padding", "stem_layers", "stem_width")
+BEFORE = "the pre-training before it"
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,11 @@ def about_to_be(config: Pretrain, tokens: KnownTokens) -> dict[str, Any]:
     return {"kind": "ccvit", **tokens.identity, "settings": settings}
 
 
-def check_start_sizes(config: Finetune, about: dict[str, Any], where: str, tokens: KnownTokens | None) -> None:
-    """ValueError where the run to start from has other sizes than the model; tokens None: of images."""
+def check_start_sizes(config: Finetune, about: dict[str, Any], where: str | None, tokens: KnownTokens | None) -> None:
+    """ValueError where the run to start from has other sizes than the model.
+
+    where: its uri, None of a pre-training that comes before this training; tokens None: of images.
+    """
     model = config.model
     if tokens is None:
         pixels = config.pixels
@@ -75,4 +79,5 @@ def check_start_sizes(config: Finetune, about: dict[str, Any], where: str, token
     taken = taken_over(kind, about, identity, transfer=config.transfer)
     if tokens is not None and tokens.tokenizer is None:  # of a phase before this one, on the same tokens
         taken = Taken(inputs=True, places=not config.transfer)
-    check_sizes(about, {"size": check_size(model), **settings}, where, taken)
+    behind = "finetune" if where is None else ""
+    check_sizes(about, {"size": check_size(model), **settings}, where or BEFORE, taken, behind=behind)

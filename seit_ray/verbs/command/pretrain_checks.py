@@ -117,7 +117,7 @@ def check_sections(config: Pretrain) -> None:
     refuse_unread(config, [f"augment.{name}" for name in MIXING], "of a pre-training, which has no labels")
     stray = [key for key in STUDENT if changed(config.dtm, key)]
     if stray and morphs(config) and not (config.objective == "dtm" and on_images):
-        raise ValueError(f"dtm.{stray[0]} beside another objective; expected none, since it is not read; leave it out")
+        refuse_unread(config, [f"dtm.{key}" for key in stray], "beside another objective")
 
 
 def check_ccvit(config: Pretrain, tokens: KnownTokens | None) -> tuple[int, int]:

@@ -135,12 +135,38 @@ def refuse_other_settings(folder: Folder, verb: str, config: Verb) -> None:
 def differing(folder: Folder, verb: str, config: Verb) -> dict[str, tuple[Any, Any]]:
     """Key -> (recorded value, value of now) of what decides a result and differs; nothing where there is no record.
 
-    A key that is younger than the record had its default.
+    What the run was given and did not read, when that was not refused, decides nothing.
     """
+    found = differences(folder, verb, config)
+    unread = unread_among(found, config)
+    return {key: pair for key, pair in found.items() if key not in unread}
+
+
+def unread_among(found: dict[str, tuple[Any, Any]], config: Verb) -> set[str]:
+    """Of what differs from a record, the keys that nothing reads with the values that the record says."""
+    from seit_ray.verbs.command.older_records import unread_in
+
+    return unread_in(config, {key: before for key, (before, _) in found.items()}) if found else set()
+
+
+def as_begun(folder: Folder, verb: str, config: Verb) -> dict[str, Any]:
+    """What decides the result of a run, by the values of its record for what nothing reads, as its checkpoints say."""
+    found = differences(folder, verb, config)
+    return decided_by(config) | {key: found[key][0] for key in unread_among(found, config)}
+
+
+def recorded_by(folder: Folder, verb: str) -> dict[str, Any] | None:
+    """What decided what a folder holds; None where there is no record, or one of a version that did not know."""
     if not folder.exists(f"{verb}.run.json"):
-        return {}
-    recorded = json.loads(folder.read(f"{verb}.run.json")).get("decided_by")
-    if recorded is None:  # of a version that did not know; the run compares what its checkpoints say
+        return None
+    recorded: dict[str, Any] | None = json.loads(folder.read(f"{verb}.run.json")).get("decided_by")
+    return recorded
+
+
+def differences(folder: Folder, verb: str, config: Verb) -> dict[str, tuple[Any, Any]]:
+    """As `differing`, of all keys. One that is younger than the record had its default."""
+    recorded = recorded_by(folder, verb)
+    if recorded is None:  # the run compares what its checkpoints say
         return {}
     now = json.loads(json.dumps(decided_by(config)))
     before = {**{key: value for key, value in defaults(type(config)).items() if key in now}, **recorded}

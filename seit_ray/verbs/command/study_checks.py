@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from seit_ray.config import Augment, Classifier, Dtm, Finetune, Model, Pretrain, StudyStorageCurve, StudyTransfer
@@ -14,7 +15,7 @@ from seit_ray.verbs.command.finetune_checks import check_numbers as check_classi
 from seit_ray.verbs.command.known_tokens import KnownTokens, about_to_be
 from seit_ray.verbs.command.pretrain_checks import check_centroids, check_numbers
 from seit_ray.verbs.command.shape_checks import check_whole_patches, mistakes_of
-from seit_ray.verbs.command.unread import check_augment_keys, check_finetune_keys, refuse_unread
+from seit_ray.verbs.command.unread import check_augment_keys, check_finetune_keys, said
 
 if TYPE_CHECKING:
     from seit_ray.verbs.quickstart import Parts
@@ -36,7 +37,7 @@ def check_parts(each: Parts) -> None:
         begun = about_to_be(each["pretrain"], tokens)
     with mistakes_of("finetune"):
         check_finetune_keys(last, starts=bool(begun))
-        check_classifier(last, tokens, begun, "the pre-training before it")
+        check_classifier(last, tokens, begun)
 
 
 def check_curve(config: StudyStorageCurve) -> None:
@@ -51,7 +52,7 @@ def check_curve(config: StudyStorageCurve) -> None:
 def check_on_tokens(config: Any, augment: Augment, model: Classifier, tokens: KnownTokens) -> None:
     """ValueError where a classifier, with this augmentation, does not fit tokens."""
     made = Finetune(dataset=MADE, run=MADE, storage=config.storage)
-    check_classifier(made.model_copy(update={"model": model, "augment": augment}), tokens, None, "")
+    check_classifier(made.model_copy(update={"model": model, "augment": augment}), tokens, None)
 
 
 def stem_of(model: Classifier, kernel: int, **more: Any) -> Classifier:
@@ -60,8 +61,9 @@ def stem_of(model: Classifier, kernel: int, **more: Any) -> Classifier:
 
 
 def check_transfer(config: StudyTransfer) -> None:
-    """ValueError for what no row reads, and where a row's pre-training or a cell's classifier would be refused."""
-    check_read(config)
+    """ValueError for what no table reads, and where a row's pre-training or a cell's classifier would be refused."""
+    for part in ("supervised", "finetune"):
+        check_augment_keys(config, f"{part}.augment")
     size, patch = config.pixels.image_size, config.tokenizer.patch_size
     kernel = config.pixels.patch_size // patch
     tokens = KnownTokens.of_centroids("the study's tokens", size, patch, config.tokenizer.codebook_size)
@@ -127,18 +129,23 @@ def parts_read(config: StudyTransfer) -> dict[str, bool]:
     }
 
 
-def check_read(config: StudyTransfer) -> None:
-    """ValueError for sections and keys of the model that none of the rows, or columns, reads."""
-    rows, where = set(config.rows), f"with rows {', '.join(config.rows)}"
-    for name, is_read in parts_read(config).items():
-        of = where if name != "finetune" else f"with columns {', '.join(config.columns)}"
-        refuse_unread(config, () if is_read else (name,), of, "add what is trained so, or leave it out")
+def unread_parts(config: StudyTransfer) -> Iterator[tuple[str, str]]:
+    """(section or key that says something, why none of the rows, or columns, that are given reads it).
+
+    A recipe says what all of its rows read, and some of them may be left out over it: these are told, not refused.
+    """
+    rows, columns = (f"as none of the {name} {', '.join(getattr(config, name))}" for name in ("rows", "columns"))
+    is_read = parts_read(config)
+    for name, found in is_read.items():
+        if not found and said(config, name):
+            yield f"section {name}", f"{columns if name == 'finetune' else rows} is trained so"
     methods = [METHODS[row] for row in config.rows if row in METHODS]
     read = {name for method in methods for name in [*sections_of(config.pretrain, method), "dtm" * bool(method.morph)]}
     for name in ("masking", "augment", "ccvit", "dtm"):
-        refuse_unread(config, () if name in read else (f"pretrain.{name}",), where)
-    for name in set.intersection(*(set(reads(row)) for row in rows)):
-        if all(getattr(config.model, name) != reads(row)[name] for row in rows):
-            refuse_unread(config, (f"model.{name}",), f"{where}, whose encoders fix it")
-    for part in ("supervised", "finetune"):
-        check_augment_keys(config, f"{part}.augment")
+        if is_read["pretrain"] and name not in read and said(config, f"pretrain.{name}"):
+            yield f"section pretrain.{name}", f"{rows} reads it"
+    if "dtm" in read and "dtm_images" not in config.rows:
+        of_images = [f"pretrain.dtm.{name}" for name in (*STUDENT, *TEACHER)]
+        yield from ((key, "as the row dtm_images alone reads it") for key in of_images if said(config, key))
+    if config.second_codebook_size and "dtm_stream" not in config.rows:
+        yield "second_codebook_size", "as the row dtm_stream alone reads it"

@@ -140,12 +140,12 @@ def train(
 
     With `replay`, that step is run in this process, nothing is written, and what it gave is returned.
     """
-    from seit_ray.verbs.command.record import begin_record, decided_by, refuse_other_settings
+    from seit_ray.verbs.command.record import as_begun, begin_record, refuse_other_settings
 
     claim_run(run, *sources)
     refuse_other_settings(run, verb, config)
     name = run.uri.rstrip("/").rpartition("/")[2]
-    arguments = {"run": run, "decided_by": decided_by(config), **shared_arguments(config), **more}
+    arguments = {"run": run, "decided_by": as_begun(run, verb, config), **shared_arguments(config), **more}
     if config.replay:
         from seit_ray.runs.here import run_here
         from seit_ray.training.replay import check_kept

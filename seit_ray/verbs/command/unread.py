@@ -14,6 +14,14 @@ IMAGE_MIXING = ("mixup_alpha", "cutmix_alpha", *OF_MIXING)  # of augment, on ima
 OF_TOKENS = ("inputs", "token_dim", "stem_kernel", "stem_stride", "stem_padding", "stem_pixels", "standardize")
 
 
+class UnreadKey(ValueError):
+    """A key, in dotted form, that says something and that nothing reads."""
+
+    def __init__(self, key: str, message: str):
+        super().__init__(message)
+        self.key = key
+
+
 def changed(section: Section, name: str) -> bool:
     """Whether a key has another value than its default."""
     field = type(section).model_fields[name]
@@ -34,7 +42,7 @@ def refuse_unread(config: Section, names: Iterable[str], where: str, hint: str =
     """ValueError for a key that says something at one of these names, which are keys or sections."""
     for name in names:
         if key := said(config, name):
-            raise ValueError(f"{key} {where}; expected none, since it is not read; {hint}")
+            raise UnreadKey(key, f"{key} {where}; expected none, since it is not read; {hint}")
 
 
 def unread_of(augment: Augment, searched: Collection[str] = ()) -> Iterator[tuple[str, str]]:
@@ -45,6 +53,13 @@ def unread_of(augment: Augment, searched: Collection[str] = ()) -> Iterator[tupl
     for switches, keys in READ_WITH.items():
         if not any(changed(augment, key) or f"augment.{key}" in searched for key in switches):
             yield from ((key, switches[0]) for key in keys if changed(augment, key))
+
+
+def without_unread(augment: Augment) -> Augment:
+    """An augment section with the default of all that nothing reads, as long as there is some."""
+    while found := [key for key, _ in unread_of(augment)]:
+        augment = augment.model_copy(update={key: Augment.model_fields[key].get_default() for key in found})
+    return augment
 
 
 def check_augment_keys(config: Section, name: str = "augment", searched: Collection[str] = ()) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from seit_ray.config import Finetune, Pretrain, RecodeTokens, load
+from seit_ray.config import Finetune, FitTokenizer, Pretrain, RecodeTokens, load
 from seit_ray.storage import Folder
 from seit_ray.training.checkpoints import checkpoint_names
+from seit_ray.verbs.command.older_records import as_recorded
 from seit_ray.verbs.command.record import (
     begin_record,
     decided_by,
@@ -192,3 +193,43 @@ def test_the_state_of_git_is_that_of_the_package_alone(tmp_path):
     assert state["changed"] == ["?? .venv/"]
     assert git_state(ignored) is None
     assert git_state(foreign) is None  # of a repository that is not the package's own
+
+
+def test_a_run_that_was_begun_with_a_key_that_nothing_reads_goes_on(dataset, tmp_path, monkeypatch):
+    """As before such keys were refused."""
+    unread, output = "augment.synonym_share=0.5", tmp_path / "runs"
+    asked = config_of(dataset, output, unread, "loop.checkpoint_every_steps=1")
+    with monkeypatch.context() as older:
+        older.setattr("seit_ray.verbs.command.finetune_checks.check_finetune_keys", lambda *args, **kwargs: None)
+        with pytest.raises(Killed):
+            finetune(asked, killed_at(2))
+    run = Folder(output).join("a")
+    before = run.read("finetune.run.json")
+    assert json.loads(before)["decided_by"]["augment.synonym_share"] == 0.5
+    check(asked)
+    for more, text in (
+        ([unread, "augment.num_synonyms=3"], r"augment\.num_synonyms with augment\.synonym_prob 0\.0; expected none"),
+        (["augment.synonym_share=0.4"], r"augment\.synonym_share with augment\.synonym_prob 0\.0"),
+        (["augment.synonym_share=0.4", "augment.synonym_prob=0.5"], r"synonym_prob 0\.0 \(now 0\.5\)"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            check(config_of(dataset, output, *more))
+    with pytest.raises(Killed):
+        finetune(config_of(dataset, output), killed_at(4))  # without the key, too
+    finetune(asked)
+    assert run.read("finetune.run.json") == before
+    assert json.loads(run.read("model.json"))["decided_by"]["augment.synonym_share"] == 0.5
+
+
+def test_of_a_record_what_was_not_read_is_not_compared(tmp_path):
+    keys = {
+        FitTokenizer: ("fit_tokenizer", ["images=a", "output=b"], "loop.epochs=3", "centroid.codebook_size=9"),
+        Pretrain: ("pretrain", ["dataset=a", "run=b"], "ccvit.num_near=3", "masking.loss=bce"),
+        Finetune: ("finetune", ["images=a", "run=b"], "model.stem_kernel=4", "model.drop_path=0.3"),
+    }
+    for verb, (name, words, unread, read) in keys.items():
+        folder, now = Folder(tmp_path / name), load(verb, [], words)
+        begin_record(folder, name, load(verb, [], [*words, unread, read]))
+        assert list(differing(folder, name, now)) == [read.partition("=")[0]]
+        assert as_recorded(load(verb, [], [*words, unread]), folder, name) == now
+        assert as_recorded(load(verb, [], [*words, unread]), Folder(tmp_path), name) != now
