@@ -137,11 +137,12 @@ class ImageShards:
         """Tell of the images that cannot be read; ValueError for too many."""
         lost = sum(self.unreadable.values())
         note = f"{lost} images that cannot be read, others in their place; the last: {reason}"
-        self.on_progress(f"{self.split} faults", lost, lost, note)  # as of work that is done: none is lost
+        self.on_progress(f"{self.split} faults", lost, lost, note)  # as done: always shown
         if lost > max(FEW_UNREADABLE, MOST_UNREADABLE * self.num_images):
             raise ValueError(
                 f"{lost} of {self.num_images} images in split {self.split!r} of {self.source.uri} cannot be read, the "
-                f"last {reason}; expected at most {MOST_UNREADABLE:.0%}, or {FEW_UNREADABLE}; mend them, or leave them out by source.exclude"
+                f"last {reason}; expected at most {MOST_UNREADABLE:.0%}, or {FEW_UNREADABLE}; mend them, or leave "
+                "them out by source.exclude"
             )
 
     def close(self) -> None:

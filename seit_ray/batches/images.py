@@ -220,9 +220,7 @@ class ReadImages:
         self.lost.update(numbers.tolist())
         if (lost := len(self.lost)) > before:
             note = f"{lost} of {len(self)} images that cannot be read are left out of the figures"
-            stream.on_progress(
-                f"{stream.images.split} faults", lost, lost, note
-            )  # as of work that is done: none is lost
+            stream.on_progress(f"{stream.images.split} faults", lost, lost, note)  # as done: always shown
 
 
 def open_images(

@@ -159,7 +159,7 @@ def test_an_unreadable_image_has_the_next_of_its_shard_in_its_place(tmp_path):
     expected = [decode_image(files[name], image_size=SIZE, resize="squash").pixels for name in names]
     assert np.array_equal(found.inputs.numpy(), np.stack(expected))
     assert found.labels.tolist() == [int(name.startswith("dog")) for name in names]
-    notes = [note for phase, _, _, note in told if phase == "train images"]
+    notes = [note for phase, _, _, note in told if phase == "train faults"]
     assert notes[-1].startswith("3 images that cannot be read, others in their place; the last: cat/")
     assert ("decode train", 20, 20, "images") in told
 
