@@ -128,9 +128,9 @@ def refuse_edges(ranges: dict[str, Range], check: Callable[[Settings], object]) 
             passed.update(values)
         except ValueError as error:
             refused |= {value: error for value in values if value not in refused}
-    for value, error in refused.items():
+    for value, told in refused.items():
         if value not in passed:
-            raise error
+            raise told
 
 
 def list_trials(ranges: dict[str, Range], searcher: str, num_trials: int, seed: int) -> list[Settings]:

@@ -74,7 +74,7 @@ def check_sizes(
             for name in input_keys(mine):
                 refuse_other(uri, name, theirs.get(name, INPUT[name]), mine.get(name, INPUT[name]), model, other)
             pixels = [given.get("pixel_side", 1) > 1 for given in (theirs, mine)]
-            refuse_other(uri, "stem_pixels", *pixels, model, other)
+            refuse_other(uri, "stem_pixels", pixels[0], pixels[1], model, other)
         (_, found), (_, wanted) = patches_of(theirs), patches_of(mine)
     if taken.places and found != wanted:
         raise ValueError(
