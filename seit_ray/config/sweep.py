@@ -147,7 +147,8 @@ def space_of(sweep: Sweep) -> dict[str, Range]:
 
 def full_key(sweep: Sweep, key: str, known: Any = None) -> str:
     """A key as the space has it; ValueError when no stage, or more than one, has it, or when it is not in `known`."""
-    keys = [f"{stage}.{name}" for stage in sweep.stages for name, _ in fields(type(getattr(sweep, stage)))]
+    sections: dict[str, type[Section]] = {stage: type(getattr(sweep, stage)) for stage in sweep.stages}
+    keys = [f"{stage}.{name}" for stage, section in sections.items() for name, _ in fields(section)]
     found = [k for k in keys if key in (k, k.partition(".")[2])]
     if len(found) > 1:
         raise ValueError(f"key {key} of the space is in both stages; expected {' or '.join(found)}; name one")
