@@ -151,10 +151,8 @@ def test_a_dry_run_of_every_verb_writes_nothing(notebook, capsys):
     root, _ = notebook
     new = root / "new"
     images, tokens, runs = f"images={root / 'images'}", f"dataset={root / 'tokens'}", f"output={root / 'runs'}"
-    model, loop = (
-        ["model.size=nano", "model.stem_kernel=1"],
-        ["loop.epochs=3", "loop.global_batch_size=32", "optimizer.warmup_epochs=1"],
-    )
+    model = [f"model.{key}={value}" for key, value in MODEL.items()]  # that of the run it starts from
+    loop = ["loop.epochs=3", "loop.global_batch_size=32", "optimizer.warmup_epochs=1"]
     plans = {
         "quickstart": ([images, f"output={new}"], "seen at"),
         "fit_tokenizer": ([images, f"output={new}"], "train 200"),

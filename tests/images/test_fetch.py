@@ -85,7 +85,7 @@ def test_each_row_group_is_read_once_and_others_not(tmp_path, monkeypatch, struc
             read.append((row_groups, columns))
             return super().iter_batches(*args, row_groups=row_groups, columns=columns, **kwargs)
 
-    monkeypatch.setattr("seit_ray.images.sources.parquet.pq.ParquetFile", Watched)
+    monkeypatch.setattr("seit_ray.images.sources.parquet_files.pq.ParquetFile", Watched)
     rows = [599, 401, 3, 402, 150, 199, 64, 63, 400]
     found = fetch_images([(str(row), f"{source.uri}/a.parquet#{row}") for row in rows], source)
     assert found == [images[row] for row in rows]
