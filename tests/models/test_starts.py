@@ -67,9 +67,16 @@ def test_of_a_run_that_comes_before_in_the_same_call_no_other_way_is_shown():
 
 
 def test_what_is_not_taken_over_may_be_another():
-    check_sizes(ABOUT, settings(token_dim=4, stem_kernel=1, stem_layers=2), "run", PART)
-    check_sizes(ABOUT, settings(size=Size(16, 2, 4, 4, 1, 2)), "run", WHOLE)  # no weight of ViT has a head's shape
-    check_sizes(BEIT, settings(grid=(8, 8)), "run", PART)
+    heads = settings(size=Size(16, 2, 4, 4, 1, 2))  # no weight of ViT has a head's shape
+    for about, others, taken, refused in (
+        (ABOUT, settings(token_dim=4, stem_kernel=1, stem_layers=2), PART, WHOLE),
+        (ABOUT, heads, WHOLE, None),
+        (BEIT, settings(grid=(8, 8)), PART, WHOLE),
+    ):
+        assert check_sizes(about, others, "run", taken) is None
+        if refused:
+            with pytest.raises(ValueError, match="run "):
+                check_sizes(about, others, "run", refused)
 
 
 def test_a_record_that_says_nothing_of_sizes_is_told():

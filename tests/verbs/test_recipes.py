@@ -92,5 +92,7 @@ PARTS = ("rows=[scratch]", "rows=[supervised]", "rows=[scratch,mtm]", "rows=[ccv
 def test_rows_and_columns_of_a_recipe_may_be_left_out(file):
     for part in PARTS:
         rows = ["rows=[mtm]"] if part.startswith("columns") else []
-        words = ["images=a", "targets=[b]", "output=c", *rows, part]
-        check_transfer(load(VERBS["study_transfer"], [file.stem], words))
+        config = load(VERBS["study_transfer"], [file.stem], ["images=a", "targets=[b]", "output=c", *rows, part])
+        check_transfer(config)  # refuses none
+        key, values = part.split("=")
+        assert list(getattr(config, key)) == values.strip("[]").split(",")
