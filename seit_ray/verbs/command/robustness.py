@@ -128,8 +128,9 @@ def evaluate_robustness(config: Evaluate, arguments: dict[str, Any], progress: P
     from seit_ray.evaluation.robustness import with_baseline
 
     with report_files(kind_of(config), config, progress) as report:
-        figures = cases_figures(config, arguments, report.work, progress)
-        if baseline := baseline_of(config):
+        baseline = baseline_of(config)
+        figures = cases_figures(config, arguments, baseline, report.work, progress)
+        if baseline:
             figures = with_baseline(figures, baseline[1], baseline[0])
         figures = {**evaluated_what(config), **figures}
         write_report(config, figures, report)
@@ -144,7 +145,13 @@ def severities_of(config: Evaluate) -> list[int]:
     return check_severities(config.severities)
 
 
-def cases_figures(config: Evaluate, arguments: dict[str, Any], work: Folder, progress: Progress) -> dict[str, Any]:
+def cases_figures(
+    config: Evaluate,
+    arguments: dict[str, Any],
+    baseline: tuple[str, dict[str, Any]] | None,
+    work: Folder,
+    progress: Progress,
+) -> dict[str, Any]:
     """The figures, from this process or from workers."""
     from seit_ray.evaluation.corruptions.strengths import corruption_names
 
@@ -160,7 +167,7 @@ def cases_figures(config: Evaluate, arguments: dict[str, Any], work: Folder, pro
         "severities": severities_of(config),
         "strengths": config.strengths,
         "work": work,
-        "baseline": baseline_of(config),
+        "baseline": baseline,
     }
     return run_on_workers(config, evaluate_corruptions, arguments | more, "evaluate", progress)
 
