@@ -8,6 +8,7 @@ import pkgutil
 import threading
 import time
 import traceback
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -37,46 +38,59 @@ class Fault:
     may_pass: bool
 
 
-class Desk:
-    """Actor, one a sweep: between trainings, wherever they run, and the trials that speak with Ray Tune for them."""
+class Talk:
+    """Between one attempt of a trial and its training: messages one way, verdicts on them the other."""
 
     def __init__(self) -> None:
-        self.messages: dict[str, asyncio.Queue[tuple[str, Any]]] = {}
-        self.verdicts: dict[str, asyncio.Future[bool]] = {}
+        self.messages: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+        self.verdict: asyncio.Future[bool] | None = None  # on the record that was reported last
+        self.is_taken = False  # whether the trial has that record
+        self.is_stopped = False
+
+
+class Desk:
+    """Actor, one a sweep: between trainings, wherever they run, and the trials that speak with Ray Tune for them.
+
+    Each attempt of a trial has a name of its own: Tune may start one process for a trial and then use another.
+    """
+
+    def __init__(self) -> None:
+        self.talks: dict[str, Talk] = {}
         self.progress: dict[str, tuple[int, int, str]] = {}
         self.faults: dict[str, Fault] = {}
 
-    async def open(self, trial: str) -> None:
-        """Begin a trial anew."""
-        self.messages[trial] = asyncio.Queue()
-        self.verdicts.pop(trial, None)
+    async def open(self, attempt: str) -> None:
+        """Begin an attempt."""
+        self.talks[attempt] = Talk()
 
-    async def report(self, trial: str, record: dict[str, Any]) -> bool:
+    async def report(self, attempt: str, record: dict[str, Any]) -> bool:
         """From a training: a record; returns whether to go on, when that is known."""
-        verdict = self.verdicts[trial] = asyncio.get_running_loop().create_future()
-        await self.messages[trial].put(("record", record))
-        return await verdict
+        talk = self.talks[attempt]
+        if talk.is_stopped:
+            return False
+        talk.verdict, talk.is_taken = asyncio.get_running_loop().create_future(), False
+        talk.messages.put_nowait(("record", record))
+        return await talk.verdict
 
-    async def end(self, trial: str, kind: str, content: Any) -> None:
-        """From a trial's thread: training ended; kind "end" with metrics, "mistake" or "error" with a Fault."""
-        if isinstance(content, Fault):
-            self.faults[trial] = content
-            content = content.line
-        await self.messages[trial].put((kind, content))
+    async def end(self, attempt: str, kind: str, content: Any) -> None:
+        """From a trial's thread: training ended; kind "end" with metrics, "mistake" or "error" with a line."""
+        self.talks[attempt].messages.put_nowait((kind, content))
 
-    async def next(self, trial: str) -> tuple[str, Any]:
-        """From a trial: let the training go on, and wait for what it says next."""
-        self._decide(trial, go_on=True)
-        return await self.messages[trial].get()
+    async def next(self, attempt: str) -> tuple[str, Any]:
+        """From a trial: let the training go on behind what it has said, and wait for what it says next."""
+        talk = self.talks[attempt]
+        if talk.verdict and talk.is_taken and not talk.verdict.done():
+            talk.verdict.set_result(True)
+        message = await talk.messages.get()
+        talk.is_taken = True
+        return message
 
-    async def stop(self, trial: str) -> None:
-        """From a trial: end the training, which waits for a verdict or has ended."""
-        self._decide(trial, go_on=False)
-
-    def _decide(self, trial: str, *, go_on: bool) -> None:
-        verdict = self.verdicts.pop(trial, None)
-        if verdict and not verdict.done():
-            verdict.set_result(go_on)
+    async def stop(self, attempt: str) -> None:
+        """From a trial: end the training, now where it waits for a verdict, else at its next report."""
+        talk = self.talks[attempt]
+        talk.is_stopped = True
+        if talk.verdict and not talk.verdict.done():
+            talk.verdict.set_result(False)
 
     async def post(self, trial: str, done: int, total: int, note: str) -> None:
         """From a training: how far it is."""
@@ -85,6 +99,10 @@ class Desk:
     async def read(self) -> dict[str, tuple[int, int, str]]:
         """From the driver: the newest progress of each trial."""
         return self.progress
+
+    async def post_fault(self, trial: str, fault: Fault) -> None:
+        """From a trial's thread: why an attempt failed."""
+        self.faults[trial] = fault
 
     async def fault(self, trial: str) -> Fault | None:
         """From the driver: the last one of a trial."""
@@ -99,7 +117,7 @@ def run_stage(
     *,
     stage: str,
     desk: Any,
-    trial: str,
+    attempt: str,
     metric: str | None,
     world: World,
     on_metrics: Callable[[dict[str, Any]], None],
@@ -116,7 +134,7 @@ def run_stage(
     def report(record: dict[str, Any]) -> None:
         go_on = True
         if world.is_main and metric in record:
-            go_on = ray.get(desk.report.remote(trial, {k: record[k] for k in ("epoch", metric)}))
+            go_on = ray.get(desk.report.remote(attempt, {k: record[k] for k in ("epoch", metric)}))
         if not world.gather(go_on)[0]:
             raise EndedEarly
 
@@ -150,21 +168,26 @@ class TrialActor(tune.Trainable):
         """Take what all trials share, and begin."""
         self.build, self.desk, self.cluster = build, desk, cluster
         self.metric, self.workers = metric, workers
-        self.begin(config)
+        self.prepare(config)
 
-    def begin(self, config: dict[str, Any]) -> None:
-        """Start the thread of a trial."""
+    def prepare(self, config: dict[str, Any]) -> None:
+        """Take a trial. Its training begins with the first step: Tune drops some of the processes that it starts."""
         self.trial = self.build(config)
+        self.attempt = uuid.uuid4().hex
         self.since = time.perf_counter()
+        self.thread: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """Start the thread of the trial."""
         torch.set_num_threads(self.workers.cpus_per_worker)
-        ray.get(self.desk.open.remote(self.trial.name))
+        ray.get(self.desk.open.remote(self.attempt))
         self.thread = threading.Thread(target=self.work, daemon=True)
         self.thread.start()
 
     def work(self) -> None:
         """In the thread: every stage; how it ended goes to the desk."""
-        name, kind = self.trial.name, "end"
-        content: Any = None  # metrics, or a fault
+        kind = "end"
+        content: Any = None  # metrics, or a line
         try:
             for stage in self.trial.stages:
                 content = self.train_stage(stage)
@@ -174,13 +197,15 @@ class TrialActor(tune.Trainable):
             # what a network or a node did may not happen again; a process whose GPU failed is not used again
             again = isinstance(error, OSError | RayError) or torch.cuda.is_initialized()
             kind = "error" if may_pass(error) or (again and not isinstance(error, ValueError)) else "mistake"
-            content = Fault(line_of(error), traceback.format_exc(), may_pass(error))
-        ray.get(self.desk.end.remote(name, kind, content))
+            content = line_of(error)
+            fault = Fault(content, traceback.format_exc(), may_pass(error))
+            ray.get(self.desk.post_fault.remote(self.trial.name, fault))
+        ray.get(self.desk.end.remote(self.attempt, kind, content))
 
     def train_stage(self, stage: Stage) -> dict[str, Any]:
         """The metrics of a stage, trained in this process or by workers of its own."""
         last = stage is self.trial.stages[-1]
-        asked = {"desk": self.desk, "trial": self.trial.name, "metric": self.metric if last else None}
+        asked = {"desk": self.desk, "attempt": self.attempt, "metric": self.metric if last else None}
         if self.workers.num_workers == 0:  # else the trial itself has no GPU, and its workers keep to theirs
             keep_to_share(World().device, self.cluster.gpus_each(self.workers.gpus_per_worker))
         return run_training(
@@ -196,7 +221,9 @@ class TrialActor(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """The next record; `ended` with the last, `mistake` in place of one. RuntimeError: worth another attempt."""
-        kind, content = ray.get(self.desk.next.remote(self.trial.name))
+        if self.thread is None:
+            self.begin()
+        kind, content = ray.get(self.desk.next.remote(self.attempt))
         seconds = {"seconds": time.perf_counter() - self.since}
         if kind == "record":
             return {**content, **seconds}
@@ -214,13 +241,14 @@ class TrialActor(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Another trial in the same process."""
         self.cleanup()
-        self.begin(new_config)
+        self.prepare(new_config)
         return True
 
     def cleanup(self) -> None:
-        """End the thread."""
-        ray.get(self.desk.stop.remote(self.trial.name))
-        self.thread.join(None if self.metric is not None else 0)  # of a study there is no verdict to wait for
+        """End the thread, where there is one."""
+        if self.thread is not None:
+            ray.get(self.desk.stop.remote(self.attempt))
+            self.thread.join(None if self.metric is not None else 0)  # of a study there is no verdict to wait for
 
 
 def line_of(error: BaseException) -> str:
