@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import sys
 import time
@@ -49,7 +50,7 @@ def load(verb: type[Verb], files: Sequence[str], overrides: Sequence[str]) -> An
         if not sep or not key:
             raise ValueError(f"argument {text!r}; expected key=value; see --help for the keys")
         for place in (given, values):
-            set_key(place, key.split("."), parse_value(key, value))
+            set_key(place, key.split("."), parse_value(key, value), joined=True)
     turn_off(values, [*layers, given])
     try:
         return verb.model_validate(values)
@@ -86,7 +87,7 @@ def lay_over(values: dict[str, Any], more: dict[str, Any]) -> None:
         if isinstance(value, dict) and isinstance(values.get(key), dict) and key != "space":
             lay_over(values[key], value)
         else:
-            values[key] = value
+            values[key] = copy.deepcopy(value)  # which a later layer changes in place
 
 
 def write(config: Verb, file: str) -> None:
@@ -132,14 +133,17 @@ def read_yaml(file: str) -> dict[str, Any]:
     return values
 
 
-def set_key(values: dict[str, Any], path: list[str], value: Any) -> None:
-    """Set a nested key in place."""
+def set_key(values: dict[str, Any], path: list[str], value: Any, *, joined: bool = False) -> None:
+    """Set a nested key in place. joined: a section is laid over what is there, as in files."""
     for name in path[:-1]:
         inner = values.setdefault(name, {})
         if not isinstance(inner, dict):
             raise ValueError(f"key {'.'.join(path)}: {name} holds a value; expected a section")
         values = inner
-    values[path[-1]] = value
+    if joined:
+        lay_over(values, {path[-1]: value})
+    else:
+        values[path[-1]] = value
 
 
 def explain(verb: type[Section], error: Any) -> str:

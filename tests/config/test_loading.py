@@ -71,6 +71,13 @@ def test_a_value_may_hold_an_equals_sign():
     assert load(Pretrain, [], ["dataset=s3://bucket/a=b/c=d", "run=x"]).dataset == "s3://bucket/a=b/c=d"
 
 
+@pytest.mark.parametrize("keys", [("loop.seed=3", "loop={epochs: 5}"), ("loop={epochs: 5}", "loop.seed=3")])
+def test_a_section_is_laid_over_what_was_said_of_it(tmp_path, keys):
+    (tmp_path / "keys.yaml").write_text("loop: {global_batch_size: 77, epochs: 9}\noptimizer: {warmup_epochs: 1}")
+    config = load(Pretrain, [str(tmp_path / "keys.yaml")], ["dataset=d", "output=o", "run=r", *keys])
+    assert (config.loop.seed, config.loop.epochs, config.loop.global_batch_size) == (3, 5, 77)
+
+
 def test_the_last_of_two_overrides_counts():
     assert load(Pretrain, [], [*REQUIRED, "loop.epochs=200", "loop.epochs=500"]).loop.epochs == 500
 
