@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from seit_ray.images.sources.faults import read_named
 from seit_ray.images.sources.names import suffix_of
-from seit_ray.storage import Entry, Folder, split_uri
+from seit_ray.storage import Entries, Folder, split_uri
 
 # field -> names that its column may have, as S3, Google and others call it; etag: `Folder.version_columns`. A time is
 # no version: a listing, an inventory and the answer to a read tell it each in another form.
@@ -24,7 +24,7 @@ COLUMNS = {
 }
 WORD = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # where a word begins in IsLatest and ETag
 HEADER_BYTES = 4096  # that are looked at; S3's own has some 300
-ROWS = 10_000  # that become Python's at a time
+ROWS = 1000  # that become Python's at a time
 SLICE_ROWS = 100_000  # of a piece
 
 
@@ -51,11 +51,12 @@ def sorted_inventory(source: Folder, uri: str) -> pa.Table:
     return table.sort_by("key")
 
 
-def inventory_entries(table: pa.Table) -> Iterator[Entry]:
-    """The objects of a sorted inventory, or of a slice of it."""
+def inventory_entries(table: pa.Table) -> Iterator[Entries]:
+    """The objects of a sorted inventory, or of a slice of it, some at a time."""
     for batch in table.to_batches(ROWS):
-        for row in batch.to_pylist():
-            yield Entry(row["key"].decode(), int(row["size"] or 0), "", (row["etag"] or "").strip('"'))
+        names = batch["key"].cast(pa.string()).to_pylist()
+        sizes, etags = batch["size"].fill_null(0).to_pylist(), batch["etag"].fill_null("").to_pylist()
+        yield Entries(names, sizes, [""] * len(names), [etag.strip('"') for etag in etags])
 
 
 def keep_slices(table: pa.Table, folder: Folder) -> list[str]:
