@@ -74,7 +74,7 @@ class ObjectStore(Reader, Protocol):
     def list_some(
         self, root: str, on_skipped: Callable[[str], None] | None = None, stretch: Stretch = WHOLE
     ) -> Iterator[Entries]:
-        """The objects of a stretch below root, hidden ones too, some at a time; one page of a bucket after the other."""
+        """The objects of a stretch below root, hidden ones too, some at a time: of a bucket page after page."""
 
     def cuts(self, root: str, after: str, most: int, listed: int = 0) -> Sequence[str] | None:
         """At most `most` names, ascending, that divide what lies below root and behind `after` into stretches.

@@ -75,7 +75,9 @@ class MadeFolder(Folder):
 
     def list_some(self, *, on_skipped=None, stretch=WHOLE):
         after, until = stretch
-        keys = self.keys[bisect_right(self.keys, after) : len(self.keys) if until is None else bisect_right(self.keys, until)]
+        keys = self.keys[
+            bisect_right(self.keys, after) : len(self.keys) if until is None else bisect_right(self.keys, until)
+        ]
         for start in range(0, len(keys), PAGE):
             names = list(keys[start : start + PAGE])
             number = len(names)
