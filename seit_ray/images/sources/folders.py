@@ -77,7 +77,7 @@ def _listed(division: Division, piece: Piece, tally: Tally) -> Iterator[Entries]
     """All files of a piece, hidden ones too, some at a time."""
     known = None
     if piece.kept is not None and division.kept is not None:
-        known = inventory_entries(kept_slice(division.kept, piece.kept))
+        known = inventory_entries([kept_slice(division.kept, piece.kept)])
     return some_files(division.folder, tally.left_out, division.settings.inventory, piece.stretch, known)
 
 

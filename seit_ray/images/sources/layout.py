@@ -76,7 +76,7 @@ def some_files(
         left_out[reason] += 1
 
     if inventory and known is None:
-        known = inventory_entries(sorted_inventory(source, inventory))
+        known = inventory_entries(sorted_inventory(source, inventory).slices())
     return source.list_some(on_skipped=skipped, stretch=stretch or WHOLE) if known is None else known
 
 
