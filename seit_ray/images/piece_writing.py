@@ -16,6 +16,7 @@ from seit_ray.images.sources.maps import map_rows
 from seit_ray.storage import Folder
 
 FILE_ROWS = 65_536  # and up to a run of images more
+POOL = pa.system_memory_pool()  # pieces are listed by many threads, for each of which Arrow's own keeps memory
 SCHEMA = pa.schema(
     {
         "key": pa.string(),
@@ -111,9 +112,9 @@ class PieceWriter:
         given = {"key": run.names, "size_bytes": run.sizes, "version": run.versions}
         self._hold_rows()
         columns = [
-            pa.array(given[field.name], field.type)
+            pa.array(given[field.name], field.type, memory_pool=POOL)
             if field.name in given
-            else pa.repeat(pa.scalar(same.get(field.name), field.type), number)
+            else pa.repeat(pa.scalar(same.get(field.name), field.type), number, memory_pool=POOL)
             for field in self.schema
         ]
         self.held.append(pa.RecordBatch.from_arrays(columns, schema=self.schema))
@@ -143,7 +144,7 @@ class PieceWriter:
 
     def _flush(self) -> None:
         self._hold_rows()
-        table = pa.Table.from_batches(self.held).combine_chunks()
+        table = pa.Table.from_batches(self.held)
         self._write(rows_name(self.number, self.num_files), table, ["split", "label"])
         self.num_rows += self.num_held
         self.num_files += 1
