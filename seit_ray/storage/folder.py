@@ -29,6 +29,7 @@ from seit_ray.storage.uris import (
 )
 
 CONNECTIONS = 64
+PROBE, PROBED = ".write-check-", b"write check"  # what `check_writable` writes: how its name begins, and what it holds
 
 
 class Folder:
@@ -265,11 +266,11 @@ class Folder:
 
     def check_writable(self) -> None:
         """Raises StorageError, within seconds, unless an object can be written here and removed again."""
-        path = self._path_of(f".write-check-{uuid.uuid4().hex}")
+        path = self._path_of(f"{PROBE}{uuid.uuid4().hex}")
         made = [] if self.is_remote else folders_missing(os.path.dirname(path))
         with explained(self.uri):
             store = self._store(patient=False)
-            store.write(path, b"write check")
+            store.write(path, PROBED)
             store.delete(path)
         for folder in made:
             with contextlib.suppress(OSError):  # another has put something there meanwhile

@@ -149,9 +149,7 @@ def test_the_columns_of_all_parquet_files_are_those_of_one_that_can_be_read(tmp_
 @pytest.mark.parametrize("name", ["list.csv", "list.parquet", "inventory.csv"])
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
 @pytest.mark.parametrize("others", [True, False])
-def test_a_table_or_an_inventory_is_to_be_mended_by_who_named_it(
-    tmp_path, bad_sector, pauses, name, share, others
-):
+def test_a_table_or_an_inventory_is_to_be_mended_by_who_named_it(tmp_path, bad_sector, pauses, name, share, others):
     source, uris = Folder(tmp_path / "source"), [f"{n:05}-{'x' * 20}.jpg" for n in range(4000)]
     if name.endswith(".csv"):
         head = "key,size\n" if name == "inventory.csv" else "uri,label\n"
