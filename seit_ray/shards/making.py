@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from seit_ray.progress import Progress, silent
-from seit_ray.shards.dataset import MARKER, DatasetInfo, RejectFile
 from seit_ray.shards.dataset_files import clean_up
+from seit_ray.shards.marker import MARKER, DatasetInfo, RejectFile
 from seit_ray.shards.part_records import PartRecord, decode_record, encode_record
 from seit_ray.shards.writing import WrittenShard, shard_name
 from seit_ray.storage import Folder

@@ -71,9 +71,10 @@ class Entries(Sequence[Entry]):
     @overload
     def __getitem__(self, place: slice) -> Entries: ...
     def __getitem__(self, place: int | slice) -> Entry | Entries:
+        names, sizes, modified, etags = self.columns
         if isinstance(place, slice):
-            return Entries(*(column[place] for column in self.columns))
-        return Entry(*(column[place] for column in self.columns))
+            return Entries(names[place], sizes[place], modified[place], etags[place])
+        return Entry(names[place], sizes[place], modified[place], etags[place])
 
 
 def is_hidden(name: str, prefix: str = "") -> bool:

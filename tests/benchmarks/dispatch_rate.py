@@ -2,7 +2,7 @@
 
 python tests/benchmarks/dispatch_rate.py [--images N] [--nodes 2 4 8] [--cpus-per-node 1]
 
-On pretended nodes of this machine. An image costs the driver what its part costs, divided by the images a part: the
+On pretended nodes of this machine, each with one CPU, a small store and no dashboard. An image costs the driver what its part costs, divided by the images a part: the
 figure is printed by part and by image.
 """
 
@@ -18,6 +18,7 @@ from seit_ray.distributed.data import parts
 from seit_ray.images.manifest_writing import default_part_rows
 from seit_ray.shards.parts import Part
 from tests.benchmarks.tokenize_rate import processor_times
+from tests.warm.processes import for_ray
 
 
 class Nothing(parts.PartWorker):
@@ -39,10 +40,13 @@ def seconds_of(num_images: int, num_nodes: int, cpus: int) -> tuple[int, float, 
     """(parts, seconds in all, processor time by kind of process) of a job on so many nodes."""
     rows = default_part_rows(num_images)
     todo = [("train", index) for index in range(-(-num_images // rows))]
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 100 << 20})
-    for _ in range(num_nodes):
-        cluster.add_node(num_cpus=cpus, object_store_memory=80 << 20)
+    head = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False}
+    with for_ray():  # all of a node but its raylet is forked from a process that has its libraries: less memory
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        for _ in range(num_nodes):
+            cluster.add_node(num_cpus=cpus, object_store_memory=76 << 20, wait=False)
     try:
+        cluster.wait_for_nodes(600)
         with connected(cluster.address) as found:
             moments: list[tuple[float, Counter]] = []
 
