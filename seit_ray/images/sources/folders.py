@@ -62,8 +62,8 @@ def are_plain(names: Sequence[str], suffixes: frozenset[str]) -> bool:
 
 def folder_runs(names: Sequence[str]) -> Iterator[tuple[int, int]]:
     """(first, the one behind the last) of those names beside each other that lie in the same folder."""
-    folder, text = names[0][: names[0].rfind("/") + 1], "\n".join(["", *names])
-    if text.count(f"\n{folder}") == len(names) and text.count("/") == len(names) * folder.count("/"):  # all in one
+    first, text = names[0][: names[0].rfind("/") + 1], "\n".join(["", *names])
+    if text.count(f"\n{first}") == len(names) and text.count("/") == len(names) * first.count("/"):  # all in one
         yield 0, len(names)
         return
     folders, start = [name[: name.rfind("/") + 1] for name in names], 0
