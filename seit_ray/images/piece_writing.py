@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,9 @@ from seit_ray.images.sources.maps import map_rows
 from seit_ray.storage import Folder
 
 FILE_ROWS = 65_536  # and up to a run of images more
-POOL = pa.system_memory_pool()  # pieces are listed by many threads, for each of which Arrow's own keeps memory
+# Pieces are listed by many threads, for each of which Arrow's own pool keeps some MiB: rows lie in another one, and one
+# thread encodes the files of all.
+POOL, ENCODER = pa.system_memory_pool(), ThreadPoolExecutor(1, thread_name_prefix="encoder")
 SCHEMA = pa.schema(
     {
         "key": pa.string(),
@@ -30,6 +33,13 @@ SCHEMA = pa.schema(
     }
 )
 MASKED_SCHEMA = pa.schema([*SCHEMA, pa.field("mask", pa.string()), pa.field("mask_version", pa.string())])
+
+
+def parquet_bytes(table: pa.Table, codes: list[str]) -> bytes:
+    """A file of these rows; codes: columns with few values."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", use_dictionary=codes, write_statistics=False)
+    return sink.getvalue()
 
 
 @dataclass(frozen=True)
@@ -157,9 +167,7 @@ class PieceWriter:
             column.clear()
 
     def _write(self, name: str, table: pa.Table, codes: list[str]) -> None:
-        sink = io.BytesIO()
-        pq.write_table(table, sink, compression="zstd", use_dictionary=codes, write_statistics=False)
-        self.folder.write(name, sink.getvalue())
+        self.folder.write(name, ENCODER.submit(parquet_bytes, table, codes).result())
 
     def finish(self, tally: Tally) -> PieceCounts:
         """The counts, when all were added."""
