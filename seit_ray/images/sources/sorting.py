@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from seit_ray.storage.errors import explained
+
 RUN_BYTES = 64 << 20  # that are sorted at a time
 PAGE_ROWS = 4096  # of a run, that are read together
 MARKS = 100  # a slice's worth of each run: slices are alike within a hundredth of it, for each run
@@ -47,9 +49,8 @@ class SortedRows:
         self.num_rows += len(table)
         self.marks += table["key"].take(pa.array(range(0, len(table), max(1, self.slice_rows // MARKS)))).to_pylist()
         self.runs.append(Path(self.folder, f"{len(self.runs):05}.arrow"))
-        options = pa.ipc.IpcWriteOptions(compression="lz4")
-        with pa.OSFile(str(self.runs[-1]), "wb") as sink, pa.ipc.new_file(sink, table.schema, options=options) as file:
-            file.write_table(table, max_chunksize=PAGE_ROWS)
+        with explained(str(self.runs[-1])):  # the disk may be full
+            write_run(table, self.runs[-1])
 
     def slices(self) -> Iterator[pa.Table]:
         """All rows; those of the same key are in the same slice."""
@@ -60,6 +61,13 @@ class SortedRows:
             found = [part for run in runs for part in run.up_to(end)]
             if found:
                 yield pa.Table.from_batches(found).sort_by("key")
+
+
+def write_run(table: pa.Table, path: Path) -> None:
+    """A sorted run, in pages."""
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema, options=options) as file:
+        file.write_table(table, max_chunksize=PAGE_ROWS)
 
 
 class _Run:

@@ -1,5 +1,6 @@
 """Rows sorted on the disk: the same as in memory, in slices that are alike, with little of them in memory."""
 
+import errno
 import gc
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from seit_ray.images.sources import sorting
 from seit_ray.images.sources.sorting import SortedRows
+from seit_ray.storage import StorageError
 
 
 def tables_of(keys, each):
@@ -64,6 +66,16 @@ def test_memory_does_not_grow_with_the_rows(monkeypatch):
         most[rows] = pool.max_memory()
     assert most[800_000] < 1.3 * most[200_000]
     assert most[800_000] < 48 << 20  # of 76 MiB
+
+
+def test_a_disk_that_is_full_is_named(monkeypatch):
+    def full(table, path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sorting, "write_run", full)
+    with pytest.raises(StorageError, match=r"seit_ray-\w+/00000.arrow") as error:
+        SortedRows(tables_of([b"a"], 1), 10)
+    assert error.value.kind == "full"
 
 
 def test_nothing_stays_on_the_disk():
