@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from seit_ray.shards.dataset import MARKER, DatasetInfo
+from seit_ray.shards.marker import MARKER, DatasetInfo
 from seit_ray.shards.parquet import META, REJECTED_SCHEMA, TokenRows
 from seit_ray.shards.writing import rejected_name, split_of, write_rejects, write_shard
 from seit_ray.storage import Folder

@@ -11,7 +11,7 @@ from PIL import Image
 from seit_ray.images.decoded import Decoding, decoded_chunks
 from seit_ray.images.listing import list_images
 from seit_ray.images.sources.settings import SourceSettings
-from seit_ray.shards.dataset import MARKER, DatasetInfo
+from seit_ray.shards.marker import MARKER, DatasetInfo
 from seit_ray.shards.parquet import MASK, META, TokenRows
 from seit_ray.shards.writing import split_of, write_shard
 from seit_ray.storage import Folder

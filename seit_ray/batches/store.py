@@ -13,7 +13,8 @@ from seit_ray.batches.crop import center_crop_tokens
 from seit_ray.batches.sampler import buffered_order, step_rows
 from seit_ray.batches.shared import Layout, SharedArrays, shared_arrays, total_bytes
 from seit_ray.images.label_maps import squash_map, unpack_map
-from seit_ray.shards.dataset import Shard, TokenDataset
+from seit_ray.shards.dataset import TokenDataset
+from seit_ray.shards.marker import Shard
 from seit_ray.shards.parquet import MASK
 
 SHARED_BYTES = 16 << 20  # a smaller split is cheaper to hold in every process than to share

@@ -15,9 +15,9 @@ class GivenRates(Section):
     decode_per_core: PositiveFloat | None = Field(None, description="images/s of one core; 250 when neither measured")
     encode_per_core: PositiveFloat | None = Field(None, description="images/s of one core; 100 when neither measured")
     encode_per_gpu: PositiveFloat | None = Field(None, description="images/s of one GPU; cores encode when not known")
-    listed_per_s: PositiveFloat = Field(70_000.0, description="images/s that a core lists; see docs/figures.md")
+    listed_per_s: PositiveFloat = Field(150_000.0, description="images/s that a core lists; see docs/figures.md")
     gathered_per_s: PositiveFloat = Field(
-        700_000.0, description="images/s of a listing that the driver gathers in one manifest; see docs/figures.md"
+        1_400_000.0, description="images/s of a listing that the driver gathers in one manifest; see docs/figures.md"
     )
     parts_per_s: PositiveFloat = Field(95.0, description="parts (shards) a second that the driver hands out")
 

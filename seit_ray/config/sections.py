@@ -110,8 +110,8 @@ class Source(Section):
     limit: PositiveInt | None = Field(None, description="only the first so many images of the listing, to try it out")
     inventory: str | None = Field(
         None,
-        description="table of the objects (key, size, e_tag; S3 Inventory in Parquet, or CSV under its fileSchema) "
-        "instead of a listing",
+        description="table of the objects (key, size, e_tag), or the manifest.json of an S3 Inventory in CSV or "
+        "Parquet, instead of a listing",
     )
     find_splits: bool = Field(True, description="whether folders and files named train, val, test, ... are splits")
     class_names: str | None = Field(

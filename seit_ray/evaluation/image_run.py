@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from seit_ray.models.about import CLASSIFIERS, check_weights, read_about
-from seit_ray.shards.dataset import MARKER, TokenDataset
+from seit_ray.shards.dataset import TokenDataset
+from seit_ray.shards.marker import MARKER
 from seit_ray.storage import Folder
 from seit_ray.tokenizers import about as tokenizers
 

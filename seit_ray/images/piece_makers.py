@@ -24,7 +24,7 @@ from seit_ray.storage.errors import StorageError, may_pass
 from seit_ray.storage.patience import doubted, patiently
 
 FEW_PIECES = 8  # that one process lists, whatever else there is
-STREAMS = 16  # pieces of a bucket that one process lists at a time, which keeps a core busy; a disk lets none wait
+STREAMS = 32  # pieces of a bucket that one process lists at a time, which keeps a core busy; a disk lets none wait
 TOLD = 1000  # images, how often it is said how far a listing is
 WAKE_S = 0.5  # how often who waits for a piece looks up: Ray's interrupt of a cancelled task wakes no lock
 OF_THE_SETUP = ("unavailable", "denied", "credentials", "full")  # kinds of StorageError: what stands is right

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,9 @@ from seit_ray.images.sources.maps import map_rows
 from seit_ray.storage import Folder
 
 FILE_ROWS = 65_536  # and up to a run of images more
+# Pieces are listed by many threads, for each of which Arrow's own pool keeps some MiB: rows lie in another one, and one
+# thread encodes the files of all.
+POOL, ENCODER = pa.system_memory_pool(), ThreadPoolExecutor(1, thread_name_prefix="encoder")
 SCHEMA = pa.schema(
     {
         "key": pa.string(),
@@ -30,6 +33,13 @@ SCHEMA = pa.schema(
     }
 )
 MASKED_SCHEMA = pa.schema([*SCHEMA, pa.field("mask", pa.string()), pa.field("mask_version", pa.string())])
+
+
+def parquet_bytes(table: pa.Table, codes: list[str]) -> bytes:
+    """A file of these rows; codes: columns with few values."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", use_dictionary=codes, write_statistics=False)
+    return sink.getvalue()
 
 
 @dataclass(frozen=True)
@@ -88,7 +98,9 @@ class PieceWriter:
 
     def __post_init__(self) -> None:
         self.schema = MASKED_SCHEMA if self.has_masks else SCHEMA
-        self.rows: list[list[Any]] = [[] for _ in self.schema]  # by column
+        self.rows: list[list[Any]] = [[] for _ in self.schema]  # by column, of those that came one by one at last
+        self.held: list[pa.RecordBatch] = []  # before them
+        self.num_held = 0
 
     def add(self, image: Seen) -> None:
         """Takes one."""
@@ -100,30 +112,37 @@ class PieceWriter:
         row = (key, uri, code_of(label, self.labels), self._split(split, place), size_bytes, version, hashed, counted)
         for column, value in zip(self.rows, (*row, *masks) if self.has_masks else row, strict=True):
             column.append(value)
+        self.num_held += 1
         self._flush_full()
 
     def add_run(self, run: SeenRun) -> None:
         """Takes some of one label and split."""
         number = len(run.names)
-        same = (code_of(run.label, self.labels), self._split(run.split, run.place))
-        columns: tuple[Sequence[Any], ...] = (
-            run.names,
-            [None] * number,  # of the uris
-            *([value] * number for value in same),
-            run.sizes,
-            run.versions,
-            *([None] * number for _ in ("hash", "counted")),
-        )
-        for column, values in zip(self.rows, columns, strict=True):
-            column.extend(values)
+        same = {"label": code_of(run.label, self.labels), "split": self._split(run.split, run.place)}
+        given = {"key": run.names, "size_bytes": run.sizes, "version": run.versions}
+        self._hold_rows()
+        columns = [
+            pa.array(given[field.name], field.type, memory_pool=POOL)
+            if field.name in given
+            else pa.repeat(pa.scalar(same.get(field.name), field.type), number, memory_pool=POOL)
+            for field in self.schema
+        ]
+        self.held.append(pa.RecordBatch.from_arrays(columns, schema=self.schema))
+        self.num_held += number
         self._flush_full()
 
     def _split(self, split: str | None, place: str | None) -> int | None:
         return None if split is None else self.splits.setdefault((split, place), len(self.splits))
 
     def _flush_full(self) -> None:
-        if len(self.rows[0]) >= FILE_ROWS:
+        if self.num_held >= FILE_ROWS:
             self._flush()
+
+    def _hold_rows(self) -> None:
+        if self.rows[0]:
+            arrays = [pa.array(column, field.type) for column, field in zip(self.rows, self.schema, strict=True)]
+            self.held.append(pa.RecordBatch.from_arrays(arrays, schema=self.schema))
+            self.rows = [[] for _ in self.schema]
 
     def add_map(self, seen: Seen) -> None:
         """Takes a label map."""
@@ -134,12 +153,12 @@ class PieceWriter:
             self._flush_maps()
 
     def _flush(self) -> None:
-        arrays = [pa.array(column, field.type) for column, field in zip(self.rows, self.schema, strict=True)]
-        self._write(rows_name(self.number, self.num_files), pa.table(arrays, schema=self.schema), ["split", "label"])
-        self.num_rows += len(self.rows[0])
+        self._hold_rows()
+        table = pa.Table.from_batches(self.held)
+        self._write(rows_name(self.number, self.num_files), table, ["split", "label"])
+        self.num_rows += self.num_held
         self.num_files += 1
-        for column in self.rows:
-            column.clear()
+        self.held, self.num_held = [], 0
 
     def _flush_maps(self) -> None:
         self._write(maps_name(self.number, self.num_map_files), map_rows(*self.maps), [])
@@ -148,13 +167,11 @@ class PieceWriter:
             column.clear()
 
     def _write(self, name: str, table: pa.Table, codes: list[str]) -> None:
-        sink = io.BytesIO()
-        pq.write_table(table, sink, compression="zstd", use_dictionary=codes, write_statistics=False)
-        self.folder.write(name, sink.getvalue())
+        self.folder.write(name, ENCODER.submit(parquet_bytes, table, codes).result())
 
     def finish(self, tally: Tally) -> PieceCounts:
         """The counts, when all were added."""
-        if self.rows[0]:
+        if self.num_held:
             self._flush()
         if self.maps[0]:
             self._flush_maps()

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from seit_ray.storage.errors import explained
+
 IN_MEMORY = 4 << 20  # hashes, 32 MiB, that need no disk
 BUCKETS = 256
 NUMBERED = r"#\d+$"  # as a repeat is called
@@ -46,7 +48,7 @@ def repeated(hashes: Iterable[np.ndarray], number: int) -> np.ndarray:
             ends = np.searchsorted(ordered >> shift, np.arange(BUCKETS + 1, dtype=np.uint64))
             for file, start, end in zip(files, ends[:-1].tolist(), ends[1:].tolist(), strict=True):
                 if end > start:
-                    with file.open("ab") as out:
+                    with explained(str(file)), file.open("ab") as out:  # the disk may be full
                         ordered[start:end].tofile(out)
         return np.concatenate([_repeated(np.fromfile(file, np.uint64)) for file in files if file.exists()])
 

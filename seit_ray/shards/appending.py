@@ -20,7 +20,8 @@ from seit_ray.images.piece_makers import Make, listed_pieces
 from seit_ray.images.rows import FoundRows
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress
-from seit_ray.shards.dataset import DatasetInfo, TokenDataset
+from seit_ray.shards.dataset import TokenDataset
+from seit_ray.shards.marker import DatasetInfo
 from seit_ray.storage import Folder
 
 

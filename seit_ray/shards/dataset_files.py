@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from seit_ray.shards.dataset import MARKER, DatasetInfo
+from seit_ray.shards.marker import MARKER, DatasetInfo
 from seit_ray.storage import Folder
 from seit_ray.storage.output import end_work, remove_unknown
 

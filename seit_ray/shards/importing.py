@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from seit_ray.progress import Progress, silent
-from seit_ray.shards.dataset import MARKER, DatasetInfo, Split, TokenDataset
+from seit_ray.shards.dataset import TokenDataset
 from seit_ray.shards.making import kept_shard, make_dataset, note_files, note_written, standing_dataset
+from seit_ray.shards.marker import MARKER, DatasetInfo, Split
 from seit_ray.shards.parquet import META, TokenRows, checksum
 from seit_ray.shards.published import iter_tokens, read_labels, read_offsets
 from seit_ray.shards.synonyms import write_synonyms

@@ -18,8 +18,9 @@ import pyarrow as pa
 
 from seit_ray.images.manifest import load_manifest
 from seit_ray.shards.appending import first_shards
-from seit_ray.shards.dataset import MARKER, DatasetInfo, TokenDataset
+from seit_ray.shards.dataset import TokenDataset
 from seit_ray.shards.dataset_files import sizes_of
+from seit_ray.shards.marker import MARKER, DatasetInfo
 from seit_ray.shards.parquet import parquet_table
 from seit_ray.shards.parts import Part, list_records
 from seit_ray.shards.writing import REJECTED, rejected_name

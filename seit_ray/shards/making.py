@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from seit_ray.progress import Progress, silent
-from seit_ray.shards.dataset import MARKER, DatasetInfo, RejectFile
 from seit_ray.shards.dataset_files import clean_up
+from seit_ray.shards.marker import MARKER, DatasetInfo, RejectFile
 from seit_ray.shards.part_records import PartRecord, decode_record, encode_record
 from seit_ray.shards.writing import WrittenShard, shard_name
 from seit_ray.storage import Folder
-from seit_ray.storage.lock import LOCK, LockedError, locked
+from seit_ray.storage.lock import LOCK, LockedError, locked, remove_ended
 from seit_ray.storage.output import OURS, WORK, claim, note_names, read_plan, write_plan
 
 RECORDS = "records"  # a folder of the work
@@ -28,7 +28,11 @@ Look = Callable[[], DatasetInfo | None]  # the finished dataset; None when there
 def standing_dataset(output: Folder, look: Look) -> DatasetInfo | None:
     """The finished dataset of an output, cleaned up; None when there is work to do; ValueError as `look`."""
     found = look()
-    if found is not None and read_plan(output) is not None:  # a kill between marker and clean-up leaves it
+    if found is None:
+        return None
+    if read_plan(output) is None:
+        remove_ended(output)
+    else:  # a kill between marker and clean-up leaves it
         with contextlib.suppress(LockedError), locked(output, LOCK):  # else the job that made it is at it
             clean_up(output, found, (RECORDS,))
     return found

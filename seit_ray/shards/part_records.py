@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 
 import numpy as np
 
-from seit_ray.shards.dataset import RejectFile, Shard, Split
+from seit_ray.shards.marker import RejectFile, Shard, Split
 from seit_ray.shards.parquet import checksum
 from seit_ray.shards.writing import WrittenShard
 

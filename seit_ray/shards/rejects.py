@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seit_ray.images.manifest import Manifest
-from seit_ray.shards.dataset import DatasetInfo
+from seit_ray.shards.marker import DatasetInfo
 
 EARLY_IMAGES, EARLY_PARTS, EARLY_SHARE = 1000, 3, 0.9  # after how many, what share tells of a wrong source
 

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from seit_ray.progress import Progress, silent
-from seit_ray.shards.dataset import DatasetInfo, Split, TokenDataset
+from seit_ray.shards.dataset import TokenDataset
 from seit_ray.shards.making import kept_shard, make_dataset, note_files, note_written, standing_dataset
+from seit_ray.shards.marker import DatasetInfo, Split
 from seit_ray.shards.parquet import TokenRows, concat_rows, decode_shard
 from seit_ray.shards.rewrite_plan import existing, plan_of
 from seit_ray.shards.synonyms import read_synonyms, write_synonyms

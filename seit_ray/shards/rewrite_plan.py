@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from seit_ray.shards.dataset import MARKER, DatasetInfo, TokenDataset
+from seit_ray.shards.dataset import TokenDataset
+from seit_ray.shards.marker import MARKER, DatasetInfo
 from seit_ray.storage import Folder
 from seit_ray.storage.output import read_plan
 

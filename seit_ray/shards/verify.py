@@ -7,8 +7,9 @@ import pyarrow as pa
 
 from seit_ray.images.label_maps import VOID, unpack_map
 from seit_ray.progress import Progress, silent
-from seit_ray.shards.dataset import DatasetInfo, TokenDataset
+from seit_ray.shards.dataset import TokenDataset
 from seit_ray.shards.dataset_files import names_of, sizes_of
+from seit_ray.shards.marker import DatasetInfo
 from seit_ray.shards.parquet import MASK, TokenRows, checksum, parquet_table
 from seit_ray.shards.statistics import code_histogram
 from seit_ray.shards.synonyms import read_synonyms

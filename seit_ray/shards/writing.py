@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from seit_ray.shards.dataset import RejectFile, Shard, Split
+from seit_ray.shards.marker import RejectFile, Shard, Split
 from seit_ray.shards.parquet import (
     MASK,
     TokenRows,

@@ -3,7 +3,7 @@
 A Folder is a uri plus credentials. Whatever fails is a StorageError: one line with the cause and the mend.
 """
 
-from seit_ray.storage.entry import ONE_STREAM, WHOLE, Entry, Stretch
+from seit_ray.storage.entry import ONE_STREAM, WHOLE, Entries, Entry, Stretch
 from seit_ray.storage.errors import StorageError
 from seit_ray.storage.folder import Folder
 from seit_ray.storage.uris import host_of, is_remote, normalise_uri, split_uri, storage_of
@@ -11,6 +11,7 @@ from seit_ray.storage.uris import host_of, is_remote, normalise_uri, split_uri, 
 __all__ = [
     "ONE_STREAM",
     "WHOLE",
+    "Entries",
     "Entry",
     "Folder",
     "StorageError",

@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypedDict
 
-from seit_ray.storage.entry import WHOLE, Entry, Stretch
+from seit_ray.storage.entry import WHOLE, Entries, Entry, Stretch
 
 
 class Access(TypedDict):
@@ -70,6 +70,11 @@ class ObjectStore(Reader, Protocol):
 
         on_skipped: told why, for each file that cannot be listed; without it such a file is an error.
         """
+
+    def list_some(
+        self, root: str, on_skipped: Callable[[str], None] | None = None, stretch: Stretch = WHOLE
+    ) -> Iterator[Entries]:
+        """The objects of a stretch below root, hidden ones too, some at a time: of a bucket page after page."""
 
     def cuts(self, root: str, after: str, most: int, listed: int = 0) -> Sequence[str] | None:
         """At most `most` names, ascending, that divide what lies below root and behind `after` into stretches.

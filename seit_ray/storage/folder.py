@@ -6,14 +6,14 @@ import contextlib
 import io
 import os
 import posixpath
-import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 
 from seit_ray.storage.contract import Access, ObjectStore
-from seit_ray.storage.entry import WHOLE, Entry, Stretch
+from seit_ray.storage.entry import WHOLE, Entries, Entry, Stretch
 from seit_ray.storage.errors import StorageError, explained, explained_each
 from seit_ray.storage.local import folders_missing
+from seit_ray.storage.servers import named_server_of, server_of
 from seit_ray.storage.uris import (
     CLOUDS,
     SCHEME,
@@ -29,9 +29,7 @@ from seit_ray.storage.uris import (
 )
 
 CONNECTIONS = 64
-SECRET = re.compile(  # of a connection string, and of an address
-    r"(AccountKey|SharedAccessSignature)=[^;]*;?|(?<=//)[^/@]*@", re.IGNORECASE
-)
+PROBE, PROBED = ".write-check-", b"write check"  # what `check_writable` writes: how its name begins, and what it holds
 
 
 class Folder:
@@ -90,20 +88,12 @@ class Folder:
     @property
     def server(self) -> list[str]:
         """What beside the uri says where it lies: endpoint and account, given or by variables, without keys to them."""
-        cloud = CLOUDS.get(self.uri.partition("://")[0]) if self.is_remote else None
-        if cloud is None:
-            return []
-        variables = (*cloud.endpoints, *cloud.accounts, *cloud.profile)
-        given = [self._options["endpoint_url"], self._options["account"], *map(os.environ.get, variables)]
-        return [SECRET.sub("", value or "") for value in given]
+        return server_of(self.uri, self._options)
 
     @property
     def named_server(self) -> str:
         """The endpoint and account that are named, by options or variables alike, without keys to them; '' for none."""
-        cloud = CLOUDS[self.uri.partition("://")[0]]
-        given = (("endpoint_url", cloud.endpoints), ("account", cloud.accounts))
-        named = (self._options[option] or _first_set(variables) for option, variables in given)  # type: ignore[literal-required]
-        return " ".join(SECRET.sub("", value).rstrip("/") for value in named if value)
+        return named_server_of(self.uri, self._options)
 
     def __repr__(self) -> str:
         return f"Folder({self.uri!r})"
@@ -240,6 +230,13 @@ class Folder:
         with explained(self.uri):
             yield from self._store().list(self._path, prefix, include_hidden, on_skipped, stretch)
 
+    def list_some(
+        self, *, on_skipped: Callable[[str], None] | None = None, stretch: Stretch = WHOLE
+    ) -> Iterator[Entries]:
+        """As `list`, hidden ones too, some at a time."""
+        with explained(self.uri):
+            yield from self._store().list_some(self._path, on_skipped, stretch)
+
     def cuts(self, after: str, most: int, listed: int = 0) -> Sequence[str] | None:
         """At most `most` names, ascending, between which what lies behind `after` can be listed at the same time.
 
@@ -269,11 +266,11 @@ class Folder:
 
     def check_writable(self) -> None:
         """Raises StorageError, within seconds, unless an object can be written here and removed again."""
-        path = self._path_of(f".write-check-{uuid.uuid4().hex}")
+        path = self._path_of(f"{PROBE}{uuid.uuid4().hex}")
         made = [] if self.is_remote else folders_missing(os.path.dirname(path))
         with explained(self.uri):
             store = self._store(patient=False)
-            store.write(path, b"write check")
+            store.write(path, PROBED)
             store.delete(path)
         for folder in made:
             with contextlib.suppress(OSError):  # another has put something there meanwhile
@@ -290,7 +287,3 @@ class Folder:
 
     def _store(self, *, patient: bool = True) -> ObjectStore:
         return store_at(self.uri, self._options, patient=patient)
-
-
-def _first_set(variables: Sequence[str]) -> str | None:
-    return next((value for variable in variables if (value := os.environ.get(variable))), None)

@@ -6,10 +6,11 @@ next ones are asked for meanwhile: as many as FOLDERS_AHEAD, so that memory stay
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import takewhile
+from itertools import chain
 from typing import Any
 
 from seit_ray.storage.entry import WHOLE, Entry, Stretch
@@ -38,7 +39,7 @@ def rest(ask: Ask, prefix: str, page: Page) -> Iterator[Entry]:
     are_small = len(here) > SMALL_FOLDERS * len(names)  # a request for each would be more than there are pages
     top = top_level(ask, prefix) if last and not are_small else None
     if top is None:
-        yield from behind(ask, prefix, page)
+        yield from chain.from_iterable(behind(ask, prefix, page))
         return
     found, folders = top
     name, slash, _ = last[len(prefix) :].partition("/")
@@ -99,15 +100,17 @@ def objects_of(ask: Ask, piece: Entry | tuple[str, Future[list[Page]]]) -> Itera
         yield from rest(ask, folder, pages[-1])
 
 
-def one_stream(ask: Ask, prefix: str, stretch: Stretch = WHOLE) -> Iterator[Entry]:
-    """The objects of a stretch whose names begin with `prefix`, as the server lists them, page after page."""
+def one_stream(ask: Ask, prefix: str, stretch: Stretch = WHOLE) -> Iterator[Sequence[Entry]]:
+    """The objects of a stretch whose names begin with `prefix`, as the server lists them, those of a page at a time."""
     after, until = stretch
     page = ask(prefix=prefix, **({"after": after} if after else {}))
     yield from behind(ask, prefix, page, until, itself=True)
 
 
-def behind(ask: Ask, prefix: str, page: Page, until: str | None = None, *, itself: bool = False) -> Iterator[Entry]:
-    """The pages behind one, the next of which is on its way while one is worked on; up to a name, or to the end.
+def behind(
+    ask: Ask, prefix: str, page: Page, until: str | None = None, *, itself: bool = False
+) -> Iterator[Sequence[Entry]]:
+    """The objects of the pages behind one, while the next page is on its way; up to a name, or to the end.
 
     itself: the page too.
     """
@@ -118,9 +121,9 @@ def behind(ask: Ask, prefix: str, page: Page, until: str | None = None, *, itsel
             coming = None if is_last else pool.submit(ask, prefix=prefix, token=page.token)
             if is_shown:
                 if until is None or not page.objects or page.objects[-1].name <= until:
-                    yield from page.objects
+                    yield page.objects
                 else:
-                    yield from takewhile(lambda entry: entry.name <= until, page.objects)
+                    yield page.objects[: bisect_right(page.objects, until, key=lambda entry: entry.name)]
             if coming is None:
                 return
             page, is_shown = coming.result(), True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import itertools
 import os
 import shutil
 import stat
@@ -12,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from seit_ray.storage.entry import WHOLE, Entry, Stretch, is_hidden
+from seit_ray.storage.entry import WHOLE, Entries, Entry, Stretch, is_hidden
 from seit_ray.storage.errors import changed, explained, too_large
 from seit_ray.storage.local_files import files_below, folders_to_cut_at, modified, sorted_names
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 
+SOME = 1000  # files, as many as a page of a bucket has
 NAME_BYTES = 200  # of a file's name in that of a temporary one, which is longer: disks take 255
 
 
@@ -120,6 +122,14 @@ class LocalStore:
     ) -> Iterator[Entry]:
         """Files below root whose relative name starts with prefix, in the order of S3 keys; none if missing."""
         return files_below(root, prefix, include_hidden, on_skipped, stretch)
+
+    def list_some(
+        self, root: str, on_skipped: Callable[[str], None] | None = None, stretch: Stretch = WHOLE
+    ) -> Iterator[Entries]:
+        """The files of a stretch below root, SOME at a time."""
+        found = files_below(root, "", True, on_skipped, stretch)
+        while entries := list(itertools.islice(found, SOME)):
+            yield Entries.of(entries)
 
     def cuts(self, root: str, after: str, most: int, listed: int = 0) -> Sequence[str]:
         """Names of folders behind `after`, of the uppermost levels that have enough of them."""

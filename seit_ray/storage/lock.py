@@ -87,7 +87,7 @@ class Lock:
                     "it, or stop it and run again"
                 )
             waited = time.monotonic() - since
-            is_gone = is_running(held) is False or time.time() - held.time > STALE_S or waited > silent_s
+            is_gone = has_ended(held) or waited > silent_s
             if is_gone and self._take_over(settle_s):
                 on_note(f"taken over from {held.words()}, which has ended")
                 break
@@ -172,6 +172,20 @@ def locked(
         yield lock
     finally:
         lock.release()
+
+
+def remove_ended(folder: Folder, name: str = LOCK, *, settle_s: float = SETTLE_S) -> None:
+    """Remove the lock of a job that was killed behind its work, if there is one; what may run still keeps its own."""
+    with contextlib.suppress(LockedError):
+        held = Lock(folder, name)._read()
+        if held is not None and has_ended(held):
+            with locked(folder, name, settle_s=settle_s):
+                pass
+
+
+def has_ended(holder: Holder) -> bool:
+    """Whether a holder is known to be gone, without waiting for a sign of life."""
+    return is_running(holder) is False or time.time() - holder.time > STALE_S
 
 
 def is_running(holder: Holder) -> bool | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import io
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -12,7 +13,7 @@ from fsspec.asyn import sync
 
 from seit_ray.storage.bodies import ATTEMPTS, RangeReader, get_object
 from seit_ray.storage.cuts import cuts
-from seit_ray.storage.entry import WHOLE, Entry, Stretch, is_hidden
+from seit_ray.storage.entry import WHOLE, Entries, Entry, Stretch, is_hidden
 from seit_ray.storage.errors import DamagedError, changed
 from seit_ray.storage.listing import Ask, listed, one_stream
 from seit_ray.storage.service import Head, Page, Service
@@ -112,11 +113,23 @@ class Objects:
         if self.service.is_sorted and stretch == WHOLE:
             found = listed(self._ask(root), prefix)
         else:  # of a stretch one page after the other: others are listed at the same time
-            found = one_stream(self._ask(root), prefix, stretch)
+            found = itertools.chain.from_iterable(one_stream(self._ask(root), prefix, stretch))
         for entry in found:
             name = entry.name
             if name and not name.endswith("/") and (include_hidden or not is_hidden(name, prefix)):
                 yield entry
+
+    def list_some(
+        self, root: str, on_skipped: Callable[[str], None] | None = None, stretch: Stretch = WHOLE
+    ) -> Iterator[Entries]:
+        """The objects of a stretch below root, those of a page at a time."""
+        del on_skipped
+        for page in one_stream(self._ask(root), "", stretch):
+            names = page.names if isinstance(page, Entries) else [entry.name for entry in page]
+            if "" in names or "/\n" in "\n".join([*names, ""]):  # folders, as consoles make them
+                page = [entry for entry in page if entry.name and not entry.name.endswith("/")]
+            if page:
+                yield page if isinstance(page, Entries) else Entries.of(page)
 
     def cuts(self, root: str, after: str, most: int, listed: int = 0) -> Sequence[str] | None:
         """Names that divide what lies behind `after`; None where the service lists in an order of its own."""

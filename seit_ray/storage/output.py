@@ -7,6 +7,7 @@ and what is being made in it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import posixpath
@@ -15,7 +16,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from seit_ray.storage.errors import StorageError
-from seit_ray.storage.folder import Folder
+from seit_ray.storage.folder import PROBE, PROBED, Folder
 from seit_ray.storage.lock import LOCK
 from seit_ray.storage.uris import split_uri
 
@@ -23,6 +24,7 @@ WORK = "_work"
 PLAN = "plan.json"
 JOURNAL = "journal"
 OURS = ("dataset.json", f"{WORK}/{PLAN}")  # one of these says that a folder holds a token dataset, or its beginning
+IS_PROBE = re.compile(re.escape(PROBE) + "[0-9a-f]{32}")
 SHOWN = 3  # names that a message tells
 RECORD = re.compile(r"[a-z_]+\.(run\.json|history\.jsonl|error\.txt)")  # of a verb
 
@@ -64,8 +66,10 @@ def is_object(folder: Folder) -> bool:
 def claim(folder: Folder, ours: Collection[str] = ()) -> None:
     """ValueError unless a folder is empty, but for `ours` and what begins with a dot; records of verbs do not count.
 
-    ours: names of objects, or of folders with a slash at their end, one of which says that the folder is ours.
+    ours: names of objects, or of folders with a slash at their end, one of which says that the folder is ours. What
+    killed calls have left of their look whether they may write is removed.
     """
+    remove_probes(folder)
     if any(is_there(folder, name) for name in ours):
         return
     foreign: list[str] = []
@@ -80,6 +84,15 @@ def claim(folder: Folder, ours: Collection[str] = ()) -> None:
             f"{folder.uri} holds {names}, which this program did not write there; expected an empty folder, or what an "
             "earlier call left; choose another output"
         )
+
+
+def remove_probes(folder: Folder) -> None:
+    """Remove the objects of `Folder.check_writable` that are still there: by their name, and by what they hold."""
+    names = [entry.name for entry in folder.list(PROBE, include_hidden=True) if IS_PROBE.fullmatch(entry.name)]
+    for name, content in zip(names, folder.read_many(names, max_bytes=len(PROBED)) if names else (), strict=True):
+        if content == PROBED:
+            with contextlib.suppress(StorageError):  # who may not delete there is told when it matters
+                folder.delete(name)
 
 
 def is_there(folder: Folder, name: str) -> bool:

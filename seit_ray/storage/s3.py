@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import re
 import time
@@ -13,7 +12,7 @@ from aiobotocore.session import get_session
 from s3fs import S3FileSystem
 
 from seit_ray.storage.contract import Access
-from seit_ray.storage.entry import Entry
+from seit_ray.storage.entry import Entries
 from seit_ray.storage.errors import StorageError, causes_of, explain, may_pass
 from seit_ray.storage.objects import Objects
 from seit_ray.storage.patience import REQUEST_PAUSE_S, REQUESTS, REQUESTS_OF_CHECKS
@@ -54,9 +53,6 @@ def connect(access: Access, environment: Mapping[str, str], patient: bool) -> Ob
         skip_instance_cache=True,
     )
     return Objects(S3(file_system, access["connections"], requests))
-
-
-_entry = functools.partial(tuple.__new__, Entry)  # of a tuple, at once: there are many
 
 
 def _refused(failure: Mapping[str, str]) -> RefusedError:
@@ -125,8 +121,8 @@ class S3:
         request["Delimiter"] = delimiter or None
         given = {name: value for name, value in request.items() if value is not None}
         answer = self.file_system.call_s3("list_objects_v2", Bucket=bucket, Prefix=base + prefix, **given)
-        start, (keys, *more) = len(base), answer.get(OBJECTS, ((),))
-        objects = list(map(_entry, zip([key[start:] for key in keys], *more, strict=True)))
+        start, (keys, *more) = len(base), answer.get(OBJECTS, ([], [], [], []))
+        objects = Entries([key[start:] for key in keys] if start else keys, *more)
         folders = [item["Prefix"][start:] for item in answer.get("CommonPrefixes", ())]
         return Page(objects, folders, answer["NextContinuationToken"] if answer.get("IsTruncated") else None)
 

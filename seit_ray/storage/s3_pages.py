@@ -1,7 +1,8 @@
 """The objects in a page of S3's listing, read at once: the client's reader takes longer than many a server.
 
-Servers write a page alike: so many `<Contents>`, each with one of each field. What is written otherwise is read by a
-reader of XML. The client is left with an answer that has no objects.
+Servers write a page alike: so many `<Contents>`, most often with the same fields in the same order, else with one of
+each that counts. What is written otherwise is read by a reader of XML. The client is left with an answer that has no
+objects.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from botocore.utils import parse_timestamp
 EVENT = "before-parse.*.ListObjectsV2"
 OBJECTS = "Objects"  # where the columns of objects are in its answer, in the order of an `Entry`
 FIELDS = ("Key", "Size", "LastModified", "ETag")
+_BEGIN, _END = "<Contents>", "</Contents>"
 _KEYS, _SIZES = re.compile(r"<Key>([^<]*)</Key>"), re.compile(r"<Size>(\d+)</Size>", re.ASCII)
 _MOMENTS = re.compile(r"<LastModified>([^<&]*)</LastModified>")
 _ETAGS = re.compile(r"<ETag>(?:&quot;|\")?([^<&\"]*)(?:&quot;|\")?</ETag>")
@@ -52,17 +54,55 @@ def plain_columns(body: bytes) -> tuple[Columns, bytes] | None:
         text = body.decode()
     except UnicodeDecodeError:
         return None
-    begin, *contents = text.split("<Contents>")
-    columns = [pattern.findall(text) for pattern in (_KEYS, _SIZES, _MOMENTS, _ETAGS)]
-    rest = begin + "".join([each.partition("</Contents>")[2] for each in contents])
-    if not contents or {len(contents)} != {text.count("</Contents>"), *map(len, columns)}:
+    found = None if "<!" in text else aligned_columns(text) or matched_columns(text)
+    if found is None:
         return None
-    if "<Key>" in rest or "<!" in text:
+    (keys, *more), rest = found
+    if "<Key>" in rest:
         return None
-    keys = columns[0]
     if "&" in "".join(keys) or "\r" in text:
-        columns[0] = [_unescaped(key) for key in keys]
-    return columns, rest.encode()
+        keys = [_unescaped(key) for key in keys]
+    return [keys, *more], rest.encode()
+
+
+def aligned_columns(text: str) -> tuple[Columns, str] | None:
+    """The same of a page whose objects have the same fields in the same order, and nothing between them."""
+    first, last = text.find(_BEGIN), text.rfind(_END) + len(_END)
+    if first < 0 or last <= first:
+        return None
+    parts = text[first + 1 : last].split("<")  # 'Key>a.jpg', '/Key>', ...
+    each = parts.index(_END[1:]) + 1
+    number, tags = len(parts) // each, [part.partition(">")[0] for part in parts[:each]]
+    are_aligned = parts[::each].count(_BEGIN[1:]) == parts[each - 1 :: each].count(_END[1:]) == number
+    if not are_aligned or len(parts) % each:
+        return None
+    columns = []
+    for name in FIELDS:
+        if tags.count(name) != 1:
+            return None
+        place = tags.index(name)
+        line = "<".join(parts[place::each])
+        if name == "ETag":
+            line = line.replace("&quot;", "").replace('"', "")
+        columns.append(line[len(name) + 1 :].split(f"<{name}>"))
+        if len(columns[-1]) != number or parts[place + 1 :: each].count(f"/{name}>") != number:
+            return None
+        if "&" in line and name != "Key":
+            return None
+    digits = "".join(columns[1])
+    if "" in columns[1] or not (digits.isdigit() and digits.isascii()):
+        return None
+    return columns, text[:first] + text[last:]
+
+
+def matched_columns(text: str) -> tuple[Columns, str] | None:
+    """The same of a page whose objects have one of each field that counts, wherever."""
+    begin, *contents = text.split(_BEGIN)
+    columns = [pattern.findall(text) for pattern in (_KEYS, _SIZES, _MOMENTS, _ETAGS)]
+    rest = begin + "".join([each.partition(_END)[2] for each in contents])
+    if not contents or {len(contents)} != {text.count(_END), *map(len, columns)}:
+        return None
+    return columns, rest
 
 
 def _unescaped(text: str) -> str:

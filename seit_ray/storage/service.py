@@ -24,7 +24,7 @@ class Head:
 class Page:
     """One answer of a listing: objects, folders (with a slash at their end), and where it goes on (None: it ends)."""
 
-    objects: list[Entry]
+    objects: Sequence[Entry]
     folders: list[str]
     token: str | None
 

@@ -19,8 +19,9 @@ from seit_ray.images.decoded import Decoding, decoded_chunks
 from seit_ray.images.manifest import Manifest
 from seit_ray.images.sample import read_pixels
 from seit_ray.progress import Progress, silent
-from seit_ray.shards.dataset import MARKER, DatasetInfo, Split, TokenDataset
+from seit_ray.shards.dataset import TokenDataset
 from seit_ray.shards.dataset_files import SYNONYMS
+from seit_ray.shards.marker import MARKER, DatasetInfo, Split
 from seit_ray.shards.parquet import META, TokenRows, concat_rows, encode_shard, token_column_bytes
 from seit_ray.shards.synonyms import write_synonyms
 from seit_ray.shards.writing import WrittenShard, rejected_name, split_of, write_rejects, write_shard

@@ -43,8 +43,8 @@ def check(config: ImportTokens) -> Rows:
 
 def import_tokens(config: ImportTokens, progress: Progress = silent) -> Rows:
     """Import; returns the table to print."""
-    from seit_ray.shards.dataset import MARKER
     from seit_ray.shards.importing import run_import
+    from seit_ray.shards.marker import MARKER
     from seit_ray.verbs.command.record import end_record
     from seit_ray.verbs.tokenize_images import summary
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from seit_ray.config import ImportWeights
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
-from seit_ray.storage.lock import LOCK, locked
+from seit_ray.storage.lock import LOCK, locked, remove_ended
 from seit_ray.storage.output import claim
 from seit_ray.verbs.command.places import Rows, dataset_rows, folder_of, output_rows
 
@@ -40,7 +40,9 @@ def import_weights(config: ImportWeights, progress: Progress = silent) -> Rows:
 
     state, kind, settings, source = read_weights(config)
     run = folder_of(config.run, config.storage)
-    if not existing(run, source):
+    if existing(run, source):
+        remove_ended(run)
+    else:
         model = load_published(kind, settings, state)
         run.check_writable()
         with locked(run, LOCK, on_note=lambda note: progress("lock", 1, 1, note)) as lock:

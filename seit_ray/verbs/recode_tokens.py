@@ -34,7 +34,7 @@ def check(config: RecodeTokens) -> Rows:
 def recode_tokens(config: RecodeTokens, progress: Progress = silent) -> Rows:
     """Rewrite and check; returns the table to print."""
     from seit_ray.shards import TokenDataset
-    from seit_ray.shards.dataset import MARKER
+    from seit_ray.shards.marker import MARKER
     from seit_ray.shards.rewrite import rewrite_dataset
     from seit_ray.verbs.command.record import end_record
     from seit_ray.verbs.tokenize_images import summary

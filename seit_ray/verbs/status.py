@@ -19,8 +19,8 @@ from seit_ray.verbs.command.looking import STORAGE_HELP, places_and_storage, too
 from seit_ray.verbs.command.places import Rows, folder_of
 
 if TYPE_CHECKING:
-    from seit_ray.shards.dataset import DatasetInfo
     from seit_ray.shards.job_state import JobState, Written
+    from seit_ray.shards.marker import DatasetInfo
 
 NEWEST_S = 300.0  # the newest rate is that of the parts of so long
 PAUSE_S = 600.0  # between parts that lie further apart, no job ran

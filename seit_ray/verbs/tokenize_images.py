@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from seit_ray.config import TokenizeImages
 from seit_ray.progress import Progress, duration, silent
-from seit_ray.shards.dataset import MARKER
+from seit_ray.shards.marker import MARKER
 from seit_ray.storage import Folder
 from seit_ray.storage.output import OURS, claim, refuse_overlap
 from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, left_out_rows, output_rows, source_rows

@@ -19,7 +19,7 @@ from seit_ray.batches.sampler import num_steps
 from seit_ray.batches.store import TokenStore
 from seit_ray.batches.stream import TokenStream, row_bytes
 from seit_ray.shards import TokenDataset
-from seit_ray.shards.dataset import MARKER, DatasetInfo
+from seit_ray.shards.marker import MARKER, DatasetInfo
 from seit_ray.shards.parquet import META, TokenRows
 from seit_ray.shards.writing import split_of, write_shard
 from seit_ray.storage import Folder

@@ -19,7 +19,7 @@ from seit_ray.images.manifest import Manifest
 from seit_ray.images.manifest_files import SplitListing, file_name
 from seit_ray.images.manifest_writing import default_part_rows
 from seit_ray.images.sources.settings import SourceSettings
-from seit_ray.shards.dataset import RejectFile, Shard
+from seit_ray.shards.marker import RejectFile, Shard
 from seit_ray.shards.part_records import PartRecord, encode_record
 from seit_ray.shards.parts import Part, list_parts, remove_doubles
 from seit_ray.shards.writing import rejected_name, shard_name

@@ -19,12 +19,16 @@ import sys
 import tempfile
 import time
 import urllib.request
+from bisect import bisect_right
 
 from seit_ray.images.listing import list_images
 from seit_ray.images.piece_makers import make_here
 from seit_ray.images.sources.settings import SourceSettings
-from seit_ray.storage import ONE_STREAM, WHOLE, Entry, Folder
+from seit_ray.storage import ONE_STREAM, WHOLE, Entries, Folder
 from tests.benchmarks.listing_server import keys_of
+
+PAGE = 1000
+ETAG = "0123456789abcdef0123456789abcdef"
 
 
 @contextlib.contextmanager
@@ -69,11 +73,15 @@ class MadeFolder(Folder):
 
     keys: tuple[str, ...] = ()
 
-    def list(self, prefix="", *, include_hidden=False, on_skipped=None, stretch=WHOLE):
+    def list_some(self, *, on_skipped=None, stretch=WHOLE):
         after, until = stretch
-        for key in self.keys:
-            if key > after and (until is None or key <= until):
-                yield Entry(key, 110_000, "2026-01-01T00:00:00+00:00")
+        keys = self.keys[
+            bisect_right(self.keys, after) : len(self.keys) if until is None else bisect_right(self.keys, until)
+        ]
+        for start in range(0, len(keys), PAGE):
+            names = list(keys[start : start + PAGE])
+            number = len(names)
+            yield Entries(names, [110_000] * number, ["2026-01-01T00:00:00+00:00"] * number, [ETAG] * number)
 
     def cuts(self, after, most, listed=0):
         return []
@@ -159,7 +167,7 @@ def first_of(source: Folder) -> str:
     """A page, by a process that has to import what listing takes."""
     list_module = importlib.import_module("seit_ray.distributed.data.list_job")
     time.sleep(1)  # so that each of the processes gets one of these
-    return f"{list_module.__name__} {next(source.list(stretch=ONE_STREAM)).name}"
+    return f"{list_module.__name__} {next(source.list_some(stretch=ONE_STREAM)).names[0]}"
 
 
 def by_tasks(source: Folder, options: argparse.Namespace, address: str, plain: float) -> None:

@@ -1,9 +1,10 @@
-"""Memory of the tokenising job by its number of images, and of listing many keys, local and of S3.
+"""Memory of the tokenising job by its number of images, and of listing many keys, local, of S3 and of an inventory.
 
-python tests/benchmarks/memory_use.py [--rows 1000 10000 100000] [--keys 1000000]
+python tests/benchmarks/memory_use.py [--rows 1000 10000 100000] [--keys 1000000] [--kinds local s3 inventory]
 
 Figures are the largest seen, in MiB, without memory that is shared (Ray's object store). Pictures are links to those of
-the bundled sample; local keys are links to empty files; the pages of S3 are made up, in place of the client.
+the bundled sample; local keys are links to empty files; the pages of S3 are made up, in place of the client;
+the inventory is a Parquet file in no order.
 """
 
 import argparse
@@ -15,6 +16,9 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder, uris
@@ -149,8 +153,11 @@ def listing_memory(work: str, num: int, kind: str, results) -> None:
     """(MiB before, largest MiB, seconds) of writing a manifest of num keys."""
     from seit_ray.images.listing import list_images
 
-    source = Folder(work).join("empty")
-    if kind == "s3":
+    source, settings = Folder(work).join("empty"), SOURCE
+    if kind == "inventory":
+        Path(source.uri).mkdir()
+        settings = SourceSettings(inventory=written_inventory(work, num))
+    elif kind == "s3":
         store = Objects(S3(MadeUpKeys(num), 64))
         uris._connected = lambda *given: store
         store.check_readable = lambda path: None
@@ -168,12 +175,24 @@ def listing_memory(work: str, num: int, kind: str, results) -> None:
     watch.start()
     time.sleep(0.5)
     before, began = unshared_mib("self")[1], time.perf_counter()
-    manifest = list_images(source, SOURCE, Folder(work).join(f"manifest-{kind}"), val_fraction=0.1, seed=0)
+    manifest = list_images(source, settings, Folder(work).join(f"manifest-{kind}"), val_fraction=0.1, seed=0)
     assert sum(split.num_images for split in manifest.splits.values()) == num
     seconds = time.perf_counter() - began
     watch.over.set()
     watch.join()
     results.put((before, watch.most["driver"], seconds))
+
+
+def written_inventory(work: str, num: int) -> str:
+    """An inventory of num keys, each once, in no order."""
+    path = Path(work, "inventory.parquet")
+    schema = pa.schema({"key": pa.string(), "size": pa.int64()})
+    with pq.ParquetWriter(path, schema) as file:
+        for start in range(0, num, 1 << 16):
+            places = [place * 7_654_321 % num for place in range(start, min(num, start + (1 << 16)))]
+            keys = [f"class-{place // PER_FOLDER:05}/{place:09}.jpg" for place in places]
+            file.write_table(pa.table({"key": keys, "size": [109_000] * len(keys)}, schema=schema))
+    return str(path)
 
 
 def in_a_process(function, *arguments):
@@ -192,13 +211,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="*", default=[1000, 10_000, 100_000])
     parser.add_argument("--keys", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--kinds", nargs="*", default=["local", "s3", "inventory"])
     options = parser.parse_args()
     for num in options.rows:
         with tempfile.TemporaryDirectory() as work:
             most, seconds = in_a_process(job_memory, work, num)
         words = ", ".join(f"{who} {mib:.0f} MiB" for who, mib in sorted(most.items()))
         print(f"job of {num} images: {words}; {seconds:.0f} s", flush=True)
-    for kind in ("local", "s3"):
+    for kind in options.kinds:
         for num in options.keys:
             with tempfile.TemporaryDirectory() as work:
                 before, most_mib, seconds = in_a_process(listing_memory, work, num, kind)

@@ -14,6 +14,7 @@ import os
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from seit_ray.config import Tokenize
@@ -68,7 +69,14 @@ def bare_rate(manifest, total: int, source: Folder, tokenizer_folder: Folder, de
     return total / max(wall for wall, _ in found), sum(cpu for _, cpu in found)
 
 
-def processor_times() -> Counter:
+def kind_of(command: str) -> str:
+    """What a process below this one does."""
+    if command.startswith("ray::"):
+        return "actors" if "MapWorker" in command else "tasks"
+    return "ray"
+
+
+def processor_times(kind_of: Callable[[str], str] = kind_of) -> Counter:
     """Seconds of processor time so far of this process and those below it, by what they do."""
     parents, seconds, kinds = {}, {}, {}
     for entry in Path("/proc").iterdir():
@@ -95,13 +103,6 @@ def per_image(seconds: Counter, num: int) -> str:
     """Microseconds an image by kind of process, and their sum, in words."""
     each = ", ".join(f"{kind} {value / num * 1e6:.0f}" for kind, value in sorted(seconds.items()))
     return f"{seconds.total() / num * 1e6:.0f} ({each})"
-
-
-def kind_of(command: str) -> str:
-    """What a process below this one does."""
-    if command.startswith("ray::"):
-        return "actors" if "MapWorker" in command else "tasks"
-    return "ray"
 
 
 def ray_rate(

@@ -7,7 +7,7 @@ import torch
 
 from seit_ray.evaluation.image_classifier import ImageClassifier
 from seit_ray.models.exports import import_model
-from seit_ray.shards.dataset import MARKER, DatasetInfo
+from seit_ray.shards.marker import MARKER, DatasetInfo
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.files import load_tokenizer
 from tests.tiny_classifiers import write_classifier, write_pixel_classifier

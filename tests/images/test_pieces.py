@@ -19,11 +19,11 @@ from seit_ray.images.manifest import PART_COLUMNS
 from seit_ray.images.piece_makers import make_here
 from seit_ray.images.pieces import Pieces, pieces_in, place_of
 from seit_ray.images.repeats import Repeats
-from seit_ray.images.sources import csv_rows, find, folders, inventory, layout, maps, tables
+from seit_ray.images.sources import csv_rows, find, inventory, layout, maps, tables
 from seit_ray.images.sources.division import Division
 from seit_ray.images.sources.find import DEFAULT
 from seit_ray.images.sources.settings import SourceSettings
-from seit_ray.storage import Folder, StorageError
+from seit_ray.storage import Folder, StorageError, local
 from tests.images.found import find_images
 from tests.images.made_manifests import files
 from tests.images.made_sources import fill, write_parquet
@@ -166,7 +166,7 @@ def divide_small(monkeypatch):
     monkeypatch.setattr(csv_rows, "SLICE_BYTES", 60)
     monkeypatch.setattr(inventory, "SLICE_ROWS", 5)
     monkeypatch.setattr(piece_writing, "FILE_ROWS", 3)
-    monkeypatch.setattr(folders, "CHUNK", 3)
+    monkeypatch.setattr(local, "SOME", 3)
 
 
 def manifest_of(source, folder, **how):

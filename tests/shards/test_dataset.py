@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from seit_ray.shards import TokenDataset
-from seit_ray.shards.dataset import DatasetInfo, content_checksum
+from seit_ray.shards.marker import DatasetInfo, content_checksum
 from seit_ray.shards.parquet import concat_rows
 from seit_ray.shards.statistics import entropy_bits
 from seit_ray.storage import Folder

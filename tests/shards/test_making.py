@@ -1,5 +1,7 @@
 """A dataset that one process makes: one writer, shards that are kept, and those that are not what they were."""
 
+import json
+
 import pytest
 
 from seit_ray.shards import TokenDataset
@@ -25,6 +27,16 @@ def test_while_another_writes_nothing_is_made_and_nothing_cleaned_up(tmp_path):
     assert output.exists("_work/plan.json")
     assert standing_dataset(output, lambda: info) == info
     assert not output.exists("_work/plan.json")
+
+
+def test_the_lock_of_a_job_that_was_killed_at_its_end_is_removed(tmp_path):
+    output = write_dataset(tmp_path / "tokens")
+    with locked(output, LOCK):
+        killed = json.loads(output.read(LOCK)) | {"started": "1"}
+    output.write(LOCK, json.dumps(killed).encode())
+    info = TokenDataset(output).info
+    assert standing_dataset(output, lambda: info) == info
+    assert not output.exists(LOCK)
 
 
 def test_what_another_finished_meanwhile_is_not_made_again(tmp_path):

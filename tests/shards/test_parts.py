@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from seit_ray.progress import Times
-from seit_ray.shards.dataset import RejectFile, Shard
+from seit_ray.shards.marker import RejectFile, Shard
 from seit_ray.shards.parquet import checksum, decode_shard
 from seit_ray.shards.part_records import PartRecord, Sums, decode_record, encode_record
 from seit_ray.shards.parts import Part, PartFiles, finished_part, list_parts, read_records, remove_doubles

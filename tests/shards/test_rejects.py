@@ -5,7 +5,8 @@ import contextlib
 import pytest
 
 from seit_ray.shards.appending import first_shards
-from seit_ray.shards.dataset import RejectFile, TokenDataset
+from seit_ray.shards.dataset import TokenDataset
+from seit_ray.shards.marker import RejectFile
 from seit_ray.shards.rejects import RejectLimit
 from tests.tiny_dataset import write_dataset
 

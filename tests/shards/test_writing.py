@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from seit_ray.shards.dataset import RejectFile
+from seit_ray.shards.marker import RejectFile
 from seit_ray.shards.parquet import checksum, concat_rows, decode_shard, encode_rejected, encode_shard
 from seit_ray.shards.writing import rejected_name, shard_name, split_of, write_rejects, write_shard
 from seit_ray.storage import Folder

@@ -37,6 +37,12 @@ def listed(store, stretch):
     return [entry.name for entry in store.list("bucket", "", True, None, stretch)]
 
 
+def listed_by_some(store, stretch):
+    some = [entries.names for entries in store.list_some("bucket", None, stretch)]
+    assert all(some)
+    return list(itertools.chain(*some))
+
+
 @given(
     keys=st.sets(NAMES, max_size=60), page=st.integers(1, 9), more=st.lists(NAMES, max_size=5), most=st.integers(0, 9)
 )
@@ -44,7 +50,8 @@ def test_stretches_hold_every_object_once_in_order(keys, page, more, most):
     store = Objects(Service(MadeBucket(keys, page=page)))
     whole = [name for name in store.service.bucket.keys if not name.endswith("/")]
     for found in (store.cuts("bucket", "", most), sorted(set(more))):
-        assert [name for stretch in stretches(found) for name in listed(store, stretch)] == whole
+        for function in (listed, listed_by_some):
+            assert [name for stretch in stretches(found) for name in function(store, stretch)] == whole
     after = whole[len(whole) // 2] if whole else ""
     found = store.cuts("bucket", after, most)
     assert len(found) <= most

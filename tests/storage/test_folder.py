@@ -228,6 +228,10 @@ def test_stretches_of_a_listing_hold_every_object_once(folder):
     names = [f"{place}{number:02}.jpg" for place in ("a/", "b/", "") for number in range(7)]
     for name in names:
         folder.write(name, b"")
+    folder.write(".hidden/x", b"y")
+    entries = [entry for some in folder.list_some() for entry in some]
+    assert sorted(entries) == sorted(folder.list(include_hidden=True))
+    assert [entry for entry in entries if not entry.name.startswith(".")] == list(folder.list())
     cuts = folder.cuts("", 4)
     if cuts is None:  # a service that lists in an order of its own
         assert folder.uri.startswith("az://")

@@ -11,7 +11,7 @@ import uuid
 import pytest
 
 from seit_ray.storage import lock, objects
-from seit_ray.storage.lock import LockedError, locked
+from seit_ray.storage.lock import LockedError, locked, remove_ended
 
 NAME = "_lock.json"
 QUICK = {"beat_s": 0.05, "silent_s": 0.6, "settle_s": 0.05}
@@ -137,6 +137,23 @@ def test_a_killed_job_of_this_machine_is_taken_over_at_once(folder):
         assert len(notes) == 1
     child.communicate()
     assert lock.start_of(child.pid) == ""
+
+
+def test_the_lock_of_a_job_that_was_killed_behind_its_work_is_removed_and_no_other(folder):
+    remove_ended(folder, NAME, settle_s=0.05)  # there is none
+    with locked(folder, NAME, **QUICK):
+        content = held(folder)
+        remove_ended(folder, NAME, settle_s=0.05)
+        assert held(folder)["token"] == content["token"]
+    foreign(folder)
+    remove_ended(folder, NAME, settle_s=0.05)  # of another machine, which may be at it
+    assert folder.exists(NAME)
+    folder.write(NAME, b"{")
+    remove_ended(folder, NAME, settle_s=0.05)
+    assert folder.exists(NAME)
+    folder.write(NAME, json.dumps({**content, "token": "other", "started": "1"}).encode())
+    remove_ended(folder, NAME, settle_s=0.05)
+    assert not folder.exists(NAME)
 
 
 def test_a_number_of_a_process_that_was_given_again_is_not_mistaken(folder):

@@ -92,6 +92,17 @@ def test_an_empty_folder_and_our_own_are_free(tmp_path, name):
             claim(folder, OURS)
 
 
+@pytest.mark.parametrize("place", [(), OURS])
+def test_what_killed_looks_have_left_is_removed(tmp_path, place):
+    folder, probe = Folder(tmp_path), ".write-check-" + 32 * "0"
+    others = {probe[:-1]: b"write check", f"{probe[:-1]}1": b"mine", f"_work/{probe}": b"write check"}
+    others |= dict.fromkeys(place, b"{}")
+    for name, content in {**others, probe: b"write check"}.items():
+        folder.write(name, content)
+    claim(folder, OURS)
+    assert {entry.name: folder.read(entry.name) for entry in folder.list(include_hidden=True)} == others
+
+
 def test_what_the_journal_names_is_removed_and_nothing_else(tmp_path):
     folder = Folder(tmp_path)
     mark = "0123456789abcdef" * 2

@@ -6,7 +6,16 @@ from botocore.parsers import create_parser
 from botocore.utils import parse_timestamp
 
 from seit_ray.storage.entry import Entry
-from seit_ray.storage.s3_pages import EVENT, OBJECTS, moment_of, moment_texts, plain_columns, read_objects
+from seit_ray.storage.s3_pages import (
+    EVENT,
+    OBJECTS,
+    aligned_columns,
+    matched_columns,
+    moment_of,
+    moment_texts,
+    plain_columns,
+    read_objects,
+)
 
 SPACE = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 OBJECT_LIST = """
@@ -70,6 +79,55 @@ def test_what_is_written_otherwise_is_read_too(one, other):
     read_objects(answered(plain), expected)
     assert found == expected
     assert len(found[OBJECTS][0]) == 2
+
+
+def page_of(objects):
+    folder = "<CommonPrefixes><Prefix>c/</Prefix></CommonPrefixes>"
+    return f"<ListBucketResult{SPACE}>{REST}{''.join(objects)}{folder}</ListBucketResult>"
+
+
+def object_of(
+    key, *, size="7", etag="&quot;00ff&quot;", moment="2026-01-01T00:00:00.000Z", more="", order=(0, 1, 2, 3)
+):
+    fields = [
+        f"<Key>{key}</Key>",
+        f"<LastModified>{moment}</LastModified>",
+        f"<ETag>{etag}</ETag>",
+        f"<Size>{size}</Size>",
+    ]
+    return f"<Contents>{''.join(fields[place] for place in order)}{more}</Contents>"
+
+
+CLASS, OWNER = "<StorageClass>STANDARD</StorageClass>", "<Owner><ID>me</ID><DisplayName>I</DisplayName></Owner>"
+
+
+@pytest.mark.parametrize(
+    ("objects", "are_aligned"),
+    [
+        ([object_of("a"), object_of("b", size="0", etag='"x-2"')], True),
+        ([object_of("a&amp;b", more=CLASS + OWNER), object_of("é&lt;", more=CLASS + OWNER)], True),
+        ([object_of("a", order=(3, 2, 1, 0)), object_of("b", order=(3, 2, 1, 0))], True),
+        ([object_of("a", more="<ChecksumAlgorithm>CRC32</ChecksumAlgorithm>"), object_of("b")], False),
+        ([object_of("a"), object_of("b", order=(3, 0, 1, 2))], False),
+        ([object_of("a", order=(1, 2, 3)), object_of("b", more="<Key>a</Key>", order=(0, 1, 2, 3))], False),
+        ([object_of("a", size=""), object_of("b")], False),
+        ([object_of("a"), "\n", object_of("b")], False),
+        ([object_of("a", etag="&#34;x&#34;"), object_of("b")], False),
+    ],
+)
+def test_a_page_whose_objects_are_written_alike_is_read_by_places(objects, are_aligned):
+    """And what is not is read in another way, as the client reads it, or is no page."""
+    page = page_of(objects)
+    found = aligned_columns(page)
+    assert (found is not None) == are_aligned
+    if found is not None:
+        (keys, *columns), rest = found
+        (expected_keys, *expected), expected_rest = matched_columns(page)
+        assert (keys, [list(column) for column in columns]) == (expected_keys, expected)
+        assert rest == expected_rest
+        response, read = answered(page), {}
+        read_objects(response, read)
+        assert [Entry(*row) for row in zip(*read[OBJECTS], strict=True)] == entries_of(parsed(answered(page)))
 
 
 @pytest.mark.parametrize(("told", "keys"), [("", ["a%20b+c", "&<é\n"]), ("url", ["a b c", "&<é\n"])])

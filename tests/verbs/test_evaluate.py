@@ -56,6 +56,15 @@ def test_figures_of_other_data_do_not_take_their_place(place, more):
     assert json.loads(place.read("elsewhere.json"))["data"] == place.uri_of("others")
 
 
+@pytest.mark.parametrize("more", [[], ["occlusion=[0.5]"]])
+def test_figures_do_not_lie_where_they_are_read(place, more):
+    config = config_of(place, *more, f"output={place.uri}/tokens/mine.json")
+    for asked in (check, evaluate):
+        with pytest.raises(ValueError, match=r"output .*mine.json and dataset .*tokens; expected two folders"):
+            asked(config)
+    assert not place.exists("tokens/mine.json")
+
+
 def test_other_classes_are_told_by_the_dry_run(place):
     info = TokenDataset(place.join("others")).info
     place.write("others/dataset.json", replace(info, class_names=[*NAMES[:-1], "owl"]).to_json())

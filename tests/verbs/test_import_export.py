@@ -210,6 +210,9 @@ def test_importing_weights_twice_writes_once_and_never_over_another(tmp_path, re
     state = seit_vit(codebook).state_dict()
     import_weights(weights_config(tmp_path, state))
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    with locked(Folder(tmp_path / "run"), LOCK):
+        killed = json.loads((tmp_path / "run" / LOCK).read_text()) | {"started": "1"}
+    (tmp_path / "run" / LOCK).write_text(json.dumps(killed))
     import_weights(weights_config(tmp_path, state))
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
     changed = {**state, "norm.bias": state["norm.bias"] + 1}

@@ -105,7 +105,7 @@ def test_measured_here_and_given_rates_win(tmp_path, prices):
         (["measure=true", "images=a"], "key measure without tokenizer; expected tokenizer=FOLDER"),
         (["images=a"], "key images without measure; expected both"),
         (["counts=[0]"], "key counts.0 is 0"),
-        (["hours=0.01"], "0.01 hours for 1e+06 images; expected more than 0.084"),
+        (["hours=0.01"], "0.01 hours for 1e+06 images; expected more than 0.0838"),
     ],
 )
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])

@@ -13,7 +13,8 @@ import pytest
 from seit_ray.config import Sweep, load
 from seit_ray.config.sweep import stage_configs
 from seit_ray.models.exports import import_model
-from seit_ray.shards.dataset import MARKER, TokenDataset
+from seit_ray.shards.dataset import TokenDataset
+from seit_ray.shards.marker import MARKER
 from seit_ray.storage import Folder
 from seit_ray.verbs.command.arguments import VERBS
 from seit_ray.verbs.command.pretrain_checks import check_pretrain

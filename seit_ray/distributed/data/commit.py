@@ -15,8 +15,8 @@ from seit_ray.augment.synonyms import nearest_codes
 from seit_ray.images.known import FOLDER
 from seit_ray.images.manifest import Manifest
 from seit_ray.shards.appending import first_shards, kept_rejects
-from seit_ray.shards.dataset import MARKER, DatasetInfo, RejectFile, Split
 from seit_ray.shards.dataset_files import sizes_of
+from seit_ray.shards.marker import MARKER, DatasetInfo, RejectFile, Split
 from seit_ray.shards.part_records import PartRecord, Spent, Sums
 from seit_ray.shards.parts import Part, PartFiles, read_records
 from seit_ray.shards.synonyms import write_synonyms

@@ -22,7 +22,7 @@ from seit_ray.images.pieces import Pieces
 from seit_ray.storage.patience import PATIENCE_S
 
 CANCEL_S = 30.0  # for tasks to end that nobody waits for any more: what they write is not to come later
-PIECES_A_TASK = 16  # at most: what a core lists at a time, and what is listed again when a node is lost
+PIECES_A_TASK = 32  # at most: what a core lists at a time, and what is listed again when a node is lost
 
 
 def make_on_tasks(connect: Connect, patience_s: float = PATIENCE_S) -> Make:
@@ -40,7 +40,8 @@ def make_on_tasks(connect: Connect, patience_s: float = PATIENCE_S) -> Make:
 
 def made_by_tasks(pieces: Pieces, todo: Sequence[int], on_listed: OnListed, num_cpus: float, patience_s: float) -> Made:
     """The counts of the pieces in their order; ValueError for what the user can mend, of the first such piece."""
-    each = min(PIECES_A_TASK, max(1, math.ceil(len(todo) / max(1.0, num_cpus))))
+    rounds = math.ceil(len(todo) / (PIECES_A_TASK * max(1.0, num_cpus)))
+    each = math.ceil(len(todo) / (rounds * max(1.0, num_cpus)))  # so that no core is idle in the last round
     lean = ray.put(replace(pieces, division=replace(pieces.division, head=None)))
     task: Any = ray.remote(num_cpus=1)(make_some)
     coming = [task.remote(lean, list(todo[start : start + each]), patience_s) for start in range(0, len(todo), each)]

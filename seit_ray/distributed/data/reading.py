@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import ray
 
-from seit_ray.shards.dataset import Shard, TokenDataset
+from seit_ray.shards.dataset import TokenDataset
+from seit_ray.shards.marker import Shard
 from seit_ray.shards.parquet import concat_rows
 from seit_ray.storage import Folder
 

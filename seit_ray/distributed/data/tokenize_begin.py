@@ -15,10 +15,11 @@ from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.progress import Progress
 from seit_ray.shards import dataset_files
 from seit_ray.shards.appending import compare_source
-from seit_ray.shards.dataset import MARKER, DatasetInfo, TokenDataset
+from seit_ray.shards.dataset import TokenDataset
 from seit_ray.shards.dataset_files import sizes_of
+from seit_ray.shards.marker import MARKER, DatasetInfo
 from seit_ray.storage import Folder
-from seit_ray.storage.lock import LOCK, LockedError, locked
+from seit_ray.storage.lock import LOCK, LockedError, locked, remove_ended
 from seit_ray.storage.output import WORK, end_work, read_plan, write_plan
 from seit_ray.storage.patience import PATIENCE_S
 
@@ -166,6 +167,8 @@ def already_complete(job: TokenizeJob, info: DatasetInfo, on_progress: Progress)
                 clean_up(job, info)
         except LockedError:
             return info  # the job that made it is at it
+    else:
+        remove_ended(job.output)
     note = "already complete"
     check_files(job.output, info)
     if job.settings.check_source:

@@ -31,7 +31,7 @@ from seit_ray.images.manifest import Manifest, load_manifest
 from seit_ray.images.sources.maps import check_resize
 from seit_ray.progress import Progress, silent
 from seit_ray.shards.appending import new_images, retried_rejects
-from seit_ray.shards.dataset import DatasetInfo
+from seit_ray.shards.marker import DatasetInfo
 from seit_ray.shards.part_records import Spent
 from seit_ray.shards.parts import Part, list_parts, remove_doubles
 from seit_ray.shards.rejects import RejectLimit

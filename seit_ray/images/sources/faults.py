@@ -8,17 +8,19 @@ table or an inventory is one file that somebody has named, and can mend.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Collection, Iterator
 from typing import TypeVar
 
 from seit_ray.images.records import unusable
 from seit_ray.images.sources.division import MAY_REPEAT, Division, File, Seen
 from seit_ray.images.sources.names import one_form
-from seit_ray.storage import Folder, StorageError
+from seit_ray.storage import ONE_STREAM, Folder, StorageError
 from seit_ray.storage.errors import may_pass
 from seit_ray.storage.patience import patiently
 
 T = TypeVar("T")
+OTHERS = 8  # files that are tried, to see whether a storage answers
 FILE_PATIENCE_S = 20.0  # with one file at least, where it is on a disk: of a bucket each request is repeated as long
 
 
@@ -52,9 +54,22 @@ def is_of_a_file(error: StorageError, division: Division) -> bool:
 
 
 def answers(division: Division) -> bool:
-    """Whether the beginning of the first file of a source, or of the last, can be read just now."""
+    """Whether the beginning of the first file of a source, or of the last, or of one beside them can be read just now.
+
+    What lies beside them tells where the source is a single file.
+    """
     files = [file.name for piece in division.pieces for file in piece.files]
-    return any(begins(division.folder, name) for name in dict.fromkeys([*files[:1], *files[-1:]]))
+    if any(begins(division.folder, name) for name in dict.fromkeys([*files[:1], *files[-1:]])):
+        return True
+    return others_begin(division.folder, files)
+
+
+def others_begin(folder: Folder, names: Collection[str]) -> bool:
+    """Whether the beginning of one of the first files of a folder, but for these, can be read just now."""
+    with contextlib.suppress(StorageError):
+        first = [entry.name for entry in itertools.islice(folder.list(stretch=ONE_STREAM), OTHERS)]
+        return any(begins(folder, name) for name in first if name not in names)
+    return False
 
 
 def begins(folder: Folder, name: str) -> bool:
@@ -66,16 +81,20 @@ def begins(folder: Folder, name: str) -> bool:
 
 
 def read_named(read: Callable[[], T], folder: Folder, name: str) -> T:
-    """read(), of a table or an inventory, say; ValueError where it stays away while its beginning comes."""
+    """read(), of a table or an inventory, say; ValueError where it stays away while something else of there comes."""
     try:
         return patiently(read, FILE_PATIENCE_S)
     except StorageError as error:
-        if not (may_pass(error) and begins(folder, name)):
+        if not may_pass(error):
             raise
-        raise own_fault(error) from error
+        if begins(folder, name):
+            raise own_fault(error) from error
+        if not others_begin(folder, [name]):
+            raise
+        raise own_fault(error, "others beside it") from error
 
 
-def own_fault(error: StorageError) -> StorageError:
+def own_fault(error: StorageError, comes: str = "its beginning") -> StorageError:
     """An error of a storage as that of a file which somebody has named."""
     what = str(error).partition(";")[0]
-    return StorageError(f"{what}, while its beginning can; expected a whole file; copy it to another place")
+    return StorageError(f"{what}, while {comes} can; expected a whole file; copy it to another place")

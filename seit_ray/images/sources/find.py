@@ -167,8 +167,8 @@ def _file_of(source: Folder, settings: SourceSettings) -> tuple[Folder, str]:
 def _in_folder(source: Folder, settings: SourceSettings, kept: Folder | None, *, is_sample: bool) -> Division:
     if settings.kind == "table":
         raise ValueError(f"table {source.uri} is a folder; expected a .csv or .parquet file; give the file itself")
-    tally, table = Tally(), None if settings.inventory is None else sorted_inventory(source, settings.inventory)
-    known = None if table is None else inventory_entries(table)
+    tally, inventory = Tally(), None if settings.inventory is None else sorted_inventory(source, settings.inventory)
+    known = None if inventory is None else inventory_entries(inventory.slices())
     listing = visible(source, tally.left_out, settings.inventory, ONE_STREAM, known)  # the beginning is enough
     begun = Beginning(listing, settings.image_suffixes, tally.left_out, settings.pairing)
     layout, weighed = "folders" if settings.kind == "flat" else settings.kind, tuple[str, ...]()
@@ -177,8 +177,8 @@ def _in_folder(source: Folder, settings: SourceSettings, kept: Folder | None, *,
     kind = settings.kind if settings.kind == "flat" else layout
     found = Division(kind, source, settings, (), chosen=layout, weighed=weighed)
     if layout == "folders":
-        if table is not None:
-            names = [None] if kept is None else keep_slices(table, kept)
+        if inventory is not None:
+            names = [None] if kept is None else keep_slices(inventory, kept)
             return replace(found, pieces=tuple(Piece(kept=name) for name in names), kept=kept)
         begun.read(LOOK if is_sample else HEAD_FILES)
         return _in_stretches(found, begun, tally, is_sample=is_sample)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 from seit_ray.images.sources.division import Tally
 from seit_ray.images.sources.inventory import inventory_entries, sorted_inventory
 from seit_ray.images.sources.names import NO_SUFFIX, is_hidden, kind_of, suffix_of
 from seit_ray.images.sources.pairing import Pairing
 from seit_ray.images.sources.tars import COMPRESSED
-from seit_ray.storage import WHOLE, Entry, Folder, Stretch
+from seit_ray.storage import WHOLE, Entries, Entry, Folder, Stretch
 
 LOOK = 1000  # files that may hold images, a page of a bucket, before the layout is chosen
 CLEAR = 0.95  # share of the bytes that one layout must have
@@ -53,32 +54,30 @@ def visible(
     left_out: Counter[str],
     inventory: str | None = None,
     stretch: Stretch | None = None,
-    entries: Iterable[Entry] | None = None,
+    known: Iterator[Entries] | None = None,
 ) -> Iterator[Entry]:
-    """The files of a source that are not hidden: see `all_files`."""
-    return not_hidden(all_files(source, left_out, inventory, stretch, entries))
+    """The files of a source that are not hidden: see `some_files`."""
+    return not_hidden(chain.from_iterable(some_files(source, left_out, inventory, stretch, known)))
 
 
-def all_files(
+def some_files(
     source: Folder,
     left_out: Counter[str],
     inventory: str | None = None,
     stretch: Stretch | None = None,
-    entries: Iterable[Entry] | None = None,
-) -> Iterator[Entry]:
-    """The files of a source, listed or from its inventory; counts those that cannot be listed.
+    known: Iterator[Entries] | None = None,
+) -> Iterator[Entries]:
+    """The files of a source, some at a time, listed or from its inventory; counts those that cannot be listed.
 
-    entries: what is known of the inventory already.
+    known: what is known of the inventory already.
     """
 
     def skipped(reason: str) -> None:
         left_out[reason] += 1
 
-    if inventory and entries is None:
-        entries = inventory_entries(sorted_inventory(source, inventory))
-    if entries is None:
-        entries = source.list(include_hidden=True, on_skipped=skipped, stretch=stretch or WHOLE)
-    return iter(entries)
+    if inventory and known is None:
+        known = inventory_entries(sorted_inventory(source, inventory).slices())
+    return source.list_some(on_skipped=skipped, stretch=stretch or WHOLE) if known is None else known
 
 
 def not_hidden(entries: Iterable[Entry]) -> Iterator[Entry]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-import re
 import unicodedata
-from collections.abc import Sequence
 
 # What `decode_image` reads; avif where Pillow has its decoder, else a reject that says so.
 IMAGE_SUFFIXES = frozenset(
@@ -17,7 +15,7 @@ OURS = frozenset({"_work", "_lock.json"})  # what a job of ours keeps in its out
 
 
 # names without them, most of all, are not looked at part by part
-_MARKS = re.compile("|".join(map(re.escape, ("/.", "__MACOSX", *sorted(OURS)))))
+_MARKS = ("/.", "__MACOSX", *sorted(OURS))
 
 
 def suffix_of(name: str) -> str:
@@ -37,15 +35,14 @@ def kind_of(name: str) -> str:
 
 def is_hidden(name: str) -> bool:
     """Whether a part of a name begins with a dot, or is what a system or a job of ours leaves beside the images."""
-    if not (name.startswith(".") or _MARKS.search(name)):
+    if not (name.startswith(".") or any(mark in name for mark in _MARKS)):
         return False
     return any(part.startswith(".") or part == "__MACOSX" or part in OURS for part in name.split("/"))
 
 
-def none_is_hidden(names: Sequence[str]) -> bool:
-    """False where one of the names may be hidden; all of them are looked at together."""
-    text = "\n" + "\n".join(names)
-    return "\n." not in text and not _MARKS.search(text)
+def none_is_hidden(text: str) -> bool:
+    """False where one of some names may be hidden, which are looked at together; text: a line break before each."""
+    return "\n." not in text and not any(mark in text for mark in _MARKS)
 
 
 def one_form(text: str) -> str:

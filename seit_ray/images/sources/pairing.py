@@ -10,7 +10,7 @@ import posixpath
 from typing import NamedTuple
 
 IMAGES = "images"  # the folder whose place the maps' folder takes
-WITHOUT = "label maps without an image"  # as they are counted
+WITHOUT, AGAIN = "label maps without an image", "label maps whose name comes again"  # as they are counted
 
 
 class Pairing(NamedTuple):

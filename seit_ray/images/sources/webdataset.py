@@ -17,7 +17,7 @@ from seit_ray.images.sources.columns import LabelError, cell_key, checked_label,
 from seit_ray.images.sources.division import MAY_REPEAT, Division, File, Piece, Seen, Tally
 from seit_ray.images.sources.faults import rest_of, until_fault
 from seit_ray.images.sources.names import kind_of, one_form, suffix_of
-from seit_ray.images.sources.pairing import WITHOUT
+from seit_ray.images.sources.pairing import AGAIN, WITHOUT
 from seit_ray.images.sources.settings import Columns, SourceSettings
 from seit_ray.images.sources.splits import splits_of_files
 from seit_ray.images.sources.tars import MAX_LABEL_BYTES, Member, check_uncompressed, tar_members
@@ -57,8 +57,10 @@ def seen_in_tar(division: Division, file: File, left_out: Counter[str]) -> Itera
     uri, asked = folder.uri_of(file.name), Asked(settings.columns, settings.image_suffixes, settings.map_extensions)
     members = tar_members(folder, file.name, texts_of(asked.columns), left_out, file.version or None)
     fault: list[str] = []
-    for sample in samples_of(until_fault(members, division, fault), asked.extensions):
-        yield from seen_in_sample(sample, uri, file, asked, left_out)
+    before: set[str] = set()
+    for sample, behind in with_next(samples_of(until_fault(members, division, fault), asked.extensions)):
+        yield from seen_in_sample(sample, uri, file, asked, left_out, before | names_of(behind))
+        before = names_of(sample)
     yield from rest_of(file, division, fault)
 
 
@@ -70,8 +72,10 @@ class Asked(NamedTuple):
     extensions: tuple[str, ...]
 
 
-def seen_in_sample(sample: Sequence[Member], uri: str, file: File, asked: Asked, left_out: Counter[str]) -> list[Seen]:
-    """The images of a sample of a tar at this uri."""
+def seen_in_sample(
+    sample: Sequence[Member], uri: str, file: File, asked: Asked, left_out: Counter[str], beside: Collection[str]
+) -> list[Seen]:
+    """The images of a sample of a tar at this uri. beside: names in the samples before and behind it."""
     (columns, suffixes, extensions), seen = asked, list[Seen]()
     maps = {m.name: m for m in sample if map_stem(m, extensions) is not None} if extensions else {}
     found = images_of([m for m in sample if m.name not in maps] if maps else sample, columns.image, suffixes)
@@ -92,7 +96,7 @@ def seen_in_sample(sample: Sequence[Member], uri: str, file: File, asked: Asked,
         version = None if mask is None else file.version
         place = (image.size, file.version, None, MAY_REPEAT)
         seen.append(Seen(one_form(key), address, label, file.split, *place, mask, version))
-    left_out.update(kinds_left(sample, used, maps, suffixes, is_empty=not found))
+    left_out.update(kinds_left(sample, used, maps, suffixes, beside, is_empty=not found))
     return seen
 
 
@@ -110,13 +114,19 @@ def span_of(uri: str, member: Member) -> str:
 
 
 def kinds_left(
-    sample: Sequence[Member], used: Collection[str], maps: Collection[str], suffixes: Collection[str], *, is_empty: bool
+    sample: Sequence[Member],
+    used: Collection[str],
+    maps: Collection[str],
+    suffixes: Collection[str],
+    beside: Collection[str],
+    *,
+    is_empty: bool,
 ) -> Iterator[str]:
     """As what the members of a sample that nobody uses are counted; is_empty: whether it has no image."""
     for member in sample:
         if member.name in maps:
             if member.name not in used:
-                yield WITHOUT
+                yield AGAIN if member.name in beside else WITHOUT
         elif member.name not in used and (is_empty or suffix_of(member.name) in suffixes):
             yield kind_of(member.name)
 
@@ -158,6 +168,20 @@ def samples_of(members: Iterator[Member], of_maps: Collection[str] = ()) -> Iter
         extensions.add(member.extension)
     if sample:
         yield sample
+
+
+def with_next(samples: Iterator[list[Member]]) -> Iterator[tuple[list[Member], list[Member]]]:
+    """Each sample with the next one, which is empty behind the last."""
+    sample = next(samples, None)
+    while sample is not None:
+        behind = next(samples, None)
+        yield sample, behind or []
+        sample = behind
+
+
+def names_of(sample: Sequence[Member]) -> set[str]:
+    """Of all members."""
+    return {member.name for member in sample}
 
 
 def images_of(

@@ -9,6 +9,7 @@ from typing import Any
 from seit_ray.config import Evaluate
 from seit_ray.config.deciding import deciding
 from seit_ray.storage import Folder, StorageError, split_uri
+from seit_ray.storage.output import refuse_overlap
 from seit_ray.verbs.command.places import folder_of
 
 COMPARED = ("data", "hold_out", "scored_classes", "source")  # what tells figures of one name apart
@@ -44,10 +45,13 @@ def evaluated_what(config: Evaluate) -> dict[str, Any]:
 def refuse_other_figures(kind: str, config: Evaluate) -> None:
     """ValueError where the run's file of figures is of other data, another hold-out or other classes.
 
-    A file that the user names is written as asked, but not over files of others beside it.
+    A file that the user names is written as asked, but not over files of others beside it, nor where images are read.
     """
     run, name = folder_of(config.run, config.storage), file_name(kind, config)
     if config.output:
+        what = "dataset" if config.dataset else "images"
+        read = folder_of(config.dataset or config.images or "", config.storage)
+        refuse_overlap(folder_of(config.output, config.storage), read, what)
         refuse_beside(kind, config)
     if config.output or not run.exists(name):
         return

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from seit_ray.shards import TokenDataset
-from seit_ray.shards.dataset import MARKER
+from seit_ray.shards.marker import MARKER
 from seit_ray.storage import Folder, objects
 from tests.distributed.data.jobs import Interruption, interrupt_when, run
 from tests.distributed.data.oracle import check_complete, keys_of

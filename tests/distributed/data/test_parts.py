@@ -24,7 +24,8 @@ from seit_ray.distributed.data.tokenize_parts import TokenizeParts
 from seit_ray.distributed.resources import Resources
 from seit_ray.images import decode_image
 from seit_ray.images.decoded import Decoding
-from seit_ray.shards.dataset import DatasetInfo, TokenDataset
+from seit_ray.shards.dataset import TokenDataset
+from seit_ray.shards.marker import DatasetInfo
 from seit_ray.shards.parts import Part, list_parts
 from seit_ray.shards.rejects import RejectLimit
 from seit_ray.storage import Folder, StorageError

@@ -64,6 +64,19 @@ def test_a_bad_sector_among_the_headers_of_a_tar_costs_what_is_behind_it(
     assert 10 < sum(pauses) <= FILE_PATIENCE_S + DOUBTS * DOUBT_PAUSE_S  # it was asked for again and again
 
 
+@pytest.mark.parametrize("others", [True, False])
+def test_a_tar_by_itself_is_told_from_an_outage_by_what_lies_beside_it(tmp_path, bad_sector, pauses, others):
+    source = Folder(tmp_path / "source")
+    source.write("0.tar", tar_bytes(samples(5, 0)[0], format=0))
+    if others:
+        source.write("words/readme.txt", b"x")
+    bad_sector("0.tar", 0)
+    with pytest.raises(ValueError, match=r"0\.tar cannot be read or written just now") as error:
+        listed(source.join("0.tar"), Folder(tmp_path / "list"))
+    assert (getattr(error.value, "kind", "") == "unavailable") == (not others)
+    assert ("nothing that can be read" in str(error.value)) == others
+
+
 @pytest.mark.parametrize("failures", [1, 2, 3])
 def test_an_outage_that_ends_costs_no_tar(tmp_path, monkeypatch, failures):
     """The first requests fail; when somebody looks whether anything comes, it does."""
@@ -135,7 +148,8 @@ def test_the_columns_of_all_parquet_files_are_those_of_one_that_can_be_read(tmp_
 
 @pytest.mark.parametrize("name", ["list.csv", "list.parquet", "inventory.csv"])
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
-def test_a_table_or_an_inventory_is_to_be_mended_by_who_named_it(tmp_path, bad_sector, pauses, name, share):
+@pytest.mark.parametrize("others", [True, False])
+def test_a_table_or_an_inventory_is_to_be_mended_by_who_named_it(tmp_path, bad_sector, pauses, name, share, others):
     source, uris = Folder(tmp_path / "source"), [f"{n:05}-{'x' * 20}.jpg" for n in range(4000)]
     if name.endswith(".csv"):
         head = "key,size\n" if name == "inventory.csv" else "uri,label\n"
@@ -146,10 +160,14 @@ def test_a_table_or_an_inventory_is_to_be_mended_by_who_named_it(tmp_path, bad_s
         write_parquet(source, name, {"uri": uris}, row_group_size=1000)
     begins = share > 0 or name == "list.parquet"
     bad_sector(name, int(len(source.read(name)) * share) or (4 if begins else 0))
+    if others:
+        source.write("readme.txt", b"x")
+    comes = begins or others
     is_inventory = name == "inventory.csv"
     settings = {"inventory": source.uri_of(name)} if is_inventory else {}
     with pytest.raises(StorageError, match=f"{name} cannot be read or written just now") as error:
         listed(source if is_inventory else source.join(name), Folder(tmp_path / "list"), **settings)
-    assert error.value.kind == ("invalid" if begins else "unavailable")
-    assert ("while its beginning can; expected a whole file; copy it" in str(error.value)) == begins
+    assert error.value.kind == ("invalid" if comes else "unavailable")
+    told = "others beside it" if others and not begins else "its beginning"
+    assert (f"while {told} can; expected a whole file; copy it" in str(error.value)) == comes
     assert pauses

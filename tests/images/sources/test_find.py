@@ -83,10 +83,9 @@ def test_images_beside_class_folders_have_no_label(source):
 
 def test_a_sample_looks_no_further(source, tmp_path, monkeypatch):
     fill(source, "a/1.jpg")
-    entry = next(source.list())
-    plain = Folder.list
-    endless = lambda self, **options: itertools.repeat(entry) if self == source else plain(self, **options)  # noqa: E731
-    monkeypatch.setattr(Folder, "list", endless)
+    some, plain = next(source.list_some()), Folder.list_some
+    endless = lambda self, **options: itertools.repeat(some) if self == source else plain(self, **options)  # noqa: E731
+    monkeypatch.setattr(Folder, "list_some", endless)
     sample = {"val_fraction": 0.0, "seed": 0, "is_enough": lambda number: number == 1500}
     for kind in ("auto", "folders"):
         manifest = list_images(source, SourceSettings(kind=kind), Folder(tmp_path / kind), **sample)

@@ -11,7 +11,7 @@ from seit_ray.images.sources.find import divide
 from seit_ray.images.sources.folders import are_plain, folder_runs, seen, seen_by_runs
 from seit_ray.images.sources.names import IMAGE_SUFFIXES
 from seit_ray.images.sources.settings import SourceSettings
-from seit_ray.storage import Folder
+from seit_ray.storage import Folder, local
 from tests.images.made_sources import fill
 
 NAMES = ("a.jpg", "b.JPG", "c.png", "d.txt", "e", ".f.jpg", "g..jpg", "é.jpg", "h.tar.jpg", "i.tar", "j.jpg.gz", "k.")
@@ -40,7 +40,7 @@ def test_runs_hold_what_there_is(tmp_path, monkeypatch, seed, kind):
         kind, source, settings, (Piece(("", None)),), chosen="folders", weighed=("folders", "webdataset")
     )
     for chunk in (3, 7, 1000):
-        monkeypatch.setattr(folders, "CHUNK", chunk)
+        monkeypatch.setattr(local, "SOME", chunk)
         expected, found, runs = Tally(), Tally(), []
         images = list(seen(division, division.pieces[0], expected))
         runs = list(seen_by_runs(division, division.pieces[0], found))
@@ -59,6 +59,8 @@ def test_runs_hold_what_there_is(tmp_path, monkeypatch, seed, kind):
         (["a.jpg", "_work/b.jpg"], False),
         (["a.jpg", "b/.c.jpg"], False),
         ([".a.jpg"], False),
+        (["a.jpg\nb.jpg", "c.jpg"], False),
+        (["a.jpg\nb.txt", "c.jpg"], False),
         (["a..jpg"], False),
         (["ä.jpg"], False),
     ],
@@ -70,7 +72,8 @@ def test_names_that_need_no_look(names, is_plain):
 def test_runs_end_with_their_folder():
     names = ["a", "b", "x/a", "x/b", "x/y/a", "x/z", "y/a"]
     assert list(folder_runs(names)) == [(0, 2), (2, 4), (4, 5), (5, 6), (6, 7)]
-    assert list(folder_runs(["x/a", "x/b"])) == [(0, 2)]
+    assert list(folder_runs(["x/a", "x/b"])) == list(folder_runs(["a", "b"])) == [(0, 2)]
+    assert list(folder_runs(["x/a", "xx/x/b"])) == [(0, 1), (1, 2)]
 
 
 def test_patterns_and_pairs_ask_each_image(tmp_path):

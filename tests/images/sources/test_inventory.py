@@ -1,6 +1,8 @@
 """A source's inventory in place of its listing: the same images."""
 
+import gzip
 import io
+import json
 from dataclasses import replace
 
 import pyarrow as pa
@@ -141,3 +143,68 @@ def test_a_key_that_comes_twice_and_sizes_that_are_none(tmp_path):
     for name, words in (("a.csv", r"has the key 'a.png' twice"), ("b.csv", "expected keys, and sizes in bytes")):
         with pytest.raises(ValueError, match=words):
             list(find_images(source, SourceSettings(inventory=place.uri_of(name))))
+
+
+def s3_csv(bucket, keys):
+    """Rows as S3 writes them, under its schema without a header."""
+    return gzip.compress("".join(f'"{bucket}","{key}","true","1","5"\n' for key in keys).encode())
+
+
+@pytest.mark.parametrize("kind", ["CSV", "Parquet"])
+def test_the_manifest_of_s3_names_the_files(s3_server, tmp_path, kind):
+    bucket = Folder(f"s3://{s3_server.create_bucket(f'inventory-{kind.lower()}')}", **s3_server.credentials)
+    names = ["a b.png", "b.png", "c.png", "é.png"]
+    source, name = write_files(bucket.join("images"), dict.fromkeys(names, b"x")), bucket.uri[5:]
+    keys, files = ["images/c.png", "images/%C3%A9.png", "images/a+b.png", "images/b.png"], []
+    for number in range(2):
+        some = keys[number::2]
+        file = f"lists/images/all/data/{number}.{'csv.gz' if kind == 'CSV' else 'parquet'}"
+        files.append({"key": file, "size": 1})
+        if kind == "CSV":
+            bucket.write(file, s3_csv(name, some))
+        else:
+            written(
+                bucket, pa.table({"key": [f"images/{names[i]}" for i in (number, number + 2)], "size": [1, 1]}), file
+            )
+    about = {"destinationBucket": f"arn:aws:s3:::{name}", "fileFormat": kind, "files": files}
+    about["fileSchema"] = "Bucket, Key, IsLatest, Size, ETag" if kind == "CSV" else "message s3.inventory {}"
+    bucket.write("lists/images/all/2026-01-01T00-00Z/manifest.json", json.dumps(about).encode())
+    uri = bucket.uri_of("lists/images/all/2026-01-01T00-00Z/manifest.json")
+    found = list(find_images(source, SourceSettings(inventory=uri)))
+    assert [(record.key, record.size_bytes) for record in found] == [(key, 1) for key in names]
+    copied = Folder(tmp_path)  # as `aws s3 sync` leaves it
+    for entry in bucket.join("lists/images/all").list():
+        copied.write(entry.name, bucket.join("lists/images/all").read(entry.name))
+    local = Folder(tmp_path).uri_of("2026-01-01T00-00Z/manifest.json")
+    if kind == "Parquet":
+        on_disk = write_files(tmp_path / "images", dict.fromkeys(names, b"x"))
+        keyed = pa.table({"key": [on_disk.uri_of(name) for name in names[:2]], "size": [1, 1]})
+        for number in range(2):
+            written(copied.join("data"), keyed.slice(number, 1), f"{number}.parquet")
+        assert [record.key for record in find_images(on_disk, SourceSettings(inventory=local))] == names[:2]
+
+
+def test_manifests_that_are_none(tmp_path):
+    source, place = write_files(tmp_path / "images", {"a.png": b"a"}), Folder(tmp_path)
+    whole = {
+        "destinationBucket": "arn:aws:s3:::b",
+        "fileFormat": "ORC",
+        "fileSchema": "",
+        "files": [{"key": "a/b.orc"}],
+    }
+    for text, words in (
+        (b"{", "cannot be read"),
+        (b"[]", "manifest.json of an S3 Inventory"),
+        (b'{"files": []}', "manifest.json of an S3 Inventory"),
+        (json.dumps(whole).encode(), "in ORC; expected CSV or Parquet"),
+    ):
+        place.write("manifest.json", text)
+        with pytest.raises(ValueError, match=words):
+            list(find_images(source, SourceSettings(inventory=place.uri_of("manifest.json"))))
+
+
+def test_a_csv_table_may_have_a_bom_quotes_and_line_ends_in_names(tmp_path):
+    source, place = write_files(tmp_path / "images", {"a,b.png": b"a", "c\nd.png": b"b"}), Folder(tmp_path)
+    place.write("a.csv", b'\xef\xbb\xbf"key", "size",more\r\n"a,b.png",1,x\r\n"c\nd.png",,y\r\n')
+    found = list(find_images(source, SourceSettings(inventory=place.uri_of("a.csv"))))
+    assert [(record.key, record.size_bytes) for record in found] == [("a,b.png", 1), ("c\nd.png", 0)]

@@ -52,6 +52,14 @@ def test_a_sample_without_its_map_says_which_names_it_might_have(source):
     assert left_out == {"label maps without an image": 1}
 
 
+@pytest.mark.parametrize("extra", [("1.seg.png", b"map"), ("1.seg.png", b"another")])
+def test_a_map_whose_name_comes_again_is_counted_as_that(source, extra):
+    one, two = sample("1", **{"seg.png": "map"}), sample("2", **{"seg.png": "two"})
+    for members in ([*one, extra, *two], [extra, *reversed(one), *two], [*two, *one, extra]):
+        found, left_out = maps_of(source, members)
+        assert (found, left_out) == ({"1.jpg": b"map", "2.jpg": b"two"}, {"label maps whose name comes again": 1})
+
+
 def test_of_two_maps_none_is_taken_and_the_reason_names_them(source):
     members = [("1.jpg", b"i"), ("1.seg.png", b"1"), ("1.mask.png", b"2"), ("2.jpg", b"i"), ("2.seg.png", b"3")]
     reason = "no label map: there are 1.seg.png and 1.mask.png; expected one; set source.mask_column to the extension"

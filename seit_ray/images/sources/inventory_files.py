@@ -1,0 +1,177 @@
+"""The files of an inventory, read some rows at a time: one table, or those that the manifest.json of S3 names."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import posixpath
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote_plus
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from seit_ray.images.sources.faults import read_named
+from seit_ray.storage import Folder, split_uri
+
+# field -> names that its column may have, as S3, Google and others call it; etag: `Folder.version_columns`. A time is
+# no version: a listing, an inventory and the answer to a read tell it each in another form.
+COLUMNS = {
+    "key": ("key", "name", "uri"),
+    "size": ("size", "size_bytes", "bytes"),
+}
+VERSIONS = {"is_latest": "true", "is_delete_marker": "false"}  # of a bucket with versions: what those of now say
+WORD = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # where a word begins in IsLatest and ETag
+HEADER_BYTES = 4096  # that are looked at; S3's own has some 300
+BATCH_ROWS = 65_536  # of Parquet, and
+BLOCK_BYTES = 4 << 20  # of CSV, that are read at a time
+BUFFER_BYTES = 1 << 20  # of a column of Parquet; else all of a row group would be read at once
+EXPECTED = "a .parquet or a .csv file with a header, or the manifest.json of an S3 Inventory"
+
+
+@dataclass(frozen=True)
+class InventoryFile:
+    """One of them; names: of its columns, where they are told elsewhere."""
+
+    folder: Folder
+    name: str
+    names: tuple[str, ...] | None = None
+
+    @property
+    def is_parquet(self) -> bool:
+        """Else it is CSV, which may be compressed."""
+        return self.name.lower().endswith(".parquet")
+
+
+def files_of(source: Folder, uri: str) -> list[InventoryFile]:
+    """The files of the inventory at `uri`; ValueError for what is none."""
+    place, name = split_uri(uri)
+    folder, end = source.at(place), name.lower()
+    if end.endswith((".parquet", ".csv", ".csv.gz")):
+        return [InventoryFile(folder, name)]
+    if not end.endswith(".json"):
+        raise ValueError(f"inventory {uri}; expected {EXPECTED}; convert it")
+    try:
+        manifest = json.loads(read_named(lambda: folder.read(name), folder, name))
+        kind, schema, files = (manifest[field] for field in ("fileFormat", "fileSchema", "files"))
+        keys, bucket = [file["key"] for file in files], manifest["destinationBucket"].rpartition(":")[2]
+    except (json.JSONDecodeError, UnicodeDecodeError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"inventory {uri} cannot be read ({error!r}); expected {EXPECTED}; correct it") from error
+    if kind not in ("CSV", "Parquet"):
+        raise ValueError(f"inventory {uri} in {kind}; expected CSV or Parquet; let S3 write it in one of these")
+    names = tuple(part.strip() for part in schema.split(",")) if kind == "CSV" else None
+    return [InventoryFile(*_place_of(folder, bucket, key), names) for key in keys]
+
+
+def _place_of(folder: Folder, bucket: str, key: str) -> tuple[Folder, str]:
+    """(folder, name) of a file that a manifest names; of one that was copied to a disk, as S3 lays them out."""
+    above, _, name = key.rpartition("/")
+    if folder.is_remote:
+        return folder.at(f"{folder.uri.partition('://')[0]}://{bucket}/{above}".rstrip("/")), name
+    return folder.at(posixpath.join(posixpath.dirname(folder.uri), "data")), name
+
+
+def current_rows(source: Folder, uri: str, files: Sequence[InventoryFile]) -> Iterator[pa.Table]:
+    """The objects of now in the files of an inventory, some at a time: columns key, size, etag (null for none)."""
+    known = {**COLUMNS, "etag": source.version_columns}
+    for file in files:
+        for table in _tables(file, uri, sum(known.values(), tuple(VERSIONS))):
+            columns = {}
+            for field, words in known.items():
+                found = next((word for word in words if word in table.column_names), None)
+                if found is None and field in ("key", "size"):
+                    raise ValueError(f"inventory {uri} with {_shown(file)}; expected a column {' or '.join(words)}")
+                columns[field] = pa.nulls(len(table)) if found is None else table[found]
+            yield pa.table(_typed(columns, uri)).filter(_are_current(table))
+
+
+def _shown(file: InventoryFile) -> str:
+    return str(list(file.names) if file.names else file.name)
+
+
+def _typed(columns: dict[str, Any], uri: str) -> dict[str, Any]:
+    try:
+        sizes = columns["size"]
+        if pa.types.is_string(sizes.type):
+            sizes = pc.if_else(pc.equal(sizes, ""), pa.scalar(None, pa.string()), sizes)
+        return {
+            "key": columns["key"].cast(pa.string()),
+            "size": sizes.cast(pa.int64()),
+            "etag": pc.utf8_trim(columns["etag"].cast(pa.string()), '"'),
+        }
+    except pa.ArrowException as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"inventory {uri}: {reason}; expected keys, and sizes in bytes; write it again") from error
+
+
+def _are_current(table: pa.Table) -> pa.Array:
+    are_current = pa.repeat(True, len(table))
+    for column, wanted in VERSIONS.items():
+        if column in table.column_names:
+            values = pc.utf8_lower(table[column].cast(pa.string()))
+            fits = pc.fill_null(pc.equal(values, wanted), column == "is_delete_marker")
+            are_current = pc.and_(are_current, fits)
+    return are_current
+
+
+def _tables(file: InventoryFile, uri: str, wanted: Sequence[str]) -> Iterator[pa.Table]:
+    """Some rows of a file at a time, of the columns with one of these names; ValueError for a file that is broken."""
+    try:
+        yield from _parquet_tables(file, wanted) if file.is_parquet else _csv_tables(file, wanted)
+    except (pa.ArrowException, EOFError, csv.Error) as error:
+        raise ValueError(
+            f"inventory {uri} cannot be read ({' '.join(str(error).split())}); expected a table"
+        ) from error
+
+
+def _parquet_tables(file: InventoryFile, wanted: Sequence[str]) -> Iterator[pa.Table]:
+    with file.folder.open(file.name) as opened:
+        found = pq.ParquetFile(opened, buffer_size=BUFFER_BYTES, page_checksum_verification=True)
+        columns = [name for name in found.schema_arrow.names if name in wanted]
+        for batch in found.iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
+            yield pa.Table.from_batches([batch])
+
+
+def _csv_tables(file: InventoryFile, wanted: Sequence[str]) -> Iterator[pa.Table]:
+    """S3's own have the fileSchema of their manifest.json as header, or names told by it; here those of its Parquet.
+
+    There keys are URL-encoded (S3 User Guide, "Amazon S3 Inventory list"); in others a % is a %.
+    """
+    written = list(file.names or _header_of(file))
+    is_of_s3 = {"Bucket", "Key"}.issubset(written)
+    names = [WORD.sub("_", name).lower() for name in written] if is_of_s3 else written
+    read = pa_csv.ReadOptions(column_names=names, skip_rows=0 if file.names else 1, block_size=BLOCK_BYTES)
+    columns = [name for name in names if name in wanted]
+    # of texts: a key of digits is no number
+    convert = pa_csv.ConvertOptions(include_columns=columns, column_types=dict.fromkeys(columns, pa.string()))
+    with _opened_csv(file) as opened:
+        parse = pa_csv.ParseOptions(newlines_in_values=True)
+        for batch in pa_csv.open_csv(opened, read, parse, convert):
+            table = pa.Table.from_batches([batch])
+            yield table.set_column(columns.index("key"), "key", _decoded(table["key"])) if is_of_s3 else table
+
+
+def _header_of(file: InventoryFile) -> list[str]:
+    with _opened_csv(file) as opened:
+        line = bytes(opened.read(HEADER_BYTES)).partition(b"\n")[0].decode("utf-8-sig", "replace")
+    return [name.strip() for name in next(csv.reader([line.rstrip("\r")], skipinitialspace=True), [])]
+
+
+@contextlib.contextmanager
+def _opened_csv(file: InventoryFile) -> Iterator[Any]:
+    with file.folder.open(file.name) as opened:
+        is_compressed = file.name.lower().endswith(".gz")
+        yield pa.CompressedInputStream(opened, "gzip") if is_compressed else opened
+
+
+def _decoded(keys: pa.ChunkedArray) -> pa.Array:
+    plain = keys.combine_chunks()
+    is_encoded = pc.match_substring_regex(plain, "[%+]")
+    decoded = pa.array(map(unquote_plus, plain.filter(is_encoded).to_pylist()), pa.string())
+    return pc.replace_with_mask(plain, is_encoded, decoded)
