@@ -13,6 +13,7 @@ from seit_ray.batches.contract import SampleStore
 from seit_ray.batches.images import ImageStream
 from seit_ray.evaluation.autoencoder import autoencoder_metrics
 from seit_ray.images.sources.settings import SourceSettings
+from seit_ray.models.about_timm import check_timm_name
 from seit_ray.models.weights import load_named
 from seit_ray.objectives.autoencoder import AutoencoderObjective
 from seit_ray.progress import Progress, silent
@@ -56,8 +57,7 @@ class TimmFeatures(nn.Module):
         super().__init__()
         import timm  # takes seconds, and few name a network
 
-        if not timm.is_model(name):
-            raise ValueError(f"perceptual_network {name!r}; expected a model of timm; see timm.list_models()")
+        check_timm_name("perceptual_network", name)
         network: Any = timm.create_model(name, pretrained=False)
         load_named(network, state)
         self.network, config = network, network.pretrained_cfg
