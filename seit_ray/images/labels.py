@@ -55,3 +55,8 @@ def present_classes(manifest: Manifest, split: str, numbers: np.ndarray) -> list
     for labels in manifest.labels(split):
         seen.update(labels.drop_null().unique().to_pylist())
     return sorted({int(numbers[label]) for label in seen})
+
+
+def check_all_labelled(manifest: Manifest, split: str, uri: str) -> None:
+    """ValueError for images without a label."""
+    refuse_unlabelled(sum(part.null_count for part in manifest.labels(split)), split, uri)

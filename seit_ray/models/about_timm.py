@@ -67,7 +67,7 @@ def check_timm_name(key: str, name: str) -> None:
 
 
 def read_timm_config(folder: Folder) -> TimmConfig | None:
-    """config.json of a folder as timm writes one; None where there is none of its kind, ValueError for a damaged one."""
+    """config.json of a folder as timm writes one; None where it is none, ValueError where it is damaged."""
     about = config_of(folder)
     if about is None:
         return None

@@ -21,11 +21,12 @@ from seit_ray.storage.output import refuse_overlap
 from seit_ray.studies.arms import CentroidSettings
 from seit_ray.studies.study import Study
 from seit_ray.studies.trials import Outcome
+from seit_ray.verbs.command.image_checks import check_fit
 from seit_ray.verbs.command.known_tokens import KnownTokens
 from seit_ray.verbs.command.places import Rows, folder_of, looked_at, manifest_rows, tokenizer_folder
 from seit_ray.verbs.command.shape_checks import check_token_classifier
 from seit_ray.verbs.command.study import check_same_images, closing_rows, run_trials, study_of, study_rows
-from seit_ray.verbs.command.training import check_size
+from seit_ray.verbs.command.training import check_loop, check_size
 
 VERB = "study_continual"
 CENTROID = dataclasses.fields(CentroidSettings)
@@ -134,6 +135,7 @@ def seen_as(config: StudyContinual) -> tuple[int, str, int]:
 def check_model(config: StudyContinual, image_size: int, token_side: int) -> None:
     """ValueError for sizes of the transformer that do not go together, or a stem that does not fit the tokens."""
     check_size(config.model)
+    check_loop(config.loop)
     tokens = KnownTokens.of_centroids("the study's tokens", image_size, token_side, config.centroid.codebook_size)
     check_token_classifier(config.model, tokens, config.model.encoder or "vit")
 
@@ -163,8 +165,9 @@ def check_budgets(config: StudyContinual) -> None:
 def check_images(config: StudyContinual) -> Rows:
     """The images, as far as a look finds them; ValueError where they have fewer classes than there are steps."""
     from seit_ray.batches.class_steps import class_steps
+    from seit_ray.images.labels import check_all_labelled
+    from seit_ray.images.manifest import check_train
     from seit_ray.shards.dataset import check_classes
-    from seit_ray.studies.image_set import check_all_labelled
 
     images = folder_of(config.images, config.storage)
     with looked_at(images, config.source, val_fraction=config.val_fraction, seed=config.split_seed) as found:
@@ -173,4 +176,7 @@ def check_images(config: StudyContinual) -> Rows:
             check_all_labelled(manifest, split, images.uri)
         if is_whole:
             class_steps(check_classes(manifest.class_names, images.uri), config.num_steps)
+            check_train(manifest, images.uri)
+            if config.tokenizer is None and uses_tokens(config):  # of the first step's classes, which are fewer
+                check_fit(config.centroid, manifest.splits["train"].num_images, config.centroid.image_size)
         return manifest_rows(images, manifest, is_whole)

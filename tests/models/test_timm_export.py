@@ -52,7 +52,7 @@ def test_timm_and_the_teacher_have_the_features_of_the_run(tmp_path, pool):
 def test_a_run_that_timm_has_no_model_of_is_refused(tmp_path):
     for number, more in enumerate(({"stem_layers": 1}, {"inputs": "learned", "num_codes": 5}, {"encoder": "beit"})):
         run, _ = finished(tmp_path / str(number), **more)
-        with pytest.raises(ValueError, match="for timm; expected a classifier of images with model.encoder=vit"):
+        with pytest.raises(ValueError, match=r"for timm; expected a classifier of images with model\.encoder=vit"):
             export_timm(run, Folder(tmp_path / "timm"))
     assert not (tmp_path / "timm").exists()
 
