@@ -437,7 +437,9 @@ def test_numbers_that_are_not_finite_are_refused(key, number):
     assert f"key {key} is" in refusal(Pretrain, None, [*REQUIRED, f"{key}={number}"])
 
 
-@pytest.mark.parametrize("setting", ["optimizer.betas=[1,0.9]", "optimizer.betas=[0.9,1]", f"loop.seed={1 << 63}"])
+@pytest.mark.parametrize(
+    "setting", ["optimizer.betas=[1,0.9]", "optimizer.betas=[0.9,1]", f"loop.seed={1 << 63}", "label_smoothing=1"]
+)
 def test_what_torch_would_refuse_is_refused_before(setting):
     assert f"key {setting.partition('=')[0]}" in refusal(Finetune, None, ["dataset=tokens", "run=r", setting])
 
