@@ -116,7 +116,7 @@ def test_a_dry_run_says_what_a_tokenizer_takes(photos, tmp_path):
         (["model.stem_kernel=3"], "grid 4x4 under a stem of kernel 3, stride 3, padding 0; expected"),
         (["model.width=30", "model.num_heads=4"], "width 30 with num_heads 4; expected a width that the heads divide"),
         (["model.encoder=beit", "model.standardize=true"], "model.standardize True with encoder beit; expected none"),
-        (["val_fraction=0", "source.find_splits=false"], "has no val split; expected one to measure on"),
+        (["val_fraction=0", "source.exclude=[test/*]"], "has no val split; expected one to measure on"),
         (["loop.global_batch_size=999"], "with global_batch_size 999 give no step; expected at least one"),
         (["centroid.codebook_size=4096"], "patches to fit 4096 centroids; expected more patches than centroids"),
     ],
