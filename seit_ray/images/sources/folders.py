@@ -34,11 +34,13 @@ def has_runs(division: Division, piece: Piece) -> bool:
     return division.kind in ("folders", "flat") and not piece.files and not narrows
 
 
-def seen_by_runs(division: Division, piece: Piece, tally: Tally) -> Iterator[Seen | SeenRun]:
+def seen_by_runs(
+    division: Division, piece: Piece, tally: Tally, known: Iterable[Entry] | None = None
+) -> Iterator[Seen | SeenRun]:
     """As `seen`, many at a time wherever names are plain: ASCII, not hidden, and all of them images."""
     settings, is_weighed = division.settings, division.chosen in division.weighed
     splits, is_labelled = FolderSplits(tally, find_splits=settings.find_splits), settings.kind != "flat"
-    listed = _listed(division, piece, tally)
+    listed = _listed(division, piece, tally) if known is None else iter(known)
     while entries := list(itertools.islice(listed, CHUNK)):
         names, sizes, _, etags = zip(*entries, strict=True)
         if not are_plain(names, settings.image_suffixes):
