@@ -46,8 +46,8 @@ def rules_of(name: str) -> Iterator[Rule]:
         default = {key: field.get_default() for key, field in Augment.model_fields.items()}
         for switches, keys in READ_WITH.items():
             yield switches, all_default(switches, default), keys
-    for switch, is_off, keys in BY_VALUE.get(name, ()):
-        yield (switch,), by_value(switch, is_off), keys
+    for switch, is_off, unread in BY_VALUE.get(name, ()):
+        yield (switch,), by_value(switch, is_off), unread
 
 
 def all_default(switches: Sequence[str], default: Mapping[str, Any]) -> Off:

@@ -28,11 +28,11 @@ def export_timm(run: Folder, folder: Folder, weights: str = "model") -> str:
     of `import_model`. ValueError for a run that timm's model cannot be: of tokens, of BEiT's blocks, with layers before
     its patches.
     """
-    model, _ = import_model(run, "classifier", weights)
+    model, about = import_model(run, "classifier", weights)
     check_plain(model, run.uri)
     state: dict[str, Tensor] = {k: v for k, v in model.state_dict().items() if k.startswith(TAKEN)}
     folder.write(WEIGHTS, save_tensors(state))
-    folder.write(CONFIG, json.dumps(config_of_model(model), indent=2).encode())
+    folder.write(CONFIG, json.dumps(config_of_model(model, about["settings"]["size"]["num_heads"]), indent=2).encode())
     return NAME
 
 
@@ -47,10 +47,9 @@ def check_plain(model: TokenViT, uri: str) -> None:
         )
 
 
-def config_of_model(model: TokenViT) -> dict[str, object]:
+def config_of_model(model: TokenViT, num_heads: int) -> dict[str, object]:
     """config.json, as timm reads it."""
     side, patch, width = model.grid[0], model.patch_embed.kernel, model.cls_token.shape[-1]
-    heads = {block.attn.num_heads for block in model.blocks}
     sizes = {"img_size": side, "patch_size": patch, "embed_dim": width, "depth": len(model.blocks)}
     pixels = {"input_size": [3, side, side], "crop_pct": 1.0, "crop_mode": "squash", "interpolation": "bicubic"}
     pixels |= {"mean": PIXEL_MEAN, "std": PIXEL_STD, "num_classes": 0, "fixed_input_size": True}
@@ -59,6 +58,6 @@ def config_of_model(model: TokenViT) -> dict[str, object]:
         "architecture": NAME,
         "num_classes": 0,
         "num_features": width,
-        "model_args": {**sizes, "num_heads": heads.pop()},
+        "model_args": {**sizes, "num_heads": num_heads},
         "pretrained_cfg": {**pixels, **names},
     }

@@ -120,9 +120,10 @@ def check_run(config: Training | TrainTokenAdapt, verb: str, *sources: Folder) -
     refuse_other_settings(run_folder(config), verb, config)
 
 
-def check_loop(loop: Loop, num_workers: int = 0) -> None:
-    """ValueError for a tracker that is not installed, or a step that has not a sample for each worker."""
-    loop.settings().check_workers(max(1, num_workers))
+def check_loop(loop: Loop, num_workers: int | tuple[int, int] = 0) -> None:
+    """ValueError for a tracker that is not installed, or a step that has not a sample for each worker, the least."""
+    least = num_workers if isinstance(num_workers, int) else num_workers[0]
+    loop.settings().check_workers(max(1, least))
 
 
 def claim_run(run: Folder, *sources: Folder) -> None:
