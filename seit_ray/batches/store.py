@@ -16,6 +16,7 @@ from seit_ray.images.label_maps import squash_map, unpack_map
 from seit_ray.shards.dataset import TokenDataset
 from seit_ray.shards.marker import Shard
 from seit_ray.shards.parquet import MASK
+from seit_ray.shards.split_checks import check_labels, check_rows
 
 SHARED_BYTES = 16 << 20  # a smaller split is cheaper to hold in every process than to share
 
@@ -91,7 +92,7 @@ class TokenStore:
             fill_arrays(arrays, dataset, split)
         tokens, labels = arrays["tokens"], arrays["labels"]
         if need_labels and map_side is None:
-            check_labels(dataset, split, int((labels < 0).sum()), num)
+            check_labels(dataset, split)
         read_from = (dataset, split)
         return cls(tokens, labels, tuple(shard.rows for shard in shards), shared=shared, read_from=read_from)
 
@@ -145,20 +146,3 @@ def key_of(dataset: TokenDataset, shards: list[Shard], map_side: int | None = No
     known = [info.tokenizer, info.encoding, str(info.grid), str(info.codebook_size), *(s.sha256 for s in shards)]
     known += [f"maps of {map_side}"] if map_side is not None else []
     return hashlib.sha256("/".join(known).encode()).hexdigest()[:32]
-
-
-def check_rows(dataset: TokenDataset, split: str) -> int:
-    """Rows of a split; ValueError when there are none."""
-    num = dataset.split(split).rows
-    if not num:
-        raise ValueError(f"split {split!r} of {dataset.folder.uri} is empty; expected at least one image")
-    return num
-
-
-def check_labels(dataset: TokenDataset, split: str, missing: int, num: int) -> None:
-    """ValueError when labels are missing."""
-    if missing:
-        raise ValueError(
-            f"split {split!r} of {dataset.folder.uri} has {missing} of {num} images without a "
-            "label; expected a label for each; tokenise from a folder per class or a table with labels"
-        )

@@ -14,8 +14,9 @@ from seit_ray.batches.crop import center_crop_tokens
 from seit_ray.batches.held import HeldShards
 from seit_ray.batches.memory import memory_budget
 from seit_ray.batches.shared import SharedArrays, shared_arrays
-from seit_ray.batches.store import TokenStore, array_layout, check_labels, check_rows, fill_arrays, key_of, keys_of
+from seit_ray.batches.store import TokenStore, array_layout, fill_arrays, key_of, keys_of
 from seit_ray.shards.dataset import TokenDataset
+from seit_ray.shards.split_checks import check_labels, check_rows
 
 Crop = tuple[tuple[int, int], tuple[int, int]]  # (grid, out_grid)
 NUM_READERS = 2
@@ -59,10 +60,10 @@ class TokenStream:
         shuffle_rows: int | None = None,
         map_side: int | None = None,
     ):
-        num = check_rows(dataset, split)
+        check_rows(dataset, split)
         self.map_side = map_side
         if need_labels and map_side is None:  # the marker knows how many there are: nothing has to be read
-            check_labels(dataset, split, num - sum(dataset.split(split).label_counts), num)
+            check_labels(dataset, split)
         self.dataset, self.split, self.crop, self.memory_bytes = dataset, split, crop, memory_bytes
         self.shards = dataset.split(split).shards
         self.held = HeldShards(

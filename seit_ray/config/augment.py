@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from seit_ray.config.sections import CropArea, CropAspect, NonNegativeFloat, PositiveInt, Section, Share
+from seit_ray.config.sections import CropArea, CropAspect, NonNegativeFloat, PositiveInt, Rate, Section, Share
 
 COLORS = ("noise_prob", "color_adapt_prob")
 OF_MIXING = ("mix_prob", "switch_prob", "mix_mode")
@@ -33,7 +32,7 @@ class Masking(Section):
     mask_ratio_mu: float = Field(0.45, description="mean of the untruncated normal")
     mask_ratio_std: NonNegativeFloat = Field(0.25, description="its standard deviation")
     mask_ratio_max: Share = Field(1.0, description="largest ratio")
-    label_smoothing: Share = Field(0.0, description="label smoothing of the cross-entropy over codes")
+    label_smoothing: Rate = Field(0.0, description="label smoothing of the cross-entropy over codes")
     loss: Literal["ce", "bce"] = Field("ce", description="cross-entropy, or binary cross-entropy a code")
     reference: bool = Field(
         False, description="model.dropout on the decoder's attention weights too, as published; slower on a GPU"
@@ -106,20 +105,3 @@ class Augment(Section):
         if self.adapt != "none" and "color_before_crop" not in given:
             self.color_before_crop = True
         return self
-
-
-def forget_unread(values: dict[str, Any], layers: Sequence[dict[str, Any]]) -> None:
-    """Take out of an augment section what a later layer of it has left unread, by turning off what it is about.
-
-    So that a recipe's augmentation is turned off by one key; what is said together with it, or later, stays, and is
-    refused. values: the layers, laid over each other.
-    """
-    default = {name: field.get_default() for name, field in Augment.model_fields.items()}
-    said = {key: number for number, layer in enumerate(layers) for key in layer}  # where last
-    for switches, keys in READ_WITH.items():
-        off = all(values.get(key, default.get(key)) == default.get(key) for key in switches)
-        turned = max((said[key] for key in switches if key in said), default=-1)
-        for key in keys:
-            if off and key in values and said[key] < turned:
-                del values[key]
-                said[key] = turned

@@ -122,7 +122,7 @@ class StudyContinual(Study):
     encoder_travels: bool = Field(
         True, description="of a ViT-VQGAN tokenizer: its encoder counts as bytes, as new images are to be encoded"
     )
-    label_smoothing: Share = Field(0.0, description="label smoothing of the cross-entropy")
+    label_smoothing: Rate = Field(0.0, description="label smoothing of the cross-entropy")
     mixup_alpha: NonNegativeFloat = Field(0.0, description="MixUp, of pixels and of codebook rows alike; 0 = off")
     cutmix_alpha: NonNegativeFloat = Field(0.0, description="CutMix, of pixels and of codebook rows alike; 0 = off")
     model: ContinualModel = Field(default_factory=ContinualModel)

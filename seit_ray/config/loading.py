@@ -13,9 +13,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from seit_ray.config.augment import forget_unread
 from seit_ray.config.keys import fields, holds_secret
 from seit_ray.config.sections import Section
+from seit_ray.config.turned_off import turn_off
 from seit_ray.config.verbs import Verb
 
 MERGE = "tag:yaml.org,2002:merge"
@@ -69,16 +69,6 @@ def config_file(name: str) -> Path:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"recipes are {', '.join(known)}"
     raise ValueError(f"config file {name}: no such file or recipe; expected a readable YAML file; {hint}")
-
-
-def turn_off(values: dict[str, Any], layers: Sequence[dict[str, Any]]) -> None:
-    """Take out, in place, what earlier of the layers say of an augmentation that a later one turns off."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            below = [part if isinstance(part := layer.get(key), dict) else {} for layer in layers]
-            if key == "augment":
-                forget_unread(value, below)
-            turn_off(value, below)
 
 
 def lay_over(values: dict[str, Any], more: dict[str, Any]) -> None:

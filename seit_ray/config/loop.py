@@ -129,6 +129,14 @@ def check_schedule(loop: Loop, optimizer: Optimizer) -> None:
     optimizer.settings().check_schedule(loop.epochs, loop.global_batch_size)
 
 
+def check_no_layers(optimizer: Optimizer, what: str) -> None:
+    """ValueError for rates that fall by the layer of a model that is not trained so."""
+    for name in ("layer_decay", "token_emb_last"):
+        value, default = getattr(optimizer, name), Optimizer.model_fields[name].default
+        if value != default:
+            raise ValueError(f"optimizer.{name} {value} of {what}; expected {default}, since it has no layers to go by")
+
+
 def reported(loop: Loop, kind: str, methods: Iterable[str] = ()) -> list[str]:
     """The metrics of a training of a kind of `EVALUATED`, with those probes."""
     looked = [f"val_{name}" for name in EVALUATED[kind]]

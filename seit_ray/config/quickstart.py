@@ -18,7 +18,7 @@ from seit_ray.config.loop import (
     refuse_seed,
 )
 from seit_ray.config.methods import Ccvit, Dtm, PretrainPixels
-from seit_ray.config.sections import NonNegativeInt, Section, Seed, Share, Source, Tokenize
+from seit_ray.config.sections import NonNegativeInt, Rate, Section, Seed, Source, Tokenize
 from seit_ray.config.tokenizers import Centroid
 from seit_ray.config.training import Classifier, Model, Probe, Workers
 from seit_ray.config.trainings import OBJECTIVE
@@ -53,7 +53,7 @@ class FinetunePart(Section):
     """The quickstart's training of the classifier."""
 
     model: Classifier = Field(default_factory=Classifier)
-    label_smoothing: Share = Field(0.1, description="label smoothing of the cross-entropy")
+    label_smoothing: Rate = Field(0.1, description="label smoothing of the cross-entropy")
     augment: Augment = Field(default_factory=Augment)
     loop: FinetuneLoop = Field(default_factory=FinetuneLoop)
     optimizer: FinetuneOptimizer = Field(default_factory=FinetuneOptimizer)

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from seit_ray.config.augment import Augment
 from seit_ray.config.loop import FinetuneLoop, FinetuneOptimizer, check_best, check_schedule, refuse_seed
 from seit_ray.config.sections import Codes as Codes
-from seit_ray.config.sections import PositiveInt, Section, Share, Source
+from seit_ray.config.sections import PositiveInt, Rate, Section, Source
 from seit_ray.config.study import Study
 from seit_ray.config.training import Classifier, Pixels
 
@@ -65,7 +65,7 @@ class StudyStorageCurve(Study):
         ("steps", "epochs"), description="of fewer images: as many steps as on all, or as many epochs; both are trained"
     )
     model: Classifier = Field(default_factory=Classifier)
-    label_smoothing: Share = Field(0.1, description="label smoothing of the cross-entropy")
+    label_smoothing: Rate = Field(0.1, description="label smoothing of the cross-entropy")
     augment: Augment = Field(default_factory=Augment)
     loop: FinetuneLoop = Field(default_factory=FinetuneLoop)
     optimizer: FinetuneOptimizer = Field(default_factory=FinetuneOptimizer)

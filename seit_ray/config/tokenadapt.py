@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from seit_ray.config.loop import Loop, Optimizer, check_best, check_schedule
+from seit_ray.config.loop import Loop, Optimizer, check_best, check_no_layers, check_schedule
 from seit_ray.config.sections import NonNegativeFloat, PositiveFloat, PositiveInt, Section, Seed, Share, Source
 from seit_ray.config.training import Workers
 from seit_ray.config.verbs import Verb
@@ -85,4 +85,5 @@ class TrainTokenAdapt(Verb):
     def _warmed_up(self) -> Self:
         check_schedule(self.loop, self.optimizer)
         check_best(self.loop, "tokenadapt")
+        check_no_layers(self.optimizer, "TokenAdapt")
         return self

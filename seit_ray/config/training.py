@@ -111,6 +111,8 @@ class Classifier(Model):
 
     @model_validator(mode="after")
     def _rows_of_a_codebook(self) -> Self:
+        if "standardize" not in self.model_fields_set and (self.inputs != "codebook" or self.encoder == "beit"):
+            self.standardize = False  # where it is the default, it is that of rows, in a stem that is not BEiT's
         for name in ("standardize", "stem_pixels"):
             if getattr(self, name) and self.inputs != "codebook":
                 raise ValueError(

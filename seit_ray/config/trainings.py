@@ -17,7 +17,7 @@ from seit_ray.config.loop import (
     check_schedule,
 )
 from seit_ray.config.methods import Ccvit, Dtm, PretrainPixels
-from seit_ray.config.sections import PositiveInt, Share, Source
+from seit_ray.config.sections import PositiveInt, Rate, Source
 from seit_ray.config.training import Classifier, Model, Pixels, Probe, Segment, Workers
 from seit_ray.config.verbs import Verb
 
@@ -98,7 +98,7 @@ class Finetune(Training):
     optimizer: FinetuneOptimizer = Field(default_factory=FinetuneOptimizer)
     loop: FinetuneLoop = Field(default_factory=FinetuneLoop)
     model: Classifier = Field(default_factory=Classifier)
-    label_smoothing: Share = Field(0.1, description="label smoothing of the cross-entropy of task=classify")
+    label_smoothing: Rate = Field(0.1, description="label smoothing of the cross-entropy of task=classify")
     augment: Augment = Field(default_factory=Augment)
     segment: Segment = Field(default_factory=Segment)
 

@@ -17,7 +17,7 @@ from seit_ray.config.loop import (
     refuse_seed,
 )
 from seit_ray.config.methods import Ccvit, Dtm
-from seit_ray.config.sections import Codes, PositiveInt, Section, Share, Source, Texts
+from seit_ray.config.sections import Codes, PositiveInt, Rate, Section, Source, Texts
 from seit_ray.config.storage_curve import STEM
 from seit_ray.config.study import Study
 from seit_ray.config.training import Classifier, Pixels
@@ -72,7 +72,7 @@ class StudyPretraining(Section):
 class StudyTraining(Section):
     """Training of a classifier."""
 
-    label_smoothing: Share = Field(0.1, description="label smoothing of the cross-entropy")
+    label_smoothing: Rate = Field(0.1, description="label smoothing of the cross-entropy")
     augment: Augment = Field(default_factory=Augment)
     loop: FinetuneLoop = Field(default_factory=FinetuneLoop)
     optimizer: FinetuneOptimizer = Field(default_factory=FinetuneOptimizer)

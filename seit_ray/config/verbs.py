@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from seit_ray.config.loop import (
     check_best,
+    check_no_layers,
     check_schedule,
 )
 from seit_ray.config.robustness import Robustness
@@ -96,6 +97,7 @@ class FitTokenizer(Verb):
         if self.tokenizer == "vit_vqgan" and not self.published:
             check_schedule(self.loop, self.optimizer)
             check_best(self.loop, self.tokenizer)
+            check_no_layers(self.optimizer, "a ViT-VQGAN")
         return self
 
 

@@ -55,3 +55,16 @@ def present_classes(manifest: Manifest, split: str, numbers: np.ndarray) -> list
     for labels in manifest.labels(split):
         seen.update(labels.drop_null().unique().to_pylist())
     return sorted({int(numbers[label]) for label in seen})
+
+
+def class_counts(manifest: Manifest, split: str) -> np.ndarray:
+    """Images of each class in a split, int64 [C]; those without a label are not counted."""
+    counts = np.zeros(len(manifest.class_names or []), np.int64)
+    for labels in manifest.labels(split):
+        counts += np.bincount(labels.drop_null().to_numpy(), minlength=len(counts))
+    return counts
+
+
+def check_all_labelled(manifest: Manifest, split: str, uri: str) -> None:
+    """ValueError for images without a label."""
+    refuse_unlabelled(sum(part.null_count for part in manifest.labels(split)), split, uri)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seit_ray.models.about_timm import check_teacher_grid, check_timm_name
+
 __all__ = ["Teacher", "build_teacher"]
 
 CLIP = ("visual.", "module.visual.")  # published names of CLIP's image side
@@ -41,29 +43,32 @@ class Teacher(nn.Module):
         return self.network.head(tokens) if self.projects else tokens
 
 
-def build_teacher(name: str, state: Mapping[str, Tensor], patch_grid: tuple[int, int], **sizes: Any) -> Teacher:
+def build_teacher(
+    name: str,
+    state: Mapping[str, Tensor],
+    patch_grid: tuple[int, int],
+    *,
+    scaling: Mapping[str, list[float]] | None = None,
+    **sizes: Any,
+) -> Teacher:
     """A timm model by name, with weights under its own names or, of CLIP, under the published ones.
 
-    `sizes` override those of the name. ValueError for an unknown name, a model that has no patches, one of another
-    grid than `patch_grid`, and weights that differ, which are listed.
+    `sizes` override those of the name, scaling (mean and std of pixels in [0,1]) its own. ValueError for an unknown
+    name, a model that has no patches, one of another grid than `patch_grid`, and weights that differ, which are listed.
     """
     import timm
     from timm.models.vision_transformer import checkpoint_filter_fn
 
-    if not timm.is_model(name):
-        raise ValueError(f"dtm.teacher {name!r}; expected a model of timm; see timm.list_models()")
+    check_timm_name("dtm.teacher", name)
     clip = any(key.startswith(CLIP) for key in state)
     projection = next((state[f"{prefix}proj"] for prefix in CLIP if f"{prefix}proj" in state), None)
     classes = projection.shape[1] if projection is not None else 0
-    network: Any = timm.create_model(name, pretrained=False, num_classes=classes, **sizes)
+    network: Any = timm.create_model(
+        name, pretrained=False, num_classes=classes, pretrained_cfg_overlay=dict(scaling or {}), **sizes
+    )
     if not all(hasattr(network, part) for part in ("patch_embed", "num_prefix_tokens", "forward_features")):
         raise ValueError(f"dtm.teacher {name!r}; expected a vision transformer, which has patches; take one")
-    found = tuple(network.patch_embed.grid_size)
-    if found != tuple(patch_grid):
-        raise ValueError(
-            f"dtm.teacher {name!r} of {found[0]}x{found[1]} patches; expected {patch_grid[0]}x{patch_grid[1]}, as "
-            "the student has; set pixels.image_size and pixels.patch_size, or take another teacher"
-        )
+    check_teacher_grid(name, network.patch_embed.grid_size, patch_grid)
     wanted = network.state_dict()
     given = dict(checkpoint_filter_fn(dict(state), network)) if clip else dict(state)
     given = {key: value for key, value in given.items() if clip or not key.startswith(("head.", "fc_norm."))}

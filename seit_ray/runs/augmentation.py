@@ -13,7 +13,7 @@ from seit_ray.augment.synonyms import nearest_codes
 from seit_ray.models.exports import import_model
 from seit_ray.runs.inputs import TokenInputs
 from seit_ray.runs.settings import AugmentationSettings, PixelSettings
-from seit_ray.shards.synonyms import read_synonyms
+from seit_ray.shards.synonyms import check_number, read_synonyms
 from seit_ray.storage import Folder
 from seit_ray.training.identity import check_same
 from seit_ray.training.world import World
@@ -46,14 +46,10 @@ def token_augmentation(
 
 def synonyms_of(inputs: TokenInputs, num: int, metric: str | None) -> Tensor:
     """The dataset's own table [K,num], or one made of its codebook by the tokenizer's metric or the given one."""
-    table = read_synonyms(inputs.dataset.folder) if metric is None else None
+    table, codebook = (read_synonyms(inputs.dataset.folder) if metric is None else None), inputs.tokenizer.codebook
+    check_number(num, len(codebook), None if table is None else table.shape[1], inputs.where)
     if table is None:
-        return nearest_codes(inputs.tokenizer.codebook.cpu(), num, metric or inputs.tokenizer.metric)
-    if table.shape[1] < num:
-        raise ValueError(
-            f"augment.num_synonyms {num}; expected at most {table.shape[1]}, as many as {inputs.where} has of each "
-            "code; lower it, or set augment.synonym_metric to have a table made of the codebook"
-        )
+        return nearest_codes(codebook.cpu(), num, metric or inputs.tokenizer.metric)
     return table[:, :num]
 
 

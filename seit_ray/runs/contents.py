@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from seit_ray.models.about import weights_mark
+from seit_ray.models.about_timm import CONFIG, read_timm_config
 from seit_ray.runs.morph_sources import MorphSources
 from seit_ray.runs.settings import AugmentationSettings
 from seit_ray.storage import Folder
@@ -12,9 +13,9 @@ from seit_ray.storage import Folder
 __all__ = ["adapt_contents", "file_mark", "morph_contents"]
 
 
-def file_mark(folder: Folder, name: str) -> str:
-    """What tells a file of weights from others: the beginning of its SHA-256."""
-    return hashlib.sha256(folder.read(name)).hexdigest()[:16]
+def file_mark(folder: Folder, *names: str) -> str:
+    """What tells files of weights from others: the beginning of the SHA-256 of all their bytes."""
+    return hashlib.sha256(b"".join(folder.read(name) for name in names)).hexdigest()[:16]
 
 
 def adapt_contents(augment: AugmentationSettings, adapt_run: Folder | None) -> dict[str, str]:
@@ -30,5 +31,6 @@ def morph_contents(sources: MorphSources) -> dict[str, str]:
     if sources.run is not None:
         found["dtm.target_run"] = weights_mark(sources.run, "model")
     if sources.weights is not None:
-        found["dtm.teacher_weights"] = file_mark(sources.weights, sources.weights_file)
+        files = [sources.weights_file, *([CONFIG] if read_timm_config(sources.weights) else [])]
+        found["dtm.teacher_weights"] = file_mark(sources.weights, *files)
     return found

@@ -8,7 +8,7 @@ import numpy as np
 
 from seit_ray.images.labels import refuse_unlabelled
 from seit_ray.progress import Progress, silent
-from seit_ray.runs.continual_settings import LabelledImages
+from seit_ray.runs.continual_settings import LabelledImages, check_classes_of
 from seit_ray.runs.continual_views import Streams
 from seit_ray.runs.inputs import image_streams
 from seit_ray.shards.dataset import check_classes
@@ -75,13 +75,6 @@ def unreadable(images: LabelledImages) -> dict[str, int]:
 
 def check_labels(labels: dict[str, np.ndarray], names: list[str], uri: str) -> None:
     """ValueError unless there is a val split, and every class has images in both."""
-    if "val" not in labels:
-        raise ValueError(f"{uri} has no val split; expected one to measure on; set val_fraction, or name a folder val")
-    for split in ("train", "val"):
-        refuse_unlabelled(int((labels[split] < 0).sum()), split, uri)
-        empty = np.flatnonzero(np.bincount(labels[split], minlength=len(names)) == 0)
-        if len(empty):
-            raise ValueError(
-                f"class {names[empty[0]]} of {uri} has no image in {split}; expected some; leave the class out by "
-                "source.exclude, or raise max_images"
-            )
+    for split, found in labels.items():
+        refuse_unlabelled(int((found < 0).sum()), split, uri)
+    check_classes_of({split: np.bincount(found, minlength=len(names)) for split, found in labels.items()}, names, uri)

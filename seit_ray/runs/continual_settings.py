@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder
@@ -40,6 +43,19 @@ ARMS = {
         Arm("joint_tokens", "tokens", joint=True),
     )
 }
+
+
+def check_classes_of(counts: Mapping[str, Sequence[int] | np.ndarray], names: Sequence[str], uri: str) -> None:
+    """ValueError unless there is a val split, and every class has images in both; counts: of each class, by split."""
+    if "val" not in counts:
+        raise ValueError(f"{uri} has no val split; expected one to measure on; set val_fraction, or name a folder val")
+    for split in ("train", "val"):
+        empty = next((name for name, number in zip(names, counts[split], strict=True) if not number), None)
+        if empty is not None:
+            raise ValueError(
+                f"class {empty} of {uri} has no image in {split}; expected some; leave the class out by "
+                "source.exclude, or raise max_images"
+            )
 
 
 def arm_named(name: str) -> Arm:

@@ -9,10 +9,11 @@ from torch import Tensor
 from seit_ray.batches.paired import PairedStore, check_same_rows
 from seit_ray.batches.stream import open_split
 from seit_ray.models.about import TARGETS, read_about
+from seit_ray.models.about_timm import check_teacher
 from seit_ray.models.exports import import_model
 from seit_ray.models.published import published_state
 from seit_ray.models.starts import check_patches
-from seit_ray.models.teacher import build_teacher
+from seit_ray.models.teacher import Teacher, build_teacher
 from seit_ray.objectives.morph_loss import Morphing
 from seit_ray.objectives.morph_targets import AverageTarget, CodebookTarget, FrozenTarget, StreamTarget, Target
 from seit_ray.runs.inputs import Inputs, TokenInputs
@@ -96,14 +97,16 @@ def target_of(
         assert sources.dataset is not None
         tokenizer, _ = load_tokenizer(sources.dataset.join("tokenizer"))
         return StreamTarget(tokenizer.codebook.to(world.device), tokenizer.grid, reads.patch_grid)
-    teacher = build_teacher(dtm.teacher or "", teacher_state(sources), reads.patch_grid)
+    teacher = teacher_of(dtm.teacher or "", sources, reads.patch_grid)
     return FrozenTarget(teacher.to(world.device), teacher.dim)
 
 
-def teacher_state(sources: MorphSources) -> dict[str, Tensor]:
-    """The teacher's weights by name."""
+def teacher_of(name: str, sources: MorphSources, patch_grid: tuple[int, int]) -> Teacher:
+    """The teacher of a name, with its weights, in the sizes that stand beside them."""
     assert sources.weights is not None  # `check_dtm` has asked
-    return published_state(read_torch(sources.weights.read(sources.weights_file)))
+    how = check_teacher(name, sources.weights, sources.weights_file, patch_grid)
+    state = published_state(read_torch(sources.weights.read(sources.weights_file)))
+    return build_teacher(name, state, patch_grid, scaling=how.scaling, **how.arguments)
 
 
 def run_target(run: Folder, reads: Reads, inputs: Inputs, world: World) -> FrozenTarget:

@@ -16,6 +16,7 @@ from seit_ray.models.variants import build_size
 from seit_ray.models.vit import TokenViT
 from seit_ray.models.weights import init_from_pretrained, load_weights
 from seit_ray.objectives.contract import Objective
+from seit_ray.runs.best_checks import check_kept
 from seit_ray.runs.first_batch import write_first_batch
 from seit_ray.runs.inputs import Inputs
 from seit_ray.runs.settings import ModelSettings
@@ -94,6 +95,10 @@ def train_and_export(
     contents: marks of the weights that the run reads from elsewhere, by the key that names them.
     more: what else its model.json says.
     """
+    if kind != "segmenter":  # which reads its val split itself
+        names = inputs.class_names or []
+        has_val, has_labels = inputs.val is not None, len(names) > 1
+        check_kept(loop.keep_best, has_val=has_val, has_labels=has_labels, where=inputs.where)
     if init_from is not None:
         assert kind in CLASSIFIERS  # the other kinds start from nothing
         taken = checked_start(kind, settings, init_from, inputs.identity, transfer=transfer)

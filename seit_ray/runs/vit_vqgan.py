@@ -19,9 +19,10 @@ from seit_ray.progress import Progress, silent
 from seit_ray.runs.contents import file_mark
 from seit_ray.runs.inputs import image_streams, val_of
 from seit_ray.runs.settings import VqganSettings
+from seit_ray.runs.vqgan_checks import SIZE_KEYS, check_vqgan
 from seit_ray.storage import Folder, split_uri
 from seit_ray.tokenizers.files import save_tokenizer
-from seit_ray.tokenizers.vit_vqgan.build import build_vqgan_size
+from seit_ray.tokenizers.fit_numbers import build_vqgan_size
 from seit_ray.tokenizers.vit_vqgan.discriminator import PatchDiscriminator
 from seit_ray.tokenizers.vit_vqgan.network import VitVqgan
 from seit_ray.tokenizers.vit_vqgan.published import read_state_dict
@@ -33,7 +34,6 @@ from seit_ray.training.requests import Hooks
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
 from seit_ray.training.world import World
 
-SIZE_KEYS = ("width", "depth", "num_heads", "mlp_width")
 NETWORK_KEYS = ("image_size", "patch_size", "codebook_size", "code_width")
 CODEBOOK_KEYS = ("codebook_update", "codebook_decay")
 OBJECTIVE_KEYS = (
@@ -56,8 +56,6 @@ class TimmFeatures(nn.Module):
         super().__init__()
         import timm  # takes seconds, and few name a network
 
-        if not timm.is_model(name):
-            raise ValueError(f"perceptual_network {name!r}; expected a model of timm; see timm.list_models()")
         network: Any = timm.create_model(name, pretrained=False)
         load_named(network, state)
         self.network, config = network, network.pretrained_cfg
@@ -73,10 +71,8 @@ class TimmFeatures(nn.Module):
 def perceptual_of(settings: VqganSettings, folder: Folder) -> nn.Module | None:
     """The network that images are compared by, with its weights; None where none is named."""
     name, weights = settings.perceptual_network, settings.perceptual_weights
-    if name is None:
+    if name is None or weights is None:  # `check_vqgan` has asked for both
         return None
-    if weights is None:
-        raise ValueError(f"perceptual_network {name!r} without perceptual_weights; expected a file of its weights")
     place, file = split_uri(weights)
     return TimmFeatures(name, read_state_dict(folder.at(place).read(file)))
 
@@ -118,6 +114,7 @@ def train_vit_vqgan(
 
     `seed` draws the hold-out and the sample of `max_images`. A source without a train split is a ValueError.
     """
+    check_vqgan(vit_vqgan, run)
     progress = hooks.get("on_progress", silent)
     streams = streams_of(images, source, run, vit_vqgan, val_fraction, seed, loop, world, progress)
     train, val = streams["train"], val_of(streams)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from seit_ray.shards.marker import MARKER, DatasetInfo, Shard, Split
 from seit_ray.shards.parquet import REJECTED_SCHEMA, TokenRows, checksum, concat_rows, decode_shard, parquet_table
 from seit_ray.shards.reading import read_all
 from seit_ray.shards.statistics import entropy_bits
+from seit_ray.shards.synonyms import read_rows
 from seit_ray.storage import Folder
 
 
@@ -95,6 +97,12 @@ class TokenDataset:
             if checksum(data) != file.sha256:
                 raise ValueError(f"{self.folder.uri_of(name)} has a wrong checksum; it was altered: restore it")
             yield data
+
+    @cached_property
+    def num_synonyms(self) -> int | None:
+        """Synonyms of each code that travel with it; None when none do."""
+        rows = read_rows(self.folder)
+        return None if rows is None else len(rows[0])
 
     def histogram(self) -> np.ndarray:
         """Counts int64 [K] of the codes over all splits."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from seit_ray.shards.marker import MARKER, DatasetInfo
+from seit_ray.shards.synonyms import SYNONYMS
 from seit_ray.storage import Folder
 from seit_ray.storage.output import end_work, remove_unknown
-
-SYNONYMS = "tokenizer/synonyms.json"
 
 
 def sizes_of(folder: Folder, *prefixes: str) -> dict[str, int]:

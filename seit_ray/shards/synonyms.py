@@ -6,14 +6,16 @@ Shapes: K codes, S synonyms a code, nearest first.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from seit_ray.shards.dataset_files import SYNONYMS
 from seit_ray.shards.parquet import checksum
 from seit_ray.storage import Folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SYNONYMS = "tokenizer/synonyms.json"
+NUM_SYNONYMS = 10  # of each code, stored with a dataset that is made here: twice as many as SeiT picks from
 
 
 def write_synonyms(dataset: Folder, synonyms: Tensor) -> None:
@@ -26,11 +28,19 @@ def write_synonyms(dataset: Folder, synonyms: Tensor) -> None:
 
 def read_synonyms(dataset: Folder) -> Tensor | None:
     """Synonyms int64 [K,S] of the dataset in a folder; None when it has none; ValueError when they are damaged."""
+    import torch
+
+    rows = read_rows(dataset)
+    return None if rows is None else torch.tensor(rows, dtype=torch.int64)
+
+
+def read_rows(dataset: Folder) -> list[list[int]] | None:
+    """`read_synonyms` as plain lists, without torch."""
     if not dataset.exists(SYNONYMS):
         return None
     try:
         content = parse_json(dataset.read(SYNONYMS))
-        rows = content["synonyms"]
+        rows: list[list[int]] = content["synonyms"]
         if checksum(json.dumps(rows).encode()) != content["sha256"]:
             raise ValueError("wrong checksum")
         check_rows(rows)
@@ -38,7 +48,23 @@ def read_synonyms(dataset: Folder) -> Tensor | None:
         raise ValueError(
             f"{dataset.uri_of(SYNONYMS)} cannot be read ({error!r}); restore it or write it again"
         ) from error
-    return torch.tensor(rows, dtype=torch.int64)
+    return rows
+
+
+def check_number(num_synonyms: int, num_codes: int, stored: int | None, where: str) -> None:
+    """ValueError where an augmentation picks from more synonyms than there are.
+
+    stored: how many of a code the dataset, called `where`, has; None where a table is made of the codebook.
+    """
+    if num_synonyms >= num_codes:
+        raise ValueError(
+            f"augment.num_synonyms {num_synonyms} of {num_codes} codes; expected 1 to {num_codes - 1}; lower it"
+        )
+    if stored is not None and num_synonyms > stored:
+        raise ValueError(
+            f"augment.num_synonyms {num_synonyms}; expected at most {stored}, as many as {where} has of each code; "
+            "lower it, or set augment.synonym_metric to have a table made of the codebook"
+        )
 
 
 def parse_published(data: bytes, num_codes: int, num_synonyms: int | None = None) -> Tensor:
@@ -47,6 +73,8 @@ def parse_published(data: bytes, num_codes: int, num_synonyms: int | None = None
     `num_synonyms` keeps that many of each, all when left out. ValueError unless every code of the K has as many, none
     of them itself, and all below K.
     """
+    import torch
+
     table = parse_json(data)
     if not isinstance(table, dict):
         raise ValueError(

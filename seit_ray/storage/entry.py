@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, overload
 
 Stretch = tuple[str, str | None]  # what lies behind the first name, up to the second one (None: to the end)
 WHOLE: Stretch = ("", None)
+SOME = 1000  # objects, as many as a page of a bucket has
 ONE_STREAM: Stretch = ("", chr(0x10FFFF))  # the same, but no folders are listed ahead of what is read
 
 
@@ -43,6 +45,13 @@ class Entries(Sequence[Entry]):
     def of(cls, entries: Iterable[Entry]) -> Entries:
         """These ones, of which there are some."""
         return cls(*map(list, zip(*entries, strict=True)))
+
+    @classmethod
+    def some(cls, entries: Iterable[Entry]) -> Iterator[Entries]:
+        """These ones, SOME at a time."""
+        left = iter(entries)
+        while found := list(itertools.islice(left, SOME)):
+            yield cls.of(found)
 
     @property
     def names(self) -> list[str]:

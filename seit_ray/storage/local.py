@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
-import itertools
 import os
 import shutil
 import stat
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 
-SOME = 1000  # files, as many as a page of a bucket has
+MOST_READ = 1 << 20  # bytes at a time of a file that is not as long as it says
 NAME_BYTES = 200  # of a file's name in that of a temporary one, which is longer: disks take 255
 
 
@@ -126,10 +125,8 @@ class LocalStore:
     def list_some(
         self, root: str, on_skipped: Callable[[str], None] | None = None, stretch: Stretch = WHOLE
     ) -> Iterator[Entries]:
-        """The files of a stretch below root, SOME at a time."""
-        found = files_below(root, "", True, on_skipped, stretch)
-        while entries := list(itertools.islice(found, SOME)):
-            yield Entries.of(entries)
+        """The files of a stretch below root, some at a time."""
+        return Entries.some(files_below(root, "", True, on_skipped, stretch))
 
     def cuts(self, root: str, after: str, most: int, listed: int = 0) -> Sequence[str]:
         """Names of folders behind `after`, of the uppermost levels that have enough of them."""
@@ -190,14 +187,27 @@ def _create_without_links(path: str, data: bytes) -> bool:
 
 
 def _read_or_error(path: str, max_bytes: int | None, version: str | None) -> bytes | Exception:
+    # Four calls of the system in all: of small files they are most of the time, and each lets go of Python's lock.
     try:
-        with open(path, "rb", buffering=0) as file:  # read whole: a buffer would be a copy more
-            status = os.fstat(file.fileno())
-            size_bytes = status.st_size
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            status = os.fstat(file)
             if version is not None and modified(status) != version:
                 return changed(path)
-            if max_bytes is not None and size_bytes > max_bytes:
-                return too_large(path, size_bytes, max_bytes)
-            return file.read()
+            if max_bytes is not None and status.st_size > max_bytes:
+                return too_large(path, status.st_size, max_bytes)
+            return _read_on(file, status.st_size)
+        finally:
+            os.close(file)
     except OSError as error:
         return error
+
+
+def _read_on(file: int, size_bytes: int) -> bytes:
+    """All bytes of an open file that had so many; of one that has grown or shrunk, those that are there now."""
+    parts = [os.read(file, size_bytes + 1)]  # the end shows where fewer come than were asked for
+    if len(parts[0]) == size_bytes:
+        return parts[0]
+    while part := os.read(file, MOST_READ):
+        parts.append(part)
+    return b"".join(parts)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seit_ray.batches.sampler import num_steps
-from seit_ray.images.labels import refuse_unlabelled
+from seit_ray.images.labels import check_all_labelled
 from seit_ray.images.listing import list_images
 from seit_ray.images.manifest import Manifest, load_manifest
 from seit_ray.images.sources.identity import identity
@@ -102,11 +102,6 @@ def check_steps(manifest: Manifest, max_images: int | None, loop: LoopSettings, 
         num_steps(min(listed, max_images or listed), loop.global_batch_size, loop.epochs)
     except ValueError as error:
         raise ValueError(f"{uri}: {error}") from error
-
-
-def check_all_labelled(manifest: Manifest, split: str, uri: str) -> None:
-    """ValueError for images without a label."""
-    refuse_unlabelled(sum(part.null_count for part in manifest.labels(split)), split, uri)
 
 
 def refuse_other_images(listing: Folder, found: Manifest, uri: str) -> Manifest:

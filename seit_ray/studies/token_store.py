@@ -20,10 +20,9 @@ from seit_ray.images.manifest import Manifest
 from seit_ray.images.sample import read_pixels
 from seit_ray.progress import Progress, silent
 from seit_ray.shards.dataset import TokenDataset
-from seit_ray.shards.dataset_files import SYNONYMS
 from seit_ray.shards.marker import MARKER, DatasetInfo, Split
 from seit_ray.shards.parquet import META, TokenRows, concat_rows, encode_shard, token_column_bytes
-from seit_ray.shards.synonyms import write_synonyms
+from seit_ray.shards.synonyms import NUM_SYNONYMS, SYNONYMS, write_synonyms
 from seit_ray.shards.writing import WrittenShard, rejected_name, split_of, write_rejects, write_shard
 from seit_ray.storage import Folder
 from seit_ray.studies.arms import CentroidSettings
@@ -34,7 +33,6 @@ from seit_ray.tokenizers.contract import Tokenizer
 from seit_ray.tokenizers.files import load_tokenizer, save_tokenizer
 
 SHARD_ROWS = 16_384
-NUM_SYNONYMS = 10  # of each code, as many as `tokenize_images` stores
 FILES = ("tokenizer.safetensors", "tokenizer.json")  # of the tokenizer, which is counted
 
 

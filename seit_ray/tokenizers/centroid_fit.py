@@ -10,11 +10,11 @@ from torch import Tensor
 
 from seit_ray.progress import Progress, silent
 from seit_ray.tokenizers.centroid import CentroidTokenizer, image_patches
+from seit_ray.tokenizers.fit_numbers import fitted_images
 from seit_ray.tokenizers.kmeans import fit_kmeans_parts, own_rows
 from seit_ray.tokenizers.points_part import EachPart, PointsPart, one_part
 from seit_ray.tokenizers.reconstruction import psnr_of_error, squared_error
 
-HELD_OUT = 10  # one image in so many
 JUDGED_IMAGES = 512  # that PSNR is measured on, at most
 
 
@@ -77,7 +77,7 @@ def fit_centroids_parts(
     is chosen on `device`.
     """
     total, tokens = sum(num_images), (image_size // patch_size) ** 2
-    fitted = total - (total // HELD_OUT if total >= 2 * HELD_OUT else 0)
+    fitted = fitted_images(total)
     rows = torch.arange(fitted * tokens)
     if len(rows) > sample_patches:
         generator = torch.Generator().manual_seed(seed)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from seit_ray.progress import Progress, silent
+from seit_ray.tokenizers.fit_numbers import check_patches
 from seit_ray.tokenizers.points_part import EachPart, PointsPart, one_part
 from seit_ray.tokenizers.search import nearest, search_for
 
@@ -77,11 +78,7 @@ def fit_kmeans_parts(
     ValueError.
     """
     total = sum(sizes)
-    if total < num_centroids:
-        raise ValueError(
-            f"{total} patches to fit {num_centroids} centroids; expected more patches than centroids; "
-            "use more images or a smaller codebook_size"
-        )
+    check_patches(total, num_centroids)
     generator = torch.Generator().manual_seed(seed)
     order, number = torch.randperm(total, generator=generator), SEEDS_FROM * num_centroids
     sample = take_rows(each, sizes, order[:number]).to(device)

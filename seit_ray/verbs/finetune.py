@@ -14,6 +14,7 @@ from seit_ray.config.loading import flow
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 from seit_ray.verbs.command.finetune_checks import check_data
+from seit_ray.verbs.command.image_checks import training_rows
 from seit_ray.verbs.command.older_records import as_recorded
 from seit_ray.verbs.command.places import Rows, cluster_rows, dataset_rows, folder_of, output_rows
 from seit_ray.verbs.command.training import (
@@ -24,7 +25,6 @@ from seit_ray.verbs.command.training import (
     run_folder,
     steps_row,
     train,
-    training_rows,
 )
 
 
@@ -43,7 +43,8 @@ def check(config: Finetune) -> Rows:
 def image_rows(config: Finetune, images: Folder) -> Rows:
     """The images, the model and its steps."""
     pixels = config.pixels
-    rows = training_rows(config, images)
+    split = {name: getattr(pixels, name) for name in ("val_fraction", "seed", "max_images")}
+    rows = training_rows(images, config.source, config.loop, need_labels=config.task == "classify", **split)
     sizes = f"{pixels.image_size}x{pixels.image_size}, patches of {pixels.patch_size}x{pixels.patch_size}"
     return [*rows, ("pixels", sizes), steps_row(config, "steps")]
 

@@ -6,16 +6,18 @@ seit-ray fit_tokenizer images=photos/ output=runs/vqgan tokenizer=vit_vqgan vit_
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from seit_ray.config import FitTokenizer
+from seit_ray.config import FitTokenizer, VitVqgan
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 from seit_ray.storage.lock import LOCK, Lock, locked
+from seit_ray.verbs.command.image_checks import check_fit, fit_rows, training_rows
 from seit_ray.verbs.command.older_records import as_recorded
-from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, listed, output_rows, train_rows
+from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, listed, output_rows
 from seit_ray.verbs.command.shape_checks import check_whole_patches
-from seit_ray.verbs.command.training import claim_run
+from seit_ray.verbs.command.training import check_loop, claim_run
 from seit_ray.verbs.command.unread import check_fit_keys
 
 if TYPE_CHECKING:
@@ -39,8 +41,8 @@ def check(config: FitTokenizer) -> Rows:
         return [("tokenizer", f"vit_vqgan, {codes}"), *output_rows(output)]
     images = images_of(config)
     claim_run(output, images)
-    rows = train_rows(images, config.source, val_fraction=config.val_fraction, seed=config.seed)
     settings, side = getattr(config, config.tokenizer), check_whole_patches(config)
+    rows = image_rows(config, images)
     rows.append(("tokenizer", f"{config.tokenizer}, {side}x{side} tokens an image, K {settings.codebook_size}"))
     if config.tokenizer == "centroid":
         most = f"{settings.sample_images} images, {settings.sample_patches} patches at most, seed {config.seed}"
@@ -53,6 +55,31 @@ def check(config: FitTokenizer) -> Rows:
         rows.append(("trained", f"{loop.epochs} epochs in batches of {loop.global_batch_size}"))
         rows += cluster_rows(config.cluster, config.workers)
     return [*rows, *output_rows(output)]
+
+
+def image_rows(config: FitTokenizer, images: Folder) -> Rows:
+    """The images, as far as a look finds them; ValueError for what the fit, or the training, would refuse."""
+    split: dict[str, Any] = {"val_fraction": config.val_fraction, "seed": config.seed}
+    if config.tokenizer == "centroid":
+        return fit_rows(images, config.source, config.centroid, **split)
+    from seit_ray.runs.vqgan_checks import check_vqgan
+
+    check_vqgan(config.vit_vqgan.settings(), images)
+    check_loop(config.loop, config.workers.num_workers)
+    split |= {
+        "max_images": config.vit_vqgan.max_images,
+        "check_number": partial(check_codebook_start, config.vit_vqgan),
+    }
+    return training_rows(images, config.source, config.loop, **split)
+
+
+def check_codebook_start(vqgan: VitVqgan, num_images: int) -> None:
+    """ValueError where the first of so many images have too few patches for k-means to begin the codebook with."""
+    from seit_ray.tokenizers.fit_numbers import check_patches
+
+    if vqgan.init_images:
+        patches = min(vqgan.init_images, num_images) * (vqgan.image_size // vqgan.patch_size) ** 2
+        check_patches(patches, vqgan.codebook_size)
 
 
 def images_of(config: FitTokenizer) -> Folder:
@@ -149,6 +176,7 @@ def fit_centroid(config: FitTokenizer, progress: Progress, lock: Lock) -> Rows:
     how: dict[str, Any] = {"val_fraction": config.val_fraction, "seed": config.seed, "cluster": config.cluster}
     with listed(images, config.source, on_progress=progress, **how) as manifest:
         check_train(manifest, images.uri)
+        check_fit(config.centroid, manifest.splits["train"].num_images, config.centroid.image_size)
         rows = manifest.sample("train", config.centroid.sample_images, config.seed)
     fit = fit_on_cluster if config.centroid.num_workers else fit_here
     tokenizer, report = fit(config, rows, images, progress)

@@ -11,6 +11,7 @@ from seit_ray.config import Finetune, Pretrain, fields
 from seit_ray.config.loading import flow
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
+from seit_ray.verbs.command.image_checks import training_rows
 from seit_ray.verbs.command.morph_checks import morphs
 from seit_ray.verbs.command.older_records import as_recorded
 from seit_ray.verbs.command.places import Rows, cluster_rows, dataset_rows, folder_of, output_rows
@@ -24,7 +25,6 @@ from seit_ray.verbs.command.training import (
     run_folder,
     steps_row,
     train,
-    training_rows,
 )
 
 
@@ -43,7 +43,8 @@ def check(config: Pretrain) -> Rows:
 def image_rows(config: Pretrain, images: Folder) -> Rows:
     """The images, the model and its steps."""
     pixels = config.pixels
-    rows = training_rows(config, images)
+    split = {name: getattr(pixels, name) for name in ("val_fraction", "seed", "max_images")}
+    rows = training_rows(images, config.source, config.loop, **split)
     size = ("pixels", f"{pixels.image_size}x{pixels.image_size}")
     return [*rows, size, ("model", config.model.size), steps_row(config, "steps")]
 

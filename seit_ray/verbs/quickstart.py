@@ -15,6 +15,7 @@ from seit_ray.config import Quickstart
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 from seit_ray.storage.output import claim, refuse_overlap
+from seit_ray.verbs.command.image_checks import check_fit
 from seit_ray.verbs.command.places import (
     Rows,
     cluster_rows,
@@ -24,6 +25,7 @@ from seit_ray.verbs.command.places import (
     manifest_rows,
     output_rows,
 )
+from seit_ray.verbs.command.shape_checks import mistakes_of
 from seit_ray.verbs.command.study_checks import check_parts
 
 if TYPE_CHECKING:
@@ -127,12 +129,13 @@ def parts(config: Quickstart) -> Parts:
 
 def check(config: Quickstart) -> Rows:
     """What would be run."""
-    rows = look(config)
+    rows, num_train = look(config)
     output = folder_of(config.output, config.storage)
     claim_all(config, output)
     config = sized(config)
     each = parts(config)
     check_parts(each)
+    check_enough(config, num_train)
     side = config.centroid.image_size
     return [
         *rows,
@@ -143,8 +146,8 @@ def check(config: Quickstart) -> Rows:
     ]
 
 
-def look(config: Quickstart) -> Rows:
-    """The images, as far as a look finds them; ValueError for what would end a phase when others are done."""
+def look(config: Quickstart) -> tuple[Rows, int | None]:
+    """The images, and, where a look finds all, how many are for train; ValueError for what would end a later phase."""
     from seit_ray.studies.image_set import check_splits, check_steps
 
     images = folder_of(images_of(config), config.storage)
@@ -154,7 +157,14 @@ def look(config: Quickstart) -> Rows:
             check_splits(manifest, images.uri, "tokenize.val_fraction")
             for loop in [config.finetune.loop, *([config.pretrain.loop] if config.pre_train else [])]:
                 check_steps(manifest, None, loop.settings(), images.uri)
-        return manifest_rows(images, manifest, is_whole)
+        return manifest_rows(images, manifest, is_whole), manifest.splits["train"].num_images if is_whole else None
+
+
+def check_enough(config: Quickstart, num_train: int | None) -> None:
+    """ValueError where so many images, if that is known, are too few to fit the tokenizer on."""
+    if num_train is not None:
+        with mistakes_of("fit_tokenizer"):
+            check_fit(config.centroid, num_train, config.centroid.image_size)
 
 
 def claim_all(config: Quickstart, output: Folder) -> None:
@@ -177,11 +187,12 @@ def quickstart(config: Quickstart, progress: Progress = silent) -> Rows:
 
     output = folder_of(config.output, config.storage)
     claim_all(config, output)
-    look(config)
+    _, num_train = look(config)
     output.check_writable()
     config = sized(config)
     each = parts(config)
     check_parts(each)
+    check_enough(config, num_train)
     for name, part in each.items():
         if name != "evaluate" and isinstance(part, configs.Verb):
             refuse_other_settings(output.join(made_in(name)), name, part)

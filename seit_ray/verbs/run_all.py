@@ -16,7 +16,7 @@ from seit_ray.storage import Folder
 from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, output_rows
 from seit_ray.verbs.command.record import refuse_other_settings
 from seit_ray.verbs.command.study_checks import check_parts
-from seit_ray.verbs.quickstart import PHASES, claim_all, look, parts, sized
+from seit_ray.verbs.quickstart import PHASES, check_enough, claim_all, look, parts, sized
 
 
 def phases(config: RunAll) -> dict[str, Verb]:
@@ -31,11 +31,12 @@ def check(config: RunAll) -> Rows:
     """What would be run, and what is done."""
     output = folder_of(config.output, config.storage)
     claim_all(config, output)
+    rows, num_train = look(config)
     config = sized(config)
     check_parts(parts(config))
+    check_enough(config, num_train)
     each = phases(config)
     todo = missing(output, each)
-    rows = look(config)
     state = [(name, "to do" if name in todo else "done") for name in each]
     if config.submit:
         return [*rows, *output_rows(output), ("jobs", "each phase is one"), *state]
@@ -46,10 +47,11 @@ def run_all(config: RunAll, progress: Progress = silent) -> Rows:
     """Do every phase that is not done; returns the table to print."""
     output = folder_of(config.output, config.storage)
     claim_all(config, output)
-    look(config)
+    _, num_train = look(config)
     output.check_writable()
     config = sized(config)
     check_parts(parts(config))
+    check_enough(config, num_train)
     each = phases(config)
     todo = missing(output, each)
     if config.submit:

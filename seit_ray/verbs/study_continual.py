@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from seit_ray.config import StudyContinual
 from seit_ray.progress import Progress, silent
@@ -15,17 +16,22 @@ from seit_ray.runs.continual_settings import (
     MemorySettings,
     arm_named,
     check_budget,
+    check_classes_of,
     codebook_bytes,
 )
 from seit_ray.storage.output import refuse_overlap
 from seit_ray.studies.arms import CentroidSettings
 from seit_ray.studies.study import Study
 from seit_ray.studies.trials import Outcome
+from seit_ray.verbs.command.image_checks import check_fit, num_train
 from seit_ray.verbs.command.known_tokens import KnownTokens
 from seit_ray.verbs.command.places import Rows, folder_of, looked_at, manifest_rows, tokenizer_folder
-from seit_ray.verbs.command.shape_checks import check_token_classifier
+from seit_ray.verbs.command.shape_checks import check_token_classifier, mistakes_of
 from seit_ray.verbs.command.study import check_same_images, closing_rows, run_trials, study_of, study_rows
-from seit_ray.verbs.command.training import check_size
+from seit_ray.verbs.command.training import check_loop, check_size
+
+if TYPE_CHECKING:
+    from seit_ray.images.manifest import Manifest
 
 VERB = "study_continual"
 CENTROID = dataclasses.fields(CentroidSettings)
@@ -134,6 +140,7 @@ def seen_as(config: StudyContinual) -> tuple[int, str, int]:
 def check_model(config: StudyContinual, image_size: int, token_side: int) -> None:
     """ValueError for sizes of the transformer that do not go together, or a stem that does not fit the tokens."""
     check_size(config.model)
+    check_loop(config.loop)
     tokens = KnownTokens.of_centroids("the study's tokens", image_size, token_side, config.centroid.codebook_size)
     check_token_classifier(config.model, tokens, config.model.encoder or "vit")
 
@@ -161,10 +168,8 @@ def check_budgets(config: StudyContinual) -> None:
 
 
 def check_images(config: StudyContinual) -> Rows:
-    """The images, as far as a look finds them; ValueError where they have fewer classes than there are steps."""
-    from seit_ray.batches.class_steps import class_steps
-    from seit_ray.shards.dataset import check_classes
-    from seit_ray.studies.image_set import check_all_labelled
+    """The images, as far as a look finds them; ValueError for what would end every trial."""
+    from seit_ray.images.labels import check_all_labelled
 
     images = folder_of(config.images, config.storage)
     with looked_at(images, config.source, val_fraction=config.val_fraction, seed=config.split_seed) as found:
@@ -172,5 +177,24 @@ def check_images(config: StudyContinual) -> Rows:
         for split in manifest.splits:
             check_all_labelled(manifest, split, images.uri)
         if is_whole:
-            class_steps(check_classes(manifest.class_names, images.uri), config.num_steps)
+            check_protocol(config, manifest, images.uri)
         return manifest_rows(images, manifest, is_whole)
+
+
+def check_protocol(config: StudyContinual, manifest: Manifest, uri: str) -> None:
+    """ValueError where images have too few classes for the steps, or too few images of a class, a step or a fit."""
+    from seit_ray.batches.class_steps import class_steps
+    from seit_ray.batches.sampler import num_steps
+    from seit_ray.images.labels import class_counts
+    from seit_ray.shards.dataset import check_classes
+
+    steps = class_steps(check_classes(manifest.class_names, uri), config.num_steps)
+    num_train(manifest, None, uri)
+    counts = {split: class_counts(manifest, split) for split in manifest.splits}
+    check_classes_of(counts, manifest.class_names or [], uri)
+    # Which classes come first, a seed decides; these bounds are of the largest.
+    first = int(sum(sorted(counts["train"])[-len(steps[0]) :]))
+    with mistakes_of(uri):
+        num_steps(min(first, config.max_images or first), config.loop.global_batch_size, config.loop.epochs)
+    if config.tokenizer is None and uses_tokens(config):
+        check_fit(config.centroid, min(first, config.max_images or first), config.centroid.image_size)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from seit_ray.config import StudyStorageCurve
+from seit_ray.config import StudyStorageCurve, StudyTokenizer
 from seit_ray.progress import Progress, silent
 from seit_ray.storage.output import refuse_overlap
 from seit_ray.studies.image_set import ImageSet, check_splits, check_steps
 from seit_ray.studies.storage_curve import Curve, CurveTraining
 from seit_ray.studies.study import Study
+from seit_ray.verbs.command.image_checks import check_fit
 from seit_ray.verbs.command.places import Rows, folder_of, looked_at, manifest_rows
 from seit_ray.verbs.command.study import check_same_images, closing_rows, run_trials, study_of, study_rows
 from seit_ray.verbs.command.study_checks import check_curve
@@ -56,7 +57,20 @@ def look(config: StudyStorageCurve) -> Rows:
         if is_whole:
             check_splits(manifest, images.uri)
             check_steps(manifest, pixels.max_images, config.loop.settings(), images.uri)
+            num_train = manifest.splits["train"].num_images
+            check_fits(config, min(num_train, pixels.max_images or num_train))
         return manifest_rows(images, manifest, is_whole)
+
+
+def check_fits(config: StudyStorageCurve, num_train: int) -> None:
+    """ValueError where so many images have fewer patches than an arm of tokens has centroids."""
+    tokens = config.tokens
+    sample = {name: getattr(tokens, name) for name in ("sample_images", "sample_patches")}
+    for patch in tokens.patch_sizes:
+        for codes in tokens.codebook_sizes:
+            check_fit(
+                StudyTokenizer(patch_size=patch, codebook_size=codes, **sample), num_train, config.pixels.image_size
+            )
 
 
 def study_of_curve(config: StudyStorageCurve) -> Study:

@@ -17,6 +17,7 @@ from seit_ray.studies.image_set import ImageSet, check_splits, check_steps
 from seit_ray.studies.methods import reads
 from seit_ray.studies.study import Study
 from seit_ray.studies.transfer import Pretraining, Training, Transfer
+from seit_ray.verbs.command.image_checks import check_fit
 from seit_ray.verbs.command.places import Rows, folder_of, looked_at, manifest_rows
 from seit_ray.verbs.command.study import check_same_images, closing_rows, run_trials, study_of, study_rows
 from seit_ray.verbs.command.study_checks import check_transfer, parts_read, unread_parts
@@ -59,6 +60,9 @@ def look(config: StudyTransfer) -> Rows:
         with looked as (manifest, is_whole):
             if is_whole:
                 check_splits(manifest, images.uri)
+                if uri == config.images or any("new_tokens" in column for column in config.columns):
+                    num_train = manifest.splits["train"].num_images
+                    check_fit(config.tokenizer, min(num_train, pixels.max_images or num_train), pixels.image_size)
                 for name in ("pretrain", "supervised") if uri == config.images else ("finetune",):
                     if is_read[name]:
                         loop = getattr(config, name).loop.settings()

@@ -15,7 +15,7 @@ from seit_ray.verbs.command.places import folder_of
 from seit_ray.verbs.command.pretrain_checks import check_pretrain
 from seit_ray.verbs.command.record import decided_by
 from seit_ray.verbs.command.shape_checks import mistakes_of
-from seit_ray.verbs.command.training import shared_arguments
+from seit_ray.verbs.command.training import check_loop, shared_arguments
 
 if TYPE_CHECKING:
     from seit_ray.shards.dataset import TokenDataset
@@ -67,6 +67,7 @@ def check_trial(config: Sweep, settings: Settings, dataset: TokenDataset) -> Non
     for name, stage in stage_configs(config, settings).items():
         searched = {key.removeprefix(f"{name}.") for key in settings}
         with mistakes_of(f"a {name} of the space, with {given}"):
+            check_loop(stage.loop)
             if isinstance(stage, Pretrain):
                 check_pretrain(stage, dataset, searched)
                 begun = about_to_be(stage, KnownTokens.of(dataset))

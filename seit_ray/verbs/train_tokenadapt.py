@@ -7,7 +7,8 @@ from dataclasses import asdict
 
 from seit_ray.config import TrainTokenAdapt
 from seit_ray.progress import Progress, silent
-from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, output_rows, train_rows
+from seit_ray.verbs.command.image_checks import training_rows
+from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, output_rows
 from seit_ray.verbs.command.training import check_run, replay_rows, run_folder, train
 
 
@@ -26,8 +27,9 @@ def check(config: TrainTokenAdapt) -> Rows:
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     images = folder_of(config.images, config.storage)
     check_run(config, "train_tokenadapt", images)
+    split = {name: getattr(config, name) for name in ("val_fraction", "seed", "max_images")}
     return [
-        *train_rows(images, config.source, val_fraction=config.val_fraction, seed=config.seed),
+        *training_rows(images, config.source, config.loop, **split),
         ("tokenizer", f"{tokenizer.family} {about['fingerprint']}, K {num_codes}"),
         ("grids", f"{'x'.join(map(str, tokenizer.grid))} -> {'x'.join(map(str, out_grid))}"),
         ("model", f"f and g, width {config.model.width}, {millions:.2f} M parameters"),

@@ -6,10 +6,22 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import SecretStr
 
 from seit_ray import config
-from seit_ray.config import Evaluate, Finetune, Pretrain, Quickstart, fields, load, sections, type_name, write
+from seit_ray.config import (
+    Evaluate,
+    Finetune,
+    Pretrain,
+    Quickstart,
+    StudyContinual,
+    fields,
+    load,
+    sections,
+    type_name,
+    write,
+)
 from seit_ray.config.loading import read_yaml
 from seit_ray.verbs.command.arguments import VERBS
 
@@ -432,7 +444,9 @@ def test_numbers_that_are_not_finite_are_refused(key, number):
     assert f"key {key} is" in refusal(Pretrain, None, [*REQUIRED, f"{key}={number}"])
 
 
-@pytest.mark.parametrize("setting", ["optimizer.betas=[1,0.9]", "optimizer.betas=[0.9,1]", f"loop.seed={1 << 63}"])
+@pytest.mark.parametrize(
+    "setting", ["optimizer.betas=[1,0.9]", "optimizer.betas=[0.9,1]", f"loop.seed={1 << 63}", "label_smoothing=1"]
+)
 def test_what_torch_would_refuse_is_refused_before(setting):
     assert f"key {setting.partition('=')[0]}" in refusal(Finetune, None, ["dataset=tokens", "run=r", setting])
 
@@ -494,3 +508,52 @@ def test_what_is_turned_off_by_that_is_turned_off_too(tmp_path):
     words = ["dataset=a", "output=b", "run=c", "augment.adapt=none"]
     augment = load(Finetune, [str(recipe)], words).augment
     assert (augment.adapt_mixup_alpha, augment.mix_prob) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("section", "recipe", "word", "kept"),
+    [
+        (
+            "model",
+            "{inputs: codebook, standardize: true, stem_layers: 1, stem_pixels: true}",
+            "inputs=learned",
+            "stem_layers",
+        ),
+        ("model", "{token_dim: 8, dropout: 0.3}", "inputs=codebook", "dropout"),
+        ("model", "{inputs: codebook, stem_layers: 2, stem_width: 8, stem_pixels: true}", "stem_layers=0", "inputs"),
+        (
+            "model",
+            "{inputs: codebook, standardize: true, stem_layers: 2, stem_stride: 3, stem_padding: 1}",
+            "encoder=beit",
+            "inputs",
+        ),
+    ],
+)
+def test_what_a_recipe_says_of_a_model_is_turned_off_by_one_key(tmp_path, section, recipe, word, kept):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(f"{section}: {recipe}")
+    words, said = ["dataset=a", "output=b", "run=c", f"{section}.{word}"], yaml.safe_load(recipe)
+    found = getattr(load(Finetune, [str(file)], words), section)
+    plain = getattr(load(Finetune, [], words), section)
+    assert {name: getattr(found, name) for name in said} == {
+        name: said[name] if name == kept else getattr(plain, name) for name in said
+    }
+
+
+def test_a_target_of_morphing_turns_off_what_another_one_reads(tmp_path):
+    file = tmp_path / "recipe.yaml"
+    file.write_text("dtm: {teacher: vit_tiny_patch16_224, teacher_weights: a.pt, levels: 1}")
+    words = ["dataset=a", "output=b", "run=c", "objective=dtm"]
+    dtm = load(Pretrain, [str(file)], [*words, "dtm.target=codebook"]).dtm
+    assert (dtm.teacher, dtm.teacher_weights, dtm.levels) == (None, None, 1)
+    assert load(Pretrain, [str(file)], [*words, "dtm.levels=2"]).dtm.teacher_weights == "a.pt"
+    both = load(Pretrain, [str(file)], [*words, "dtm.target=codebook", "dtm.teacher=resnet18"]).dtm
+    assert both.teacher == "resnet18"  # said in one breath
+
+
+def test_a_default_of_rows_is_none_of_a_learned_table():
+    words = ["images=a", "output=b"]
+    assert load(StudyContinual, [], words).model.standardize
+    assert not load(StudyContinual, [], [*words, "model.inputs=learned"]).model.standardize
+    with pytest.raises(ValueError, match=r"model\.inputs=codebook where model\.standardize is true"):
+        load(StudyContinual, [], [*words, "model.inputs=learned", "model.standardize=true"])

@@ -32,9 +32,9 @@ from seit_ray.objectives import Batch, MTMObjective, SupervisedObjective
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.centroid import CentroidTokenizer
 from seit_ray.tokenizers.contract import Tokenizer
+from seit_ray.tokenizers.fit_numbers import build_vqgan_size
 from seit_ray.tokenizers.kmeans import fit_kmeans
 from seit_ray.tokenizers.uploads import parts_on
-from seit_ray.tokenizers.vit_vqgan.build import build_vqgan_size
 from seit_ray.tokenizers.vit_vqgan.network import VitVqgan
 from seit_ray.tokenizers.vit_vqgan.tokenizer import VitVqganTokenizer
 from seit_ray.training.loop import Trainer

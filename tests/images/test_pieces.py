@@ -23,7 +23,7 @@ from seit_ray.images.sources import csv_rows, find, inventory, layout, maps, tab
 from seit_ray.images.sources.division import Division
 from seit_ray.images.sources.find import DEFAULT
 from seit_ray.images.sources.settings import SourceSettings
-from seit_ray.storage import Folder, StorageError, local
+from seit_ray.storage import Folder, StorageError, entry
 from tests.images.found import find_images
 from tests.images.made_manifests import files
 from tests.images.made_sources import fill, write_parquet
@@ -166,7 +166,7 @@ def divide_small(monkeypatch):
     monkeypatch.setattr(csv_rows, "SLICE_BYTES", 60)
     monkeypatch.setattr(inventory, "SLICE_ROWS", 5)
     monkeypatch.setattr(piece_writing, "FILE_ROWS", 3)
-    monkeypatch.setattr(local, "SOME", 3)
+    monkeypatch.setattr(entry, "SOME", 3)
 
 
 def manifest_of(source, folder, **how):
@@ -269,9 +269,9 @@ def test_a_sample_of_pairs_looks_for_the_maps_of_its_images_alone(tmp_path, many
 
 def _entries(seen, visible):
     def listed(*given):
-        for entry in visible(*given):
-            seen.append(entry.name)
-            yield entry
+        for found in visible(*given):
+            seen.append(found.name)
+            yield found
 
     return listed
 

@@ -21,8 +21,8 @@ from seit_ray.storage import Folder
 from seit_ray.studies import continual_stages
 from seit_ray.studies.arms import CentroidSettings
 from seit_ray.studies.continual_stages import fit_first_classes, list_images_once
-from seit_ray.tokenizers.centroid_fit import HELD_OUT
 from seit_ray.tokenizers.files import load_tokenizer
+from seit_ray.tokenizers.fit_numbers import HELD_OUT
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
 from tests.tiny_images import PATCH, SIDE, image_files, write_files
 from tests.tiny_trainers import CPU

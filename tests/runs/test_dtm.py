@@ -10,6 +10,7 @@ import torch
 from seit_ray import config
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.models.exports import import_model
+from seit_ray.models.timm_export import export_timm
 from seit_ray.models.weights import save_tensors
 from seit_ray.runs.ccvit import pretrain_ccvit
 from seit_ray.runs.dtm import pretrain_dtm
@@ -285,3 +286,30 @@ def test_a_teacher_by_name_with_a_file_of_weights(photos, tmp_path):
     weights.write("teacher.safetensors", save_tensors({"a": torch.zeros(1)}))
     with pytest.raises(ValueError, match="weights that differ in"):
         pretrain_images(Folder(tmp_path / "other"), photos, sources=sources, pixels=sizes, loop=loop, **TEACHER)
+
+
+def test_a_classifier_of_the_same_images_is_a_teacher(photos, tmp_path):
+    """The whole way of one who has no weights: pixels, labels, timm's folder, a student."""
+    shared = {"image_size": 16, "patch_size": 4, "val_fraction": 0.25}
+    run_finetune(
+        run=Folder(tmp_path / "classifier"),
+        images=photos.join("images"),
+        source=SourceSettings(),
+        pixels=PixelSettings(**shared),
+        model=config.Classifier(**SMALL).settings(),
+        label_smoothing=0.0,
+        augment=config.Augment().settings(),
+        loop=LOOP,
+        optimizer=OPTIMIZER,
+        world=CPU,
+    )
+    weights = Folder(tmp_path / "timm")
+    teacher = export_timm(Folder(tmp_path / "classifier"), weights)
+    sources = MorphSources(weights=weights, weights_file="model.safetensors")
+    how = {"target": "teacher", "teacher": teacher}
+    found = pretrain_images(Folder(tmp_path / "student"), photos, pixels=shared, sources=sources, **how)
+    assert found["train_morph_loss"] > 0
+    # the sizes beside the weights are a part of what the run is
+    weights.write("config.json", weights.read("config.json").replace(b'"num_heads": 2', b'"num_heads": 4'))
+    with pytest.raises(ValueError, match=r"dtm\.teacher_weights"):
+        pretrain_images(Folder(tmp_path / "student"), photos, pixels=shared, sources=sources, **how)

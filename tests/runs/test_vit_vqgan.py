@@ -9,7 +9,7 @@ from seit_ray import config
 from seit_ray.batches.images import open_images
 from seit_ray.images.decoded import Decoding
 from seit_ray.images.manifest import load_manifest
-from seit_ray.runs.vit_vqgan import TimmFeatures, train_vit_vqgan
+from seit_ray.runs.vit_vqgan import train_vit_vqgan
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.files import load_tokenizer
 from seit_ray.tokenizers.reconstruction import psnr
@@ -121,7 +121,7 @@ def test_a_feature_network_of_timm_compares_images(images, tmp_path):
     metrics = train(images, Folder(tmp_path / "run"), loop={"epochs": 1}, **named)
     assert metrics["train_perceptual_loss"] > 0
     with pytest.raises(ValueError, match="perceptual_network 'no_such'; expected a model of timm"):
-        TimmFeatures("no_such", {})
+        train(images, Folder(tmp_path / "other"), **{**named, "perceptual_network": "no_such"})
     with pytest.raises(ValueError, match="weights that differ in"):
         train(images, Folder(tmp_path / "other"), **{**named, "perceptual_network": "test_vit"})
     with pytest.raises(ValueError, match="without perceptual_weights"):

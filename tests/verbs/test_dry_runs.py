@@ -1,9 +1,14 @@
 """Dry runs: every mistake that shows without the work, and the plan, without torch, ray, or a trace."""
 
+import importlib
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from seit_ray.config import load
+from seit_ray.shards.synonyms import write_synonyms
 from seit_ray.storage import Folder
 from seit_ray.verbs.command.arguments import VERBS
 from tests.end_to_end.processes import here
@@ -14,7 +19,7 @@ from tests.verbs.light import run_light
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("photos", "tokenizer", "out")
-HELD_OUT = "tokenize.val_fraction=0.3 finetune.loop.global_batch_size=8"
+HELD_OUT = "tokenize.val_fraction=0.3 centroid.codebook_size=64 finetune.loop.global_batch_size=8"
 COMMANDS = {
     "quickstart": f"images=photos output=new {HELD_OUT}",
     "fit_tokenizer": "images=photos output=new",
@@ -155,3 +160,78 @@ def test_sizes_that_no_model_has_are_told_before_a_run_begins(tmp_path, verb, ke
     done = here(verb, *keys, "--dry-run")
     assert done.returncode == 2
     assert message in done.stderr
+
+
+TRAINED = "run=a output=new loop.epochs=1 loop.global_batch_size=4 optimizer.warmup_epochs=0 workers.num_workers=0"
+OF_TOKENS = f"dataset=tokens {TRAINED} model.size=nano"
+OF_PIXELS = f"{TRAINED} model.size=nano pixels.image_size=16 pixels.patch_size=4"
+VQGAN = "images=photos output=new tokenizer=vit_vqgan vit_vqgan.image_size=16 vit_vqgan.size=nano workers.num_workers=0"
+TEACHER = f"images=photos objective=dtm {OF_PIXELS} dtm.teacher_weights=tokens/dataset.json dtm.teacher"
+REFUSED = {
+    "synonyms of the table": ("finetune", f"{OF_TOKENS} augment.synonym_prob=1 augment.num_synonyms=3"),
+    "synonyms of the codebook": ("pretrain", f"{OF_TOKENS} augment.synonym_prob=1 augment.num_synonyms=16"),
+    "workers": ("pretrain", OF_TOKENS.replace("size=4", "size=1").replace("workers=0", "workers=2")),
+    "a range of workers": (
+        "finetune",
+        OF_TOKENS.replace("size=4", "size=1").replace("workers=0", "workers=[2,4]"),
+    ),
+    "kept by val": ("finetune", f"{OF_TOKENS.replace('tokens', 'noval', 1)} loop.keep_best=val_top1"),
+    "kept by labels": (
+        "pretrain",
+        f"{OF_TOKENS.replace('tokens', 'nolabel', 1)} probe.every_epochs=1 loop.keep_best=probe_linear_top1",
+    ),
+    "kept by val of images": ("finetune", f"images=photos {OF_PIXELS} loop.keep_best=val_top1"),
+    "no labels": ("finetune", f"images=flat {OF_PIXELS}"),
+    "one class": ("finetune", f"images=photos/cat {OF_PIXELS} source.find_splits=false"),
+    "unknown teacher": ("pretrain", f"{TEACHER}=vit_nano"),
+    "no weights": ("pretrain", f"{TEACHER}=vit_tiny_patch16_224 dtm.teacher_weights=none.pt"),
+    "another teacher": ("pretrain", f"{TEACHER}=vit_tiny_patch16_224 dtm.teacher_weights=timm/a.pt"),
+    "patches of the teacher": ("pretrain", f"{TEACHER}=vit_base_patch16_224 dtm.teacher_weights=timm/a.pt"),
+    "centroids": ("fit_tokenizer", "images=photos output=new centroid.image_size=16 centroid.codebook_size=256"),
+    "width": ("fit_tokenizer", f"{VQGAN} vit_vqgan.width=30"),
+    "stride": ("fit_tokenizer", f"{VQGAN} vit_vqgan.adversarial_weight=1 vit_vqgan.discriminator_layers=6"),
+    "unknown network": (
+        "fit_tokenizer",
+        f"{VQGAN} vit_vqgan.perceptual_network=resnet vit_vqgan.perceptual_weights=tokens/dataset.json",
+    ),
+    "network without weights": ("fit_tokenizer", f"{VQGAN} vit_vqgan.perceptual_network=resnet18"),
+    "batch of a tokenizer": (
+        "fit_tokenizer",
+        f"{VQGAN} vit_vqgan.init_images=0 loop.epochs=1 optimizer.warmup_epochs=0",
+    ),
+    "start of a codebook": ("fit_tokenizer", f"{VQGAN} vit_vqgan.codebook_size=512 loop.global_batch_size=4"),
+    "batch of TokenAdapt": (
+        "train_tokenadapt",
+        f"images=photos tokenizer=tokenizer {TRAINED} loop.global_batch_size=64",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def more(place):
+    """The place, with datasets and images that lack something."""
+    torch = pytest.importorskip("torch")
+    write_dataset(Path(place.join("noval").uri), sizes={"train": 40})
+    write_dataset(Path(place.join("nolabel").uri), sizes={"train": 40, "val": 10}, num_classes=0)
+    write_synonyms(place.join("tokens"), torch.arange(1, 17).view(16, 1) % 16)
+    write_files(place.join("flat"), {f"{n}.png": data for n, data in enumerate(image_files(9).values())})
+    sizes = {"img_size": 32, "patch_size": 16}
+    about = {"architecture": "vit_base_patch16_224", "model_args": sizes}
+    write_files(place.join("timm"), {"a.pt": b"", "config.json": json.dumps(about).encode()})
+    return place
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_dry_run_tells_what_the_run_refuses_in_its_words(more, what, monkeypatch):
+    monkeypatch.chdir(more.uri)
+    shutil.rmtree("new", ignore_errors=True)
+    verb, words = REFUSED[what]
+    module = importlib.import_module(f"seit_ray.verbs.{verb}")
+    config = load(VERBS[verb], [], words.split())
+    with pytest.raises(ValueError, match="; ") as told:
+        module.check(config)
+    assert not Path(more.uri, "new").exists()
+    if config.workers.num_workers == 0 or verb == "fit_tokenizer":  # else of a cluster
+        with pytest.raises(ValueError, match="; ") as refused:
+            getattr(module, verb)(config)
+        assert str(refused.value) in str(told.value)

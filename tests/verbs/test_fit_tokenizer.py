@@ -80,8 +80,9 @@ def test_one_job_at_a_time_writes_a_tokenizer(tmp_path, tokenizer):
 def test_what_is_held_out_is_not_fitted_on(tmp_path, kind):
     images = write_files(tmp_path / "photos", {f"val/{name}": data for name, data in image_files(6).items()})
     keys = [f"tokenizer={kind}", f"images={images.uri}", f"output={tmp_path}/out", "workers.num_workers=0"]
+    keys.append("vit_vqgan.init_images=0")
     if kind == "centroid":
-        keys[-1] = "centroid={image_size: 16, patch_size: 4, codebook_size: 4}"
+        keys[-2:] = ["centroid={image_size: 16, patch_size: 4, codebook_size: 4}"]
     for function in (check, fit_tokenizer):
         with pytest.raises(ValueError, match=r"photos has no train split but val; expected one; name its folder train"):
             function(load(FitTokenizer, [], keys))

@@ -145,7 +145,6 @@ MISTAKES = {
     "dataset=@tokens masking.mask_ratio_max=0.2": "mask ratio minimum 0.4, maximum 0.2",
     "dataset=@tokens masking.mask_ratio_min=1": "mask_ratio_min 1.0 of 4 units",
     "dataset=@tokens masking.mask_ratio_std=0 masking.mask_ratio_mu=0.2": "fixed mask ratio 0.2",
-    "dataset=@tokens masking.label_smoothing=1": "label_smoothing 1.0 with loss 'ce'",
     "dataset=@tokens masking.label_smoothing=0.1 masking.loss=bce": "label_smoothing 0.1 with loss 'bce'",
     "dataset=@tokens model.width=18": "width 18 for sin-cos positions",
     "dataset=@tokens augment.adapt=pixels augment.adapt_mixup_alpha=1": "augment.adapt_mixup_alpha of a pre-training",

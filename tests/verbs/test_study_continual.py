@@ -115,7 +115,10 @@ def test_a_dry_run_says_what_a_tokenizer_takes(photos, tmp_path):
         (["centroid.patch_size=5"], "centroid.image_size 16 with centroid.patch_size 5; expected a multiple"),
         (["model.stem_kernel=3"], "grid 4x4 under a stem of kernel 3, stride 3, padding 0; expected"),
         (["model.width=30", "model.num_heads=4"], "width 30 with num_heads 4; expected a width that the heads divide"),
-        (["model.encoder=beit"], "model.standardize True with encoder beit; expected none"),
+        (["model.encoder=beit", "model.standardize=true"], "model.standardize True with encoder beit; expected none"),
+        (["val_fraction=0", "source.exclude=[test/*]"], "has no val split; expected one to measure on"),
+        (["loop.global_batch_size=999"], "with global_batch_size 999 give no step; expected at least one"),
+        (["centroid.codebook_size=4096"], "patches to fit 4096 centroids; expected more patches than centroids"),
     ],
 )
 def test_mistakes_are_told_before_work_begins(photos, tmp_path, words, message):

@@ -19,14 +19,12 @@ from seit_ray.shards.dataset_files import sizes_of
 from seit_ray.shards.marker import MARKER, DatasetInfo, RejectFile, Split
 from seit_ray.shards.part_records import PartRecord, Spent, Sums
 from seit_ray.shards.parts import Part, PartFiles, read_records
-from seit_ray.shards.synonyms import write_synonyms
+from seit_ray.shards.synonyms import NUM_SYNONYMS, write_synonyms
 from seit_ray.shards.writing import write_rejects
 from seit_ray.storage import Folder
 from seit_ray.storage.output import WORK, note_names
 from seit_ray.tokenizers.contract import Tokenizer
 from seit_ray.tokenizers.files import save_tokenizer
-
-NUM_SYNONYMS = 10  # of each code, stored with a dataset: twice as many as SeiT picks from
 
 
 @dataclass(frozen=True)

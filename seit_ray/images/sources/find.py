@@ -77,11 +77,14 @@ def images_of(
     by_runs: many at a time where that is possible.
     """
     piece, settings, head = division.pieces[number], division.settings, division.head
+    listed = None
     if number == 0 and head is not None:
         tally.add(head.tally)
-        return _named(division, folders.seen(division, piece, tally, head.entries))
+        listed = head.entries
     if by_runs and folders.has_runs(division, piece):
-        return _named(division, folders.seen_by_runs(division, piece, tally))
+        return _named(division, folders.seen_by_runs(division, piece, tally, listed))
+    if listed is not None:
+        return _named(division, folders.seen(division, piece, tally, listed))
     found = READS[division.kind](division, piece, tally)
     if (settings.include or settings.exclude) and division.kind not in ("folders", "flat"):  # these ask themselves
         found = _matching(found, settings, tally)

@@ -32,11 +32,13 @@ def has_runs(division: Division, piece: Piece) -> bool:
     return division.kind in ("folders", "flat") and not piece.files and not narrows
 
 
-def seen_by_runs(division: Division, piece: Piece, tally: Tally) -> Iterator[Seen | SeenRun]:
+def seen_by_runs(
+    division: Division, piece: Piece, tally: Tally, known: Iterable[Entry] | None = None
+) -> Iterator[Seen | SeenRun]:
     """As `seen`, many at a time wherever names are plain: ASCII, not hidden, and all of them images."""
     settings, is_weighed = division.settings, division.chosen in division.weighed
     splits, is_labelled = FolderSplits(tally, find_splits=settings.find_splits), settings.kind != "flat"
-    for entries in _listed(division, piece, tally):
+    for entries in _listed(division, piece, tally) if known is None else Entries.some(known):
         names, sizes, versions = entries.names, entries.sizes, entries.versions
         if not are_plain(names, settings.image_suffixes):
             yield from _one_by_one(division, not_hidden(entries), tally, splits)

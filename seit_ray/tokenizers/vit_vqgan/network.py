@@ -5,7 +5,7 @@ Shapes: B batch, L = (image_size/patch_size)^2 tokens, W width of a transformer,
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -14,39 +14,11 @@ from torch.nn import functional as F
 
 from seit_ray.models.embed import sincos_positions
 from seit_ray.tokenizers.codebook import nearest_in_codebook
+from seit_ray.tokenizers.fit_numbers import VqganSize
 
-__all__ = ["HEAD_WIDTH", "VQGAN_SIZES", "Quantizer", "VitVqgan", "VqganSize"]
+__all__ = ["HEAD_WIDTH", "Quantizer", "VitVqgan"]
 
 HEAD_WIDTH = 64  # of every attention head, whatever the width
-
-
-@dataclass(frozen=True)
-class VqganSize:
-    """Shape of the encoder's or the decoder's transformer.
-
-    A number below 1, or a width that 4 does not divide (positions need it), is a ValueError.
-    """
-
-    width: int
-    depth: int
-    num_heads: int
-    mlp_width: int
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            if getattr(self, field.name) < 1:
-                raise ValueError(f"{field.name} {getattr(self, field.name)}; expected 1 or more; raise it")
-        if self.width % 4:
-            raise ValueError(f"width {self.width}; expected a multiple of 4; take {self.width + 4 - self.width % 4}")
-
-
-# small to large are published (Yu et al. 2022, table 1); nano is for two cores.
-VQGAN_SIZES: dict[str, VqganSize] = {
-    "nano": VqganSize(64, 2, 2, 256),
-    "small": VqganSize(512, 8, 8, 2048),
-    "base": VqganSize(768, 12, 12, 3072),
-    "large": VqganSize(1280, 32, 16, 5120),
-}
 
 
 class Attention(nn.Module):

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from seit_ray.storage import Folder
 from seit_ray.storage.torch_file import read_torch
+from seit_ray.tokenizers.fit_numbers import VqganSize
 from seit_ray.tokenizers.vit_vqgan.build import build_vqgan
-from seit_ray.tokenizers.vit_vqgan.network import HEAD_WIDTH, VqganSize
+from seit_ray.tokenizers.vit_vqgan.network import HEAD_WIDTH
 from seit_ray.tokenizers.vit_vqgan.tokenizer import VitVqganTokenizer
 
 __all__ = ["infer_settings", "load_published", "read_state_dict"]

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from seit_ray.progress import Progress, silent
 from seit_ray.tokenizers.contract import check_images
+from seit_ray.tokenizers.fit_numbers import check_stride
 from seit_ray.tokenizers.kmeans import fit_kmeans
 from seit_ray.tokenizers.vit_vqgan.discriminator import PatchDiscriminator, judge_frozen
 from seit_ray.tokenizers.vit_vqgan.network import VitVqgan
@@ -68,11 +69,8 @@ class VqganTrainingModel(nn.Module):
             )
         if not 0.0 <= codebook_decay < 1.0:
             raise ValueError(f"codebook_decay {codebook_decay}; expected 0 <= codebook_decay < 1; lower it")
-        if discriminator is not None and network.image_size < discriminator.stride:
-            raise ValueError(
-                f"images of {network.image_size} pixels for a discriminator of stride {discriminator.stride}; expected "
-                "no smaller ones; give it fewer layers"
-            )
+        if discriminator is not None:
+            check_stride(network.image_size, discriminator.stride)
         self.network, self.discriminator = network, discriminator
         self.codebook_update, self.codebook_decay = codebook_update, codebook_decay
         self.num_tokens = network.num_tokens

@@ -11,7 +11,7 @@ from seit_ray.models.variants import taken_blocks
 from seit_ray.storage import Folder
 from seit_ray.training.identity import check_same
 from seit_ray.verbs.command.hold_out import refuse_seen_images, refuse_seen_tokens
-from seit_ray.verbs.command.known_tokens import KnownTokens, check_start_sizes
+from seit_ray.verbs.command.known_tokens import KnownTokens, check_kept_of, check_start_sizes
 from seit_ray.verbs.command.places import folder_of
 from seit_ray.verbs.command.shape_checks import check_augment, check_pixel_classifier, check_token_classifier
 from seit_ray.verbs.command.training import check_size
@@ -125,9 +125,10 @@ def check_tokens(
 ) -> None:
     """ValueError when the token dataset has no classes, or is not of the tokens of the run to start from."""
     from seit_ray.shards.dataset import TokenDataset, check_classes, identity_of
+    from seit_ray.shards.split_checks import check_labels, check_rows
 
     dataset = opened or TokenDataset(folder)
-    dataset.split("train")
+    check_rows(dataset, "train")
     if start and about and not config.transfer:
         check_same(about, identity_of(dataset), start.uri)
     check_numbers(config, KnownTokens.of(dataset), about, start.uri if start else None)
@@ -135,6 +136,10 @@ def check_tokens(
         check_map_dataset(config, dataset)
     else:
         check_classes(dataset.info.class_names, dataset.folder.uri)
+        for split in ("train", "val"):
+            if split in dataset.info.splits:
+                check_labels(dataset, split)
+    check_kept_of(config.loop.keep_best, dataset)
     if start:
         refuse_seen_tokens(start, folder)
 

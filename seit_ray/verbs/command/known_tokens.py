@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from seit_ray.config import Finetune, Pretrain
 from seit_ray.models.starts import Taken, check_sizes, taken_over
 from seit_ray.models.variants import model_grid
+from seit_ray.runs.best_checks import check_kept
 from seit_ray.verbs.command.training import check_size
 
 if TYPE_CHECKING:
@@ -19,7 +20,10 @@ BEFORE = "the pre-training before it"
 
 @dataclass(frozen=True)
 class KnownTokens:
-    """Grid, codes, side in pixels of a token's patch, where; tokenizer: its fingerprint, None until it is fitted."""
+    """Grid, codes, side in pixels of a token's patch, where; tokenizer: its fingerprint, None until it is fitted.
+
+    dataset: None while the tokens are yet to be made.
+    """
 
     where: str
     grid: tuple[int, int]
@@ -27,12 +31,21 @@ class KnownTokens:
     family: str
     patch_side: int
     tokenizer: str | None = None
+    dataset: TokenDataset | None = None
+
+    @property
+    def num_synonyms(self) -> int | None:
+        """Of each code, beside the tokens; None when there is no table."""
+        from seit_ray.shards.synonyms import NUM_SYNONYMS
+
+        return self.dataset.num_synonyms if self.dataset else min(NUM_SYNONYMS, self.num_codes - 1)
 
     @classmethod
     def of(cls, dataset: TokenDataset) -> KnownTokens:
         """Those of a dataset."""
         info, where = dataset.info, dataset.folder.uri
-        return cls(where, info.grid, info.codebook_size, info.family, info.image_size // info.grid[0], info.tokenizer)
+        side = info.image_size // info.grid[0]
+        return cls(where, info.grid, info.codebook_size, info.family, side, info.tokenizer, dataset)
 
     @classmethod
     def of_centroids(cls, where: str, image_size: int, patch_size: int, num_codes: int) -> KnownTokens:
@@ -46,6 +59,15 @@ class KnownTokens:
         if self.tokenizer is None:
             return {}
         return {"tokenizer": self.tokenizer, "grid": list(self.grid), "codebook_size": self.num_codes}
+
+
+def check_kept_of(keep_best: str | None, dataset: TokenDataset) -> None:
+    """ValueError where the best weights are to be chosen by what a dataset has not: a val split, or labels."""
+    splits = dataset.info.splits
+    counts = [sum(map(bool, splits[name].label_counts)) if name in splits else 0 for name in ("train", "val")]
+    has_val = "val" in splits and splits["val"].rows > 0
+    has_labels = counts[0] > 1 and (counts[1] > 0 or not has_val)
+    check_kept(keep_best, has_val=has_val, has_labels=has_labels, where=dataset.folder.uri)
 
 
 def about_to_be(config: Pretrain, tokens: KnownTokens) -> dict[str, Any]:

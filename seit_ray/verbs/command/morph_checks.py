@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from seit_ray.config import Pretrain
+from seit_ray.models.about_timm import check_teacher
 from seit_ray.verbs.command.known_tokens import KnownTokens
 from seit_ray.verbs.command.places import folder_of
+from seit_ray.verbs.command.training import morph_sources
 
 if TYPE_CHECKING:
     from seit_ray.shards.dataset import TokenDataset
@@ -43,6 +45,10 @@ def check_morphing(config: Pretrain, tokens: KnownTokens | None, grid: tuple[int
         has_weights=bool(dtm.teacher_weights),
     )
     check_groups(config, grid)
+    if kind == "teacher":
+        sources = morph_sources(dtm, config.storage)
+        assert sources.weights is not None  # `check_dtm` has asked
+        check_teacher(dtm.teacher or "", sources.weights, sources.weights_file, grid)
     if tokens is not None and tokens.tokenizer is not None and kind == "run":
         check_target(config, tokens, grid)
 

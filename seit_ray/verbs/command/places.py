@@ -108,16 +108,6 @@ def source_rows(images: Folder, source: Source, *, val_fraction: float, seed: in
         return manifest_rows(images, manifest, is_whole)
 
 
-def train_rows(images: Folder, source: Source, *, val_fraction: float, seed: int) -> Rows:
-    """`source_rows` of images that are trained or fitted on; ValueError where all are held out."""
-    from seit_ray.images.manifest import check_train
-
-    with looked_at(images, source, val_fraction=val_fraction, seed=seed) as (manifest, is_whole):
-        if is_whole:
-            check_train(manifest, images.uri)
-        return manifest_rows(images, manifest, is_whole)
-
-
 def manifest_rows(images: Folder, manifest: Manifest, is_whole: bool) -> Rows:
     """Counts and classes of listed images."""
     splits = ", ".join(f"{name} {s.num_images}" for name, s in manifest.splits.items())

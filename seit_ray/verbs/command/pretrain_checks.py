@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from seit_ray.config import Pretrain
 from seit_ray.config.methods import STUDENT
 from seit_ray.storage import Folder
-from seit_ray.verbs.command.known_tokens import KnownTokens
+from seit_ray.verbs.command.known_tokens import KnownTokens, check_kept_of
 from seit_ray.verbs.command.morph_checks import check_morphing, check_stream, morphs, patches_of
 from seit_ray.verbs.command.places import folder_of
 from seit_ray.verbs.command.shape_checks import check_augment
@@ -45,10 +45,12 @@ def check_pretrain(config: Pretrain, opened: TokenDataset | None = None, searche
         check_numbers(config, None)
         return data
     from seit_ray.shards.dataset import TokenDataset
+    from seit_ray.shards.split_checks import check_rows
 
     dataset = opened or TokenDataset(data)
-    dataset.split("train")
+    check_rows(dataset, "train")
     check_numbers(config, KnownTokens.of(dataset), searched)
+    check_kept_of(config.loop.keep_best, dataset)
     if morphs(config) and config.dtm.target == "stream":
         check_stream(config, dataset)
     return data

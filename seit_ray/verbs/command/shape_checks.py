@@ -12,7 +12,6 @@ from seit_ray.models.variants import check_pixel_rows, check_stem, model_grid, s
 from seit_ray.verbs.command.places import folder_of
 
 if TYPE_CHECKING:
-    from seit_ray.images.manifest import Manifest
     from seit_ray.verbs.command.known_tokens import KnownTokens
 
 
@@ -79,11 +78,11 @@ def check_beit(model: Classifier) -> None:
 
 def check_augment(augment: Augment, tokens: KnownTokens, grid_side: int | None, storage: Storage) -> None:
     """ValueError where a code has not so many synonyms, or what adapts is of other tokens or grids. grid_side: seen."""
-    if augment.synonym_prob and augment.num_synonyms >= tokens.num_codes:
-        raise ValueError(
-            f"augment.num_synonyms {augment.num_synonyms} of {tokens.num_codes} codes; expected 1 to "
-            f"{tokens.num_codes - 1}; lower it"
-        )
+    if augment.synonym_prob:
+        from seit_ray.shards.synonyms import check_number
+
+        stored = tokens.num_synonyms if augment.synonym_metric is None else None
+        check_number(augment.num_synonyms, tokens.num_codes, stored, tokens.where)
     check_angles(augment.max_angle, augment.max_translate, augment.max_shear)
     if augment.adapt == "none":
         return
@@ -110,14 +109,3 @@ def adapter_grids(augment: Augment, tokens: KnownTokens, storage: Storage) -> Gr
     with reading(run.uri):
         grid, out_grid = (tuple(about["settings"][name]) for name in ("grid", "out_grid"))
     return grid, out_grid
-
-
-def check_image_steps(manifest: Manifest, max_images: int | None, batch: int, epochs: int, uri: str) -> None:
-    """ValueError where there are no train images, or they give not one step."""
-    from seit_ray.batches.sampler import num_steps
-    from seit_ray.images.manifest import check_train
-
-    check_train(manifest, uri)
-    num_images = manifest.splits["train"].num_images
-    with mistakes_of(uri):
-        num_steps(min(num_images, max_images or num_images), batch, epochs)

@@ -15,6 +15,7 @@ from seit_ray.verbs.command.finetune_checks import check_numbers as check_classi
 from seit_ray.verbs.command.known_tokens import KnownTokens, about_to_be
 from seit_ray.verbs.command.pretrain_checks import check_centroids, check_numbers
 from seit_ray.verbs.command.shape_checks import check_whole_patches, mistakes_of
+from seit_ray.verbs.command.training import check_loop
 from seit_ray.verbs.command.unread import check_augment_keys, check_finetune_keys, said
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ MADE = "made by the study"  # in place of a run or a dataset that is yet to be m
 def check_parts(each: Parts) -> None:
     """ValueError for what a training would refuse, by the tokens that the phases before it are yet to make."""
     fit, last = each["fit_tokenizer"], each["finetune"]
+    for part in (each.get("pretrain"), last):
+        if part is not None:
+            check_loop(part.loop, part.workers.num_workers)
     check_whole_patches(fit)
     sizes = fit.centroid
     tokens = KnownTokens.of_centroids("the tokens", sizes.image_size, sizes.patch_size, sizes.codebook_size)
@@ -43,6 +47,7 @@ def check_parts(each: Parts) -> None:
 def check_curve(config: StudyStorageCurve) -> None:
     """ValueError where an arm's classifier would refuse its tokens, or sizes do not go together."""
     check_augment_keys(config)
+    check_loop(config.loop)
     for patch in config.tokens.patch_sizes:
         for codes in config.tokens.codebook_sizes:
             tokens = KnownTokens.of_centroids("the study's tokens", config.pixels.image_size, patch, codes)
@@ -64,6 +69,9 @@ def check_transfer(config: StudyTransfer) -> None:
     """ValueError for what no table reads, and where a row's pre-training or a cell's classifier would be refused."""
     for part in ("supervised", "finetune"):
         check_augment_keys(config, f"{part}.augment")
+    for part, is_read in parts_read(config).items():
+        if is_read:
+            check_loop(getattr(config, part).loop)
     size, patch = config.pixels.image_size, config.tokenizer.patch_size
     kernel = config.pixels.patch_size // patch
     tokens = KnownTokens.of_centroids("the study's tokens", size, patch, config.tokenizer.codebook_size)

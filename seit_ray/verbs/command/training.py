@@ -6,13 +6,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from seit_ray.config import Evaluate, Finetune, FitTokenizer, Model, Pretrain, Storage, Training, TrainTokenAdapt, Verb
+from seit_ray.config import (
+    Evaluate,
+    Finetune,
+    FitTokenizer,
+    Loop,
+    Model,
+    Pretrain,
+    Storage,
+    Training,
+    TrainTokenAdapt,
+    Verb,
+)
 from seit_ray.config.methods import Dtm
 from seit_ray.progress import Progress
 from seit_ray.storage import Folder, split_uri
 from seit_ray.storage.lock import LOCK, locked
 from seit_ray.storage.output import claim, refuse_overlap
-from seit_ray.verbs.command.places import Rows, folder_of, looked_at, manifest_rows
+from seit_ray.verbs.command.places import Rows, folder_of
 
 if TYPE_CHECKING:
     from seit_ray.models.variants import Size
@@ -69,17 +80,6 @@ def loop_rows(config: OfTokens, dataset_folder: Folder) -> Rows:
     return [("model", f"{model.size}, {stem}"), steps_row(config, str(steps))]
 
 
-def training_rows(config: Pretrain | Finetune, images: Folder) -> Rows:
-    """Counts and classes of the images that a training on pixels would read; ValueError where they give no step."""
-    from seit_ray.verbs.command.shape_checks import check_image_steps
-
-    pixels, loop = config.pixels, config.loop
-    with looked_at(images, config.source, val_fraction=pixels.val_fraction, seed=pixels.seed) as (manifest, is_whole):
-        if is_whole:
-            check_image_steps(manifest, pixels.max_images, loop.global_batch_size, loop.epochs, images.uri)
-        return manifest_rows(images, manifest, is_whole)
-
-
 def check_size(model: Model) -> Size:
     """The numbers of a model; ValueError for those that do not go together, before it is built."""
     from seit_ray.models.variants import Size, build_size
@@ -115,8 +115,15 @@ def check_run(config: Training | TrainTokenAdapt, verb: str, *sources: Folder) -
     """For a dry run: ValueError where `train` would refuse the run's folder or its settings."""
     from seit_ray.verbs.command.record import refuse_other_settings
 
+    check_loop(config.loop, config.workers.num_workers)
     claim_run(run_folder(config), *sources)
     refuse_other_settings(run_folder(config), verb, config)
+
+
+def check_loop(loop: Loop, num_workers: int | tuple[int, int] = 0) -> None:
+    """ValueError for a tracker that is not installed, or a step that has not a sample for each worker, the least."""
+    least = num_workers if isinstance(num_workers, int) else num_workers[0]
+    loop.settings().check_workers(max(1, least))
 
 
 def claim_run(run: Folder, *sources: Folder) -> None:

@@ -11,7 +11,7 @@ from seit_ray.images.sources.find import divide
 from seit_ray.images.sources.folders import are_plain, folder_runs, seen, seen_by_runs
 from seit_ray.images.sources.names import IMAGE_SUFFIXES
 from seit_ray.images.sources.settings import SourceSettings
-from seit_ray.storage import Folder, local
+from seit_ray.storage import Folder, entry
 from tests.images.made_sources import fill
 
 NAMES = ("a.jpg", "b.JPG", "c.png", "d.txt", "e", ".f.jpg", "g..jpg", "é.jpg", "h.tar.jpg", "i.tar", "j.jpg.gz", "k.")
@@ -40,7 +40,7 @@ def test_runs_hold_what_there_is(tmp_path, monkeypatch, seed, kind):
         kind, source, settings, (Piece(("", None)),), chosen="folders", weighed=("folders", "webdataset")
     )
     for chunk in (3, 7, 1000):
-        monkeypatch.setattr(local, "SOME", chunk)
+        monkeypatch.setattr(entry, "SOME", chunk)
         expected, found, runs = Tally(), Tally(), []
         images = list(seen(division, division.pieces[0], expected))
         runs = list(seen_by_runs(division, division.pieces[0], found))

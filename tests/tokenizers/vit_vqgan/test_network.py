@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from seit_ray.tokenizers.vit_vqgan.build import build_vqgan, build_vqgan_size
-from seit_ray.tokenizers.vit_vqgan.network import VitVqgan, VqganSize
+from seit_ray.tokenizers.fit_numbers import VqganSize, build_vqgan_size
+from seit_ray.tokenizers.vit_vqgan.build import build_vqgan
+from seit_ray.tokenizers.vit_vqgan.network import VitVqgan
 from tests.tokenizers.vit_vqgan.tiny import random_images, tiny_network
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vit_vqgan.npz"

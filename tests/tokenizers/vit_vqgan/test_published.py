@@ -9,7 +9,8 @@ from torch import nn
 
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.contract import fingerprint
-from seit_ray.tokenizers.vit_vqgan.network import VitVqgan, VqganSize
+from seit_ray.tokenizers.fit_numbers import VqganSize
+from seit_ray.tokenizers.vit_vqgan.network import VitVqgan
 from seit_ray.tokenizers.vit_vqgan.published import infer_settings, load_published
 from tests.tokenizers.vit_vqgan.tiny import random_images, tiny_network, tiny_tokenizer
 

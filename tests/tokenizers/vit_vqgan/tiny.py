@@ -2,8 +2,9 @@
 
 import torch
 
+from seit_ray.tokenizers.fit_numbers import VqganSize
 from seit_ray.tokenizers.vit_vqgan import VitVqganTokenizer
-from seit_ray.tokenizers.vit_vqgan.network import VitVqgan, VqganSize
+from seit_ray.tokenizers.vit_vqgan.network import VitVqgan
 from seit_ray.tokenizers.vit_vqgan.training import VqganTrainingModel
 
 ENCODER, DECODER = VqganSize(16, 1, 1, 24), VqganSize(12, 2, 1, 20)
