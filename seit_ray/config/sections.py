@@ -16,6 +16,13 @@ def rising(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
+def below_output(name: str) -> str:
+    """The name of a run; ValueError for a place of its own, which would be taken for one below `output`."""
+    if "://" in name or name.startswith(("/", "~")):
+        raise ValueError(f"a name below output, not {name}; set output to the folder and run to a name in it")
+    return name
+
+
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -29,6 +36,7 @@ CropArea = Annotated[tuple[PositiveShare, PositiveShare], AfterValidator(rising)
 CropAspect = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(rising)]
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]  # what a generator of torch takes
 Codes = Annotated[int, Field(ge=2, le=65536)]
+RunName = Annotated[str, AfterValidator(below_output)]
 
 
 class Section(BaseModel):

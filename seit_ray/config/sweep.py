@@ -15,7 +15,7 @@ from seit_ray.config.keys import fields
 from seit_ray.config.loading import explain, set_key
 from seit_ray.config.loop import FinetuneLoop, Loop, check_metric, reported
 from seit_ray.config.quickstart import FinetunePart, PretrainPart
-from seit_ray.config.sections import NonNegativeInt, PositiveInt, Section, Seed, described
+from seit_ray.config.sections import NonNegativeInt, PositiveInt, RunName, Section, Seed, described
 from seit_ray.config.space import Range, Settings, edges_of, list_trials, parse_space, refuse_edges
 from seit_ray.config.training import Probe, WorkersHere
 from seit_ray.config.trainings import Finetune, Pretrain
@@ -86,7 +86,7 @@ class Sweep(Verb):
 
     dataset: str = Field(description="folder of the token dataset")
     output: str = Field("runs", description="folder that holds the sweep: a path or bucket")
-    run: str = Field(description="name of the sweep; the same name continues it")
+    run: RunName = Field(description="name of the sweep; the same name continues it")
     stages: tuple[Literal["pretrain", "finetune"], ...] = Field(
         ("pretrain",), description="what a trial does: pretrain, finetune, or one from the other"
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from seit_ray.config.loop import Loop, Optimizer, check_best, check_no_layers, check_schedule
-from seit_ray.config.sections import NonNegativeFloat, PositiveFloat, PositiveInt, Section, Seed, Share, Source
+from seit_ray.config.sections import NonNegativeFloat, PositiveFloat, PositiveInt, RunName, Section, Seed, Share, Source
 from seit_ray.config.training import Workers
 from seit_ray.config.verbs import Verb
 
@@ -61,7 +61,7 @@ class TrainTokenAdapt(Verb):
     images: str = Field(description="folder, table or Parquet of images: a path or bucket")
     tokenizer: str = Field(description="folder of the tokenizer; in a token dataset, its folder tokenizer")
     output: str = Field("runs", description="folder that holds the runs: a path or bucket")
-    run: str = Field(description="name of the run; the same name continues it")
+    run: RunName = Field(description="name of the run; the same name continues it")
     source: Source = Field(default_factory=Source)
     val_fraction: Share = Field(0.1, description="share held out as val where the source names no splits")
     max_images: PositiveInt | None = Field(None, description="a seeded sample of so many of each split; else all")

@@ -17,7 +17,7 @@ from seit_ray.config.loop import (
     check_schedule,
 )
 from seit_ray.config.methods import Ccvit, Dtm, PretrainPixels
-from seit_ray.config.sections import PositiveInt, Rate, Source
+from seit_ray.config.sections import PositiveInt, Rate, RunName, Source
 from seit_ray.config.training import Classifier, Model, Pixels, Probe, Segment, Workers
 from seit_ray.config.verbs import Verb
 
@@ -33,7 +33,7 @@ class Training(Verb):
 
     dataset: str | None = Field(None, description="folder of the token dataset")
     output: str = Field("runs", description="folder that holds the runs: a path or bucket")
-    run: str = Field(description="name of the run; the same name continues it")
+    run: RunName = Field(description="name of the run; the same name continues it")
     workers: Workers = Field(default_factory=Workers)
     loop: Loop = Field(default_factory=Loop)
     optimizer: Optimizer = Field(default_factory=Optimizer)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -19,7 +21,7 @@ from seit_ray.storage import Folder
 FILE_ROWS = 65_536  # and up to a run of images more
 # Pieces are listed by many threads, for each of which Arrow's own pool keeps some MiB: rows lie in another one, and one
 # thread encodes the files of all.
-POOL, ENCODER = pa.system_memory_pool(), ThreadPoolExecutor(1, thread_name_prefix="encoder")
+POOL = pa.system_memory_pool()
 SCHEMA = pa.schema(
     {
         "key": pa.string(),
@@ -33,6 +35,12 @@ SCHEMA = pa.schema(
     }
 )
 MASKED_SCHEMA = pa.schema([*SCHEMA, pa.field("mask", pa.string()), pa.field("mask_version", pa.string())])
+
+
+@cache
+def encoder(pid: int) -> ThreadPoolExecutor:
+    """The thread of a process: a fork does not have that of its parent."""
+    return ThreadPoolExecutor(1, thread_name_prefix="encoder")
 
 
 def parquet_bytes(table: pa.Table, codes: list[str]) -> bytes:
@@ -167,7 +175,7 @@ class PieceWriter:
             column.clear()
 
     def _write(self, name: str, table: pa.Table, codes: list[str]) -> None:
-        self.folder.write(name, ENCODER.submit(parquet_bytes, table, codes).result())
+        self.folder.write(name, encoder(os.getpid()).submit(parquet_bytes, table, codes).result())
 
     def finish(self, tally: Tally) -> PieceCounts:
         """The counts, when all were added."""

@@ -124,7 +124,15 @@ class S3:
         start, (keys, *more) = len(base), answer.get(OBJECTS, ([], [], [], []))
         objects = Entries([key[start:] for key in keys] if start else keys, *more)
         folders = [item["Prefix"][start:] for item in answer.get("CommonPrefixes", ())]
-        return Page(objects, folders, answer["NextContinuationToken"] if answer.get("IsTruncated") else None)
+        goes_on = answer.get("IsTruncated")
+        following = answer.get("NextContinuationToken") if goes_on else None
+        if goes_on is None or (goes_on and (not following or following == token)):  # of a proxy, or cut short
+            raise StorageError(
+                f"s3://{bucket}/{base}{prefix}: a page of the listing that does not say whether and where it goes on; "
+                "expected an answer of S3; try again, and look at the endpoint and at proxies before it",
+                "unavailable",
+            )
+        return Page(objects, folders, following)
 
     def head(self, bucket: str, key: str) -> Head | None:
         """None where there is no such object, whatever the reason: the answer to HEAD does not say it."""

@@ -557,3 +557,10 @@ def test_a_default_of_rows_is_none_of_a_learned_table():
     assert not load(StudyContinual, [], [*words, "model.inputs=learned"]).model.standardize
     with pytest.raises(ValueError, match=r"model\.inputs=codebook where model\.standardize is true"):
         load(StudyContinual, [], [*words, "model.inputs=learned", "model.standardize=true"])
+
+
+@pytest.mark.parametrize("verb", [Pretrain, Finetune, config.TrainTokenAdapt, config.Sweep])
+@pytest.mark.parametrize("run", ["/data/x", "s3://bucket/x", "~/x"])
+def test_a_run_is_named_below_output(verb, run):
+    with pytest.raises(ValueError, match=f"key run is '{run}'; expected: a name below output"):
+        load(verb, [], ["dataset=d", f"run={run}"])

@@ -2,6 +2,7 @@
 
 import _thread
 import json
+import os
 import random
 import re
 import signal
@@ -625,3 +626,14 @@ def test_a_sample_keeps_nothing_and_looks_for_a_val_set_beyond_it(tmp_path):
     sample = list_images(photos, SourceSettings(**settings), Folder(tmp_path / "list"), **HOLD_OUT)
     assert {name: split.num_images for name, split in sample.splits.items()} == {"test": 1}
     assert not list(kept.list())
+
+
+@pytest.mark.filterwarnings("ignore:.*fork")
+def test_a_fork_encodes_with_a_thread_of_its_own():
+    """Its parent's is not there: it would wait for ever."""
+    assert piece_writing.encoder(os.getpid()).submit(len, "a").result() == 1
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(30)
+        os._exit(piece_writing.encoder(os.getpid()).submit(len, "ab").result())
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 2

@@ -1,11 +1,15 @@
 """Objects of a page, read as the client reads them."""
 
+from types import SimpleNamespace
+
 import botocore.session
 import pytest
 from botocore.parsers import create_parser
 from botocore.utils import parse_timestamp
 
+from seit_ray.storage import StorageError
 from seit_ray.storage.entry import Entry
+from seit_ray.storage.s3 import S3
 from seit_ray.storage.s3_pages import (
     EVENT,
     OBJECTS,
@@ -168,3 +172,14 @@ def test_the_client_looks_for_errors_in_what_is_left():
     session.emit("before-parse.s3.ListObjectsV2", **more)
     assert seen[0].count(b"<Key>") == 0
     assert len(more["customized_response_dict"][OBJECTS][0]) == 2
+
+
+@pytest.mark.parametrize(
+    "answer", [{}, {"IsTruncated": True}, {"IsTruncated": True, "NextContinuationToken": "same"}], ids=len
+)
+def test_a_page_that_does_not_say_where_it_goes_on_is_no_last_one(answer):
+    """Of a proxy, or cut short: the objects behind it would be missing without a word."""
+    service = S3(SimpleNamespace(call_s3=lambda *_, **__: answer, loop=None), 1)
+    with pytest.raises(StorageError, match="a page of the listing that does not say") as error:
+        service.page("bucket", "photos/", token="same")
+    assert error.value.kind == "unavailable"

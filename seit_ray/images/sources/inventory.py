@@ -96,7 +96,9 @@ def relative_names(keys: pa.Array, source: Folder) -> pa.Array:
     """What a listing of the source would call each key; null for one that lies elsewhere."""
     root = source.uri.rstrip("/") + "/"
     bucket = "/".join(root.split("/")[:3]) + "/" if source.is_remote else ""
-    is_whole = pc.or_(pc.match_substring(keys, "://"), pc.starts_with(keys, "/"))
+    is_whole = pc.match_substring_regex(keys, "^[a-z][a-z0-9+.-]*://")  # a key of a bucket may have :// further on
+    if not source.is_remote:
+        is_whole = pc.or_(is_whole, pc.starts_with(keys, "/"))
     start = bucket if source.is_remote else root
     uris = pc.if_else(is_whole, keys, pc.binary_join_element_wise(pa.scalar(start), keys, ""))
     names = pc.utf8_slice_codeunits(uris, len(root))

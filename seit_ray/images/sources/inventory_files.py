@@ -18,7 +18,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from seit_ray.images.sources.faults import read_named
-from seit_ray.storage import Folder, split_uri
+from seit_ray.storage import Folder, StorageError, split_uri
 
 # field -> names that its column may have, as S3, Google and others call it; etag: `Folder.version_columns`. A time is
 # no version: a listing, an inventory and the answer to a read tell it each in another form.
@@ -26,7 +26,8 @@ COLUMNS = {
     "key": ("key", "name", "uri"),
     "size": ("size", "size_bytes", "bytes"),
 }
-VERSIONS = {"is_latest": "true", "is_delete_marker": "false"}  # of a bucket with versions: what those of now say
+VERSIONS = {"is_latest": True, "is_delete_marker": False}  # of a bucket with versions: what those of now say
+TRUTHS = {"true": True, "1": True, "false": False, "0": False, "": None}  # how it is said; None: not at all
 WORD = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # where a word begins in IsLatest and ETag
 HEADER_BYTES = 4096  # that are looked at; S3's own has some 300
 BATCH_ROWS = 65_536  # of Parquet, and
@@ -88,7 +89,7 @@ def current_rows(source: Folder, uri: str, files: Sequence[InventoryFile]) -> It
                 if found is None and field in ("key", "size"):
                     raise ValueError(f"inventory {uri} with {_shown(file)}; expected a column {' or '.join(words)}")
                 columns[field] = pa.nulls(len(table)) if found is None else table[found]
-            yield pa.table(_typed(columns, uri)).filter(_are_current(table))
+            yield pa.table(_typed(columns, uri)).filter(_are_current(table, uri))
 
 
 def _shown(file: InventoryFile) -> str:
@@ -110,13 +111,18 @@ def _typed(columns: dict[str, Any], uri: str) -> dict[str, Any]:
         raise ValueError(f"inventory {uri}: {reason}; expected keys, and sizes in bytes; write it again") from error
 
 
-def _are_current(table: pa.Table) -> pa.Array:
+def _are_current(table: pa.Table, uri: str) -> pa.Array:
+    """Of which nothing is said they are: should there be several of a key, that is told."""
     are_current = pa.repeat(True, len(table))
     for column, wanted in VERSIONS.items():
         if column in table.column_names:
-            values = pc.utf8_lower(table[column].cast(pa.string()))
-            fits = pc.fill_null(pc.equal(values, wanted), column == "is_delete_marker")
-            are_current = pc.and_(are_current, fits)
+            said = pc.utf8_lower(table[column].cast(pa.string())).combine_chunks()
+            places = pc.index_in(pc.fill_null(said, ""), pa.array(TRUTHS))
+            if places.null_count:
+                value = said.filter(pc.is_null(places))[0].as_py()
+                raise ValueError(f"inventory {uri} has {column} {value!r}; expected true or false; write it again")
+            truths = pa.array(TRUTHS.values(), pa.bool_()).take(places)
+            are_current = pc.and_(are_current, pc.fill_null(pc.equal(truths, wanted), True))
     return are_current
 
 
@@ -124,7 +130,9 @@ def _tables(file: InventoryFile, uri: str, wanted: Sequence[str]) -> Iterator[pa
     """Some rows of a file at a time, of the columns with one of these names; ValueError for a file that is broken."""
     try:
         yield from _parquet_tables(file, wanted) if file.is_parquet else _csv_tables(file, wanted)
-    except (pa.ArrowException, EOFError, csv.Error) as error:
+    except StorageError:
+        raise
+    except (pa.ArrowException, OSError, EOFError, csv.Error) as error:  # OSError: Arrow's, of damage
         raise ValueError(
             f"inventory {uri} cannot be read ({' '.join(str(error).split())}); expected a table"
         ) from error
@@ -133,7 +141,7 @@ def _tables(file: InventoryFile, uri: str, wanted: Sequence[str]) -> Iterator[pa
 def _parquet_tables(file: InventoryFile, wanted: Sequence[str]) -> Iterator[pa.Table]:
     with file.folder.open(file.name) as opened:
         found = pq.ParquetFile(opened, buffer_size=BUFFER_BYTES, page_checksum_verification=True)
-        columns = [name for name in found.schema_arrow.names if name in wanted]
+        columns = _once([name for name in found.schema_arrow.names if name in wanted])
         for batch in found.iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
             yield pa.Table.from_batches([batch])
 
@@ -147,7 +155,7 @@ def _csv_tables(file: InventoryFile, wanted: Sequence[str]) -> Iterator[pa.Table
     is_of_s3 = {"Bucket", "Key"}.issubset(written)
     names = [WORD.sub("_", name).lower() for name in written] if is_of_s3 else written
     read = pa_csv.ReadOptions(column_names=names, skip_rows=0 if file.names else 1, block_size=BLOCK_BYTES)
-    columns = [name for name in names if name in wanted]
+    columns = _once([name for name in names if name in wanted])
     # of texts: a key of digits is no number
     convert = pa_csv.ConvertOptions(include_columns=columns, column_types=dict.fromkeys(columns, pa.string()))
     with _opened_csv(file) as opened:
@@ -155,6 +163,13 @@ def _csv_tables(file: InventoryFile, wanted: Sequence[str]) -> Iterator[pa.Table
         for batch in pa_csv.open_csv(opened, read, parse, convert):
             table = pa.Table.from_batches([batch])
             yield table.set_column(columns.index("key"), "key", _decoded(table["key"])) if is_of_s3 else table
+
+
+def _once(columns: list[str]) -> list[str]:
+    twice = next((name for name in columns if columns.count(name) > 1), None)
+    if twice is not None:
+        raise pa.ArrowInvalid(f"column {twice} stands twice")
+    return columns
 
 
 def _header_of(file: InventoryFile) -> list[str]:

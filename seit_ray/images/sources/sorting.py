@@ -6,12 +6,11 @@ In memory are one run while it is read, and one slice with a page of each run wh
 from __future__ import annotations
 
 import math
-import shutil
 import tempfile
 import weakref
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 
@@ -25,14 +24,13 @@ MARKS = 100  # a slice's worth of each run: slices are alike within a hundredth 
 class SortedRows:
     """Tables of one schema as slices of some `slice_rows` each, ascending by `key`, a column of bytes.
 
-    The runs are removed when nobody holds this any more.
+    The runs are files without a name: the system removes them however this process ends.
     """
 
     def __init__(self, tables: Iterable[pa.Table], slice_rows: int):
         self.slice_rows, self.num_rows = slice_rows, 0
-        self.folder = tempfile.mkdtemp(prefix="seit_ray-")
-        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
-        self.runs: list[Path] = []
+        self.runs: list[IO[bytes]] = []
+        weakref.finalize(self, close, self.runs)
         self.marks: list[bytes] = []  # every so many rows of each run
         held, size = list[pa.Table](), 0
         for table in filter(len, tables):
@@ -48,33 +46,40 @@ class SortedRows:
         table = table.sort_by("key")
         self.num_rows += len(table)
         self.marks += table["key"].take(pa.array(range(0, len(table), max(1, self.slice_rows // MARKS)))).to_pylist()
-        self.runs.append(Path(self.folder, f"{len(self.runs):05}.arrow"))
-        with explained(str(self.runs[-1])):  # the disk may be full
+        with explained(tempfile.gettempdir()):  # the disk may be full
+            self.runs.append(tempfile.TemporaryFile())  # noqa: SIM115  # as long as this
             write_run(table, self.runs[-1])
 
     def slices(self) -> Iterator[pa.Table]:
         """All rows; those of the same key are in the same slice."""
         number, marks = math.ceil(self.num_rows / self.slice_rows), sorted(self.marks)
         ends = [marks[len(marks) * place // number] for place in range(1, number)]
-        runs = [_Run(path) for path in self.runs]
+        runs = [_Run(file) for file in self.runs]
         for end in (*dict.fromkeys(ends), None):
             found = [part for run in runs for part in run.up_to(end)]
             if found:
                 yield pa.Table.from_batches(found).sort_by("key")
 
 
-def write_run(table: pa.Table, path: Path) -> None:
+def close(files: list[IO[bytes]]) -> None:
+    """Close all of them."""
+    for file in files:
+        file.close()
+
+
+def write_run(table: pa.Table, file: IO[bytes]) -> None:
     """A sorted run, in pages."""
     options = pa.ipc.IpcWriteOptions(compression="lz4")
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema, options=options) as file:
-        file.write_table(table, max_chunksize=PAGE_ROWS)
+    with pa.ipc.new_file(file, table.schema, options=options) as writer:
+        writer.write_table(table, max_chunksize=PAGE_ROWS)
+    file.flush()
 
 
 class _Run:
     """A sorted run, read from its beginning."""
 
-    def __init__(self, path: Path):
-        self.file = pa.ipc.open_file(pa.OSFile(str(path)))
+    def __init__(self, file: IO[bytes]):
+        self.file = pa.ipc.open_file(file)
         self.number, self.start, self.page = 0, 0, None
 
     def up_to(self, end: bytes | None) -> Iterator[pa.RecordBatch]:

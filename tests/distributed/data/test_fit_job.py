@@ -38,8 +38,8 @@ def test_actors_find_what_one_process_finds(ray_cluster, images, tmp_path):
 def test_a_part_without_a_readable_image(ray_cluster, tmp_path):
     files = {f"cat/{i:03d}.png": b"broken" for i in range(9)} | image_files(12, classes=("dog",))
     broken = write_files(tmp_path / "images", files)
-    with pytest.raises(ValueError, match="192 patches to fit 500 centroids; expected more"):
-        fitted(broken, tmp_path / "out", num_workers=2, codebook_size=500)
+    with pytest.raises(ValueError, match="192 patches to fit 250 centroids; expected more"):
+        fitted(broken, tmp_path / "out", num_workers=2, codebook_size=250)
 
 
 def test_nothing_readable_is_one_line(ray_cluster, tmp_path):

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 from dataclasses import replace
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from seit_ray.images import fetch_images
+from seit_ray.images.sources.inventory import relative_names
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder
 from tests.images.found import find_images
@@ -208,3 +210,54 @@ def test_a_csv_table_may_have_a_bom_quotes_and_line_ends_in_names(tmp_path):
     place.write("a.csv", b'\xef\xbb\xbf"key", "size",more\r\n"a,b.png",1,x\r\n"c\nd.png",,y\r\n')
     found = list(find_images(source, SourceSettings(inventory=place.uri_of("a.csv"))))
     assert [(record.key, record.size_bytes) for record in found] == [("a,b.png", 1), ("c\nd.png", 0)]
+
+
+def test_what_a_cell_says_of_versions(tmp_path):
+    source, place = write_files(tmp_path / "images", dict.fromkeys(["a.png", "b.png", "c.png"], b"a")), Folder(tmp_path)
+    settings = SourceSettings(inventory=place.uri_of("a.csv"))
+    place.write(
+        "a.csv", b"key,size,is_latest,is_delete_marker\na.png,1,,\nb.png,1,1,False\nc.png,1,true,1\nd,1,FALSE,\n"
+    )
+    assert [record.key for record in find_images(source, settings)] == ["a.png", "b.png"]
+    place.write("a.csv", b"key,size,is_latest\na.png,1,maybe\n")
+    with pytest.raises(ValueError, match="has is_latest 'maybe'; expected true or false"):
+        list(find_images(source, settings))
+
+
+def damaged_parquet():
+    """One whose last page has a flipped byte."""
+    sink = io.BytesIO()
+    table = pa.table({"key": [f"{i}.png" for i in range(1000)], "size": [1] * 1000})
+    pq.write_table(table, sink, compression="snappy", use_dictionary=False, write_page_checksum=True)
+    data = bytearray(sink.getvalue())
+    data[2000] ^= 0xFF
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("cut.csv.gz", gzip.compress(os.urandom(9000).hex().encode())[:500]),
+        ("plain.csv.gz", b"key,size\na.png,1\n"),
+        ("page.parquet", damaged_parquet()),
+        ("twice.csv", b"key,size,key\na.png,1,b.png\n"),
+    ],
+)
+def test_a_damaged_inventory_is_one_line(tmp_path, name, data):
+    source, place = write_files(tmp_path / "images", {"a.png": b"a"}), Folder(tmp_path)
+    place.write(name, data)
+    with pytest.raises(ValueError, match=rf"inventory .*{name} cannot be read \(.*\); expected a table"):
+        list(find_images(source, SourceSettings(inventory=place.uri_of(name))))
+
+
+def test_keys_of_a_bucket_that_look_like_addresses_further_on():
+    source = Folder("s3://bucket/ph", access_key_id="a", secret_access_key="b")
+    named = {
+        "ph/a/http://x/y.jpg": "a/http://x/y.jpg",
+        "s3://bucket/ph/b.jpg": "b.jpg",
+        "s3://other/ph/c.jpg": None,
+        "/ph/d.jpg": None,
+        "ph//e.jpg": "/e.jpg",
+        "other/f.jpg": None,
+    }
+    assert relative_names(pa.array(named), source).to_pylist() == list(named.values())
