@@ -29,6 +29,7 @@ COLUMNS = {
 VERSIONS = {"is_latest": True, "is_delete_marker": False}  # of a bucket with versions: what those of now say
 TRUTHS = {"true": True, "1": True, "false": False, "0": False, "": None}  # how it is said; None: not at all
 WORD = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # where a word begins in IsLatest and ETag
+BUCKET = "bucket"  # a column of some inventories: rows of another one lie elsewhere
 HEADER_BYTES = 4096  # that are looked at; S3's own has some 300
 BATCH_ROWS = 65_536  # of Parquet, and
 BLOCK_BYTES = 4 << 20  # of CSV, that are read at a time
@@ -66,6 +67,9 @@ def files_of(source: Folder, uri: str) -> list[InventoryFile]:
         raise ValueError(f"inventory {uri} cannot be read ({error!r}); expected {EXPECTED}; correct it") from error
     if kind not in ("CSV", "Parquet"):
         raise ValueError(f"inventory {uri} in {kind}; expected CSV or Parquet; let S3 write it in one of these")
+    listed, expected = str(manifest.get("sourceBucket", "")).rpartition(":")[2], _bucket_of(source)
+    if listed and expected and listed != expected:
+        raise ValueError(f"inventory {uri} of bucket {listed}; expected one of {expected}, where the images are")
     names = tuple(part.strip() for part in schema.split(",")) if kind == "CSV" else None
     return [InventoryFile(*_place_of(folder, bucket, key), names) for key in keys]
 
@@ -81,8 +85,11 @@ def _place_of(folder: Folder, bucket: str, key: str) -> tuple[Folder, str]:
 def current_rows(source: Folder, uri: str, files: Sequence[InventoryFile]) -> Iterator[pa.Table]:
     """The objects of now in the files of an inventory, some at a time: columns key, size, etag (null for none)."""
     known = {**COLUMNS, "etag": source.version_columns}
+    bucket = _bucket_of(source)
     for file in files:
-        for table in _tables(file, uri, sum(known.values(), tuple(VERSIONS))):
+        for table in _tables(file, uri, sum(known.values(), (*VERSIONS, BUCKET))):
+            if bucket and BUCKET in table.column_names:
+                table = table.filter(pc.equal(table[BUCKET].cast(pa.string()), bucket))
             columns = {}
             for field, words in known.items():
                 found = next((word for word in words if word in table.column_names), None)
@@ -90,6 +97,12 @@ def current_rows(source: Folder, uri: str, files: Sequence[InventoryFile]) -> It
                     raise ValueError(f"inventory {uri} with {_shown(file)}; expected a column {' or '.join(words)}")
                 columns[field] = pa.nulls(len(table)) if found is None else table[found]
             yield pa.table(_typed(columns, uri)).filter(_are_current(table, uri))
+
+
+def _bucket_of(source: Folder) -> str:
+    """The name of a source's bucket; none of a disk's, nor of an access point, which has another one."""
+    name = source.uri.split("/")[2] if source.is_remote else ""
+    return "" if name.startswith("arn:") else name
 
 
 def _shown(file: InventoryFile) -> str:

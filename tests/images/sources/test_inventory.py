@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from seit_ray.images import fetch_images
-from seit_ray.images.sources.inventory import relative_names
+from seit_ray.images.sources.inventory import relative_names, sorted_inventory
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder
 from tests.images.found import find_images
@@ -261,3 +261,20 @@ def test_keys_of_a_bucket_that_look_like_addresses_further_on():
         "other/f.jpg": None,
     }
     assert relative_names(pa.array(named), source).to_pylist() == list(named.values())
+
+
+def test_rows_and_manifests_of_another_bucket(tmp_path):
+    source, place = Folder("s3://b/photos", access_key_id="a", secret_access_key="b"), Folder(tmp_path)
+    place.write("a.csv", b"Bucket,Key,Size\nb,photos/a.jpg,1\nother,photos/o.jpg,1\n")
+    (table,) = sorted_inventory(source, place.uri_of("a.csv")).slices()
+    assert table["key"].to_pylist() == [b"a.jpg"]
+    about = {
+        "sourceBucket": "c",
+        "destinationBucket": "arn:aws:s3:::d",
+        "fileFormat": "CSV",
+        "fileSchema": "",
+        "files": [],
+    }
+    place.write("manifest.json", json.dumps(about).encode())
+    with pytest.raises(ValueError, match="of bucket c; expected one of b, where the images are"):
+        sorted_inventory(source, place.uri_of("manifest.json"))
