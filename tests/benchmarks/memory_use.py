@@ -52,7 +52,8 @@ class MadeUpKeys:
         self.pages += 1
         if "Delimiter" in request:
             folders = 0 if folder else -(-self.num // PER_FOLDER)
-            return {"CommonPrefixes": [{"Prefix": f"{root}class-{i:05}/"} for i in range(folders)]}
+            found = [{"Prefix": f"{root}class-{i:05}/"} for i in range(folders)]
+            return {"CommonPrefixes": found, "IsTruncated": False}
 
         def name_of(number: int) -> str:
             return f"{root}class-{number // PER_FOLDER:05}/{number:09}.jpg"
