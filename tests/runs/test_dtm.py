@@ -229,42 +229,34 @@ def pretrain_images(run, photos, *, loop=LOOP, pixels=None, sources=None, **dtm)
     )
 
 
+def classified(photos, run, image_size=16, **how):
+    """The metrics of a classifier of the photos' pixels."""
+    return run_finetune(
+        run=Folder(run),
+        images=photos.join("images"),
+        source=SourceSettings(),
+        pixels=PixelSettings(image_size=image_size, patch_size=4, val_fraction=0.25),
+        model=config.Classifier(**SMALL).settings(),
+        label_smoothing=0.0,
+        augment=config.Augment().settings(),
+        loop=LOOP,
+        optimizer=OPTIMIZER,
+        world=CPU,
+        **how,
+    )
+
+
 def test_a_student_of_images_learns_from_its_average_and_goes_on_as_a_classifier(photos, tmp_path):
     run = Folder(tmp_path / "student")
     loop = replace(AVERAGED, epochs=2, eval_every_epochs=1)
     found = pretrain_images(run, photos, loop=loop, own_bias=True, pixels={"color_jitter": 0.4})
     assert {"val_loss", "val_morph_loss", "probe_linear_top1"} <= found.keys()
-    metrics = run_finetune(
-        run=Folder(tmp_path / "classifier"),
-        images=photos.join("images"),
-        source=SourceSettings(),
-        pixels=PixelSettings(image_size=16, patch_size=4, val_fraction=0.25),
-        init_from=run,
-        model=config.Classifier(**SMALL).settings(),
-        label_smoothing=0.0,
-        augment=config.Augment().settings(),
-        loop=LOOP,
-        optimizer=OPTIMIZER,
-        world=CPU,
-    )
+    metrics = classified(photos, tmp_path / "classifier", init_from=run)
     assert metrics["step"] == 1
     settings = import_model(Folder(tmp_path / "classifier"), "classifier")[1]["settings"]
     assert (settings["encoder"], settings["own_bias"]) == ("beit", True)
     # another grid of patches: the position biases, shared and of every block, are resampled
-    metrics = run_finetune(
-        run=Folder(tmp_path / "larger"),
-        images=photos.join("images"),
-        source=SourceSettings(),
-        pixels=PixelSettings(image_size=24, patch_size=4, val_fraction=0.25),
-        init_from=run,
-        transfer=True,
-        model=config.Classifier(**SMALL).settings(),
-        label_smoothing=0.0,
-        augment=config.Augment().settings(),
-        loop=LOOP,
-        optimizer=OPTIMIZER,
-        world=CPU,
-    )
+    metrics = classified(photos, tmp_path / "larger", image_size=24, init_from=run, transfer=True)
     assert metrics["step"] == 1
 
 
@@ -291,18 +283,7 @@ def test_a_teacher_by_name_with_a_file_of_weights(photos, tmp_path):
 def test_a_classifier_of_the_same_images_is_a_teacher(photos, tmp_path):
     """The whole way of one who has no weights: pixels, labels, timm's folder, a student."""
     shared = {"image_size": 16, "patch_size": 4, "val_fraction": 0.25}
-    run_finetune(
-        run=Folder(tmp_path / "classifier"),
-        images=photos.join("images"),
-        source=SourceSettings(),
-        pixels=PixelSettings(**shared),
-        model=config.Classifier(**SMALL).settings(),
-        label_smoothing=0.0,
-        augment=config.Augment().settings(),
-        loop=LOOP,
-        optimizer=OPTIMIZER,
-        world=CPU,
-    )
+    classified(photos, tmp_path / "classifier")
     weights = Folder(tmp_path / "timm")
     teacher = export_timm(Folder(tmp_path / "classifier"), weights)
     sources = MorphSources(weights=weights, weights_file="model.safetensors")
