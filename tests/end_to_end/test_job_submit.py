@@ -68,6 +68,17 @@ def wait_for(condition, process, timeout_s=150):
     return value
 
 
+def wait_for_free_cpus(head, timeout_s=60):
+    """Until Ray says that nothing has either of the head's CPUs; what it says is up to 5 s old."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        status = warm.run([*RAY, "status", "--address", head["GCS"]], env=head, timeout=60)
+        if " 0.0/2.0 CPU" in status.stdout:
+            return
+        assert time.monotonic() < deadline, status
+        time.sleep(0.5)
+
+
 def waiting(head, verb, *arguments):
     """`seit-ray submit ... --wait` that has begun."""
     return warm.Popen(
@@ -229,8 +240,7 @@ def test_a_stopped_job_ends_cleanly_and_the_same_command_continues(head, tmp_pat
     assert driver_of(output) is None
     log = Path(head["RAY_LOGS"], "jobs", "supervisor-pretrain-mtm-1.log").read_text()
     assert "has been terminated gracefully with SIGTERM" in log  # no SIGKILL was needed
-    status = warm.run([*RAY, "status", "--address", head["GCS"]], env=head, timeout=60)
-    assert " 0.0/2.0 CPU" in status.stdout, status  # its workers are gone too
+    wait_for_free_cpus(head)  # its workers are gone too
     newest = int(checkpoint_names(run)[-1].removeprefix("step-"))
     assert 0 < newest < steps
 
