@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import functools
 import hashlib
@@ -19,6 +20,7 @@ from seit_ray.config.sections import NonNegativeInt, PositiveInt, RunName, Secti
 from seit_ray.config.space import Range, Settings, edges_of, list_trials, parse_space, refuse_edges
 from seit_ray.config.training import Probe, WorkersHere
 from seit_ray.config.trainings import Finetune, Pretrain
+from seit_ray.config.turned_off import turn_off
 from seit_ray.config.verbs import Verb
 
 VERBS: dict[str, type[Pretrain] | type[Finetune]] = {"pretrain": Pretrain, "finetune": Finetune}
@@ -194,9 +196,13 @@ def stage_configs(sweep: Sweep, settings: Settings) -> dict[str, Pretrain | Fine
         | {"run": stage, "workers": sweep.workers}
         for stage, part in ((stage, getattr(sweep, stage)) for stage in sweep.stages)
     }  # of augment what is said: what one of its keys implies of others is up to the trial
+    base, given = copy.deepcopy(values), {stage: dict[str, Any]() for stage in sweep.stages}
     for key, value in settings.items():
         stage, path = (sweep.stages[0], key) if len(sweep.stages) == 1 else key.split(".", 1)
-        set_key(values[stage], path.split("."), value)
+        for place in (values, given):
+            set_key(place[stage], path.split("."), value)
+    for stage in sweep.stages:
+        turn_off(values[stage], [base[stage], given[stage]])
     if sweep.stages == ("finetune",):
         values["finetune"] |= {name: getattr(sweep, name) for name in ("init_from", "init_weights", "transfer")}
     found: dict[str, Pretrain | Finetune] = {}

@@ -6,7 +6,7 @@ Imports no torch, which each of the processes would have to load.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -24,7 +24,7 @@ Arrays = tuple[np.ndarray, pa.Table, pa.Table]  # of `DecodedImages`
 ENDED = "its decoding ends the process that decodes; expected an image that the libraries can read; leave it out"
 
 
-def decoded_carefully(listed: pa.Table, source: Folder, decoding: Decoding) -> Iterator[DecodedImages]:
+def decoded_carefully(listed: pa.Table, source: Folder, decoding: Decoding) -> Generator[DecodedImages]:
     """The images of rows in order, decoded in another process; those that end it are rejects."""
     pool = new_process()
     try:

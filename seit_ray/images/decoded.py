@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -122,20 +123,29 @@ def decode_rows(listed: pa.Table, contents: Contents, decoding: Decoding) -> Dec
 
 
 def decoded_chunks(
-    listed: pa.Table, source: Folder, decoding: Decoding, *, num_threads: int = 0, times: Times | None = None
-) -> Iterator[DecodedImages]:
+    listed: pa.Table,
+    source: Folder,
+    decoding: Decoding,
+    *,
+    num_threads: int = 0,
+    turn: AbstractContextManager[Any] | None = None,
+    times: Times | None = None,
+) -> Generator[DecodedImages]:
     """Rows of the manifest, some at a time, in order; the next are read meanwhile, and decoded in threads if any.
 
-    times: how long this thread waited for the bytes ("fetch").
+    turn: held, without threads, from the decoding of some until the next are asked for. times: how long this thread
+    waited for the bytes ("fetch"); what it waits for its turn is not counted.
     """
+    turn, times = turn or nullcontext(), times or Times()
     chunks = one_ahead(read_chunks(listed, source, decoding))
     if num_threads:
         yield from ahead(lambda chunk: decode_rows(*chunk, decoding), chunks, num_threads)
         return
     for rows, contents in chunks:
-        if times is not None:
-            times.add("fetch")
-        yield decode_rows(rows, contents, decoding)
+        times.add("fetch")
+        with turn:
+            times.skip()
+            yield decode_rows(rows, contents, decoding)
 
 
 def one_ahead(items: Iterator[T]) -> Iterator[T]:

@@ -18,6 +18,7 @@ CONFIG = "config.json"  # as timm writes it beside model.safetensors
 REGISTERED = re.compile(r"^@register_model\s+def (\w+)", re.MULTILINE)
 RENAMED = re.compile(r"^register_model_deprecations\(__name__, \{(.*?)^\}", re.MULTILINE | re.DOTALL)
 OLD_NAME = re.compile(r"^\s*['\"]([\w.]+)['\"]\s*:", re.MULTILINE)
+TAGGED = re.compile(r"['\"](\w+)\.(\w+)['\"]\s*:")  # a model and a tag of its weights
 # Arguments of a model that a file may give: its sizes and parts, not where weights come from.
 SIZES = ("img_size", "patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio")
 PARTS = ("class_token", "reg_tokens", "no_embed_class", "qkv_bias", "init_values", "pre_norm", "final_norm")
@@ -47,23 +48,33 @@ def pair_of(side: Any) -> tuple[int, int] | None:
 
 
 @functools.cache
-def timm_names() -> frozenset[str]:
-    """Names of timm's models, by its source: to import it takes seconds, and torch. Empty where there is no source."""
+def timm_names() -> dict[str, set[str]]:
+    """Names of timm's models, each with the tags of its weights that are written out; of some, none are.
+
+    By its source: to import it takes seconds, and torch. Empty where there is no source.
+    """
     spec = importlib.util.find_spec("timm")
-    names: set[str] = set()
+    names: dict[str, set[str]] = {}
+    tagged: list[tuple[str, str]] = []
     for place in (spec and spec.submodule_search_locations) or ():
         for file in sorted((Path(place) / "models").rglob("*.py")):
             text = file.read_text(encoding="utf-8")
-            names.update(REGISTERED.findall(text))
-            names.update(name for block in RENAMED.findall(text) for name in OLD_NAME.findall(block))
-    return frozenset(names)
+            old = (name for block in RENAMED.findall(text) for name in OLD_NAME.findall(block))
+            names |= {name: set() for name in (*REGISTERED.findall(text), *old)}
+            tagged += TAGGED.findall(text)
+    for name, tag in tagged:
+        names.get(name, set()).add(tag)
+    return names
 
 
 def check_timm_name(key: str, name: str) -> None:
     """ValueError unless a key names a model of timm, with or without the tag of its weights."""
-    names = timm_names()
-    if names and name.partition(".")[0] not in names:
+    names, (model, _, tag) = timm_names(), name.partition(".")
+    if names and model not in names:
         raise ValueError(f"{key} {name!r}; expected a model of timm; see timm.list_models()")
+    tags = names.get(model)
+    if tag and tags and tag not in tags:
+        raise ValueError(f"{key} {name!r}; expected {model}, or with a tag of {', '.join(sorted(tags))}")
 
 
 def read_timm_config(folder: Folder) -> TimmConfig | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from seit_ray.config import Finetune, Pretrain, Sweep, deciding
+from seit_ray.config import Finetune, Model, Pretrain, Sweep, deciding
 from seit_ray.config.loading import flow
 from seit_ray.config.space import Settings, edges_of
 from seit_ray.config.sweep import is_better_low, metric_of, space_of, stage_configs, trials_of
@@ -183,8 +183,16 @@ def stage_words(config: Sweep, best: Settings, settings: Settings) -> dict[str, 
 def as_read(configs: dict[str, Pretrain | Finetune]) -> dict[str, Pretrain | Finetune]:
     """Configs with the default of what nothing reads: the same trainings, and their verbs refuse nothing."""
     return {
-        name: stage.model_copy(update={"augment": without_unread(stage.augment)}) for name, stage in configs.items()
+        name: stage.model_copy(update={"augment": without_unread(stage.augment), "model": model_as_read(stage.model)})
+        for name, stage in configs.items()
     }
+
+
+def model_as_read(model: Model) -> Model:
+    """The model, with the default width of stem_layers where it has none of them."""
+    if getattr(model, "stem_layers", 1):
+        return model
+    return model.model_copy(update={"stem_width": type(model).model_fields["stem_width"].get_default()})
 
 
 def stage_command(stage: str, job: SweepJob, name: str, settings: Settings, *places: str) -> str:

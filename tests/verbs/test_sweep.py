@@ -17,8 +17,7 @@ from seit_ray.studies.contents import note_contents
 from seit_ray.studies.trials import Outcome
 from seit_ray.verbs.command.finetune_checks import check_data
 from seit_ray.verbs.command.record import decided_by
-from seit_ray.verbs.command.unread import without_unread
-from seit_ray.verbs.sweep import check, command_of, job_of, write_best, write_results
+from seit_ray.verbs.sweep import as_read, check, command_of, job_of, write_best, write_results
 from tests.tiny_classifiers import write_classifier
 from tests.tiny_dataset import NUM_CLASSES, write_dataset
 
@@ -106,6 +105,13 @@ SWITCHED = {  # what is searched turns other keys on and off
     ],
     "space={augment.adapt: [none, tokenadapt]}": ["augment.adapt_run=ADAPTER", "augment.adapt_share=0.7"],
     "space={augment.mixup_alpha: [0.0, 0.8], augment.adapt: [none, pixels]}": ["augment.mix_prob=0.5"],
+    "space={model.inputs: [learned, codebook]}": ["model.token_dim=48"],
+    "space={model.inputs: [codebook, learned]}": ["model.inputs=codebook", "model.standardize=true"],
+    "space={model.stem_layers: [0, 2]}": ["model.stem_width=32"],
+    "space={model.stem_layers: [1, 0]}": [
+        *("model.inputs=codebook", "model.stem_layers=1", "model.stem_pixels=true", "model.stem_width=32"),
+    ],
+    "space={model: {stem_layers: [0, 1], stem_width: [32, 64]}}": [],
 }
 
 
@@ -123,9 +129,9 @@ def test_the_command_of_each_trial_trains_what_the_trial_did(dataset, tmp_path, 
         for outcome in outcomes:
             words = shlex.split(command_of(config, job, best, outcome))
             assert words[:4] == ["seit-ray", "finetune", "--config", file]
-            made, trained = load(Finetune, [file], words[4:]), stage_configs(config, outcome.settings)["finetune"]
+            made, trained = load(Finetune, [file], words[4:]), as_read(stage_configs(config, outcome.settings))
             check_data(made)
-            assert deciding(made) == deciding(trained.model_copy(update={"augment": without_unread(trained.augment)}))
+            assert deciding(made) == deciding(trained["finetune"])
             assert (made.output, made.run) == (base.output, outcome.name)
 
 

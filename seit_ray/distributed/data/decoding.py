@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ def decode_span(listed: pa.Table, source: Folder, decoding: Decoding) -> Iterato
 
 def decoded_by_tasks(
     listed: pa.Table, source: Folder, decoding: Decoding, num_tasks: int, memory_bytes: int | None = None
-) -> Iterator[DecodedImages]:
+) -> Generator[DecodedImages]:
     """The images of rows in order, by `num_tasks` tasks at a time.
 
     A task that holds its CPU while it waits for who takes its images could keep the one before it from starting

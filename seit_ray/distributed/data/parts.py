@@ -2,7 +2,8 @@
 
 A row of the Ray dataset is one part, and the only operator is the pool: whatever the number of nodes, the driver does
 as much as there are parts. With a GPU an actor has its images decoded by tasks on any node's CPUs, which it starts
-itself; without one it decodes where it encodes.
+itself; without one it decodes where it encodes. Either way it has two parts: while one is encoded, the other is
+written, or its first bytes are read.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import math
 import os
 import resource
 import sys
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -38,7 +41,9 @@ T = TypeVar("T")
 PART_FIELDS = [field.name for field in fields(Part)]
 ACTOR_BYTES = 1 << 30  # that an actor may take beside its libraries, whatever the images
 MAX_ACTORS = 32_768
-PARTS_AN_ACTOR = 2  # of one with a GPU at a time: what comes next is decoded while one is written
+PARTS_AN_ACTOR = 2  # at a time: what comes next is read, with a GPU decoded, while one is written
+PARTS_GIVEN = 2 * PARTS_AN_ACTOR  # to an actor with a GPU, which has many; what waits for one cannot go to another
+GROW_FROM = 0.875  # of the parts that the actors can have given: then Ray starts more, as it does by default
 LEAST_TASKS, MOST_TASKS = 2, 64  # decoding tasks that a part has started
 
 
@@ -67,6 +72,7 @@ class PartWorker(ABC):
     ):
         self.source, self.num_tasks, self.num_threads = source, num_tasks, num_threads
         self.memory_bytes, self.is_actor = memory_bytes, is_actor
+        self.turn = threading.RLock()  # of the parts of an actor, who encodes: two would need twice the memory
         self.attempts = Attempts(source.work.join("attempts"))
         # Ray may count a GPU that this torch cannot use: a build for CPUs, a test's node
         self.device = torch.device("cuda" if gpu_share and torch.cuda.is_available() else "cpu")
@@ -92,7 +98,8 @@ class PartWorker(ABC):
         try:
             times = Times()
             listed = self.patiently(lambda: self.manifest.read_part(split, index))
-            part = self.part(split, index, self.decoded(listed, times, is_careful=earlier > 0), times)
+            with closing(self.decoded(listed, times, is_careful=earlier > 0)) as decoded:  # its turn ends with it
+                part = self.part(split, index, decoded, times)
         except RuntimeError as error:
             # whatever this process asks of a broken device fails from here on: Ray starts another
             if self.is_actor and is_broken_device(error):
@@ -111,18 +118,30 @@ class PartWorker(ABC):
     def records(self) -> Folder:
         """Where the record of a finished part lies."""
 
-    def decoded(self, listed: pa.Table, times: Times, *, is_careful: bool) -> Iterator[DecodedImages]:
-        """The images of a part, some at a time."""
+    def decoded(self, listed: pa.Table, times: Times, *, is_careful: bool) -> Generator[DecodedImages]:
+        """The images of a part, some at a time; who decodes here has the turn until the next are asked for."""
         images, decoding = self.source.images, self.source.decoding
         if is_careful:  # something has ended this process: perhaps an image
-            return decoded_carefully(listed, images, decoding)
+            return in_turn(decoded_carefully(listed, images, decoding), self.turn)
         if self.num_tasks:
             return decoded_by_tasks(listed, images, decoding, self.num_tasks, self.memory_bytes)
-        return decoded_chunks(listed, images, decoding, num_threads=self.num_threads, times=times)
+        return decoded_chunks(listed, images, decoding, num_threads=self.num_threads, turn=self.turn, times=times)
 
     @abstractmethod
-    def part(self, split: str, index: int, decoded: Iterator[DecodedImages], times: Times) -> Part:
+    def part(self, split: str, index: int, decoded: Iterable[DecodedImages], times: Times) -> Part:
         """What becomes of a part's images; stored when this returns. times: where the time goes."""
+
+
+def in_turn(chunks: Generator[T], turn: AbstractContextManager[Any]) -> Generator[T]:
+    """The chunks, made and used one at a time."""
+    with closing(chunks):
+        while True:
+            with turn:
+                try:
+                    chunk = next(chunks)
+                except StopIteration:
+                    return
+                yield chunk
 
 
 def is_broken_device(error: RuntimeError) -> bool:
@@ -156,7 +175,10 @@ def map_parts(
     check_fits(cluster, gpus, memory_bytes)
     least, most = pool_sizes(cluster, gpus, num_actors, len(todo))
     rows = [{"split": split, "index": index} for split, index in todo]
-    ray.data.DataContext.get_current().raise_original_map_exception = True  # else the user's mistake is lost in Ray's
+    given = PARTS_GIVEN if gpus else PARTS_AN_ACTOR
+    context = ray.data.DataContext.get_current()
+    context.raise_original_map_exception = True  # else the user's mistake is lost in Ray's
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = GROW_FROM * given / PARTS_AN_ACTOR
     data: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     data = data.map_batches(
         worker,
@@ -172,8 +194,9 @@ def map_parts(
         compute=ray.data.ActorPoolStrategy(
             min_size=least,
             max_size=most,
-            max_concurrent_calls_per_actor=PARTS_AN_ACTOR if gpus else 1,
-            enable_true_multi_threading=gpus > 0,
+            max_tasks_in_flight_per_actor=given,
+            max_concurrent_calls_per_actor=PARTS_AN_ACTOR,
+            enable_true_multi_threading=True,
         ),
         num_gpus=gpus or None,
         # With a GPU the decoding tasks own the CPUs; without one the actor decodes. On a local ray nothing else runs,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +49,6 @@ class ClassifyParts(PartWorker):
             lambda: ImageClassifier.load(how.run, tokenizer=how.tokenizer, weights=how.weights)
         )
         self.classifier.to(self.device)
-        self.device_lock = threading.Lock()
         self.table = functools.partial(
             part_tables,
             class_names=how.class_names,
@@ -59,12 +57,12 @@ class ClassifyParts(PartWorker):
             top_k=how.top_k,
         )
 
-    def part(self, split: str, index: int, decoded: Iterator[DecodedImages], times: Times) -> Part:
+    def part(self, split: str, index: int, decoded: Iterable[DecodedImages], times: Times) -> Part:
         """Classify the images as they come, and write their tables."""
         # a table for some images at a time: the probabilities of a whole part may be gigabytes
         tables: list[tuple[pa.Table, pa.Table]] = []
         for images in decoded:
-            with self.device_lock:
+            with self.turn:
                 found = self.probabilities(images.pixels)
             values = torch.cat(found).cpu().numpy() if found else np.empty((0, len(self.how.class_names)), np.float32)
             tables.append(self.table(images.rows, images.rejected, values))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -51,13 +50,12 @@ class SegmentParts(PartWorker):
             lambda: ImageSegmenter.load(how.run, tokenizer=how.tokenizer, weights=how.weights)
         )
         self.segmenter.to(self.device)
-        self.device_lock = threading.Lock()
 
     @property
     def records(self) -> Folder:
         return self.how.files.records
 
-    def part(self, split: str, index: int, decoded: Iterator[DecodedImages], times: Times) -> Part:
+    def part(self, split: str, index: int, decoded: Iterable[DecodedImages], times: Times) -> Part:
         """Segment the images as they come; each map is written at once, for those of a part may be gigabytes."""
         tables: list[tuple[pa.Table, pa.Table]] = []
         pixels = np.zeros(len(self.segmenter.class_names), np.int64)
@@ -86,7 +84,7 @@ class SegmentParts(PartWorker):
         pixels = images.pixels if images.pixels.flags.writeable else images.pixels.copy()
         sizes = iter(zip(images.rows["height"].to_pylist(), images.rows["width"].to_pylist(), strict=True))
         for part in parts_on(self.device, torch.from_numpy(pixels), min(self.how.batch_size, MOST_BATCH)):
-            with self.device_lock:
+            with self.turn:
                 found = [self.segmenter.label_map(one, next(sizes)).cpu() for one in self.segmenter.logits(part)]
             for one in found:
                 yield one.numpy()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -44,13 +43,12 @@ class TokenizeParts(PartWorker):
                 "fitted anew meanwhile; restore it, or tokenise into a new output"
             )
         self.tokenizer.to(self.device)
-        self.device_lock = threading.Lock()  # the parts of an actor take turns: two would need twice the memory
 
     @property
     def records(self) -> Folder:
         return self.files.records
 
-    def part(self, split: str, index: int, decoded: Iterator[DecodedImages], times: Times) -> Part:
+    def part(self, split: str, index: int, decoded: Iterable[DecodedImages], times: Times) -> Part:
         """Encode the images as they come, and write what they have become."""
         tokens, rows, rejected = [], [], []
         bad = 0
@@ -62,7 +60,7 @@ class TokenizeParts(PartWorker):
                 bad += len(images.rejected)
                 self.limit.check_part(bad, images.rejected["reason"][-1].as_py())
             if len(images.rows):
-                with self.device_lock:
+                with self.turn:
                     tokens.append(self.encode(images.pixels))
             times.add("encode")
         # one wait for the device

@@ -51,7 +51,7 @@ def sorted_inventory(source: Folder, uri: str) -> Inventory:
     files = files_of(source, uri)
 
     def read() -> Inventory:
-        tables = (_below(table, source) for table in current_rows(source, uri, files))
+        tables = (_below(table, source, uri) for table in current_rows(source, uri, files))
         return Inventory(uri, SortedRows(tables, SLICE_ROWS))
 
     place, name = split_uri(uri)
@@ -61,8 +61,11 @@ def sorted_inventory(source: Folder, uri: str) -> Inventory:
     return found
 
 
-def _below(table: pa.Table, source: Folder) -> pa.Table:
-    names = relative_names(table["key"].combine_chunks(), source)
+def _below(table: pa.Table, source: Folder, uri: str) -> pa.Table:
+    keys = table["key"].combine_chunks()
+    if pc.any(pc.fill_null(pc.equal(keys, ""), True)).as_py():
+        raise ValueError(f"inventory {uri} has a row without a key; expected one in each; write it again")
+    names = relative_names(keys, source)
     table = table.set_column(0, "key", names.cast(pa.binary()))
     return table.filter(pc.is_valid(names))
 

@@ -39,11 +39,12 @@ EXPECTED = "a .parquet or a .csv file with a header, or the manifest.json of an 
 
 @dataclass(frozen=True)
 class InventoryFile:
-    """One of them; names: of its columns, where they are told elsewhere."""
+    """One of them; names: of its columns, size: in bytes, where they are told elsewhere."""
 
     folder: Folder
     name: str
     names: tuple[str, ...] | None = None
+    size: int | None = None
 
     @property
     def is_parquet(self) -> bool:
@@ -62,8 +63,9 @@ def files_of(source: Folder, uri: str) -> list[InventoryFile]:
     try:
         manifest = json.loads(read_named(lambda: folder.read(name), folder, name))
         kind, schema, files = (manifest[field] for field in ("fileFormat", "fileSchema", "files"))
-        keys, bucket = [file["key"] for file in files], manifest["destinationBucket"].rpartition(":")[2]
-    except (json.JSONDecodeError, UnicodeDecodeError, LookupError, TypeError, AttributeError) as error:
+        named = [(str(file["key"]), int(file["size"]) if "size" in file else None) for file in files]
+        bucket = manifest["destinationBucket"].rpartition(":")[2]
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"inventory {uri} cannot be read ({error!r}); expected {EXPECTED}; correct it") from error
     if kind not in ("CSV", "Parquet"):
         raise ValueError(f"inventory {uri} in {kind}; expected CSV or Parquet; let S3 write it in one of these")
@@ -71,7 +73,7 @@ def files_of(source: Folder, uri: str) -> list[InventoryFile]:
     if listed and expected and listed != expected:
         raise ValueError(f"inventory {uri} of bucket {listed}; expected one of {expected}, where the images are")
     names = tuple(part.strip() for part in schema.split(",")) if kind == "CSV" else None
-    return [InventoryFile(*_place_of(folder, bucket, key), names) for key in keys]
+    return [InventoryFile(*_place_of(folder, bucket, key), names, size) for key, size in named]
 
 
 def _place_of(folder: Folder, bucket: str, key: str) -> tuple[Folder, str]:
@@ -87,6 +89,7 @@ def current_rows(source: Folder, uri: str, files: Sequence[InventoryFile]) -> It
     known = {**COLUMNS, "etag": source.version_columns}
     bucket = _bucket_of(source)
     for file in files:
+        _check_size(file, uri)
         for table in _tables(file, uri, sum(known.values(), (*VERSIONS, BUCKET))):
             if bucket and BUCKET in table.column_names:
                 table = table.filter(pc.equal(table[BUCKET].cast(pa.string()), bucket))
@@ -103,6 +106,16 @@ def _bucket_of(source: Folder) -> str:
     """The name of a source's bucket; none of a disk's, nor of an access point, which has another one."""
     name = source.uri.split("/")[2] if source.is_remote else ""
     return "" if name.startswith("arn:") else name
+
+
+def _check_size(file: InventoryFile, uri: str) -> None:
+    """ValueError for a file that is not the one its manifest tells of."""
+    size = file.folder.size(file.name) if file.size is not None else None
+    if size is not None and size != file.size:
+        raise ValueError(
+            f"inventory {uri} says that {file.name} has {file.size} bytes, it has {size}; expected the files that it "
+            "was written with; copy them again"
+        )
 
 
 def _shown(file: InventoryFile) -> str:
@@ -171,6 +184,8 @@ def _csv_tables(file: InventoryFile, wanted: Sequence[str]) -> Iterator[pa.Table
     columns = _once([name for name in names if name in wanted])
     # of texts: a key of digits is no number
     convert = pa_csv.ConvertOptions(include_columns=columns, column_types=dict.fromkeys(columns, pa.string()))
+    if file.names and not _begins(file):
+        return  # S3's have no header, so that one without objects is empty
     with _opened_csv(file) as opened:
         parse = pa_csv.ParseOptions(newlines_in_values=True)
         for batch in pa_csv.open_csv(opened, read, parse, convert):
@@ -186,9 +201,13 @@ def _once(columns: list[str]) -> list[str]:
 
 
 def _header_of(file: InventoryFile) -> list[str]:
-    with _opened_csv(file) as opened:
-        line = bytes(opened.read(HEADER_BYTES)).partition(b"\n")[0].decode("utf-8-sig", "replace")
+    line = _begins(file).partition(b"\n")[0].decode("utf-8-sig", "replace")
     return [name.strip() for name in next(csv.reader([line.rstrip("\r")], skipinitialspace=True), [])]
+
+
+def _begins(file: InventoryFile) -> bytes:
+    with _opened_csv(file) as opened:
+        return bytes(opened.read(HEADER_BYTES))
 
 
 @contextlib.contextmanager

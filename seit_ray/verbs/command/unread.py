@@ -92,6 +92,8 @@ def check_finetune_keys(config: Finetune, *, starts: bool, searched: Collection[
     if not starts:
         of_start = ("init_weights", "model.train_only")
         refuse_unread(config, of_start, "without init_from", "name a finished run in init_from, or leave it out")
+    if not config.model.stem_layers and "model.stem_layers" not in searched:
+        refuse_unread(config, ("model.stem_width",), "without model.stem_layers", "set them, or leave it out")
     if config.dataset:
         refuse_unread(config, ("source", "pixels"), "with dataset", "give images, or leave it out")
         if config.model.inputs == "codebook":

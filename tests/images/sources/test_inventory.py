@@ -161,13 +161,16 @@ def test_the_manifest_of_s3_names_the_files(s3_server, tmp_path, kind):
     for number in range(2):
         some = keys[number::2]
         file = f"lists/images/all/data/{number}.{'csv.gz' if kind == 'CSV' else 'parquet'}"
-        files.append({"key": file, "size": 1})
         if kind == "CSV":
             bucket.write(file, s3_csv(name, some))
         else:
             written(
                 bucket, pa.table({"key": [f"images/{names[i]}" for i in (number, number + 2)], "size": [1, 1]}), file
             )
+        files.append({"key": file, "size": bucket.size(file)})
+    if kind == "CSV":  # without objects
+        bucket.write("lists/images/all/data/2.csv.gz", gzip.compress(b""))
+        files.append({"key": "lists/images/all/data/2.csv.gz"})
     about = {"destinationBucket": f"arn:aws:s3:::{name}", "fileFormat": kind, "files": files}
     about["fileSchema"] = "Bucket, Key, IsLatest, Size, ETag" if kind == "CSV" else "message s3.inventory {}"
     bucket.write("lists/images/all/2026-01-01T00-00Z/manifest.json", json.dumps(about).encode())
@@ -180,6 +183,8 @@ def test_the_manifest_of_s3_names_the_files(s3_server, tmp_path, kind):
     local = Folder(tmp_path).uri_of("2026-01-01T00-00Z/manifest.json")
     if kind == "Parquet":
         on_disk = write_files(tmp_path / "images", dict.fromkeys(names, b"x"))
+        about["files"] = [{"key": file["key"]} for file in files]  # those written here have other sizes
+        copied.write("2026-01-01T00-00Z/manifest.json", json.dumps(about).encode())
         keyed = pa.table({"key": [on_disk.uri_of(name) for name in names[:2]], "size": [1, 1]})
         for number in range(2):
             written(copied.join("data"), keyed.slice(number, 1), f"{number}.parquet")
@@ -199,10 +204,35 @@ def test_manifests_that_are_none(tmp_path):
         (b"[]", "manifest.json of an S3 Inventory"),
         (b'{"files": []}', "manifest.json of an S3 Inventory"),
         (json.dumps(whole).encode(), "in ORC; expected CSV or Parquet"),
+        (json.dumps(whole | {"files": [{"key": "a", "size": "big"}]}).encode(), "manifest.json of an S3 Inventory"),
     ):
         place.write("manifest.json", text)
         with pytest.raises(ValueError, match=words):
             list(find_images(source, SourceSettings(inventory=place.uri_of("manifest.json"))))
+
+
+def test_a_file_that_is_not_the_one_its_manifest_tells_of(tmp_path):
+    source, place = write_files(tmp_path / "images", {"a.png": b"a"}), Folder(tmp_path)
+    place.write("data/0.csv.gz", s3_csv("b", ["a.png"]))
+    about = {
+        "destinationBucket": "arn:aws:s3:::b",
+        "fileFormat": "CSV",
+        "fileSchema": "Bucket, Key, IsLatest, Size, ETag",
+        "files": [{"key": "b/data/0.csv.gz", "size": place.size("data/0.csv.gz") + 1}],
+    }
+    place.write("now/manifest.json", json.dumps(about).encode())
+    with pytest.raises(
+        ValueError, match=r"says that 0.csv.gz has \d+ bytes, it has \d+; expected the files that it was"
+    ):
+        list(find_images(source, SourceSettings(inventory=place.uri_of("now/manifest.json"))))
+
+
+@pytest.mark.parametrize("keys", [["a.png", None], ["", "a.png"]])
+def test_a_row_without_a_key_is_told(tmp_path, keys):
+    source, place = write_files(tmp_path / "images", {"a.png": b"a"}), Folder(tmp_path)
+    uri = written(place, pa.table({"key": keys, "size": [1, 1]}), "a.parquet")
+    with pytest.raises(ValueError, match=r"inventory .*a.parquet has a row without a key; expected one in each"):
+        list(find_images(source, SourceSettings(inventory=uri)))
 
 
 def test_a_csv_table_may_have_a_bom_quotes_and_line_ends_in_names(tmp_path):
