@@ -1,4 +1,7 @@
-"""Codes that are pixels: f and g of TokenAdapt by lookup, for centroid tokenizers. B batch, p patch side, K codes."""
+"""Codes that are pixels: f and g of TokenAdapt by lookup, for centroid tokenizers. B batch, p patch side, K codes.
+
+Beside it their mirror images.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from torch.nn import functional as F
 
 from seit_ray.tokenizers.codebook import quantize_maps
 
-__all__ = ["PixelAdapter"]
+__all__ = ["PixelAdapter", "mirrored"]
 
 
 class PixelAdapter:
@@ -39,3 +42,13 @@ class PixelAdapter:
     def to_codes(self, maps: Tensor) -> Tensor:
         """Image [B,3,h'*p,w'*p] -> nearest codes int64 [B,h',w']."""
         return quantize_maps(F.pixel_unshuffle(maps, self.patch), self.codebook, "l2")
+
+
+def mirrored(tokens: Tensor, codebook: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Tokens int64 [B,h*w] of a grid -> those of the mirror images: the nearest codes of their patches.
+
+    codebook [K,3*p*p] as of `PixelAdapter`, which gives the same.
+    """
+    adapter = PixelAdapter(codebook, grid=(1, 1), out_grid=(1, 1))
+    patches = adapter.to_feature(codebook[:, :, None, None])
+    return adapter.to_codes(patches.flip(-1)).flatten()[tokens.unflatten(1, grid).flip(-1).flatten(1)]

@@ -144,6 +144,11 @@ class Evaluate(Robustness, Verb):
         "model", description="the last weights, their moving average, or the best (loop.keep_best)"
     )
     batch_size: PositiveInt = Field(512, description="samples a forward pass; 16 of a segmenter, unless it is set")
+    mirror: bool = Field(
+        False,
+        description="of a classifier, on images or on tokens of a centroid tokenizer: figures of the mean of each "
+        "image's logits and its mirror image's too",
+    )
     output: str | None = Field(None, description="file for the figures (JSON); default inside the run")
     source: Source = Field(default_factory=Source)
     val_fraction: Share | None = Field(

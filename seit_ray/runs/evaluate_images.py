@@ -38,6 +38,7 @@ def evaluate_images(
     batch_size: int,
     world: World,
     classes: str = "all",
+    mirror: bool = False,
     max_bytes: int = MAX_BYTES,
     max_pixels: int = MAX_PIXELS,
     on_progress: Progress = silent,
@@ -47,7 +48,8 @@ def evaluate_images(
 
     Labels are matched to the run's classes by name. ValueError for classes that the run does not know, for images
     without a label, and when none can be read. classes "present": scored among those that the split has alone, as
-    ImageNet-R and -A are.
+    ImageNet-R and -A are. mirror: the figures of the mean of the logits of each image and of its mirror image too, as
+    "mirrored".
     """
     del hooks  # one pass over a split: no metrics on the way
     classifier = ImageClassifier.load(run, tokenizer=tokenizer, weights=weights).to(world.device)
@@ -63,7 +65,8 @@ def evaluate_images(
         decoding = Decoding(
             classifier.image_size, classifier.resize, source.image_column, classifier.decode, max_bytes, max_pixels
         )
-        counts = torch.zeros(len(names), 4, dtype=torch.float64, device=world.device)
+        views = 2 if mirror else 1
+        counts = torch.zeros(views, len(names), 4, dtype=torch.float64, device=world.device)
         rejected: list[dict[str, Any]] = []
         for chunk in decoded_split(manifest, split, images, decoding, world, on_progress):
             count_images(counts, classifier, chunk, numbers, batch_size, chosen)
@@ -71,7 +74,9 @@ def evaluate_images(
     counts, rejected = world.sum(counts), gathered(rejected, world)
     check_any_read(rejected, total, split, images.uri)
     scored = {"num_scored": len(chosen)} if chosen is not None else {}
-    return {"split": split, **scored, **figures_of_counts(counts, names), "listed": total, "rejected": rejected}
+    figures, *both = (figures_of_counts(each, names) for each in counts.cpu())
+    found = {**figures, **({"mirrored": both[0]} if both else {})}
+    return {"split": split, **scored, **found, "listed": total, "rejected": rejected}
 
 
 def decoded_split(
@@ -113,11 +118,17 @@ def count_images(
     batch_size: int,
     chosen: list[int] | None = None,
 ) -> None:
-    """Classify some images and add to the counts [C,4], in place; `numbers` [S] are the run's of a label."""
+    """Classify some images and add to the counts [V,C,4], in place; `numbers` [S] are the run's of a label.
+
+    The first view is the image, a second one image and mirror image.
+    """
     labels = torch.from_numpy(numbers[part.rows["label"].to_numpy()]).to(counts.device)
     for start in range(0, len(labels), batch_size):
-        images = torch.from_numpy(part.pixels[start : start + batch_size])
-        add_counts(counts, scored_logits(classifier.logits(images), chosen), labels[start : start + batch_size])
+        images, wanted = torch.from_numpy(part.pixels[start : start + batch_size]), labels[start : start + batch_size]
+        logits = classifier.logits(images)
+        add_counts(counts[0], scored_logits(logits, chosen), wanted)
+        for both in counts[1:]:
+            add_counts(both, scored_logits((logits + classifier.logits(images.flip(-1))) / 2, chosen), wanted)
 
 
 def scored_classes(

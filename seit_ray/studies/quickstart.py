@@ -100,6 +100,7 @@ def closing_rows(dataset: TokenDataset, arms: list[Arm], figures: dict[str, Any]
     counts = ", ".join(f"{s.rows} {name}" for name, s in splits.items())
     best = max(small, key=lambda arm: arm.top1 or 0.0)
     share = tokens.bytes_per_image / whole.bytes_per_image
+    both = figures.get("mirrored")
     return [
         ("images", counts + (f", {rejected} rejected" if rejected else "")),
         ("bytes an image, source", f"{whole.bytes_per_image:.1f}"),
@@ -114,6 +115,7 @@ def closing_rows(dataset: TokenDataset, arms: list[Arm], figures: dict[str, Any]
         ("the same on smaller images of the same bytes", percent(best.top1)),
         (f"the same on all pixels, {1 / share:.1f} times the bytes", percent(whole.top1)),
         ("top-1, transformer on tokens", with_error(figures["top1"], figures["standard_error"])),
+        *([("the same, with their mirror images", with_error(both["top1"], both["standard_error"]))] if both else []),
     ]
 
 
@@ -125,16 +127,20 @@ def add_comparison(page: Page, arms: list[Arm], figures: dict[str, Any], codeboo
         (arm.what, size_words(arm.bytes_per_image * arm.images), f"{arm.images:,}", percent(arm.top1)) for arm in arms
     ]
     rows.append(("all images, as tokens, transformer", rows[0][1], rows[0][2], percent(figures["top1"])))
+    mirroring = ""
+    if both := figures.get("mirrored"):
+        rows.append(("the same, with their mirror images", *rows[0][1:3], percent(both["top1"])))
+        mirroring = " The last row has the mean of a held-out image's logits and its mirror image's."
     times = whole.bytes_per_image / tokens.bytes_per_image
     page.add_table(
         "The same bytes, the same classifier",
         ("stored to train on", "bytes", "images", "top-1"),
         rows,
-        f"Every row but the last is {LINEAR}, on {figures['samples']:,} held-out images (standard error "
+        f"Every row without a transformer is {LINEAR}, on {figures['samples']:,} held-out images (standard error "
         f"{100 * error:.1f} points). Tokens take {tokens.bytes_per_image:.0f} bytes an image, the source's files "
         f"{whole.bytes_per_image:.0f}, {times:.1f} times as many; the codebook, {size_words(codebook_bytes)} once for "
         "any number of images, is not counted. Smaller images are packed and compressed together; of fewer images, "
-        "three draws are averaged.",
+        f"three draws are averaged.{mirroring}",
     )
     points = {arm.what: ([arm.bytes_per_image * arm.images / 1e3], [100 * arm.top1]) for arm in arms if arm.top1}
     points["tokens, transformer"] = ([tokens.bytes_per_image * tokens.images / 1e3], [100 * figures["top1"]])

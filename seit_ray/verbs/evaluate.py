@@ -89,6 +89,11 @@ def dataset_rows_of(config: Evaluate, folder: Folder) -> Rows:
         check_void(dataset.info.void, about, dataset.folder.uri, run.uri)
     elif config.occlusion or config.shuffle:
         check_units_of(config, about, run)
+    if config.mirror and dataset.info.family != "centroid":
+        raise ValueError(
+            f"mirror with tokens of a {dataset.info.family} tokenizer in {folder.uri}; expected those of a centroid "
+            "tokenizer, whose codes are pixels; evaluate on images, or leave mirror out"
+        )
     return dataset_rows(dataset.folder)
 
 
@@ -155,6 +160,8 @@ def function_of(config: Evaluate, data: Folder) -> tuple[Run, dict[str, Any]]:
     """The function that evaluates on tokens or on images, and its arguments."""
     run = folder_of(config.run, config.storage)
     shared = {name: getattr(config, name) for name in ("split", "weights", "batch_size")}
+    if config.mirror:
+        shared["mirror"] = True
     if config.dataset:
         from seit_ray.runs.evaluate_tokens import evaluate_tokens as run_function
 
@@ -183,9 +190,16 @@ def summary(config: Evaluate, figures: dict[str, Any], run: str, output: str) ->
     if "rejected" in figures:
         counts = f"{figures['listed']} listed = {figures['samples']} classified + {len(figures['rejected'])} rejected"
         rows[-1] = (f"{config.split} images", counts)
+    both = [("with the mirror image", tops(figures["mirrored"]))] if "mirrored" in figures else []
     return [
         *rows,
-        ("top-1 / top-5", f"{with_error(figures['top1'], figures.get('standard_error'))} / {figures['top5']:.2%}"),
+        ("top-1 / top-5", tops(figures)),
+        *both,
         ("weakest class", f"{worst} {classes[worst]:.1%}"),
         ("figures", output),
     ]
+
+
+def tops(figures: dict[str, Any]) -> str:
+    """Top-1 with its error, and top-5, of figures."""
+    return f"{with_error(figures['top1'], figures.get('standard_error'))} / {figures['top5']:.2%}"

@@ -123,7 +123,8 @@ def parts(config: Quickstart) -> Parts:
         start = f"{out}/pretrain"
         found["pretrain"] = configs.Pretrain(run="pretrain", **seeded(config.pretrain), **training)
     found["finetune"] = configs.Finetune(run="finetune", init_from=start, **seeded(config.finetune), **training)
-    found["evaluate"] = configs.Evaluate(dataset=f"{out}/tokens", run=f"{out}/finetune", **shared)
+    flips = config.finetune.augment.adapt != "none" and config.finetune.augment.flip_prob > 0
+    found["evaluate"] = configs.Evaluate(dataset=f"{out}/tokens", run=f"{out}/finetune", mirror=flips, **shared)
     return Parts(**found)  # type: ignore[typeddict-item]
 
 

@@ -5,7 +5,7 @@ import torch
 
 from seit_ray.augment.chain import Augment
 from seit_ray.augment.geometry import warp_pixels
-from seit_ray.augment.lookup import PixelAdapter
+from seit_ray.augment.lookup import PixelAdapter, mirrored
 from seit_ray.tokenizers.codebook import embed_codes
 from tests.augment.draws import rows, shifted, tokens_of
 from tests.tokenizers.test_pixels import centroids
@@ -46,6 +46,15 @@ def test_a_flip_is_that_of_the_pixels():
     )
     found = augment(tokens, None, rows(6)).inputs
     assert torch.equal(found, tokenizer.encode(tokenizer.decode(tokens).flip(3)))
+
+
+@pytest.mark.parametrize("grid", [(4, 4), (3, 5), (1, 1)])
+def test_mirror_images_are_those_of_the_pixels(grid):
+    tokenizer, (height, width) = centroids(num_codes=40), grid
+    tokens = torch.randint(40, (6, height * width), generator=torch.Generator().manual_seed(1))
+    adapter = PixelAdapter(tokenizer.codebook, grid=grid, out_grid=grid)
+    image = adapter.to_feature(embed_codes(tokens.view(6, *grid), tokenizer.codebook))
+    assert torch.equal(mirrored(tokens, tokenizer.codebook, grid), adapter.to_codes(image.flip(3)).flatten(1))
 
 
 def test_smaller_grids_come_out():

@@ -79,6 +79,19 @@ def test_figures_are_those_of_a_plain_loop(place, figures):
     assert 0 < figures["top1"] < 1
 
 
+def test_mirror_images_are_averaged(place, figures):
+    found = evaluated(place.join("images"), place.join("run"), mirror=True)
+    assert {name: value for name, value in found.items() if name != "mirrored"} == figures
+    classifier = ImageClassifier.load(place.join("run"))
+    files = {e.name: place.join("images").read(e.name) for e in place.join("images").list("val/") if e.name not in BAD}
+    pixels = torch.stack([torch.from_numpy(decode_image(data, image_size=16).pixels) for data in files.values()])
+    logits = (classifier.logits(pixels) + classifier.logits(pixels.flip(3))) / 2
+    labels = torch.tensor([classifier.class_names.index(name.split("/")[1]) for name in files])
+    assert found["mirrored"]["top1"] == pytest.approx((logits.argmax(1) == labels).double().mean().item())
+    assert found["mirrored"]["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
+    assert found["mirrored"]["loss"] != pytest.approx(figures["loss"], rel=1e-4)
+
+
 def test_rejected_images_are_counted_and_listed(figures):
     assert figures["listed"] == figures["samples"] + len(figures["rejected"])
     assert [row["key"] for row in figures["rejected"]] == sorted(BAD)

@@ -3,12 +3,17 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
+from torch.nn import functional as F
 
 from seit_ray.config import Evaluate, load
+from seit_ray.models.exports import import_model
 from seit_ray.shards import TokenDataset
 from seit_ray.shards.rewrite import rewrite_dataset
 from seit_ray.storage import Folder
+from seit_ray.tokenizers.files import load_tokenizer
 from seit_ray.verbs.command.hold_out import with_hold_out
 from seit_ray.verbs.evaluate import check, evaluate
 from tests.tiny_classifiers import write_classifier
@@ -42,6 +47,36 @@ def test_figures_of_other_weights_have_a_file_of_their_own(place):
         assert figures["weights"] == weights
         assert (figures["run"], figures["data"]) == (place.uri_of("run"), place.uri_of("tokens"))
         assert figures["tokenizer"] == json.loads(place.read("tokens/dataset.json"))["tokenizer"]
+
+
+def test_mirror_images_are_averaged(place):
+    figures = []
+    for more in ([], ["mirror=true"]):
+        rows = dict(evaluate(config_of(place, *more)))
+        figures.append(json.loads(place.read("run/evaluate-val.json")))
+    both = figures[1].pop("mirrored")
+    assert figures[0] == figures[1]
+    assert rows["with the mirror image"].startswith(f"{both['top1']:.2%}")
+    model, _ = import_model(place.join("run"), "classifier")
+    dataset = TokenDataset(place.join("tokens"))
+    found, (tokenizer, _) = dataset.read_split("val"), load_tokenizer(place.join("tokens/tokenizer"))
+    tokens, labels = torch.from_numpy(found.tokens.astype(np.int64)), torch.tensor(found.meta["label"].to_pylist())
+    flipped = tokenizer.encode(tokenizer.decode(tokens).flip(3)).long()
+    with torch.inference_mode():
+        logits = (model.eval()(tokens) + model(flipped)) / 2
+    assert both["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
+    assert both["top1"] == (logits.argmax(1) == labels).double().mean().item()
+
+
+def test_where_there_is_no_mirror_image(place):
+    keys = {"mirror=true occlusion=[0.5]": "key mirror with occlusion; expected plain figures, which alone have it"}
+    info = TokenDataset(place.join("tokens")).info
+    place.write("tokens/dataset.json", replace(info, family="vit_vqgan").to_json())
+    keys["mirror=true"] = "mirror with tokens of a vit_vqgan tokenizer in .*; expected those of a centroid tokenizer"
+    for more, words in keys.items():
+        for asked in (check, evaluate):
+            with pytest.raises(ValueError, match=words):
+                asked(config_of(place, *more.split()))
 
 
 @pytest.mark.parametrize("more", [[], ["occlusion=[0.5]"]])

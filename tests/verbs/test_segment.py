@@ -95,8 +95,9 @@ def test_images_are_evaluated_too_and_keys_of_classifiers_are_refused(place):
     assert both[0]["miou"] == pytest.approx(both[1]["miou"])
     with pytest.raises(ValueError, match=r"without source.masks for .*, a segmenter"):
         evaluate(config.Evaluate(**more))
-    with pytest.raises(ValueError, match=r"occlusion with .*, a segmenter"):
-        evaluate(config.Evaluate(dataset=str(place / "tokens"), run=str(place / "segmenter"), occlusion=[0.5]))
+    for key, value in {"occlusion": [0.5], "mirror": True}.items():
+        with pytest.raises(ValueError, match=rf"{key} with .*, a segmenter"):
+            evaluate(on_tokens.model_copy(update={key: value}))
 
 
 def test_a_report_that_a_kill_cut_short_is_written_by_the_same_command(place, tmp_path, monkeypatch):

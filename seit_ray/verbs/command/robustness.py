@@ -37,6 +37,9 @@ def check_keys(config: Evaluate) -> None:
         raise ValueError(
             f"key {min(stray)} with {what}; expected it with {other} only; drop it, or evaluate on {other}"
         )
+    if config.mirror and is_robustness(config):
+        key = next(k for k in ("corruptions", "occlusion", "shuffle") if getattr(config, k))
+        raise ValueError(f"key mirror with {key}; expected plain figures, which alone have it; leave it out")
     names = corruption_names(config.corruptions)
     severities = check_severities(config.severities)
     if not names and given & OF_CORRUPTIONS:

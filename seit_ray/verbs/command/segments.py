@@ -25,8 +25,8 @@ def is_segmenter(config: Evaluate) -> bool:
 
 def check_segments(config: Evaluate) -> None:
     """ValueError for keys that a segmenter does not heed."""
-    if is_robustness(config) or config.classes != "all":
-        key = next((k for k in ("corruptions", "occlusion", "shuffle") if getattr(config, k)), "classes")
+    if is_robustness(config) or config.mirror or config.classes != "all":
+        key = next((k for k in ("corruptions", "occlusion", "shuffle", "mirror") if getattr(config, k)), "classes")
         raise ValueError(f"{key} with {config.run}, a segmenter; expected a classifier; leave it out")
     if config.images and not config.source.settings().has_maps:
         raise ValueError(
