@@ -196,7 +196,8 @@ def stage_configs(sweep: Sweep, settings: Settings) -> dict[str, Pretrain | Fine
         | {"run": stage, "workers": sweep.workers}
         for stage, part in ((stage, getattr(sweep, stage)) for stage in sweep.stages)
     }  # of augment what is said: what one of its keys implies of others is up to the trial
-    base, given = copy.deepcopy(values), {stage: dict[str, Any]() for stage in sweep.stages}
+    base = copy.deepcopy(values)
+    given: dict[str, dict[str, Any]] = {stage: {} for stage in sweep.stages}
     for key, value in settings.items():
         stage, path = (sweep.stages[0], key) if len(sweep.stages) == 1 else key.split(".", 1)
         for place in (values, given):

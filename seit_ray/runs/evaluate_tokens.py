@@ -43,7 +43,7 @@ def evaluate_tokens(
     check_same(about, identity_of(tokens), run.uri)
     names = check_names(tokens, about, run)
     store = cropped(open_split(tokens, split, need_labels=True), tokens.info.grid, model.grid)
-    models = {"": model.to(world.device)}
+    models: dict[str, nn.Module] = {"": model.to(world.device)}
     if mirror:
         codebook = load_tokenizer(dataset.join("tokenizer"))[0].codebook
         models["mirrored"] = WithMirrored(model, codebook.to(world.device), model.grid)
