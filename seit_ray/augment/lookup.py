@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from seit_ray.tokenizers.codebook import quantize_maps
 
-__all__ = ["PixelAdapter", "mirrored"]
+__all__ = ["PixelAdapter", "mirror_codes", "mirrored"]
 
 
 class PixelAdapter:
@@ -44,11 +44,15 @@ class PixelAdapter:
         return quantize_maps(F.pixel_unshuffle(maps, self.patch), self.codebook, "l2")
 
 
-def mirrored(tokens: Tensor, codebook: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Tokens int64 [B,h*w] of a grid -> those of the mirror images: the nearest codes of their patches.
-
-    codebook [K,3*p*p] as of `PixelAdapter`, which gives the same.
-    """
+def mirror_codes(codebook: Tensor) -> Tensor:
+    """int64 [K]: the nearest code of each code's mirror image. codebook [K,3*p*p] as of `PixelAdapter`."""
     adapter = PixelAdapter(codebook, grid=(1, 1), out_grid=(1, 1))
-    patches = adapter.to_feature(codebook[:, :, None, None])
-    return adapter.to_codes(patches.flip(-1)).flatten()[tokens.unflatten(1, grid).flip(-1).flatten(1)]
+    return adapter.to_codes(adapter.to_feature(codebook[:, :, None, None]).flip(-1)).flatten()
+
+
+def mirrored(tokens: Tensor, codes: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Tokens int64 [B,h*w] of a grid -> those of the mirror images, as `PixelAdapter` makes them.
+
+    codes: of `mirror_codes`.
+    """
+    return codes[tokens.unflatten(1, grid).flip(-1).flatten(1)]

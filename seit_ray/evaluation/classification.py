@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,16 +14,33 @@ from seit_ray.evaluation.batches import eval_batches
 from seit_ray.evaluation.standard_error import error_of
 from seit_ray.training.world import World
 
+View = Callable[[torch.Tensor], torch.Tensor]  # of the inputs of a batch
 
-@torch.inference_mode()
+
 def class_counts(model: nn.Module, store: Samples, num_classes: int, world: World, batch_size: int) -> torch.Tensor:
     """Sums over the split and all ranks, float64 [C,4] by true class: samples, top-1 hits, top-5 hits, loss."""
+    return view_counts(model, store, num_classes, world, batch_size)[0]
+
+
+@torch.inference_mode()
+def view_counts(
+    model: nn.Module, store: Samples, num_classes: int, world: World, batch_size: int, mirror: View | None = None
+) -> torch.Tensor:
+    """Counts [1,C,4] as of `class_counts`; with `mirror` [2,C,4], the second of the mean of two views' logits."""
     model.eval()
-    counts = torch.zeros(num_classes, 4, dtype=torch.float64, device=world.device)
+    counts = torch.zeros(1 if mirror is None else 2, num_classes, 4, dtype=torch.float64, device=world.device)
     for _, _, batch in eval_batches(store, batch_size, world):
         assert batch.labels is not None  # a store has them
-        add_counts(counts, model(batch.inputs), batch.labels)
+        logits = model(batch.inputs)
+        add_counts(counts[0], logits, batch.labels)
+        if mirror is not None:
+            add_counts(counts[1], mean_of(logits, model(mirror(batch.inputs))), batch.labels)
     return world.sum(counts)
+
+
+def mean_of(logits: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """The mean of the logits of two views, float32."""
+    return (logits.float() + others.float()) / 2
 
 
 def add_counts(counts: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:

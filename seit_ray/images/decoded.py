@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,7 +17,7 @@ from seit_ray.images.fetch import MAX_BYTES
 from seit_ray.images.label_maps import MapLabels, map_labels_of, pack_map, read_map
 from seit_ray.images.manifest import white_level_of
 from seit_ray.images.pairs import Contents, Pair
-from seit_ray.images.reading import read_chunks
+from seit_ray.images.reading import Chunk, read_chunks
 from seit_ray.images.sources.settings import Columns
 from seit_ray.progress import Times
 from seit_ray.storage import Folder
@@ -25,6 +25,7 @@ from seit_ray.storage.patience import PATIENCE_S
 
 T = TypeVar("T")
 R = TypeVar("R")
+END = object()  # of what is made ahead
 MASK = "mask"  # of the rows of pairs: the label map as PNG
 FOUND = {"width": pa.int32(), "height": pa.int32(), "source_bytes": pa.int64()}
 
@@ -128,34 +129,42 @@ def decoded_chunks(
     decoding: Decoding,
     *,
     num_threads: int = 0,
-    turn: AbstractContextManager[Any] | None = None,
     times: Times | None = None,
 ) -> Generator[DecodedImages]:
     """Rows of the manifest, some at a time, in order; the next are read meanwhile, and decoded in threads if any.
 
-    turn: held, without threads, from the decoding of some until the next are asked for. times: how long this thread
-    waited for the bytes ("fetch"); what it waits for its turn is not counted.
+    The first are read from the call on. times: how long this thread waited for the bytes ("fetch").
     """
-    turn, times = turn or nullcontext(), times or Times()
-    chunks = one_ahead(read_chunks(listed, source, decoding))
-    if num_threads:
-        yield from ahead(lambda chunk: decode_rows(*chunk, decoding), chunks, num_threads)
-        return
-    for rows, contents in chunks:
-        times.add("fetch")
-        with turn:
-            times.skip()
+    return decoded_in_order(one_ahead(read_chunks(listed, source, decoding)), decoding, num_threads, times or Times())
+
+
+def decoded_in_order(
+    chunks: Generator[Chunk], decoding: Decoding, num_threads: int, times: Times
+) -> Generator[DecodedImages]:
+    """Chunks, decoded; none is kept while the next is waited for."""
+    with closing(chunks):
+        if num_threads:
+            yield from ahead(lambda chunk: decode_rows(*chunk, decoding), chunks, num_threads)
+            return
+        for rows, contents in chunks:
+            times.add("fetch")
             yield decode_rows(rows, contents, decoding)
+            del rows, contents
 
 
-def one_ahead(items: Iterator[T]) -> Iterator[T]:
-    """The items, the next of which is made in a thread while the caller is busy with one."""
-    end, pool = object(), ThreadPoolExecutor(1)
+def one_ahead(items: Iterator[T]) -> Generator[T]:
+    """The items, the next of which is made in a thread while the caller is busy with one; the first at once."""
+    pool = ThreadPoolExecutor(1)
+    return in_order_from(items, pool, pool.submit(next, items, END))
+
+
+def in_order_from(items: Iterator[T], pool: ThreadPoolExecutor, coming: Future[Any]) -> Generator[T]:
+    """An item that is being made, and those behind it."""
     try:
-        coming = pool.submit(next, items, end)
-        while (item := coming.result()) is not end:
-            coming = pool.submit(next, items, end)
-            yield item  # type: ignore[misc]  # not the end
+        while (item := coming.result()) is not END:
+            coming = pool.submit(next, items, END)
+            yield item
+            del item
     finally:  # who stops does not wait for what is on its way
         pool.shutdown(wait=False, cancel_futures=True)
 

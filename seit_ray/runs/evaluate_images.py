@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from seit_ray.evaluation.classification import add_counts, figures_of_counts
+from seit_ray.evaluation.classification import add_counts, figures_of_counts, mean_of
 from seit_ray.evaluation.image_classifier import ImageClassifier
 from seit_ray.images.decode import MAX_PIXELS
 from seit_ray.images.decoded import DecodedImages, Decoding, ahead, decoded_chunks
@@ -128,7 +128,8 @@ def count_images(
         logits = classifier.logits(images)
         add_counts(counts[0], scored_logits(logits, chosen), wanted)
         for both in counts[1:]:
-            add_counts(both, scored_logits((logits + classifier.logits(images.flip(-1))) / 2, chosen), wanted)
+            mean = mean_of(logits, classifier.logits(images.flip(-1)))
+            add_counts(both, scored_logits(mean, chosen), wanted)
 
 
 def scored_classes(

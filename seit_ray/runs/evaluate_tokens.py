@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
-
-from seit_ray.augment.lookup import mirrored
+from seit_ray.augment.lookup import mirror_codes, mirrored
 from seit_ray.batches.stream import open_split
-from seit_ray.evaluation.classification import class_counts, figures_of_counts
+from seit_ray.evaluation.classification import View, figures_of_counts, view_counts
 from seit_ray.models.about import check_class_names
 from seit_ray.models.exports import import_model
 from seit_ray.runs.inputs import cropped
@@ -43,29 +42,17 @@ def evaluate_tokens(
     check_same(about, identity_of(tokens), run.uri)
     names = check_names(tokens, about, run)
     store = cropped(open_split(tokens, split, need_labels=True), tokens.info.grid, model.grid)
-    models: dict[str, nn.Module] = {"": model.to(world.device)}
-    if mirror:
-        codebook = load_tokenizer(dataset.join("tokenizer"))[0].codebook
-        models["mirrored"] = WithMirrored(model, codebook.to(world.device), model.grid)
-    found = dict[str, Any]()
+    mirror_of = mirror_view(dataset, model.grid, world) if mirror else None
     with autocast(world.device, precision_of(about, world.device)):
-        for name, one in models.items():
-            counts = class_counts(one, store, len(names), world, batch_size)
-            figures = figures_of_counts(counts.cpu(), names)
-            found |= {name: figures} if name else figures
-    return {"split": split, **found}
+        counts = view_counts(model.to(world.device), store, len(names), world, batch_size, mirror_of)
+    figures, *both = (figures_of_counts(each, names) for each in counts.cpu())
+    return {"split": split, **figures, **({"mirrored": both[0]} if both else {})}
 
 
-class WithMirrored(nn.Module):
-    """Tokens [B,L] -> the mean of a model's logits [B,C] of them and of their mirror image."""
-
-    def __init__(self, model: nn.Module, codebook: Tensor, grid: tuple[int, int]):
-        super().__init__()
-        self.model, self.codebook, self.grid = model, codebook, grid
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        logits: Tensor = self.model(tokens) + self.model(mirrored(tokens, self.codebook, self.grid))
-        return logits / 2
+def mirror_view(dataset: Folder, grid: tuple[int, int], world: World) -> View:
+    """Tokens [B,L] of a grid -> those of their mirror images."""
+    tokenizer, _ = load_tokenizer(dataset.join("tokenizer"))
+    return partial(mirrored, codes=mirror_codes(tokenizer.codebook.to(world.device)), grid=grid)
 
 
 def check_names(tokens: TokenDataset, about: dict[str, Any], run: Folder) -> list[str]:

@@ -115,7 +115,7 @@ def closing_rows(dataset: TokenDataset, arms: list[Arm], figures: dict[str, Any]
         ("the same on smaller images of the same bytes", percent(best.top1)),
         (f"the same on all pixels, {1 / share:.1f} times the bytes", percent(whole.top1)),
         ("top-1, transformer on tokens", with_error(figures["top1"], figures["standard_error"])),
-        *([("the same, with their mirror images", with_error(both["top1"], both["standard_error"]))] if both else []),
+        *([("the same, with mirror images", with_error(both["top1"], both["standard_error"]))] if both else []),
     ]
 
 
@@ -129,7 +129,7 @@ def add_comparison(page: Page, arms: list[Arm], figures: dict[str, Any], codeboo
     rows.append(("all images, as tokens, transformer", rows[0][1], rows[0][2], percent(figures["top1"])))
     mirroring = ""
     if both := figures.get("mirrored"):
-        rows.append(("the same, with their mirror images", *rows[0][1:3], percent(both["top1"])))
+        rows.append(("tokens, transformer, with mirror images", *rows[0][1:3], percent(both["top1"])))
         mirroring = " The last row has the mean of a held-out image's logits and its mirror image's."
     times = whole.bytes_per_image / tokens.bytes_per_image
     page.add_table(

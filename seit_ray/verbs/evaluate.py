@@ -190,16 +190,19 @@ def summary(config: Evaluate, figures: dict[str, Any], run: str, output: str) ->
     if "rejected" in figures:
         counts = f"{figures['listed']} listed = {figures['samples']} classified + {len(figures['rejected'])} rejected"
         rows[-1] = (f"{config.split} images", counts)
-    both = [("with the mirror image", tops(figures["mirrored"]))] if "mirrored" in figures else []
     return [
         *rows,
-        ("top-1 / top-5", tops(figures)),
-        *both,
+        *top_rows(figures),
         ("weakest class", f"{worst} {classes[worst]:.1%}"),
         ("figures", output),
     ]
 
 
-def tops(figures: dict[str, Any]) -> str:
-    """Top-1 with its error, and top-5, of figures."""
-    return f"{with_error(figures['top1'], figures.get('standard_error'))} / {figures['top5']:.2%}"
+def top_rows(figures: dict[str, Any]) -> Rows:
+    """Top-1 with its error, and top-5, of figures, and of those with mirror images."""
+    both = {"top-1 / top-5": figures, "with mirror images": figures.get("mirrored")}
+    return [
+        (name, f"{with_error(each['top1'], each.get('standard_error'))} / {each['top5']:.2%}")
+        for name, each in both.items()
+        if each
+    ]

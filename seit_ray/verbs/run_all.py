@@ -11,11 +11,11 @@ from seit_ray import config as configs
 from seit_ray.config import RunAll, Verb
 from seit_ray.config.loading import flow
 from seit_ray.progress import Progress, silent
-from seit_ray.report.shares import with_error
 from seit_ray.storage import Folder
 from seit_ray.verbs.command.places import Rows, cluster_rows, folder_of, output_rows
 from seit_ray.verbs.command.record import refuse_other_settings
 from seit_ray.verbs.command.study_checks import check_parts
+from seit_ray.verbs.evaluate import top_rows
 from seit_ray.verbs.quickstart import PHASES, check_enough, claim_all, look, parts, sized
 
 
@@ -123,6 +123,6 @@ def closing_rows(output: Folder, each: dict[str, Verb], todo: dict[str, Verb]) -
     figures = json.loads(output.read(PHASES["evaluate"]))
     return [
         *((name, "done" if name in todo else "was done") for name in each),
-        ("top-1 / top-5", f"{with_error(figures['top1'], figures.get('standard_error'))} / {figures['top5']:.2%}"),
+        *top_rows(figures),
         ("run", output.uri_of("finetune")),
     ]

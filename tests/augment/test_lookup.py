@@ -5,7 +5,7 @@ import torch
 
 from seit_ray.augment.chain import Augment
 from seit_ray.augment.geometry import warp_pixels
-from seit_ray.augment.lookup import PixelAdapter, mirrored
+from seit_ray.augment.lookup import PixelAdapter, mirror_codes, mirrored
 from seit_ray.tokenizers.codebook import embed_codes
 from tests.augment.draws import rows, shifted, tokens_of
 from tests.tokenizers.test_pixels import centroids
@@ -54,7 +54,8 @@ def test_mirror_images_are_those_of_the_pixels(grid):
     tokens = torch.randint(40, (6, height * width), generator=torch.Generator().manual_seed(1))
     adapter = PixelAdapter(tokenizer.codebook, grid=grid, out_grid=grid)
     image = adapter.to_feature(embed_codes(tokens.view(6, *grid), tokenizer.codebook))
-    assert torch.equal(mirrored(tokens, tokenizer.codebook, grid), adapter.to_codes(image.flip(3)).flatten(1))
+    found = mirrored(tokens, mirror_codes(tokenizer.codebook), grid)
+    assert torch.equal(found, adapter.to_codes(image.flip(3)).flatten(1))
 
 
 def test_smaller_grids_come_out():

@@ -1,6 +1,6 @@
 """Processor time of driver and head for handing out the parts of a large job, whose decoding and encoding cost nothing.
 
-python tests/benchmarks/dispatch_rate.py [--images N] [--nodes 2 4 8] [--cpus-per-node 1]
+python -m tests.benchmarks.dispatch_rate [--images N] [--nodes 2 4 8] [--cpus-per-node 1]
 
 On pretended nodes of this machine, each with one CPU, a small store and no dashboard. An image costs the driver what
 its part costs, divided by the images a part: the figure is printed by part and by image, and with the head's own

@@ -1,6 +1,6 @@
 """Images/s of an actor of the tokenising job against those of its tokenizer alone, on the device at hand.
 
-python tests/benchmarks/encode_rate.py [--tokenizer FOLDER] [--image-size S] [--patch-size P] [--codes K] ...
+python -m tests.benchmarks.encode_rate [--tokenizer FOLDER] [--image-size S] [--patch-size P] [--codes K] ...
 
 The tokenizer alone encodes a batch that lies on the device already; the actor gets a part in chunks, as they come from
 decoding: it uploads their pixels, encodes, fetches the tokens and writes a shard. Without a folder: centroids of random
@@ -19,10 +19,12 @@ import torch
 from seit_ray.distributed.data.parts import PartSource
 from seit_ray.distributed.data.tokenize_parts import TokenizeParts
 from seit_ray.images.decoded import FOUND, DecodedImages, Decoding
+from seit_ray.progress import Times
 from seit_ray.shards.parts import PartFiles
 from seit_ray.shards.rejects import RejectLimit
 from seit_ray.storage import Folder
 from seit_ray.tokenizers.centroid_fit import fit_centroids
+from seit_ray.tokenizers.contract import fingerprint
 from seit_ray.tokenizers.files import load_tokenizer, save_tokenizer
 from tests.images.found import ImageRecord, write_manifest
 
@@ -35,7 +37,8 @@ def make_actor(work: Folder, tokenizer: Folder, rows: int, batch_size: int) -> T
     source = PartSource(work.join("manifest"), work, Decoding(loaded.image_size, loaded.resize), work)
     files = PartFiles(work.join("tokens"), work.join("records"), "plain", len(loaded.codebook), 0, {})
     limit = RejectLimit(rows, 0, 0.0)
-    return TokenizeParts(source, files, limit, tokenizer, batch_size, gpu_share=float(torch.cuda.is_available()))
+    mark = fingerprint(loaded)
+    return TokenizeParts(source, files, limit, tokenizer, mark, batch_size, gpu_share=float(torch.cuda.is_available()))
 
 
 def in_chunks(rows: pa.Table, pixels: np.ndarray) -> Iterator[DecodedImages]:
@@ -46,6 +49,12 @@ def in_chunks(rows: pa.Table, pixels: np.ndarray) -> Iterator[DecodedImages]:
     for start in range(0, len(rows), len(pixels)):
         chunk = rows.slice(start, len(pixels))
         yield DecodedImages(pixels[: len(chunk)], chunk, rejected)
+
+
+def finished(actor: TokenizeParts, decoded: Iterator[DecodedImages]) -> None:
+    """What an actor does with decoded images, again each time."""
+    actor.part("train", 0, decoded, Times())()
+    actor.records.delete_tree("")
 
 
 def settle(device: torch.device) -> None:
@@ -95,7 +104,7 @@ def main() -> None:
             through = max(
                 through,
                 rate(
-                    lambda rows: actor.part("train", 0, in_chunks(rows, pixels)),
+                    lambda rows: finished(actor, in_chunks(rows, pixels)),
                     listed,
                     options.part,
                     options.calls,

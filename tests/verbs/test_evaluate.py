@@ -56,7 +56,7 @@ def test_mirror_images_are_averaged(place):
         figures.append(json.loads(place.read("run/evaluate-val.json")))
     both = figures[1].pop("mirrored")
     assert figures[0] == figures[1]
-    assert rows["with the mirror image"].startswith(f"{both['top1']:.2%}")
+    assert rows["with mirror images"].startswith(f"{both['top1']:.2%}")
     model, _ = import_model(place.join("run"), "classifier")
     dataset = TokenDataset(place.join("tokens"))
     found, (tokenizer, _) = dataset.read_split("val"), load_tokenizer(place.join("tokens/tokenizer"))

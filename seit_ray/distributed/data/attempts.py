@@ -13,11 +13,13 @@ class Attempts:
     def __init__(self, folder: Folder):
         self.folder = folder
 
-    def begin(self, split: str, index: int) -> int:
-        """Note that a part is begun; how often it was before."""
-        earlier = sum(1 for _ in self.folder.list(f"{split}/{index:06d}."))
+    def earlier(self, split: str, index: int) -> int:
+        """How often a part was begun, and not finished."""
+        return sum(1 for _ in self.folder.list(f"{split}/{index:06d}."))
+
+    def begin(self, split: str, index: int, earlier: int) -> None:
+        """Note that a part is begun, which was so often before."""
         self.folder.write(f"{split}/{index:06d}.{earlier}", b"begun")
-        return earlier
 
     def end(self, split: str, index: int, earlier: int) -> None:
         """Remove the notes of a part that is finished."""

@@ -2,12 +2,13 @@
 
 A row of the Ray dataset is one part, and the only operator is the pool: whatever the number of nodes, the driver does
 as much as there are parts. With a GPU an actor has its images decoded by tasks on any node's CPUs, which it starts
-itself; without one it decodes where it encodes. Either way it has two parts: while one is encoded, the other is
-written, or its first bytes are read.
+itself; without one it decodes where it encodes. Either way it has two parts: while one is encoded, the other's first
+images are read, with a GPU decoded too, or what was made of them is written.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import resource
@@ -15,7 +16,6 @@ import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable
-from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -72,7 +72,7 @@ class PartWorker(ABC):
     ):
         self.source, self.num_tasks, self.num_threads = source, num_tasks, num_threads
         self.memory_bytes, self.is_actor = memory_bytes, is_actor
-        self.turn = threading.RLock()  # of the parts of an actor, who encodes: two would need twice the memory
+        self.turn = threading.RLock()  # to encode, and to decode here: two parts would need twice the memory
         self.attempts = Attempts(source.work.join("attempts"))
         # Ray may count a GPU that this torch cannot use: a build for CPUs, a test's node
         self.device = torch.device("cuda" if gpu_share and torch.cuda.is_available() else "cpu")
@@ -92,14 +92,21 @@ class PartWorker(ABC):
         standing = self.patiently(lambda: finished_part(self.records, split, index))
         if standing is not None:  # Ray hands a part out again where it missed the answer
             return standing
-        earlier = self.patiently(lambda: self.attempts.begin(split, index))
+        earlier = self.patiently(lambda: self.attempts.earlier(split, index))
         if self.is_actor:  # a process of the user's own may be ended as often as they like
             check_attempts(split, index, earlier)
+        if not earlier:
+            self.patiently(lambda: self.attempts.begin(split, index, 0))
         try:
             times = Times()
             listed = self.patiently(lambda: self.manifest.read_part(split, index))
-            with closing(self.decoded(listed, times, is_careful=earlier > 0)) as decoded:  # its turn ends with it
-                part = self.part(split, index, decoded, times)
+            turn = contextlib.nullcontext() if self.num_tasks else self.turn
+            with contextlib.closing(self.decoded(listed, times, is_careful=earlier > 0)) as decoded, turn:
+                times.skip()
+                if earlier:  # now: that another part ends this process meanwhile is not its fault
+                    self.patiently(lambda: self.attempts.begin(split, index, earlier))
+                store = self.part(split, index, decoded, times)
+            part = self.patiently(store)
         except RuntimeError as error:
             # whatever this process asks of a broken device fails from here on: Ray starts another
             if self.is_actor and is_broken_device(error):
@@ -119,29 +126,17 @@ class PartWorker(ABC):
         """Where the record of a finished part lies."""
 
     def decoded(self, listed: pa.Table, times: Times, *, is_careful: bool) -> Generator[DecodedImages]:
-        """The images of a part, some at a time; who decodes here has the turn until the next are asked for."""
+        """The images of a part, some at a time; what is decoded here is read from now on."""
         images, decoding = self.source.images, self.source.decoding
         if is_careful:  # something has ended this process: perhaps an image
-            return in_turn(decoded_carefully(listed, images, decoding), self.turn)
+            return decoded_carefully(listed, images, decoding)
         if self.num_tasks:
             return decoded_by_tasks(listed, images, decoding, self.num_tasks, self.memory_bytes)
-        return decoded_chunks(listed, images, decoding, num_threads=self.num_threads, turn=self.turn, times=times)
+        return decoded_chunks(listed, images, decoding, num_threads=self.num_threads, times=times)
 
     @abstractmethod
-    def part(self, split: str, index: int, decoded: Iterable[DecodedImages], times: Times) -> Part:
-        """What becomes of a part's images; stored when this returns. times: where the time goes."""
-
-
-def in_turn(chunks: Generator[T], turn: AbstractContextManager[Any]) -> Generator[T]:
-    """The chunks, made and used one at a time."""
-    with closing(chunks):
-        while True:
-            with turn:
-                try:
-                    chunk = next(chunks)
-                except StopIteration:
-                    return
-                yield chunk
+    def part(self, split: str, index: int, decoded: Iterable[DecodedImages], times: Times) -> Callable[[], Part]:
+        """What stores what becomes of a part's images, all of which are used. times: where the time goes."""
 
 
 def is_broken_device(error: RuntimeError) -> bool:
@@ -176,9 +171,7 @@ def map_parts(
     least, most = pool_sizes(cluster, gpus, num_actors, len(todo))
     rows = [{"split": split, "index": index} for split, index in todo]
     given = PARTS_GIVEN if gpus else PARTS_AN_ACTOR
-    context = ray.data.DataContext.get_current()
-    context.raise_original_map_exception = True  # else the user's mistake is lost in Ray's
-    context.autoscaling_config.actor_pool_util_upscaling_threshold = GROW_FROM * given / PARTS_AN_ACTOR
+    ray.data.DataContext.get_current().raise_original_map_exception = True  # else the user's mistake is lost in Ray's
     data: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     data = data.map_batches(
         worker,
@@ -204,6 +197,11 @@ def map_parts(
         num_cpus=0 if gpus or cluster.is_local else 1,
         memory=memory_bytes,
     )
+    growth = data.context.autoscaling_config
+    before, growth.actor_pool_util_upscaling_threshold = (
+        growth.actor_pool_util_upscaling_threshold,
+        GROW_FROM * given / PARTS_AN_ACTOR,
+    )
     finished: Any = iter(data.iter_rows())
     try:
         for row in finished:
@@ -214,6 +212,7 @@ def map_parts(
             raise
         raise mistake from error
     finally:
+        growth.actor_pool_util_upscaling_threshold = before  # it may be that of all datasets of this process
         finished.close()  # else the actors keep their CPUs as long as somebody keeps the traceback
 
 

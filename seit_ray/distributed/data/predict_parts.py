@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,8 +57,8 @@ class ClassifyParts(PartWorker):
             top_k=how.top_k,
         )
 
-    def part(self, split: str, index: int, decoded: Iterable[DecodedImages], times: Times) -> Part:
-        """Classify the images as they come, and write their tables."""
+    def part(self, split: str, index: int, decoded: Iterable[DecodedImages], times: Times) -> Callable[[], Part]:
+        """Classify the images as they come."""
         # a table for some images at a time: the probabilities of a whole part may be gigabytes
         tables: list[tuple[pa.Table, pa.Table]] = []
         for images in decoded:
@@ -66,8 +66,9 @@ class ClassifyParts(PartWorker):
                 found = self.probabilities(images.pixels)
             values = torch.cat(found).cpu().numpy() if found else np.empty((0, len(self.how.class_names)), np.float32)
             tables.append(self.table(images.rows, images.rejected, values))
+            del images  # no chunk is kept while the next is waited for
         good, refused = (pa.concat_tables(some).combine_chunks() for some in zip(*tables, strict=True))
-        return self.patiently(lambda: self.how.files.write(split, index, good, refused))
+        return lambda: self.how.files.write(split, index, good, refused)
 
     @property
     def records(self) -> Folder:

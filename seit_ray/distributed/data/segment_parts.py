@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -55,7 +55,7 @@ class SegmentParts(PartWorker):
     def records(self) -> Folder:
         return self.how.files.records
 
-    def part(self, split: str, index: int, decoded: Iterable[DecodedImages], times: Times) -> Part:
+    def part(self, split: str, index: int, decoded: Iterable[DecodedImages], times: Times) -> Callable[[], Part]:
         """Segment the images as they come; each map is written at once, for those of a part may be gigabytes."""
         tables: list[tuple[pa.Table, pa.Table]] = []
         pixels = np.zeros(len(self.segmenter.class_names), np.int64)
@@ -72,9 +72,10 @@ class SegmentParts(PartWorker):
                 self.patiently(partial(output.write, name, data))
                 written.append({"name": name, "rows": 1, "bytes": len(data), "sha256": checksum(data)})
             tables.append((table, refused))
+            del images  # no chunk is kept while the next is waited for
         good, refused = (pa.concat_tables(some).combine_chunks() for some in zip(*tables, strict=True))
         counts = map_counts(len(good), pixels, self.segmenter.class_names)
-        return self.patiently(lambda: self.how.files.write(split, index, good, refused, counts=counts, more=written))
+        return lambda: self.how.files.write(split, index, good, refused, counts=counts, more=written)
 
     def maps(self, images: DecodedImages) -> Iterator[np.ndarray]:
         """Classes uint8 [H,W] of each image at its own size, in order."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -48,8 +48,8 @@ class TokenizeParts(PartWorker):
     def records(self) -> Folder:
         return self.files.records
 
-    def part(self, split: str, index: int, decoded: Iterable[DecodedImages], times: Times) -> Part:
-        """Encode the images as they come, and write what they have become."""
+    def part(self, split: str, index: int, decoded: Iterable[DecodedImages], times: Times) -> Callable[[], Part]:
+        """Encode the images as they come."""
         tokens, rows, rejected = [], [], []
         bad = 0
         for images in decoded:
@@ -63,6 +63,7 @@ class TokenizeParts(PartWorker):
                 with self.turn:
                     tokens.append(self.encode(images.pixels))
             times.add("encode")
+            del images  # no chunk is kept while the next is waited for
         # one wait for the device
         codes = torch.cat(tokens).cpu().numpy().astype(np.uint16) if tokens else self.no_tokens()
         times.add("encode")
@@ -71,9 +72,7 @@ class TokenizeParts(PartWorker):
         kept = [*META, *({MASK} & {*good.column_names})]
         shard, rejects = TokenRows(codes, good.select(kept)), refused.select(REJECTED_SCHEMA.names)
         peak = peak_bytes()
-        return self.patiently(
-            lambda: self.files.write(split, index, shard, rejects, listed, times=times, peak_bytes=peak)
-        )
+        return lambda: self.files.write(split, index, shard, rejects, listed, times=times, peak_bytes=peak)
 
     def encode(self, images: np.ndarray) -> torch.Tensor:
         """Tokens int32 [N,L] on the device, of uint8 images [N,3,H,W], N at least 1."""

@@ -60,10 +60,11 @@ def files_of(source: Folder, uri: str) -> list[InventoryFile]:
         return [InventoryFile(folder, name)]
     if not end.endswith(".json"):
         raise ValueError(f"inventory {uri}; expected {EXPECTED}; convert it")
+    data = read_named(lambda: folder.read(name), folder, name)
     try:
-        manifest = json.loads(read_named(lambda: folder.read(name), folder, name))
+        manifest = json.loads(data)
         kind, schema, files = (manifest[field] for field in ("fileFormat", "fileSchema", "files"))
-        named = [(str(file["key"]), int(file["size"]) if "size" in file else None) for file in files]
+        named = [(file["key"].strip(), int(file["size"]) if "size" in file else None) for file in files]
         bucket = manifest["destinationBucket"].rpartition(":")[2]
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"inventory {uri} cannot be read ({error!r}); expected {EXPECTED}; correct it") from error

@@ -2,8 +2,6 @@
 
 import contextlib
 import os
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -24,11 +22,11 @@ from seit_ray.distributed.data.parts import (
 )
 from seit_ray.distributed.data.tokenize_parts import TokenizeParts
 from seit_ray.distributed.resources import Resources
-from seit_ray.images import decode_image, decoded, reading
-from seit_ray.images.decoded import Decoding, decode_rows
+from seit_ray.images import decode_image
+from seit_ray.images.decoded import Decoding
 from seit_ray.shards.dataset import TokenDataset
 from seit_ray.shards.marker import DatasetInfo
-from seit_ray.shards.parts import Part, PartFiles, list_parts
+from seit_ray.shards.parts import Part, list_parts
 from seit_ray.shards.rejects import RejectLimit
 from seit_ray.storage import Folder, StorageError
 from seit_ray.tokenizers.contract import fingerprint
@@ -103,62 +101,6 @@ def test_chunks_threads_and_parts_do_not_show_in_tokens(tmp_path):
     assert all(other == first for other in others)
 
 
-def test_one_part_is_read_and_written_while_another_is_encoded(tmp_path, monkeypatch):
-    """Two parts of an actor take turns in what needs processor time and memory, and in nothing else."""
-    worker, _ = worker_of(tmp_path, FILES, rows_per_part=3)
-    read, encode, write = reading.fetch_images, worker.tokenizer.encode, worker.files.write
-    fetched, ended, busy = threading.Barrier(2), threading.Event(), []
-
-    def fetch(*arguments, **options):
-        if not fetched.broken:
-            fetched.wait(30)  # both are here before either has its bytes
-        return read(*arguments, **options)
-
-    def decode(*arguments):
-        assert not busy, "two at a time"
-        busy.append(threading.get_ident())
-        return decode_rows(*arguments)
-
-    def encoded(images):
-        found = encode(images)
-        assert busy == [threading.get_ident()], "two at a time"
-        busy.clear()
-        return found
-
-    def written(*arguments, **options):
-        if not ended.is_set():
-            ended.set()
-            assert other.wait(30), "the other part was not encoded meanwhile"
-        else:
-            other.set()
-        return write(*arguments, **options)
-
-    other = threading.Event()
-    monkeypatch.setattr(reading, "fetch_images", fetch)
-    monkeypatch.setattr(decoded, "decode_rows", decode)
-    monkeypatch.setattr(worker.tokenizer, "encode", encoded)
-    monkeypatch.setattr(PartFiles, "write", staticmethod(written))
-    with ThreadPoolExecutor(2) as pool:
-        made = list(pool.map(lambda index: worker.finish("train", index), range(2)))
-    assert [part.rows for part in made] == [3, 3]
-    fetched.abort()
-    assert [worker.finish("train", index).rows for index in (2, 3)] == [3, 3]  # nobody kept the turn
-
-
-def test_a_part_that_fails_leaves_its_turn(tmp_path, monkeypatch):
-    """Also where somebody keeps its traceback; with and without the care of a second attempt."""
-    worker, _ = worker_of(tmp_path, FILES, rows_per_part=6)
-    worker.attempts.begin("train", 1)  # it is done again
-    encode, errors = worker.tokenizer.encode, []
-    for index in range(2):
-        monkeypatch.setattr(worker.tokenizer, "encode", lambda images: 1 // 0)
-        with ThreadPoolExecutor(1) as pool:
-            errors.append(pool.submit(worker.finish, "train", index).exception())
-        assert isinstance(errors[-1], ZeroDivisionError)
-        monkeypatch.setattr(worker.tokenizer, "encode", encode)
-        assert worker.finish("train", index).rows == 6
-
-
 def test_a_part_of_rejects_has_no_shard(tmp_path):
     worker, adding = worker_of(tmp_path, {f"cat/{i}.jpg": b"no" for i in range(3)})
     part = worker.finish("train", 0)
@@ -206,13 +148,15 @@ def test_a_broken_gpu_ends_the_process_and_a_lack_of_memory_does_not(tmp_path, m
 def test_a_part_that_ends_its_process_time_and_again_is_named(tmp_path):
     attempts = Attempts(Folder(tmp_path))
     for earlier in range(MAX_ATTEMPTS):
-        assert attempts.begin("train", 7) == earlier
-    assert attempts.begin("train", 8) == 0
+        assert attempts.earlier("train", 7) == earlier
+        check_attempts("train", 7, earlier)
+        attempts.begin("train", 7, earlier)
+    assert attempts.earlier("train", 8) == 0
     with pytest.raises(StorageError, match=rf"part 7 of split 'train' .* {MAX_ATTEMPTS} times") as error:
-        check_attempts("train", 7, attempts.begin("train", 7))
+        check_attempts("train", 7, attempts.earlier("train", 7))
     assert error.value.kind == "unavailable"  # to be tried again
     attempts.end("train", 7, MAX_ATTEMPTS)
-    assert attempts.begin("train", 7) == 0
+    assert attempts.earlier("train", 7) == 0
 
 
 @pytest.mark.parametrize(
@@ -301,8 +245,8 @@ def test_a_part_that_stands_is_not_made_again(tmp_path):
 
 def test_a_process_of_the_users_own_may_end_often(tmp_path):
     worker, _ = worker_of(tmp_path, FILES)
-    for _ in range(MAX_ATTEMPTS + 1):
-        worker.attempts.begin("train", 0)
+    for earlier in range(MAX_ATTEMPTS + 1):
+        worker.attempts.begin("train", 0, earlier)
     with pytest.raises(StorageError, match="has lost its process or its node"):
         worker_of(tmp_path, FILES, is_actor=True)[0].finish("train", 0)
     assert worker.finish("train", 0).rows == len(FILES)

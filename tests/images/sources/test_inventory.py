@@ -14,7 +14,7 @@ import pytest
 from seit_ray.images import fetch_images
 from seit_ray.images.sources.inventory import relative_names, sorted_inventory
 from seit_ray.images.sources.settings import SourceSettings
-from seit_ray.storage import Folder
+from seit_ray.storage import Folder, StorageError
 from tests.images.found import find_images
 from tests.tiny_images import image_files, write_files
 
@@ -205,10 +205,18 @@ def test_manifests_that_are_none(tmp_path):
         (b'{"files": []}', "manifest.json of an S3 Inventory"),
         (json.dumps(whole).encode(), "in ORC; expected CSV or Parquet"),
         (json.dumps(whole | {"files": [{"key": "a", "size": "big"}]}).encode(), "manifest.json of an S3 Inventory"),
+        (json.dumps(whole | {"files": [{"key": None}]}).encode(), "manifest.json of an S3 Inventory"),
     ):
         place.write("manifest.json", text)
         with pytest.raises(ValueError, match=words):
             list(find_images(source, SourceSettings(inventory=place.uri_of("manifest.json"))))
+
+
+def test_a_missing_manifest_is_told_as_missing(tmp_path):
+    source = write_files(tmp_path / "images", {"a.png": b"a"})
+    with pytest.raises(StorageError, match=r"gone/manifest.json does not exist") as error:
+        list(find_images(source, SourceSettings(inventory=Folder(tmp_path).uri_of("gone/manifest.json"))))
+    assert error.value.kind == "missing"
 
 
 def test_a_file_that_is_not_the_one_its_manifest_tells_of(tmp_path):
