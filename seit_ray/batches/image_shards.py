@@ -7,6 +7,7 @@ none of them is left with a whole shard at the end.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -24,7 +25,7 @@ from seit_ray.images.reading import read_chunks
 from seit_ray.progress import Progress, silent
 from seit_ray.storage import Folder
 
-PIECE_ROWS = 16  # images that a thread decodes before it looks for others
+PIECE_ROWS, PIECE_BYTES = 16, 1 << 20  # that a thread decodes before it looks for others: images, of small ones pixels
 MOST_UNREADABLE, FEW_UNREADABLE = 0.01, 3  # of a split, as a share, and images that are always borne
 
 Arrays = dict[str, np.ndarray]
@@ -53,6 +54,7 @@ class ImageShards:
         self.source, self.decoding, self.on_progress = source, decoding, on_progress
         self.most = num_images  # that progress is told of
         self.decoded, self.unreadable = 0, dict[int, int]()
+        self.num_threads = num_threads
         self._threads = ThreadPoolExecutor(num_threads, "decode")
 
     def read(self, shard: int) -> SharedArrays:
@@ -105,8 +107,9 @@ class ImageShards:
         try:
             for chunk, contents in read_chunks(rows, self.source, self.decoding):
                 before, waiting = waiting, []
-                for start in range(0, len(chunk), PIECE_ROWS):
-                    piece = contents[start : start + PIECE_ROWS]
+                size = self.piece_rows(len(chunk))
+                for start in range(0, len(chunk), size):
+                    piece = contents[start : start + size]
                     waiting.append(self._threads.submit(self.decode_piece, arrays, rows, piece, first + start))
                 first += len(chunk)
                 for done in before:
@@ -116,6 +119,11 @@ class ImageShards:
         finally:
             for future in (*before, *waiting):  # after an error: start nothing more
                 future.cancel()
+
+    def piece_rows(self, num: int) -> int:
+        """Images of a piece of so many: small ones take less time than threads need to hand over to each other."""
+        most = PIECE_BYTES // self.decoding.pixel_bytes
+        return max(PIECE_ROWS, min(most, math.ceil(num / self.num_threads)))
 
     def decode_piece(self, arrays: Arrays, rows: pa.Table, contents: Contents, first: int) -> Lost:
         """The images of the rows from `first` on; a StorageError where the storage is at fault."""
