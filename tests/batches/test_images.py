@@ -338,6 +338,7 @@ def test_batches_do_not_depend_on_pieces_chunks_or_threads(tmp_path, monkeypatch
     stand_in = [key if is_good(files[key]) else after(keys, key, files) for keys in parts for key in keys]
     expected = np.stack([decode_image(files[key], image_size=SIZE, resize="squash").pixels for key in stand_in])
     monkeypatch.setattr(image_shards, "PIECE_ROWS", piece_rows)
+    monkeypatch.setattr(image_shards, "PIECE_BYTES", 0)
     monkeypatch.setattr(reading, "CHUNK_ROWS", chunk_rows)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     stream = stream_of(manifest, source, 100)
@@ -345,6 +346,15 @@ def test_batches_do_not_depend_on_pieces_chunks_or_threads(tmp_path, monkeypatch
     found = [stream.host_batch(rows[start : start + 9]).inputs for start in range(0, 54, 9)]
     assert np.array_equal(torch.cat(found).numpy(), expected[rows])
     assert found[0].is_contiguous()
+
+
+@pytest.mark.parametrize(
+    ("side", "num", "threads", "expected"),
+    [(224, 256, 2, 16), (32, 256, 2, 128), (32, 256, 3, 86), (32, 9, 4, 16), (64, 256, 1, 85), (4096, 1, 8, 16)],
+)
+def test_pieces_of_small_images_are_larger(tmp_path, side, num, threads, expected):
+    shards = ImageShards(None, "train", num, Folder(tmp_path), Decoding(side, "squash"), num_threads=threads)
+    assert shards.piece_rows(num) == expected
 
 
 def test_few_files_wait_to_be_decoded(tmp_path, monkeypatch):
