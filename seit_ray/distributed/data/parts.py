@@ -103,16 +103,22 @@ class PartWorker(ABC):
             turn = contextlib.nullcontext() if self.num_tasks else self.turn
             with contextlib.closing(self.decoded(listed, times, is_careful=earlier > 0)) as decoded, turn:
                 times.skip()
-                if earlier:  # now: that another part ends this process meanwhile is not its fault
+                if not earlier:
+                    store = self.part(split, index, decoded, times)
+                else:  # from its note to the end: another part, that ends this process, would be held against it
                     self.patiently(lambda: self.attempts.begin(split, index, earlier))
-                store = self.part(split, index, decoded, times)
-            part = self.patiently(store)
+                    return self.stored(split, index, earlier, self.part(split, index, decoded, times))
+            return self.stored(split, index, earlier, store)
         except RuntimeError as error:
             # whatever this process asks of a broken device fails from here on: Ray starts another
             if self.is_actor and is_broken_device(error):
                 print(f"part {index} of {split}: {error}", file=sys.stderr, flush=True)
                 os._exit(1)
             raise
+
+    def stored(self, split: str, index: int, earlier: int, store: Callable[[], Part]) -> Part:
+        """Store what a part has become, and forget how often it was begun."""
+        part = self.patiently(store)
         self.patiently(lambda: self.attempts.end(split, index, earlier))
         return part
 

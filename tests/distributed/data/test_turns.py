@@ -1,11 +1,12 @@
 """The two parts that an actor has: what they do at the same time, and what one after the other."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from seit_ray.images import careful, decoded, reading
+from seit_ray.images import decoded, reading
 from seit_ray.images.decoded import decode_rows
 from seit_ray.shards.parts import PartFiles
 from tests.distributed.data.test_parts import FILES, worker_of
@@ -66,24 +67,33 @@ def test_a_part_that_fails_leaves_its_turn(tmp_path, monkeypatch, earlier):
 
 
 def test_no_other_part_is_decoded_beside_one_that_is_done_again(tmp_path, monkeypatch):
-    """Should that end the process, it would be counted against the one that has taken care."""
+    """Until its notes are gone: should that end the process, it would be held against the one that has taken care."""
     worker, _ = worker_of(tmp_path, FILES, rows_per_part=6)
     worker.attempts.begin("train", 0, 0)
-    read, begun, ended, seen = careful.read_chunks, threading.Event(), threading.Event(), []
+    begin, end, begun, seen = worker.attempts.begin, worker.attempts.end, threading.Event(), []
 
-    def watched(*arguments):
-        begun.set()
-        seen.extend([ended.wait(1), worker.attempts.earlier("train", 0)])  # the other would be done by then
-        yield from read(*arguments)
+    def noted(split, index, earlier):
+        begin(split, index, earlier)
+        if earlier:
+            begun.set()
+            time.sleep(1)  # the other would be decoded by then
+
+    def decode(*arguments):
+        seen.append("other decoded")
+        return decode_rows(*arguments)
+
+    def forgotten(split, index, earlier):
+        end(split, index, earlier)
+        seen.append(f"end of {index}")
 
     def other():
         assert begun.wait(30)
-        part = worker.finish("train", 1)
-        ended.set()
-        return part
+        return worker.finish("train", 1)
 
-    monkeypatch.setattr(careful, "read_chunks", watched)
+    monkeypatch.setattr(worker.attempts, "begin", noted)
+    monkeypatch.setattr(worker.attempts, "end", forgotten)
+    monkeypatch.setattr(decoded, "decode_rows", decode)  # of the one that is not careful
     with ThreadPoolExecutor(2) as pool:
         parts = [pool.submit(worker.finish, "train", 0), pool.submit(other)]
     assert [part.result().rows for part in parts] == [6, 6]
-    assert seen == [False, 2]  # and this attempt was noted when its turn had come
+    assert seen == ["end of 0", "other decoded", "end of 1"]
