@@ -17,7 +17,7 @@ from pathlib import Path
 
 import seit_ray
 from seit_ray import config as configs
-from seit_ray.config.loading import config_file, read_yaml
+from seit_ray.config.loading import config_file, flow, read_yaml
 from seit_ray.verbs.command.arguments import VERBS, Parser, add_config, joined
 from seit_ray.verbs.command.errors import telling
 from seit_ray.verbs.command.job_environment import EXTRAS, environment_of, extras_of, refuse_extras
@@ -63,7 +63,7 @@ def submit(options: argparse.Namespace) -> int:
     """Check everything that can be checked here, submit, and wait if asked; the exit status."""
     words = [*options.overrides]
     if options.run_name and takes_run_name(VERBS[options.verb]):
-        words.append(f"run={options.run_name}")
+        words.append(f"run={flow(options.run_name)}")  # of digits it is no number
     files = options.config or []
     config = configs.load(VERBS[options.verb], files, words)
     refuse_secrets(VERBS[options.verb], files, words)

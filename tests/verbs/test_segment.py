@@ -178,17 +178,17 @@ def test_a_killed_prediction_continues_and_ends_in_the_same_files(place, new_ima
     class Killed(BaseException):
         pass
 
-    write = predict_job.SegmentParts.part
+    write = predict_job.SegmentParts.stored
     calls = []
 
-    def part(self, *arguments):
+    def stored(self, *arguments):
         calls.append(arguments[1])
         done = write(self, *arguments)
         if len(calls) == 2:
             raise Killed
         return done
 
-    monkeypatch.setattr(predict_job.SegmentParts, "part", part)
+    monkeypatch.setattr(predict_job.SegmentParts, "stored", stored)
     with pytest.raises(Killed):
         predict(predicting(place, tmp_path / "cut"))
     predict(predicting(place, tmp_path / "cut"))
