@@ -114,9 +114,15 @@ def unreachable(address: str, error: object) -> ValueError:
 def sigterm_kept() -> Iterator[None]:
     """Put a SIGTERM handler of the program back: ray.init installs its own, which ends with exit status 15."""
     before = signal.getsignal(signal.SIGTERM)
-    yield
-    if callable(before) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
+    try:
+        yield
+    except SystemExit as ended:
+        if ended.code == signal.SIGTERM and callable(before):  # it came while Ray started
+            before(signal.SIGTERM, None)
+        raise
+    finally:
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

@@ -65,6 +65,12 @@ def per_class_top1(counts: torch.Tensor) -> list[float | None]:
     return [hits / total if total else None for total, hits in counts[:, :2].tolist()]
 
 
+def figures_of_views(counts: torch.Tensor, class_names: list[str]) -> dict[str, Any]:
+    """Figures of the first of counts [V,C,4], as of `figures_of_counts`; of a second one as "mirrored"."""
+    figures, *both = (figures_of_counts(each, class_names) for each in counts.cpu())
+    return {**figures, **({"mirrored": both[0]} if both else {})}
+
+
 def figures_of_counts(counts: torch.Tensor, class_names: list[str]) -> dict[str, Any]:
     """samples, top1, top5, loss and per_class_top1 (by name) of the counts [C,4] of `class_counts`.
 

@@ -6,10 +6,12 @@ Imports no torch, which each of the processes would have to load.
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 
 import numpy as np
 import pyarrow as pa
@@ -46,12 +48,24 @@ def decoded_carefully(listed: pa.Table, source: Folder, decoding: Decoding) -> G
 
 def new_process() -> ProcessPoolExecutor:
     """One process that decodes; RuntimeError where none can be started, which is no image's fault."""
-    pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=end_with_parent)
     try:
         pool.submit(int).result()
     except BrokenProcessPool as error:
         raise RuntimeError("a process to decode in ends at once: there may be too little memory") from error
     return pool
+
+
+def end_with_parent() -> None:
+    """Have this process end when the one that started it has been killed, which tells it nothing."""
+    parent = parent_process()
+    assert parent is not None  # it was spawned
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def alone(rows: pa.Table) -> pa.Table:

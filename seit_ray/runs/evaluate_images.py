@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from seit_ray.evaluation.classification import add_counts, figures_of_counts, mean_of
+from seit_ray.evaluation.classification import add_counts, figures_of_views, mean_of
 from seit_ray.evaluation.image_classifier import ImageClassifier
 from seit_ray.images.decode import MAX_PIXELS
 from seit_ray.images.decoded import DecodedImages, Decoding, ahead, decoded_chunks
@@ -74,9 +74,7 @@ def evaluate_images(
     counts, rejected = world.sum(counts), gathered(rejected, world)
     check_any_read(rejected, total, split, images.uri)
     scored = {"num_scored": len(chosen)} if chosen is not None else {}
-    figures, *both = (figures_of_counts(each, names) for each in counts.cpu())
-    found = {**figures, **({"mirrored": both[0]} if both else {})}
-    return {"split": split, **scored, **found, "listed": total, "rejected": rejected}
+    return {"split": split, **scored, **figures_of_views(counts, names), "listed": total, "rejected": rejected}
 
 
 def decoded_split(

@@ -7,7 +7,7 @@ from typing import Any
 
 from seit_ray.augment.lookup import mirror_codes, mirrored
 from seit_ray.batches.stream import open_split
-from seit_ray.evaluation.classification import View, figures_of_counts, view_counts
+from seit_ray.evaluation.classification import View, figures_of_views, view_counts
 from seit_ray.models.about import check_class_names
 from seit_ray.models.exports import import_model
 from seit_ray.runs.inputs import cropped
@@ -45,8 +45,7 @@ def evaluate_tokens(
     mirror_of = mirror_view(dataset, model.grid, world) if mirror else None
     with autocast(world.device, precision_of(about, world.device)):
         counts = view_counts(model.to(world.device), store, len(names), world, batch_size, mirror_of)
-    figures, *both = (figures_of_counts(each, names) for each in counts.cpu())
-    return {"split": split, **figures, **({"mirrored": both[0]} if both else {})}
+    return {"split": split, **figures_of_views(counts, names)}
 
 
 def mirror_view(dataset: Folder, grid: tuple[int, int], world: World) -> View:

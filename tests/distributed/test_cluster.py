@@ -1,3 +1,7 @@
+import os
+import signal
+import sys
+
 import pytest
 from ray.exceptions import RayTaskError
 
@@ -85,3 +89,23 @@ def test_a_mistake_of_the_user_is_found_in_what_wraps_it():
     for error in (mistake, raised(wrapping), by_ray, RayTaskError("task", "traceback", raised(wrapping))):
         found = cluster.user_error(error)
         assert (str(found), found.kind) == ("s3://b/k stopped answering; expected a server", "unavailable")
+
+
+def ended_while_starting():
+    """As ray.init, to which SIGTERM comes."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(signal.SIGTERM))
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_sigterm_while_ray_starts_is_told_to_the_program():
+    """Ray's own handler ends with 15, which nobody would take for a stopped job."""
+    told, kept = [], signal.getsignal(signal.SIGTERM)
+    try:
+        signal.signal(signal.SIGTERM, lambda *which: told.append(which[0]))
+        mine = signal.getsignal(signal.SIGTERM)
+        with pytest.raises(SystemExit), cluster.sigterm_kept():
+            ended_while_starting()
+        assert told == [signal.SIGTERM]
+        assert signal.getsignal(signal.SIGTERM) is mine
+    finally:
+        signal.signal(signal.SIGTERM, kept)

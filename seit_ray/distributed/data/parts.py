@@ -15,7 +15,7 @@ import resource
 import sys
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -43,6 +43,7 @@ ACTOR_BYTES = 1 << 30  # that an actor may take beside its libraries, whatever t
 MAX_ACTORS = 32_768
 PARTS_AN_ACTOR = 2  # at a time: what comes next is read, with a GPU decoded, while one is written
 PARTS_GIVEN = 2 * PARTS_AN_ACTOR  # to an actor with a GPU, which has many; what waits for one cannot go to another
+TWO_THREADS: dict[str, Any] = {"max_concurrent_calls_per_actor": PARTS_AN_ACTOR, "enable_true_multi_threading": True}
 GROW_FROM = 0.875  # of the parts that the actors can have given: then Ray starts more, as it does by default
 LEAST_TASKS, MOST_TASKS = 2, 64  # decoding tasks that a part has started
 
@@ -100,15 +101,17 @@ class PartWorker(ABC):
         try:
             times = Times()
             listed = self.patiently(lambda: self.manifest.read_part(split, index))
-            turn = contextlib.nullcontext() if self.num_tasks else self.turn
-            with contextlib.closing(self.decoded(listed, times, is_careful=earlier > 0)) as decoded, turn:
+            with contextlib.ExitStack() as held:
+                chunks = self.decoded(listed, times, is_careful=earlier > 0)
+                decoded = held.enter_context(contextlib.closing(chunks))
+                held.enter_context(contextlib.nullcontext() if self.num_tasks else self.turn)
                 times.skip()
-                if not earlier:
-                    store = self.part(split, index, decoded, times)
-                else:  # from its note to the end: another part, that ends this process, would be held against it
+                if earlier:
                     self.patiently(lambda: self.attempts.begin(split, index, earlier))
-                    return self.stored(split, index, earlier, self.part(split, index, decoded, times))
-            return self.stored(split, index, earlier, store)
+                store = self.part(split, index, decoded, times)
+                if not earlier:  # one that is noted again would be blamed for another that ends this process
+                    held.close()
+                return self.stored(split, index, earlier, store)
         except RuntimeError as error:
             # whatever this process asks of a broken device fails from here on: Ray starts another
             if self.is_actor and is_broken_device(error):
@@ -191,11 +194,7 @@ def map_parts(
             "is_actor": True,
         },
         compute=ray.data.ActorPoolStrategy(
-            min_size=least,
-            max_size=most,
-            max_tasks_in_flight_per_actor=given,
-            max_concurrent_calls_per_actor=PARTS_AN_ACTOR,
-            enable_true_multi_threading=True,
+            min_size=least, max_size=most, max_tasks_in_flight_per_actor=given, **TWO_THREADS
         ),
         num_gpus=gpus or None,
         # With a GPU the decoding tasks own the CPUs; without one the actor decodes. On a local ray nothing else runs,
@@ -203,11 +202,23 @@ def map_parts(
         num_cpus=0 if gpus or cluster.is_local else 1,
         memory=memory_bytes,
     )
-    growth = data.context.autoscaling_config
-    before, growth.actor_pool_util_upscaling_threshold = (
-        growth.actor_pool_util_upscaling_threshold,
-        GROW_FROM * given / PARTS_AN_ACTOR,
-    )
+    with growing_from(data, GROW_FROM * given / PARTS_AN_ACTOR):
+        take(data, on_part)
+
+
+@contextlib.contextmanager
+def growing_from(data: ray.data.Dataset, share: float) -> Iterator[None]:
+    """Ray starts more actors where they have this many times the parts that they work on at a time."""
+    growth = data.context.autoscaling_config  # that of all datasets of this process
+    before, growth.actor_pool_util_upscaling_threshold = growth.actor_pool_util_upscaling_threshold, share
+    try:
+        yield
+    finally:
+        growth.actor_pool_util_upscaling_threshold = before
+
+
+def take(data: ray.data.Dataset, on_part: Callable[[Part], None]) -> None:
+    """Have the parts of a dataset finished, and tell of each; a user's mistake as itself."""
     finished: Any = iter(data.iter_rows())
     try:
         for row in finished:
@@ -218,7 +229,6 @@ def map_parts(
             raise
         raise mistake from error
     finally:
-        growth.actor_pool_util_upscaling_threshold = before  # it may be that of all datasets of this process
         finished.close()  # else the actors keep their CPUs as long as somebody keeps the traceback
 
 
