@@ -27,8 +27,12 @@ PASSING = {
     ],
     "reads are damaged": [Fault("corrupt", key="photos", times=8), Fault("corrupt", key="records", times=3)],
     "manifest and tokenizer are damaged on the way": [
-        Fault("corrupt", key="manifest", times=8, every=2),
-        Fault("truncate", key="tokenizer", times=4, every=2),
+        # of each fewer than the client tries: four parts at a time may read one file, and one of them meet all
+        Fault("corrupt", key="manifest/train", times=3, every=2),
+        Fault("corrupt", key="manifest/val", times=1),
+        Fault("corrupt", key="manifest.json", times=1),
+        Fault("truncate", key="tokenizer.json", times=3, every=2),
+        Fault("truncate", key="tokenizer.safetensors", times=3, every=2),
     ],
     "writes fail": [
         Fault("error", "PUT", times=4, every=5, **SLOW),
