@@ -3,20 +3,24 @@
 python tests/benchmarks/image_stream_rate.py [--zip photographs.zip] [--copies 2] [--image-size 224] [--small 3000]
                                              [--workers 2] [--batch 64] [--rounds 3]
 
-Both give shuffled batches of uint8 pixels: decoded, resized to a square by Pillow's bicubic filter. The stream decodes
-with as many threads as the loader has processes. Rounds alternate, each in a process of its own, so that nothing is
-kept; the best counts, by the clock and by the processor time of all processes. Beside photographs, 32x32 PNG.
+All give shuffled batches of uint8 pixels: decoded, resized to a square by Pillow's bicubic filter. The stream is read
+by as many training processes of a node, a share of each batch to each, as the loader has processes, and by a single one
+with as many threads. Rounds alternate, each in a process of its own, so that nothing is kept; the best counts, by the
+clock and by the processor time of all processes. Beside photographs, 32x32 PNG.
 """
 
 import argparse
+import contextlib
 import importlib
 import io
 import multiprocessing
+import os
 import resource
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -31,23 +35,47 @@ from torchvision.transforms import InterpolationMode, v2
 from seit_ray.batches.images import SHARD_ROWS, open_images
 from seit_ray.images.decoded import Decoding
 from seit_ray.images.listing import list_images
+from seit_ray.images.manifest import Manifest
 from seit_ray.images.sources.settings import SourceSettings
 from seit_ray.storage import Folder
 
 Way = Callable[[Path, argparse.Namespace, int, int], int]
 
 
-def by_stream(place: Path, options: argparse.Namespace, size: int, seed: int) -> int:
-    """Images of an epoch of our stream."""
+def by_thread(place: Path, options: argparse.Namespace, size: int, seed: int) -> int:
+    """Images of an epoch of our stream in one process of many threads."""
     torch.set_num_threads(options.workers)
+    with listed(place) as (manifest, source):
+        return share_of_epoch(manifest, source, options, size, seed, (0, 1))
+
+
+def by_process(place: Path, options: argparse.Namespace, size: int, seed: int) -> int:
+    """Images of an epoch of our stream in many processes of one thread."""
+    torch.set_num_threads(1)
+    os.environ["LOCAL_WORLD_SIZE"] = str(options.workers)  # as whoever starts a training says it
+    with listed(place) as (manifest, source), ProcessPoolExecutor(options.workers, FORK) as processes:
+        given = manifest, source, options, size, seed
+        shares = [(rank, options.workers) for rank in range(options.workers)]
+        return sum(done.result() for done in [processes.submit(share_of_epoch, *given, share) for share in shares])
+
+
+@contextlib.contextmanager
+def listed(place: Path) -> Iterator[tuple[Manifest, Folder]]:
+    """The listing of a folder, beside it."""
     with tempfile.TemporaryDirectory() as listing:
-        source, more = Folder(place), {"val_fraction": 0.0, "seed": 0, "rows_per_part": SHARD_ROWS}
-        manifest = list_images(source, SourceSettings(), Folder(listing), **more)
-        stream = open_images(manifest, source, Decoding(size, "squash"))["train"]
-        seen = 0
-        for step in range(len(stream) // options.batch):
-            seen += len(stream.host_batch(stream.step_rows(options.batch, seed, step)).inputs)
-        stream.close()
+        source, folder = Folder(place), Folder(listing)
+        yield list_images(source, SourceSettings(), folder, val_fraction=0.0, seed=0, rows_per_part=SHARD_ROWS), source
+
+
+def share_of_epoch(
+    manifest: Manifest, source: Folder, options: argparse.Namespace, size: int, seed: int, share: tuple[int, int]
+) -> int:
+    """Images that one of so many processes sees of an epoch."""
+    stream, (rank, world_size), seen = open_images(manifest, source, Decoding(size, "squash"))["train"], share, 0
+    for step in range(len(stream) // options.batch):
+        rows = np.array_split(stream.step_rows(options.batch, seed, step), world_size)[rank]
+        seen += len(stream.host_batch(rows).inputs)
+    stream.close()
     return seen
 
 
@@ -63,7 +91,12 @@ def by_loader(place: Path, options: argparse.Namespace, size: int, seed: int) ->
 
 FIRST_USED = ("pandas", "simplejpeg")  # which pyarrow loads for its first array, as every worker of Ray has, and ours
 
-WAYS: dict[str, Way] = {"stream": by_stream, "ImageFolder + DataLoader": by_loader}
+FORK = multiprocessing.get_context("fork")  # of a process that has imported all; usage counts from nought
+WAYS: dict[str, Way] = {
+    "stream, each worker a process": by_process,
+    "stream, one process, each worker a thread": by_thread,
+    "ImageFolder + DataLoader": by_loader,
+}
 
 
 def measure(sink: Connection, way: Way, *given: object) -> None:
@@ -79,11 +112,10 @@ def rates(place: Path, options: argparse.Namespace, size: int) -> dict[str, tupl
     best = dict.fromkeys(WAYS, (0.0, 0.0))
     for name in FIRST_USED:
         importlib.import_module(name)
-    context = multiprocessing.get_context("fork")  # which has imported all; usage counts from nought
     for seed in range(options.rounds):
         for name, way in WAYS.items():
-            source, sink = context.Pipe(duplex=False)
-            process = context.Process(target=measure, args=(sink, way, place, options, size, seed))
+            source, sink = FORK.Pipe(duplex=False)
+            process = FORK.Process(target=measure, args=(sink, way, place, options, size, seed))
             process.start()
             seen, wall, used = source.recv()
             process.join()
