@@ -27,10 +27,14 @@ EVALUATED = {
 
 
 class Optimizer(Section):
-    """AdamW with linear warm-up and half-cosine decay, per step."""
+    """AdamW, or Muon, with linear warm-up and half-cosine decay, per step."""
 
     frozen = "seit_ray.training.settings:OptimizerSettings"
 
+    name: Literal["adamw", "muon"] = Field(
+        "adamw",
+        description="muon: orthogonal steps for the matrices of the blocks (arXiv 2502.16982), AdamW for the rest",
+    )
     lr: PositiveFloat | None = Field(None, description="peak learning rate; overrides blr")
     blr: PositiveFloat = Field(1.5e-4, description="base rate, scaled by lr_rule")
     lr_rule: Literal["linear", "sqrt"] = Field(

@@ -28,7 +28,7 @@ from seit_ray.training.gradients import add_gradients
 from seit_ray.training.identity import DECIDED_BY, check_same
 from seit_ray.training.metrics import MetricsLog, describe, read_metrics
 from seit_ray.training.micro_batches import MicroBatches, Parts
-from seit_ray.training.optimizer import gradient_norm, optimizer_of, set_lr, take_step
+from seit_ray.training.optimizer import build_optimizer, gradient_norm, set_lr, take_step
 from seit_ray.training.requests import Requests, Stopped
 from seit_ray.training.saving import CheckpointWriter
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
@@ -75,7 +75,7 @@ class Trainer:
         self.eval_every, self._saved_at = settings.eval_interval(world.device), 0
         looks = {"loop.eval_every_epochs": self.eval_every} if settings.keep_best else {}  # these choose the best
         self.identity = {**identity, **numbers, DECIDED_BY: {**(decided_by or {}), **looks}}
-        self.optimizer = optimizer_of(self.model, optimizer)
+        self.optimizer = build_optimizer(self.model, optimizer)
         self.rates, self.peak = optimizer, optimizer.peak(batch)
         self.ema = new_average(self.model) if settings.ema_decay > 0 else {}
         if hasattr(objective, "average"):  # that may take its targets from it

@@ -1,15 +1,18 @@
-"""AdamW with one parameter group for each (learning-rate scale, weight decay)."""
+"""AdamW or Muon, with one parameter group for each (learning-rate scale, weight decay, kind of step)."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from seit_ray.training.muon import MATRICES, Muon
 from seit_ray.training.settings import OptimizerSettings
 
+IN_BLOCK = re.compile(r"(blocks|layers)\.\d+\.")  # of a transformer
 POSITIONS = ("pos_embed", "cls_token", "decoder_pos_embed_learned")
 
 
@@ -35,59 +38,56 @@ def parameter_groups(
     layer_decay: float,
     decay_positions: bool = True,
     token_emb_last: bool = False,
+    matrices: bool = False,
 ) -> list[dict[str, Any]]:
-    """Groups with `lr_scale` and `weight_decay`; 1-D parameters never decay, positions and class token where asked.
+    """Groups with `lr_scale`, `weight_decay` and MATRICES: where asked, the matrices of the blocks have their own.
 
-    Frozen parameters are in no group. A model without blocks has no layers to tell apart: a `layer_decay` other than 1
-    is a ValueError.
+    1-D parameters never decay, positions and class token where asked. Frozen parameters are in no group. A model
+    without blocks has no layers to tell apart: a `layer_decay` other than 1 is a ValueError.
     """
     depth = len(getattr(model, "blocks", ()))
     if not depth and layer_decay != 1:
         raise ValueError(
             f"layer_decay {layer_decay} for {type(model).__name__}; expected 1, since it has no blocks; set it to 1"
         )
-    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    groups: dict[tuple[float, float, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         fixed = parameter.ndim <= 1 or name.endswith(".bias") or (name in POSITIONS and not decay_positions)
         decay = 0.0 if fixed else weight_decay
         scale = layer_decay ** (depth + 1 - layer_of(name, depth, token_emb_last)) if depth else 1.0
-        group = groups.setdefault((scale, decay), {"params": [], "lr_scale": scale, "weight_decay": decay})
+        inner = matrices and is_inner(name, parameter)
+        group = {"params": [], "lr_scale": scale, "weight_decay": decay, MATRICES: inner}
+        group = groups.setdefault((scale, decay, inner), group)
         group["params"].append(parameter)
     return list(groups.values())
 
 
-def build_optimizer(
-    model: nn.Module,
-    *,
-    weight_decay: float,
-    betas: tuple[float, float],
-    layer_decay: float,
-    decay_positions: bool = True,
-    token_emb_last: bool = False,
-) -> torch.optim.AdamW:
-    """Fused AdamW; the loop sets the rate of every step."""
+def is_inner(name: str, parameter: Tensor) -> bool:
+    """Whether a parameter is the matrix of a layer within the blocks: no embedding, position, bias table or head."""
+    return parameter.ndim == 2 and name.endswith(".weight") and IN_BLOCK.search(name) is not None
+
+
+def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW:
+    """Fused AdamW, or Muon; the loop sets the rate of every step. ValueError for Muon where it has no matrices."""
+    is_muon = settings.name == "muon"
     groups = parameter_groups(
         model,
-        weight_decay=weight_decay,
-        layer_decay=layer_decay,
-        decay_positions=decay_positions,
-        token_emb_last=token_emb_last,
-    )
-    return torch.optim.AdamW(groups, lr=0.0, betas=(betas[0], betas[1]), fused=True)
-
-
-def optimizer_of(model: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW:
-    """`build_optimizer` by a run's settings."""
-    return build_optimizer(
-        model,
         weight_decay=settings.weight_decay,
-        betas=settings.betas,
         layer_decay=settings.layer_decay,
         decay_positions=settings.decay_positions,
         token_emb_last=settings.token_emb_last,
+        matrices=is_muon,
     )
+    if not is_muon:
+        return torch.optim.AdamW(groups, lr=0.0, betas=settings.betas, fused=True)
+    if not any(group[MATRICES] for group in groups):
+        raise ValueError(
+            f"optimizer.name muon for {type(model).__name__}; expected a model with matrices in its blocks that are "
+            "trained; set optimizer.name=adamw"
+        )
+    return Muon(groups, betas=settings.betas)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 MOST_BETWEEN = 5  # epochs from one evaluation to the next on a GPU, where nobody says how many
 LEAST_EVALUATIONS = 20  # of such a training
 PRECISIONS = ("auto", "fp32", "bf16")
+OPTIMIZERS = ("adamw", "muon")
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,9 @@ class LoopSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
-    """AdamW, its groups of parameters and its rate over the epochs; fields as in `config.Optimizer`."""
+    """The optimizer, its groups of parameters and its rate over the epochs; fields as in `config.Optimizer`."""
 
+    name: str = "adamw"
     lr: float | None = None
     blr: float = 1.5e-4
     lr_rule: str = "linear"
@@ -114,6 +116,10 @@ class OptimizerSettings:
     layer_decay: float = 1.0
     token_emb_last: bool = False
     clip_grad: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in OPTIMIZERS:
+            raise ValueError(f"optimizer.name {self.name!r}; expected one of {', '.join(OPTIMIZERS)}; choose one")
 
     def check_schedule(self, epochs: float, global_batch_size: int) -> None:
         """ValueError where the warm-up would not end before the training does, or the rate would end above its peak."""

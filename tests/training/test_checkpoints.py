@@ -10,14 +10,15 @@ from seit_ray.storage import Folder
 from seit_ray.training.checkpoints import checkpoint_names, load_checkpoint, restore, save_checkpoint, state_tensors
 from seit_ray.training.identity import check_same
 from seit_ray.training.optimizer import build_optimizer, set_lr
+from seit_ray.training.settings import OptimizerSettings
 from tests.tiny_dataset import learnable_rows
 from tests.tiny_trainers import tiny_classifier, tiny_masked
 
 
-def trained(seed, steps=2, model=None):
+def trained(seed, steps=2, model=None, name="adamw"):
     """A model, its optimizer after some steps, and an average of its weights."""
     model = model or tiny_classifier(seed=seed)
-    optimizer = build_optimizer(model, weight_decay=0.05, betas=(0.9, 0.95), layer_decay=0.9)
+    optimizer = build_optimizer(model, OptimizerSettings(name=name, layer_decay=0.9))
     ema = {name: value.detach().clone() + 1 for name, value in model.state_dict().items()}
     for step in range(steps):
         take_step(model, optimizer, seed + step)
@@ -38,12 +39,13 @@ def save(run, step, tensors=None, keep=2, **about):
     save_checkpoint(run, tensors, {"step": step, **about}, keep)
 
 
-def test_round_trip_is_exact_and_goes_on_alike(run):
-    model, optimizer, ema = trained(0)
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_round_trip_is_exact_and_goes_on_alike(run, name):
+    model, optimizer, ema = trained(0, name=name)
     save(run, 7, state_tensors(model, optimizer, ema), tokenizer="abc")
     tensors, about = load_checkpoint(run)
     assert (about["step"], about["tokenizer"]) == (7, "abc")
-    other = trained(5, steps=0)
+    other = trained(5, steps=0, name=name)
     restore(tensors, *other)
     found, expected = state_tensors(*other), state_tensors(model, optimizer, ema)
     assert found.keys() == expected.keys()
@@ -58,7 +60,7 @@ def test_restoring_keeps_the_groups_of_the_new_optimizer(run):
     model, optimizer, ema = trained(0)
     tensors = state_tensors(model, optimizer, ema)
     other, _, other_ema = trained(1)
-    fresh = build_optimizer(other, weight_decay=0.2, betas=(0.5, 0.6), layer_decay=0.5)
+    fresh = build_optimizer(other, OptimizerSettings(weight_decay=0.2, betas=(0.5, 0.6), layer_decay=0.5))
     restore(tensors, other, fresh, other_ema)
     assert {group["betas"] for group in fresh.param_groups} == {(0.5, 0.6)}
     assert {group["weight_decay"] for group in fresh.param_groups} == {0.0, 0.2}

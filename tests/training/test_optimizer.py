@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from seit_ray.training.optimizer import build_optimizer, layer_of, parameter_groups, set_lr
+from seit_ray.training.settings import OptimizerSettings
 from tests.tiny_trainers import tiny_classifier, tiny_masked
 
 
@@ -100,7 +101,7 @@ def test_frozen_parameters_are_left_out():
 
 def test_rates_are_scaled_a_group():
     model = tiny_classifier()
-    optimizer = build_optimizer(model, weight_decay=0.1, betas=[0.8, 0.9], layer_decay=0.5)
+    optimizer = build_optimizer(model, OptimizerSettings(weight_decay=0.1, betas=(0.8, 0.9), layer_decay=0.5))
     set_lr(optimizer, 0.4)
     rates = {group["lr_scale"]: group["lr"] for group in optimizer.param_groups}
     assert rates == pytest.approx({0.125: 0.05, 0.25: 0.1, 0.5: 0.2, 1.0: 0.4})
@@ -110,7 +111,7 @@ def test_rates_are_scaled_a_group():
 def test_decay_and_scale_are_applied():
     model = tiny_classifier()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    optimizer = build_optimizer(model, weight_decay=0.5, betas=(0.9, 0.95), layer_decay=0.5, decay_positions=False)
+    optimizer = build_optimizer(model, OptimizerSettings(weight_decay=0.5, layer_decay=0.5, decay_positions=False))
     set_lr(optimizer, 0.1)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)  # no gradient moves them: what does is decay

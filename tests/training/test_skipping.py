@@ -52,8 +52,9 @@ def state_of(trainer):
 
 @pytest.mark.parametrize("objective", [Exploding({1}, math.nan), Exploding({1}, math.inf), BadGradients()])
 @pytest.mark.parametrize("clip_grad", [None, 1.0])
-def test_a_bad_step_changes_nothing(run, objective, clip_grad):
-    trainer = tiny_trainer(run, optimizer={"clip_grad": clip_grad, "warmup_epochs": 0})
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_a_bad_step_changes_nothing(run, objective, clip_grad, name):
+    trainer = tiny_trainer(run, optimizer={"clip_grad": clip_grad, "warmup_epochs": 0, "name": name})
     take_step(trainer, 0)
     before = state_of(trainer)
     trainer.objective = objective
