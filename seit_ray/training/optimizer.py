@@ -58,9 +58,8 @@ def parameter_groups(
         decay = 0.0 if fixed else weight_decay
         scale = layer_decay ** (depth + 1 - layer_of(name, depth, token_emb_last)) if depth else 1.0
         inner = matrices and is_inner(name, parameter)
-        group = {"params": [], "lr_scale": scale, "weight_decay": decay, MATRICES: inner}
-        group = groups.setdefault((scale, decay, inner), group)
-        group["params"].append(parameter)
+        about = {"params": [], "lr_scale": scale, "weight_decay": decay, MATRICES: inner}
+        groups.setdefault((scale, decay, inner), about)["params"].append(parameter)
     return list(groups.values())
 
 

@@ -28,6 +28,7 @@ from seit_ray.tokenizers.device_search import search_roughly
 from seit_ray.tokenizers.search import nearest
 from seit_ray.training.loop import Trainer
 from seit_ray.training.metrics import read_metrics
+from seit_ray.training.optimizer import build_optimizer, gradient_norm, set_lr, take_step
 from seit_ray.training.requests import Requests, Stopped
 from seit_ray.training.settings import LoopSettings, OptimizerSettings
 from seit_ray.training.world import World
@@ -123,6 +124,29 @@ def parity_of_augmentation(device: torch.device) -> None:
         found.append(chain(tokens.to(place), labels.to(place), rng))
     torch.testing.assert_close(found[1].inputs.cpu(), found[0].inputs, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(found[1].weight.cpu(), found[0].weight)
+
+
+def parity_of_muon(device: torch.device) -> None:
+    """Its steps are near those of a CPU, and one whose gradients are not finite changes nothing."""
+    start, found = dict(masked_model().named_parameters()), []
+    for place in (torch.device("cpu"), device):
+        model = masked_model().to(place)
+        optimizer = build_optimizer(model, OptimizerSettings(name="muon"))
+        set_lr(optimizer, 1e-2)
+        for seed in range(3):
+            generator = torch.Generator().manual_seed(seed)
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.grad = torch.randn(parameter.shape, generator=generator).to(place)
+            lost = torch.tensor(float(seed == 1), device=place)
+            if seed == 1:
+                model.get_parameter("blocks.0.mlp.fc1.weight").grad[0, 0] = torch.nan  # type: ignore[index]
+            take_step(optimizer, gradient_norm(optimizer), lost, clip_grad=1.0)
+        found.append({name: parameter.detach().cpu() for name, parameter in model.named_parameters()})
+    for name, mine in found[0].items():
+        assert torch.isfinite(mine).all(), name
+        far = (found[1][name] - mine).norm()
+        assert far <= 0.05 * (mine - start[name]).norm(), name
 
 
 def parity_of_search(device: torch.device) -> None:
@@ -251,6 +275,7 @@ def halving(device: torch.device) -> None:
 CASES: dict[str, Callable[[torch.device], None]] = {
     "parity of a step": parity_of_a_step,
     "parity of augmentation": parity_of_augmentation,
+    "parity of muon": parity_of_muon,
     "parity of search": parity_of_search,
     "resume": resume,
     "bf16": half_precision,

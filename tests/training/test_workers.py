@@ -12,7 +12,7 @@ from seit_ray.training.checkpoints import load_checkpoint
 from seit_ray.training.metrics import read_metrics
 from seit_ray.training.world import World
 from tests.tiny_trainers import CPU, comparable, losses, tiny_trainer
-from tests.training.workers import CASES, case, cases_of
+from tests.training.workers import CASES, case, cases_of, optimizer_of
 from tests.training.workers import main as train_all
 from tests.warm import processes as warm
 
@@ -34,7 +34,8 @@ def test_accumulation_gives_the_same_losses(tmp_path, name, accum_steps):
     for steps in (1, accum_steps):
         run = Folder(tmp_path / str(steps))
         model, objective, _ = case(name, CPU)
-        tiny_trainer(run, model, objective=objective, loop={**STEPS, "accum_steps": steps}).train()
+        loop = {**STEPS, "accum_steps": steps}
+        tiny_trainer(run, model, objective=objective, loop=loop, optimizer=optimizer_of(name)).train()
         found.append(losses(run))
     assert len(found[0]) == 8
     assert found[1] == pytest.approx(found[0], abs=1e-5)

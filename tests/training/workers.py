@@ -25,7 +25,7 @@ from tests.tiny_trainers import (
 )
 
 LOOP = {"global_batch_size": 9, "log_every_steps": 1, "accum_steps": 2, "ema_decay": 0.9}
-CASES = ("supervised", "augmented", "mtm", "ccvit", "morphed")
+CASES = ("supervised", "augmented", "mtm", "ccvit", "morphed", "muon")
 
 
 def cases_of(size):
@@ -51,6 +51,11 @@ def case(name, world):
     return model, objective, lambda net, epoch: classification_metrics(net, val, 4, world, 5)
 
 
+def optimizer_of(name):
+    """Settings of the optimizer of a case."""
+    return {"name": "muon" if name == "muon" else "adamw"}
+
+
 def main(folder, size, rank):
     """Train every case, with metrics of a val split."""
     Path(folder).mkdir(exist_ok=True)
@@ -61,8 +66,8 @@ def main(folder, size, rank):
     world = World(rank, size, torch.device("cpu"))
     for name in cases_of(size):
         model, objective, evaluate = case(name, world)
-        run = Folder(folder).join(name)
-        tiny_trainer(run, model, objective=objective, evaluate=evaluate, loop=LOOP, world=world).train()
+        how = {"loop": LOOP, "optimizer": optimizer_of(name), "world": world}
+        tiny_trainer(Folder(folder).join(name), model, objective=objective, evaluate=evaluate, **how).train()
     if size > 1:
         torch.distributed.destroy_process_group()
 
