@@ -4,6 +4,7 @@
 and the stem of SeiT++, 2/2/0, of which "learned table" is the baseline: the same without MTM.
 
 python tests/benchmarks/cifar10_evidence.py --images CIFAR10 --output runs/evidence [--num-images 2000] [--epochs 100]
+                                            [--optimizer adamw]
 
 Every share of the images is trained for as many steps: --epochs are those of all of them. Differences are paired by
 seed, with their standard errors; the standard error of a share of the test images, a point or so, is not among them.
@@ -27,6 +28,7 @@ import torch
 
 from seit_ray import config
 from seit_ray.storage import Folder
+from seit_ray.training.settings import OPTIMIZERS
 from seit_ray.verbs.evaluate import evaluate
 from seit_ray.verbs.finetune import finetune
 from seit_ray.verbs.fit_tokenizer import fit_tokenizer
@@ -52,6 +54,7 @@ def main() -> None:
     parser.add_argument("--num-test", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw", help="of classifiers and pre-training")
     parser.add_argument("--shard", default="0/1", metavar="I/N")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -177,7 +180,8 @@ def train(options: argparse.Namespace, output: Path, setting: str, share: float,
     loop = {"epochs": epochs, "global_batch_size": 64, "seed": seed, "log_every_steps": 100}
     loop |= {"eval_every_epochs": epochs, "checkpoint_every_epochs": max(1, epochs // 5)}
     shared = {"dataset": tokens, "output": str(output), "workers": LOCAL}
-    more, rate = {}, {"lr": 2e-3, "warmup_epochs": epochs / 10, "weight_decay": 0.05, "layer_decay": 1.0}
+    peak = {"name": options.optimizer, "lr": 2e-3, "warmup_epochs": epochs / 10}
+    more, rate = {}, {**peak, "weight_decay": 0.05, "layer_decay": 1.0}
     if setting in MASKED:
         masked = f"mtm-{share:g}-{seed}"
         pretrain(
@@ -186,7 +190,7 @@ def train(options: argparse.Namespace, output: Path, setting: str, share: float,
                 model={"size": "nano", "dropout": 0.0},
                 augment={"random_crop": True, "crop_area": CROP_AREA},
                 loop=loop,
-                optimizer={"lr": 2e-3, "warmup_epochs": epochs / 10},
+                optimizer=peak,
                 **shared,
             )
         )
