@@ -41,7 +41,7 @@ def test_the_augmentation_of_each_arm_is_one_that_can_be(tmp_path):
 
 def test_the_arm_of_seit_trains(tmp_path, capsys):
     write_dataset(tokens_of(tmp_path, 1.0), sizes={"train": 64, "val": 16}, side=8)
-    train(Namespace(epochs=3), tmp_path, "SeiT", 1.0, 0)
+    train(Namespace(epochs=3, optimizer="muon"), tmp_path, "SeiT", 1.0, 0)
     run = Folder(tmp_path / name_of(0, 1.0, "SeiT"))
     model, about = import_model(run, "classifier")
     assert model.patch_grid == (4, 4)
