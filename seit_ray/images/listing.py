@@ -71,6 +71,8 @@ def list_images(
             white_level=settings.white_level,
             is_whole=found.is_whole and select is None,  # some images may be of some classes
         )
+        if manifest.left_out:  # whoever lists has no other place to say it, but for a token dataset
+            on_progress("left out", 1, 1, left_out_words(manifest.left_out))
         for number, note in enumerate(manifest.notes, 1):
             on_progress(f"note {number}", 1, 1, note)  # a line each: a phase shows its last note
         if select is None and not writer.num_images:

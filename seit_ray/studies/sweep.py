@@ -58,8 +58,13 @@ class SweepJob:
         return [o for o in proposed if self.build(o.settings).name == o.name]
 
     def check(self) -> None:
-        """ValueError, before any trial, when the searcher or the scheduler cannot be had, or the data are others."""
+        """ValueError, before any trial: no such searcher or scheduler to be had, other data or another metric."""
         refuse_other_contents(self.folder, self.contents)
+        for metric in {outcome.metric for outcome in read_outcomes(self.folder)} - {None, self.metric}:
+            raise ValueError(
+                f"{self.folder.uri} has trials that were measured and stopped by {metric} (now {self.metric}); "
+                "expected the same, so that they can be compared; choose another name or output"
+            )
         if self.trials is None and importlib.util.find_spec("optuna") is None:
             raise ValueError(
                 "search.searcher optuna without the package optuna; expected it installed; pip install optuna, or "

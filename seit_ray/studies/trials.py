@@ -47,8 +47,8 @@ class Trial:
 class Outcome:
     """What became of a trial. status: finished; stopped, by the scheduler; failed, with an error; running.
 
-    value: the metric at the end, or when it was stopped; seconds: of the last attempt; figures: of a study, all that
-    its last stage gave.
+    value: the metric at the end, or when it was stopped; metric: which that is; seconds: of the last attempt;
+    figures: of a study, all that its last stage gave.
     """
 
     name: str
@@ -59,6 +59,7 @@ class Outcome:
     seconds: float | None = None
     error: str | None = None
     figures: dict[str, Any] | None = None
+    metric: str | None = None
 
 
 def trial_folder(sweep: Folder, name: str) -> Folder:

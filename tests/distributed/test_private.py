@@ -6,6 +6,7 @@ A failure here after an update of Ray says which of them has moved; the reasons 
 import importlib
 import inspect
 import re
+import signal
 from dataclasses import fields
 from pathlib import Path
 
@@ -76,6 +77,16 @@ def test_the_trainer_makes_its_callbacks_where_ours_are_added_and_the_guard_is_l
     left_out = [] if guards else [LEAK_GUARD]
     assert [type(c).__name__ for c in found] == [n for n in names if n not in left_out] + ["BeforeResize"]
     assert "self._create_default_callbacks()" in inspect.getsource(ray.train.torch.TorchTrainer.fit)
+
+
+def test_the_trainer_leaves_ctrl_c_to_the_program():
+    trainer, before = object.__new__(RunTrainer), signal.getsignal(signal.SIGINT)
+    try:
+        trainer._register_sigint_handler(None)
+        assert signal.getsignal(signal.SIGINT) is before
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "self._register_sigint_handler(controller)" in inspect.getsource(ray.train.torch.TorchTrainer.__mro__[1])
 
 
 def test_a_worker_knows_the_notice_of_its_node():

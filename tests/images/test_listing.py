@@ -1,4 +1,4 @@
-"""Listing is a stream: what is in memory does not grow with the number of keys."""
+"""Listing is a stream: what is in memory does not grow with the number of keys; what is left out is told."""
 
 import tracemalloc
 
@@ -34,3 +34,12 @@ def test_a_bucket_is_listed_page_by_page(tmp_path, monkeypatch):
 
     peak(1000)
     assert peak(12_000) < 1.3 * peak(5000)
+
+
+def test_what_is_left_out_is_told_while_a_source_is_listed(tmp_path):
+    source, told = Folder(tmp_path / "photos"), []
+    for name in ("1.jpg", "2.heic", "3.heic", "4.txt"):
+        source.write(name, b"x")
+    options = {"val_fraction": 0.0, "seed": 0, "rows_per_part": 16}
+    list_images(source, SourceSettings(), Folder(tmp_path / "m"), **options, on_progress=lambda *a: told.append(a))
+    assert ("left out", 1, 1, "2 .heic, 1 .txt") in told

@@ -79,7 +79,7 @@ class Follower(tune.Callback):
         else:
             known: dict[str, Any] = {"seconds": result["seconds"], "figures": result.get("figures")}
             if self.metric is not None:
-                known |= {"value": result[self.metric], "epoch": result["epoch"]}
+                known |= {"metric": self.metric, "value": result[self.metric], "epoch": result["epoch"]}
             self.end(trial, "finished" if "ended" in result else "stopped", **known)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

@@ -60,6 +60,7 @@ def test_a_grid_on_two_cpus_ends_and_mistakes_are_in_the_table(grid):
     }
     assert all("gradients not finite" in line["error"] and not line["probe_linear_top1"] for line in lines[2:])
     assert [line["epoch"] for line in lines] == ["3.0", "3.0", "", ""]
+    assert {o.metric for o in read_outcomes(folder) if o.status == "finished"} == {"probe_linear_top1"}
     assert all(float(line["seconds"]) > 0 for line in lines[:2])
     texts = dict(rows)
     assert texts[f"1. {lines[0]['trial']}"].startswith(
