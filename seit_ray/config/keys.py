@@ -43,6 +43,12 @@ def holds_secret(verb: type[Section], key: str) -> bool:
     return any(f"{name}.".startswith(f"{key}.") for name in secret_keys(verb))
 
 
+def is_text(verb: type[Section], key: str) -> bool:
+    """Whether the value of a key in dotted form is text, or nothing."""
+    kind = dict(fields(verb)).get(key, (None, "", None))[0]
+    return {*(typing.get_args(kind) or (kind,))} - {types.NoneType} in ({str}, {SecretStr})
+
+
 def _value_at(section: Any, key: str) -> Any:
     for part in key.split("."):
         section = getattr(section, part)

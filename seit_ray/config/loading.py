@@ -7,13 +7,14 @@ import difflib
 import sys
 import time
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from seit_ray.config.keys import fields, holds_secret
+from seit_ray.config.keys import fields, holds_secret, is_text
 from seit_ray.config.sections import Section
 from seit_ray.config.turned_off import turn_off
 from seit_ray.config.verbs import Verb
@@ -50,7 +51,7 @@ def load(verb: type[Verb], files: Sequence[str], overrides: Sequence[str]) -> An
         if not sep or not key:
             raise ValueError(f"argument {text!r}; expected key=value; see --help for the keys")
         for place in (given, values):
-            set_key(place, key.split("."), parse_value(key, value), joined=True)
+            set_key(place, key.split("."), parse_value(verb, key, value), joined=True)
     turn_off(values, [*layers, given])
     try:
         return verb.model_validate(values)
@@ -93,10 +94,11 @@ def write(config: Verb, file: str) -> None:
         ) from None
 
 
-def parse_value(key: str, text: str) -> Any:
-    """The value of an override, read as YAML; None when it is empty."""
+def parse_value(verb: type[Verb], key: str, text: str) -> Any:
+    """The value of an override, read as YAML; None when it is empty. Of a key of text, 007 and true are text."""
     try:
-        return yaml.load(text, Loader=OnceLoader) if text else None
+        value = yaml.load(text, Loader=OnceLoader) if text else None
+        return text if isinstance(value, int | float | date) and is_text(verb, key) else value
     except yaml.YAMLError:
         raise ValueError(
             f"key {key} has a value that is not YAML; expected a number, text or a list; quote it"

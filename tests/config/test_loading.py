@@ -73,6 +73,14 @@ def test_values_are_read_as_yaml(text, key, value):
     assert getattr(getattr(found, text.split(".")[0].split("=")[0]), key) == value
 
 
+@pytest.mark.parametrize("text", ["007", "2024", "1e3", "true", "2024-01-31", "0x10", "a", "1.5"])
+def test_text_is_taken_as_it_is_written(text):
+    config = load(Pretrain, [], ["dataset=d", "output=o", f"run={text}", f"storage.secret_access_key={text}"])
+    assert config.run == text
+    assert config.storage.secret_access_key.get_secret_value() == text
+    assert load(Pretrain, [], ["dataset=d", "output=o", f"run='{text}'"]).run == text
+
+
 @pytest.mark.parametrize("number", [3, [1, 4]])
 def test_workers_are_recorded_as_they_are_given(number):
     found = load(Pretrain, [], [*REQUIRED, f"workers.num_workers={number}"])  # a warning would be an error
