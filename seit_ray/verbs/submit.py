@@ -63,7 +63,7 @@ def submit(options: argparse.Namespace) -> int:
     """Check everything that can be checked here, submit, and wait if asked; the exit status."""
     words = [*options.overrides]
     if options.run_name and takes_run_name(VERBS[options.verb]):
-        words.append(f"run={flow(options.run_name)}")  # of digits it is no number
+        words.append(f"run={flow(options.run_name)}")  # a text, whatever YAML would make of it
     files = options.config or []
     config = configs.load(VERBS[options.verb], files, words)
     refuse_secrets(VERBS[options.verb], files, words)

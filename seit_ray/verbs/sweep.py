@@ -156,18 +156,13 @@ def command_of(config: Sweep, job: SweepJob, best: Outcome, outcome: Outcome) ->
     """The command of each stage that trains a trial again, by the best one's configs and what this trial differs in."""
     words = stage_words(config, best.settings, outcome.settings)
     if len(config.stages) == 1:
-        return stage_command(config.stages[0], job, "best.yaml", words[config.stages[0]], named(outcome.name))
+        return stage_command(config.stages[0], job, "best.yaml", words[config.stages[0]], f"run={outcome.name}")
     first, last = config.stages
     begun = f"{outcome.name}-{first}"
     start = folder_of(absolute(config).output, config.storage).join(begun).uri
-    before = stage_command(first, job, f"best_{first}.yaml", words[first], named(begun))
-    after = stage_command(last, job, "best.yaml", words[last], f"init_from={start}", named(outcome.name))
+    before = stage_command(first, job, f"best_{first}.yaml", words[first], f"run={begun}")
+    after = stage_command(last, job, "best.yaml", words[last], f"init_from={start}", f"run={outcome.name}")
     return f"{before} && {after}"
-
-
-def named(run: str) -> str:
-    """The word that names a run; one of digits, or of digits and an e, is no number."""
-    return f"run={flow(run)}"
 
 
 def stage_words(config: Sweep, best: Settings, settings: Settings) -> dict[str, dict[str, Any]]:

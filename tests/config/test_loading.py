@@ -73,7 +73,7 @@ def test_values_are_read_as_yaml(text, key, value):
     assert getattr(getattr(found, text.split(".")[0].split("=")[0]), key) == value
 
 
-@pytest.mark.parametrize("text", ["007", "2024", "1e3", "true", "2024-01-31", "0x10", "a", "1.5"])
+@pytest.mark.parametrize("text", ["007", "2024", "1234567e89", "1e3", "true", "2024-01-31", "0x10", "a", "1.5"])
 def test_text_is_taken_as_it_is_written(text):
     config = load(Pretrain, [], ["dataset=d", "output=o", f"run={text}", f"storage.secret_access_key={text}"])
     assert config.run == text

@@ -17,7 +17,7 @@ from seit_ray.studies.contents import note_contents
 from seit_ray.studies.trials import Outcome
 from seit_ray.verbs.command.finetune_checks import check_data
 from seit_ray.verbs.command.record import decided_by
-from seit_ray.verbs.sweep import as_read, check, command_of, job_of, named, write_best, write_results
+from seit_ray.verbs.sweep import as_read, check, command_of, job_of, write_best, write_results
 from tests.tiny_classifiers import write_classifier
 from tests.tiny_dataset import NUM_CLASSES, write_dataset
 
@@ -133,11 +133,6 @@ def test_the_command_of_each_trial_trains_what_the_trial_did(dataset, tmp_path, 
             check_data(made)
             assert deciding(made) == deciding(trained["finetune"])
             assert (made.output, made.run) == (base.output, outcome.name)
-
-
-@pytest.mark.parametrize("name", ["5225124218", "12e3456789", "1234567e89", "ab12cd34ef"])
-def test_the_name_of_a_run_is_a_text_whatever_its_digits(name):
-    assert load(Finetune, [], ["dataset=a", named(name)]).run == name
 
 
 def test_without_a_best_trial_there_is_no_config_that_a_command_could_name(dataset, tmp_path):
