@@ -66,6 +66,30 @@ def test_another_hold_out_than_that_of_a_run_on_the_same_images_is_refused(place
             check_data(config_of(place, *keys))
 
 
+@pytest.mark.parametrize(
+    ("of_run", "of_training", "said"),
+    [
+        (
+            {"image_size": 16, "patch_size": 4, "resize": "crop"},
+            "dataset={place}/tokens model.inputs=codebook",
+            "dataset with init_from; expected transfer=true, .* on images",
+        ),
+        (
+            {"grid": [4, 4], "codebook_size": 16},
+            "images={place}/photos",
+            "images with init_from; expected transfer=true, .* on tokens",
+        ),
+    ],
+)
+def test_from_images_to_tokens_and_back_takes_a_transfer(place, of_run, of_training, said):
+    about = {"kind": "dtm", "data": "elsewhere", "settings": BASE} | of_run
+    Folder(place / "mtm").write("model.json", json.dumps(about).encode())
+    keys = [*of_training.format(place=place).split(), f"init_from={place}/mtm", f"output={place}", "run=a"]
+    with pytest.raises(ValueError, match=said):
+        check_data(load(Finetune, [], keys))
+    assert check_data(load(Finetune, [], [*keys, "transfer=true"]))
+
+
 def test_the_same_hold_out_and_other_images_are_fine(place):
     photos, elsewhere = Folder(place / "photos").uri, write_files(place / "others", image_files(20))
     same = check_data(config_of(place, "pixels.val_fraction=0.2", "pixels.seed=3", "loop.seed=5"))

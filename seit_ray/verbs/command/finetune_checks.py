@@ -130,6 +130,10 @@ def check_tokens(
     dataset = opened or TokenDataset(folder)
     check_rows(dataset, "train")
     if start and about and not config.transfer:
+        if "image_size" in about and "grid" not in about:
+            raise ValueError(
+                "dataset with init_from; expected transfer=true, since that run was trained on images; set it"
+            )
         check_same(about, identity_of(dataset), start.uri)
     check_numbers(config, KnownTokens.of(dataset), about, start.uri if start else None)
     if config.task == "segment":
