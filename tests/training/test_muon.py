@@ -49,7 +49,7 @@ def test_singular_values_are_about_one_and_directions_are_kept(shape):
     torch.testing.assert_close(turned, torch.diag_embed(turned.diagonal(dim1=-2, dim2=-1)), atol=1e-4, rtol=0)
 
 
-def test_a_matrix_of_noughts_stays():
+def test_a_matrix_of_zeros_stays():
     assert not orthogonalized(torch.zeros(2, 4, 8)).any()
 
 
@@ -124,9 +124,8 @@ def test_steps_are_as_large_as_those_of_adamw():
     optimizer.step()
     for name, parameter in model.named_parameters():
         if name in matrices_of(tiny_classifier()):
-            # 0.2 for a square matrix; the norm of an orthogonal [M,N] with M <= N is the root of M
-            shape, step = parameter.shape, (parameter.detach() - before[name]).square().mean().sqrt()
-            assert step == pytest.approx(0.2 * math.sqrt(max(shape) * min(shape) / parameter.numel()), rel=0.2)
+            step = (parameter.detach() - before[name]).square().mean().sqrt()
+            assert step == pytest.approx(0.2, rel=0.2)
 
 
 def test_a_model_without_blocks_that_are_trained_is_refused():
