@@ -48,7 +48,7 @@ def test_a_section_with_secrets_is_not_recorded_in_clear(monkeypatch):
 
 @pytest.mark.parametrize(
     "text",
-    ["storage.secret_access_key=31337", "storage.session_token=[31337]", "storage=31337", "storage=[31337"],
+    ["storage.secret_access_key={a: 31337}", "storage.session_token=[31337]", "storage=31337", "storage=[31337"],
 )
 def test_errors_do_not_show_secrets(text):
     with pytest.raises(ValueError, match="storage") as caught:
